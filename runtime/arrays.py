@@ -1,0 +1,57 @@
+"""Arrays in the ``.npz`` files of a bundle."""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from stale_runtime.errors import BundleError
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The content of an uncompressed ``.npz`` file; the same arrays always give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            npy.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return buffer.getvalue()
+
+
+def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an uncompressed ``.npz`` file.
+
+    Args:
+        data: the file's content. Nothing larger than it is allocated, since compressed members are refused.
+        name: how messages call it.
+
+    Raises:
+        BundleError: it is no such file, or holds pickled objects.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("compressed")
+            return {
+                member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members
+            }
+    except Exception as problem:  # zipfile and numpy raise many kinds on crafted files
+        raise BundleError(f"{name}: not an archive of plain arrays ({problem}); export the bundle again") from problem
+
+
+def _read_array(data: bytes) -> NDArray[Any]:
+    stream = io.BytesIO(data)
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError("unknown .npy version")
+    shape, _, dtype = npy.read_array_header_1_0(stream)
+    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data):
+        raise ValueError("shape and size disagree")
+    stream.seek(0)
+    array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+    return array

@@ -1,0 +1,210 @@
+"""``stale-run``: features and prompts in, detections out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stale_runtime import __version__, console
+from stale_runtime.bundle import Bundle, find_bundle
+from stale_runtime.decoders import DECODERS
+from stale_runtime.detections import VideoDetections
+from stale_runtime.errors import BundleError, FeatureError, StaleError
+from stale_runtime.localizer import BACKENDS, LONGEST, SHORTEST, Localizer, Settings
+from stale_runtime.output import check_output, write_output
+from stale_runtime.prompts import read_prompts
+from stale_runtime.results import FRACTION, results_json, unit_of
+from stale_runtime.timeline import Timeline
+from stale_runtime.video_labels import VideoLabel, override_labels, read_video_labels
+from stale_runtime.videos import read_durations, video_id
+from stale_runtime.writers import detections_csv, detections_srt, detections_table
+
+NAME = "stale-run"
+SOME_FAILED = 5
+TABLE_ROWS = 10
+
+
+@click.command(epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some inputs failed, 1 a bug of ours.")
+@click.argument("features", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="Class names, UTF-8, one a line.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Default: $STALE_BUNDLE, then ./stale_bundle.")
+@click.option("--backend", type=click.Choice(list(BACKENDS)), default="ort-fp32", show_default=True)
+@click.option("--length", type=click.IntRange(SHORTEST, LONGEST), help="Snippets to resample to; default: as trained.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads to use.")
+@click.option("--decoder", type=click.Choice(list(DECODERS)), help="upstream: the published post-processing.")
+@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Seconds that the one video lasts.")
+@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Frames a second; with --stride.")
+@click.option("--stride", type=click.FloatRange(0, min_open=True), help="Frames from a snippet to the next.")
+@click.option("--durations", type=click.Path(path_type=Path), help="Seconds by video: ActivityNet JSON, or CSV.")
+@click.option(
+    "--external-classifier",
+    type=click.Path(path_type=Path),
+    help="Video-level labels to prefer where they are surer, like stale_best_score.json. Not zero-shot.",
+)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "srt"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
+@click.option("--cache", "cache_folder", type=click.Path(path_type=Path), help="Prompt cache; default: $STALE_CACHE.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write the prompt cache.")
+@click.option("--self-test", is_flag=True, help="Check all of the bundle and replay its recorded outputs here.")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is used and how long it takes.")
+@click.version_option(__version__, prog_name=NAME)
+def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: bool, **options: Any) -> int:
+    """Find actions in videos.
+
+    FEATURES are .npy files of CLIP snippet features, (snippets, 512), or folders of them; a file's name is the
+    video's id. Without a duration, times are fractions of the video.
+
+    \b
+      stale-run video_feats.npy --prompts classes.txt
+      stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 16 --format srt -o actions.srt
+      stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
+    """
+    if self_test:
+        return _self_test(find_bundle(options["bundle"]))
+    if not features:
+        raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
+    if prompts_file is None:
+        raise click.UsageError("no --prompts; give a text file with a class name a line")
+    _check_usage(features, options)
+    started = time.perf_counter()
+    paths = _find_files(features)
+    prompts = read_prompts(prompts_file)
+    timeline = _timeline(options)
+    external = options["external_classifier"]
+    labels = read_video_labels(external) if external is not None else None
+    localizer = Localizer(Bundle(find_bundle(options["bundle"])), _settings(options))
+    encoded = localizer.encode_prompts(prompts)
+    ready = time.perf_counter()
+    found: list[VideoDetections] = []
+    problems: list[StaleError] = []
+    outcomes = localizer.detect_many(paths, encoded, timeline=timeline)
+    for outcome in console.progress(outcomes, label="Detecting", total=len(paths)):
+        try:
+            found.append(_finish(outcome.result(), labels, options["top"]))
+        except StaleError as problem:
+            problems.append(problem)
+    if found:
+        write_output(_render(found, localizer, options), options["output"])
+    if options["verbose"]:
+        times = f"ready in {ready - started:.3f} s, {len(paths)} videos in {time.perf_counter() - ready:.3f} s"
+        console.note(NAME, f"{_description(localizer)}; {len(encoded.names)} prompts; {times}")
+    return _report(problems, len(paths))
+
+
+def main() -> None:
+    """Run ``stale-run``."""
+    console.run(stale_run, NAME)
+
+
+def _check_usage(features: Sequence[Path], options: Mapping[str, Any]) -> None:
+    if (options["fps"] is None) != (options["stride"] is None):
+        raise click.UsageError("--fps and --stride belong together; give both or neither")
+    if sum(options[name] is not None for name in ("duration", "fps", "durations")) > 1:
+        raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
+    single = len(features) == 1 and not features[0].is_dir()
+    if options["duration"] is not None and not single:
+        raise click.UsageError("--duration is for a single video; give --durations FILE")
+    if options["form"] == "srt":
+        if not single:
+            raise click.UsageError("--format srt is for a single video; run it for each")
+        if all(options[name] is None for name in ("duration", "fps", "durations")):
+            raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
+    check_output(options["output"])
+
+
+def _find_files(given: Sequence[Path]) -> list[Path]:
+    paths: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(path.glob("*.npy"))
+            if not inside:
+                raise FeatureError(f"{path}: no .npy files in this folder")
+            paths += inside
+        else:
+            paths.append(path)
+    first: dict[str, Path] = {}
+    for path in paths:
+        other = first.setdefault(video_id(path.stem), path)
+        if other is not path:
+            raise FeatureError(f"{path}: the same video id as {other}; rename or leave out one")
+    return paths
+
+
+def _timeline(options: Mapping[str, Any]) -> Timeline:
+    durations = options["durations"]
+    return Timeline(
+        duration_s=options["duration"],
+        snippet_s=options["stride"] / options["fps"] if options["fps"] is not None else None,
+        durations_s=read_durations(durations) if durations is not None else None,
+    )
+
+
+def _settings(options: Mapping[str, Any]) -> Settings:
+    return Settings(
+        backend=options["backend"],
+        length=options["length"],
+        threads=options["threads"],
+        decoder=options["decoder"],
+        cache_folder=options["cache_folder"],
+        cache=not options["no_cache"],
+    )
+
+
+def _finish(video: VideoDetections, labels: Mapping[str, VideoLabel] | None, top: int | None) -> VideoDetections:
+    rows = video.detections[:top]
+    if labels is not None:
+        rows = override_labels(rows, video.video, labels)
+    return VideoDetections(video=video.video, duration_s=video.duration_s, detections=rows)
+
+
+def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Mapping[str, Any]) -> str:
+    if options["form"] == "json":
+        external = options["external_classifier"]
+        details = f"labels overridden by {external.name}: not a zero-shot result" if external is not None else None
+        run = {"decoder": localizer.decoder, "backend": localizer.settings.backend, "length": localizer.length}
+        run["bundle_sha256"] = localizer.bundle.manifest_sha256
+        return results_json(found, version=f"stale-edge {__version__}", external=details, run=run)
+    if unit_of(found) == FRACTION and options["form"] == "csv":
+        console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")
+    if options["external_classifier"] is not None:
+        console.note(NAME, "labels are overridden by an external classifier: this is no zero-shot result")
+    if options["form"] == "csv":
+        return detections_csv(found)
+    if options["form"] == "srt":
+        return detections_srt(found[0])
+    return detections_table(found, top=options["top"] or TABLE_ROWS)
+
+
+def _description(localizer: Localizer) -> str:
+    settings = f"{localizer.settings.backend}, T={localizer.length}, decoder {localizer.decoder}"
+    return f"bundle {localizer.bundle.path}, {settings}, {localizer.threads} of the CPU's threads"
+
+
+def _report(problems: Sequence[StaleError], videos: int) -> int:
+    if not problems:
+        return 0
+    if videos == 1:
+        raise problems[0]
+    for problem in problems:
+        console.note(NAME, f"error: {problem}")
+    if len(problems) == videos:
+        console.note(NAME, f"all {videos} videos failed")
+        return problems[0].exit_code
+    console.note(NAME, f"{len(problems)} of {videos} videos failed, the others are done")
+    return SOME_FAILED
+
+
+def _self_test(path: Path) -> int:
+    from stale_runtime.self_test import self_test
+
+    failed = 0
+    for check in self_test(Bundle(path)):
+        failed += not check.passed
+        measured = "" if check.deviation is None else f"  deviation {check.deviation:.1e}, limit {check.limit:.0e}"
+        click.echo(f"{'ok' if check.passed else 'FAILED':6}  {check.what}{measured}")
+    if failed:
+        raise BundleError(f"{path}: {failed} checks failed on this machine; report it with this output")
+    return 0

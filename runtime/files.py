@@ -1,0 +1,103 @@
+"""Reading strangers' files within bounds, and writing files whole or not at all."""
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stale_runtime.errors import StaleError
+
+MEGABYTE = 2**20
+
+
+def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
+    """Read a regular file of at most ``limit`` bytes.
+
+    Raises:
+        StaleError: as ``error``, if there is no such file, it is not a regular one, or it is larger.
+    """
+    try:
+        with open(path, "rb", opener=_open_without_blocking) as file:
+            if not _is_regular(file.fileno()):
+                raise error(f"{path}: not a regular file; give the path of a file")
+            data = file.read(limit + 1)
+    except OSError as problem:
+        raise error(f"{path}: {reason(problem)}") from problem
+    if len(data) > limit:
+        raise error(f"{path}: more than {limit:,} bytes, the most that such a file may hold")
+    return data
+
+
+def read_text(path: Path, *, limit: int, error: type[StaleError]) -> str:
+    """Read a UTF-8 file of at most ``limit`` bytes, with or without a byte order mark.
+
+    Raises:
+        StaleError: as ``error``, if it cannot be read or is not text.
+    """
+    data = read_bytes(path, limit=limit, error=error)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from problem
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise error(f"{path}, line {line}: a binary file, expected UTF-8 text")
+    return text
+
+
+def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
+    """Parse a JSON file of at most ``limit`` bytes; numbers must be finite.
+
+    Raises:
+        StaleError: as ``error``, if it cannot be read or is not JSON.
+    """
+    text = read_text(path, limit=limit, error=error)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: not valid JSON ({problem})") from problem
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that its name only ever stands for all of ``data``: beside it first, then renamed.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def reason(problem: OSError) -> str:
+    """What the operating system says went wrong, without number and path."""
+    return problem.strerror or str(problem)
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,106 @@
+"""Annotated videos in ActivityNet's JSON format."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.files import read_json
+from stale_runtime.videos import LARGEST_FILE, video_id
+
+
+class Annotation(NamedTuple):
+    """One annotated action."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedVideo:
+    """What is known of a video."""
+
+    duration_s: float | None
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """A declared list of videos and their annotations."""
+
+    videos: Mapping[str, AnnotatedVideo]
+    """By video id, without ActivityNet's ``v_`` prefix."""
+
+    def of_classes(self, names: Collection[str]) -> "GroundTruth":
+        """The same videos with the annotations of some classes only."""
+        return GroundTruth(
+            videos={
+                video: AnnotatedVideo(
+                    duration_s=known.duration_s,
+                    annotations=tuple(row for row in known.annotations if row.label in names),
+                )
+                for video, known in self.videos.items()
+            }
+        )
+
+
+def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
+    """Read annotations in ActivityNet's format: ``{"database": {id: {"subset", "duration", "annotations"}}}``.
+
+    Args:
+        path: the JSON file.
+        subset: keep the videos of this subset; None for all.
+
+    Raises:
+        DatasetError: the file is not like that, or has no video in the subset.
+    """
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise DatasetError(f"{path}: no 'database', expected annotations in ActivityNet's JSON format")
+    videos: dict[str, AnnotatedVideo] = {}
+    subsets = set()
+    for name, video in database.items():
+        place = f"{path}: video {name[:60]!r}"
+        if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
+            raise DatasetError(f"{place} has no list of 'annotations', expected ActivityNet's JSON format")
+        subsets.add(str(video.get("subset"))[:40])
+        if subset is not None and video.get("subset") != subset:
+            continue
+        if video_id(name) in videos:
+            raise DatasetError(f"{place} is there twice, with and without v_; remove one")
+        videos[video_id(name)] = AnnotatedVideo(
+            duration_s=_duration(video), annotations=tuple(_annotation(row, place) for row in video["annotations"])
+        )
+    if not videos:
+        found = ", ".join(sorted(subsets)) or "no video at all"
+        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give --subset")
+    return GroundTruth(videos=videos)
+
+
+def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
+    """Start and end of a row's ``segment``.
+
+    Raises:
+        DatasetError: it is not two finite numbers in order.
+    """
+    segment = row.get("segment")
+    if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in (int, float) for x in segment):
+        raise DatasetError(f"{place}: segment {str(segment)[:60]}, expected [start, end]")
+    start, end = float(segment[0]), float(segment[1])
+    if end < start:
+        raise DatasetError(f"{place}: segment [{start}, {end}] ends before it starts")
+    return start, end
+
+
+def _annotation(row: Any, place: str) -> Annotation:
+    if not isinstance(row, dict) or not isinstance(row.get("label"), str):
+        raise DatasetError(f"{place}: annotation {str(row)[:60]}, expected a 'label' and a 'segment'")
+    return Annotation(row["label"], *read_segment(row, place))
+
+
+def _duration(video: Mapping[str, Any]) -> float | None:
+    duration = video.get("duration")
+    return float(duration) if type(duration) in (int, float) else None

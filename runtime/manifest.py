@@ -1,0 +1,171 @@
+"""What a bundle says of itself: ``manifest.json``, as dataclasses and as bytes."""
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
+
+from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    """Lower-case hexadecimal digest of its bytes."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """An input or output of a graph."""
+
+    name: str
+    dtype: str
+    """As numpy names it."""
+    shape: tuple[int | str, ...]
+    """A letter stands for an axis of any size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """The interface of an ONNX graph."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextEncoderSpec:
+    """How prompts become embeddings."""
+
+    clip: str
+    """The Hugging Face id, or the folder's name, that the tower's configuration and tokenizer came from."""
+    context_length: int
+    """Most tokens of a prompt, start and end token included."""
+    pad_token: int
+    """Token id that fills short prompts up."""
+    prompt_template: str
+    """The text that a class name is put into, at ``{}``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The checkpoint that a bundle was made of."""
+
+    format: str
+    """``original``: the published code's."""
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRecord:
+    """How far one output of a graph lies from the network's, for one set of inputs."""
+
+    file: str
+    output: str
+    batch: int
+    """B; 0 where the graph has no such axis."""
+    length: int
+    """T in snippets, or tokens a prompt for the text encoder."""
+    classes: int
+    """K"""
+    deviation: float
+    """Largest absolute difference."""
+    limit: float
+    """Largest that is accepted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All that is known of a bundle."""
+
+    format_version: int
+    versions: Mapping[str, str]
+    """Of the packages that made it."""
+    source: Source
+    channels: int
+    """C, width of features and embeddings."""
+    temporal_scale: int
+    """T that the network was trained at, in snippets."""
+    decoder: str
+    """The decoder to use unless told otherwise."""
+    text_encoder: TextEncoderSpec
+    graphs: Mapping[str, GraphSpec]
+    """By file name."""
+    parity: tuple[ParityRecord, ...]
+    files: Mapping[str, FileRecord]
+    """Every file of the bundle but the manifest."""
+
+    def to_bytes(self) -> bytes:
+        """The content of ``manifest.json``, with a digest of itself."""
+        content = asdict(self)
+        return _encode({"manifest_sha256": hashlib.sha256(_encode(content)).hexdigest(), **content})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Read ``manifest.json``.
+
+        Raises:
+            BundleVersionError: it is of another format version.
+            ChecksumError: it is not as it was written.
+            BundleError: it is no manifest.
+        """
+        try:
+            content = json.loads(data)
+        except (ValueError, RecursionError):
+            raise ChecksumError(f"{MANIFEST_NAME}: damaged, not valid JSON; copy or export the bundle again") from None
+        if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
+            raise BundleError(f"{MANIFEST_NAME}: has no format_version, so it is none of stale-edge's; export again")
+        if content["format_version"] != FORMAT_VERSION:
+            raise BundleVersionError(
+                f"{MANIFEST_NAME}: format_version {content['format_version']}, this version of stale-edge reads "
+                f"{FORMAT_VERSION}; update stale-edge or export the bundle again"
+            )
+        digest = content.pop("manifest_sha256", None)
+        if digest != hashlib.sha256(_encode(content)).hexdigest() or data != _encode(
+            {"manifest_sha256": digest, **content}
+        ):
+            raise ChecksumError(f"{MANIFEST_NAME}: damaged or edited by hand; copy or export the bundle again")
+        manifest = _build(cls, content, "")
+        assert isinstance(manifest, cls)
+        return manifest
+
+
+def _encode(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def _build(expected: Any, value: Any, where: str) -> Any:
+    """Turn parsed JSON into what a type annotation asks for, strictly."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if is_dataclass(expected):
+        hints = typing.get_type_hints(expected)
+        names = {field.name for field in fields(expected)}
+        if not isinstance(value, dict) or value.keys() != names:
+            got = ", ".join(sorted(value))[:200] if isinstance(value, dict) else type(value).__name__
+            wanted = ", ".join(sorted(names))
+            raise BundleError(f"{MANIFEST_NAME}: {where or 'top level'} has {got}, expected {wanted}")
+        built = {name: _build(hints[name], value[name], f"{where}.{name}".lstrip(".")) for name in hints}
+        return expected(**built)  # type: ignore[operator]
+    if origin is tuple and isinstance(value, list):
+        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    kinds = arguments if origin in (typing.Union, types.UnionType) else (expected,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) in kinds:
+        return value
+    raise BundleError(f"{MANIFEST_NAME}: {where} is {str(value)[:60]!r}, expected {expected}")
+

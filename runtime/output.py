@@ -1,0 +1,39 @@
+"""Where a command's result goes: stdout, or a file written whole."""
+
+import os
+from pathlib import Path
+
+import click
+
+from stale_runtime.files import reason, write_whole
+
+
+def check_output(path: Path | None) -> None:
+    """Find out before the work whether a result can be written.
+
+    Raises:
+        click.UsageError: it cannot.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise click.UsageError(f"-o {path}: a folder, expected the path of a file")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise click.UsageError(f"-o {path}: no permission to write in {path.parent}")
+
+
+def write_output(text: str, path: Path | None) -> None:
+    """Print a result, or write it to a file.
+
+    Raises:
+        click.ClickException: the file cannot be written.
+    """
+    if path is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        write_whole(path, text.encode())
+    except OSError as problem:
+        raise click.UsageError(f"-o {path}: {reason(problem)}") from problem

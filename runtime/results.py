@@ -1,0 +1,80 @@
+"""Detections of many videos in ActivityNet's results format, written and read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.errors import DatasetError
+from stale_runtime.files import read_json
+from stale_runtime.ground_truth import read_segment
+from stale_runtime.videos import LARGEST_FILE, video_id
+
+SECONDS, FRACTION = "seconds", "fraction of the video"
+
+
+def unit_of(videos: Sequence[VideoDetections]) -> str:
+    """What the segments of these videos are measured in."""
+    return FRACTION if any(video.duration_s is None for video in videos) else SECONDS
+
+
+def results_json(videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]) -> str:
+    """ActivityNet's results format.
+
+    Args:
+        videos: detections; an ``unit`` beside the results says what their segments are measured in.
+        version: who made them.
+        external: the external data that labels came from, if any.
+        run: how they were made; kept as it is.
+    """
+    content = {
+        "version": version,
+        "results": {
+            video.video: [
+                {"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video.detections
+            ]
+            for video in videos
+        },
+        "external_data": {"used": external is not None, "details": external or ""},
+        "unit": unit_of(videos),
+        "run": dict(run),
+    }
+    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Detections as a file holds them."""
+
+    videos: Mapping[str, Sequence[Detection]]
+    """By video id, in the order of the file."""
+    unit: str
+    """``SECONDS`` unless the file says otherwise."""
+
+
+def read_results(path: Path) -> Results:
+    """Read detections in ActivityNet's results format, ours or anybody's.
+
+    Raises:
+        DatasetError: the file is not like that.
+    """
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise DatasetError(f"{path}: no 'results', expected detections in ActivityNet's JSON format")
+    videos: dict[str, Sequence[Detection]] = {}
+    for name, rows in results.items():
+        if not isinstance(rows, list):
+            raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
+        if video_id(name) in videos:
+            raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
+        videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
+    return Results(videos=videos, unit=str(content.get("unit", SECONDS)))
+
+
+def _detection(row: Any, place: str) -> Detection:
+    if not isinstance(row, dict) or not isinstance(row.get("label"), str) or type(row.get("score")) not in (int, float):
+        raise DatasetError(f"{place}: detection {str(row)[:80]}, expected 'label', 'score' and 'segment'")
+    return Detection(row["label"], *read_segment(row, place), float(row["score"]))

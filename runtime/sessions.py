@@ -1,0 +1,44 @@
+"""ONNX Runtime sessions, with everything that decides their speed and memory said explicitly."""
+
+import os
+from typing import TYPE_CHECKING
+
+from stale_runtime.errors import BundleError
+from stale_runtime.onnx_safety import refuse_external_data
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def available_threads() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.InferenceSession":
+    """Load a graph for the CPU.
+
+    Args:
+        model: an ONNX file's content.
+        name: how messages call it.
+        threads: threads an operator may use; more than ``available_threads`` gain nothing.
+
+    Raises:
+        BundleError: it is no ONNX model, keeps tensors elsewhere, or ONNX Runtime cannot load it.
+    """
+    import onnxruntime  # takes a tenth of a second, which reading a prompt file need not pay
+
+    refuse_external_data(model, name)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # ONNX Runtime's exceptions share no base of their own
+        text = " ".join(str(problem).split())[:200]
+        raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); export the bundle again") from problem

@@ -1,0 +1,41 @@
+"""How long videos last, from whatever the user knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stale_runtime.errors import DatasetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """One way to know the durations of videos; without any, times are fractions of the video."""
+
+    duration_s: float | None = None
+    """Seconds, the same for every video."""
+    snippet_s: float | None = None
+    """Seconds from a snippet to the next: the stride in frames over the frames a second."""
+    durations_s: Mapping[str, float] | None = None
+    """Seconds by video id."""
+
+    def __post_init__(self) -> None:
+        ways = (self.duration_s, self.snippet_s, self.durations_s)
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError("more than one of duration_s, snippet_s and durations_s, expected at most one")
+
+    def duration_of(self, video: str, snippets: int) -> float | None:
+        """Seconds that a video lasts, None if nothing is known.
+
+        Args:
+            video: its id.
+            snippets: T0, as extracted.
+
+        Raises:
+            DatasetError: durations are known, but not this video's.
+        """
+        if self.durations_s is not None:
+            if video not in self.durations_s:
+                raise DatasetError(f"video {video}: no duration in the file of durations; add it there")
+            return self.durations_s[video]
+        if self.snippet_s is not None:
+            return self.snippet_s * snippets
+        return self.duration_s

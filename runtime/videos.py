@@ -1,0 +1,77 @@
+"""Video ids, and where the durations of videos come from."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.files import MEGABYTE, read_json, read_text
+
+LARGEST_FILE = 512 * MEGABYTE
+
+
+def video_id(name: str) -> str:
+    """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional."""
+    return name.removeprefix("v_")
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Read the durations of videos.
+
+    Args:
+        path: a JSON file in ActivityNet's format (``database``) or the original code's (``v_...`` keys with
+            ``duration_second``), or a CSV file of ``video,seconds``, with or without a header.
+
+    Returns:
+        Seconds by video id.
+
+    Raises:
+        DatasetError: the file is neither, or a duration is not a positive number.
+    """
+    rows = _csv_durations(path) if path.suffix.lower() == ".csv" else _json_durations(path)
+    durations: dict[str, float] = {}
+    for place, name, value in rows:
+        seconds = _seconds(value)
+        if seconds is None:
+            raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, expected a positive number of seconds")
+        if durations.setdefault(video_id(name), seconds) != seconds:
+            raise DatasetError(f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}")
+    return durations
+
+
+def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    database = content.get("database", content) if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise DatasetError(f"{path}: no videos, expected ActivityNet's JSON with 'database', or a video,seconds CSV")
+    for name, video in database.items():
+        if not isinstance(video, Mapping) or not {"duration", "duration_second"} & video.keys():
+            raise DatasetError(f"{path}: video {name[:60]!r} has no 'duration', expected ActivityNet's JSON format")
+        yield f"video {name}", name, video.get("duration", video.get("duration_second"))
+
+
+def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    reader = csv.reader(read_text(path, limit=LARGEST_FILE, error=DatasetError).splitlines())
+    video, seconds = 0, 1
+    try:
+        for row in reader:
+            if reader.line_num == 1 and {"video", "seconds"} <= set(row):
+                video, seconds = row.index("video"), row.index("seconds")
+            elif row:
+                if len(row) <= max(video, seconds):
+                    raise DatasetError(f"{path}, line {reader.line_num}: {len(row)} column, expected video,seconds")
+                yield f"line {reader.line_num}", row[video].strip(), row[seconds]
+    except csv.Error as problem:
+        raise DatasetError(f"{path}, line {reader.line_num}: {problem}") from problem
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
