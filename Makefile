@@ -26,7 +26,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 
 types: $(VENV)/installed build/types
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES)) tests
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
 
 # The packages under the names they are imported by, which is how mypy has to see them.
 build/types: Makefile

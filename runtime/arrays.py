@@ -38,9 +38,7 @@ def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("compressed")
-            return {
-                member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members
-            }
+            return {member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members}
     except Exception as problem:  # zipfile and numpy raise many kinds on crafted files
         raise BundleError(f"{name}: not an archive of plain arrays ({problem}); export the bundle again") from problem
 

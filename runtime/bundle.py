@@ -98,7 +98,7 @@ class Bundle:
         for name in sorted(self.manifest.files.keys() - found.keys()):
             raise BundleError(f"{self.path}: {name} is missing; copy the bundle again, or export it again")
         for name in sorted(found.keys() - self.manifest.files.keys()):
-            raise BundleError(f"{self.path}: {name[:80]!r} is not in the manifest; remove it, or export the bundle again")
+            raise BundleError(f"{self.path}: {name[:80]!r} is not in the manifest; remove it, or export again")
         for name, status in found.items():
             if not stat.S_ISREG(status.st_mode):
                 raise BundleError(f"{self.path}: {name} is a link or no plain file; export the bundle again")

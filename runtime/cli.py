@@ -43,7 +43,9 @@ TABLE_ROWS = 10
     type=click.Path(path_type=Path),
     help="Video-level labels to prefer where they are surer, like stale_best_score.json. Not zero-shot.",
 )
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "srt"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "csv", "srt"]), default="table", show_default=True
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
 @click.option("--cache", "cache_folder", type=click.Path(path_type=Path), help="Prompt cache; default: $STALE_CACHE.")
@@ -61,7 +63,7 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
       stale-run video_feats.npy --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 16 --format srt -o actions.srt
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
-    """
+    """  # noqa: D301 -- click reads the backslash
     if self_test:
         return _self_test(find_bundle(options["bundle"]))
     if not features:

@@ -16,29 +16,20 @@ NAME = "stale-eval"
 _MOST_TIOUS = 1000
 
 
-class TiouList(click.ParamType):
-    """``0.5:0.05:0.95`` or ``0.5,0.75,0.95`` as a tuple of thresholds."""
-
-    name = "tiou"
-
-    def convert(
-        self, value: str | tuple[float, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Parse the thresholds."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            if ":" in value:
-                start, step, stop = map(float, value.split(":"))
-                count = int((stop - start) / step + 1.5) if step > 0 else 0
-                thresholds = tuple(round(start + step * i, 10) for i in range(min(count, _MOST_TIOUS)))
-            else:
-                thresholds = tuple(map(float, value.split(",")))
-        except (ValueError, OverflowError):
-            thresholds = ()
-        if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
-            self.fail(f"{value!r}, expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95", param, ctx)
-        return thresholds
+def _thresholds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    """Parse ``0.5:0.05:0.95`` or ``0.5,0.75,0.95``."""
+    try:
+        if ":" in value:
+            start, step, stop = map(float, value.split(":"))
+            count = int((stop - start) / step + 1.5) if step > 0 else 0
+            thresholds = tuple(round(start + step * i, 10) for i in range(min(count, _MOST_TIOUS)))
+        else:
+            thresholds = tuple(map(float, value.split(",")))
+    except (ValueError, OverflowError):
+        thresholds = ()
+    if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
+        raise click.BadParameter(f"{value!r}, expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95")
+    return thresholds
 
 
 @click.command()
@@ -46,7 +37,7 @@ class TiouList(click.ParamType):
 @click.option("--ground-truth", required=True, type=click.Path(path_type=Path), help="Annotations, ActivityNet's JSON.")
 @click.option("--subset", help="Evaluate the videos of this subset, as validation; default: all.")
 @click.option("--classes", type=click.Path(path_type=Path), help="Evaluate only the classes in this file, one a line.")
-@click.option("--tiou", type=TiouList(), default="0.5:0.05:0.95", show_default=True, help="tIoU thresholds.")
+@click.option("--tiou", callback=_thresholds, default="0.5:0.05:0.95", show_default=True, help="tIoU thresholds.")
 @click.option(
     "--foreign-labels",
     type=click.Choice(["published", "ignored"]),
@@ -77,7 +68,7 @@ def stale_eval(
     """
     found = read_results(detections)
     if found.unit == FRACTION:
-        raise DatasetError(f"{detections}: times are fractions of the video; run stale-run with --durations for seconds")
+        raise DatasetError(f"{detections}: times are fractions of the video; give stale-run --durations for seconds")
     truth = read_ground_truth(ground_truth, subset=subset)
     if classes is not None:
         truth = truth.of_classes(frozenset(read_prompts(classes).names))

@@ -102,9 +102,7 @@ def mean_average_precision(
 def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
     """The class that the original's evaluation takes each class without ground truth for."""
     number = {name: i for i, name in enumerate(CLASSES)}
-    return {
-        name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)
-    }
+    return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
 
 
 class _Rows(NamedTuple):
@@ -132,12 +130,10 @@ def _average_precision(found: _Rows, truth: _Rows, thresholds: FloatArray) -> Fl
     hits = _matches(found.video[best_first], found.segments[best_first], truth, thresholds)  # (D, thresholds)
     precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
     interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    return (interpolated * hits).sum(axis=0) / len(truth.video)
+    return np.asarray((interpolated * hits).sum(axis=0) / len(truth.video))
 
 
-def _matches(
-    video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray
-) -> NDArray[np.bool_]:
+def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
     """Which detections, given best first, take an annotation: (D, thresholds).
 
     Videos do not compete with one another, so the n-th best detections of all videos are matched in one step.

@@ -85,7 +85,7 @@ def resample(features: FloatArray, length: int) -> NDArray[np.float32]:
         or the one before.
     """
     T0 = len(features)
-    if T0 == length:
+    if length == T0:
         return features.astype(np.float32)
     scale = np.float64(np.float32(T0) / np.float32(length))  # PyTorch rounds here, and once more after a fused
     position = (scale * (np.arange(length) + 0.5) - 0.5).clip(min=0).astype(np.float32)  # multiply-add

@@ -103,4 +103,4 @@ def _annotation(row: Any, place: str) -> Annotation:
 
 def _duration(video: Mapping[str, Any]) -> float | None:
     duration = video.get("duration")
-    return float(duration) if type(duration) in (int, float) else None
+    return float(duration) if isinstance(duration, int | float) else None

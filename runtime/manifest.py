@@ -168,4 +168,3 @@ def _build(expected: Any, value: Any, where: str) -> Any:
     if type(value) in kinds:
         return value
     raise BundleError(f"{MANIFEST_NAME}: {where} is {str(value)[:60]!r}, expected {expected}")
-

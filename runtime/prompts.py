@@ -58,9 +58,7 @@ def read_prompts(path: Path) -> Prompts:
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
         raise PromptError(f"{path}: no prompts, expected a class name a line")
-    return Prompts(
-        names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept)
-    )
+    return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
 
 
 def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:

@@ -20,7 +20,9 @@ def unit_of(videos: Sequence[VideoDetections]) -> str:
     return FRACTION if any(video.duration_s is None for video in videos) else SECONDS
 
 
-def results_json(videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]) -> str:
+def results_json(
+    videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]
+) -> str:
     """ActivityNet's results format.
 
     Args:

@@ -33,4 +33,4 @@ def temporal_iou(a: Segments, b: Segments) -> FloatArray:
     intersection = (ends - starts).clip(min=0)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
     equal = (a == b).all(axis=-1)
-    return np.divide(intersection, union, out=equal.astype(np.float64), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=equal.astype(np.float64), where=union > 0))

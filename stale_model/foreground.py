@@ -23,9 +23,7 @@ class ForegroundBranch(nn.Module):
         self.encoder_norm = nn.LayerNorm(C)
         self.decoder = nn.ModuleList(_DecoderLayer(config) for _ in range(config.foreground_layers))
         self.decoder_norm = nn.LayerNorm(C)
-        self.mask_embedding = nn.Sequential(
-            nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C)
-        )
+        self.mask_embedding = nn.Sequential(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C))
         nn.init.normal_(self.query)
 
     def forward(self, features: Tensor, snippets: Tensor) -> Tensor:

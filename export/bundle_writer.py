@@ -1,0 +1,66 @@
+"""Writing a bundle whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
+
+
+def can_be_bundle(output: Path) -> bool:
+    """Whether a path is free for a bundle: nothing is there, or an empty folder, or a bundle to replace."""
+    if not output.exists() and not output.is_symlink():
+        return True
+    return output.is_dir() and (not any(output.iterdir()) or (output / MANIFEST_NAME).exists())
+
+
+def write_bundle(output: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
+    """Write files and manifest beside the output, then rename.
+
+    Args:
+        output: the bundle's folder; see ``can_be_bundle``.
+        manifest: all of it but the files.
+        contents: by file name.
+
+    Returns:
+        The manifest with its files.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    manifest = replace(
+        manifest,
+        files={
+            name: FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+            for name, content in contents.items()
+        },
+    )
+    output = output.absolute()
+    workspace = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".part"))
+    try:
+        fresh = workspace / "new"
+        fresh.mkdir()
+        for name, content in (*contents.items(), (MANIFEST_NAME, manifest.to_bytes())):
+            _write_durably(fresh / name, content)
+        if output.exists():
+            output.rename(workspace / "old")
+        try:
+            fresh.rename(output)
+        except OSError:
+            if (workspace / "old").exists():
+                (workspace / "old").rename(output)
+            raise
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    return manifest
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,161 @@
+"""Proof that an exported graph computes what the network computes."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stale_model import Stale, TextTower
+from stale_runtime.decoders import DECODERS
+from stale_runtime.errors import ParityError
+from stale_runtime.localizer import LONGEST, SHORTEST
+from stale_runtime.manifest import ParityRecord
+from stale_runtime.sessions import open_session
+
+LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-4}
+"""Largest absolute deviation of each output; logits are 100 times a cosine."""
+CLEAR_MARGIN = 2e-5
+"""How far a drawn video's snippets keep from the masking threshold, where rounding would decide."""
+
+
+class Case(NamedTuple):
+    """Sizes to compare at."""
+
+    batch: int
+    length: int
+    classes: int
+
+
+def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
+    """Three lengths, class counts and batch sizes, the trained length among them."""
+    lengths = (temporal_scale, max(SHORTEST, temporal_scale // 2 + 1), min(LONGEST, 2 * temporal_scale + 37))
+    batches = (1, 3, 2)
+    return tuple(
+        Case(batch, max(SHORTEST, length), count)
+        for batch, length, count in zip(batches, lengths, (classes, 1, min(7, classes)), strict=True)
+    )
+
+
+def compare_localizer(
+    model: bytes, name: str, network: Stale, embeddings: Tensor, cases: Sequence[Case]
+) -> Iterator[ParityRecord]:
+    """Run a localizer graph and the network on the same inputs.
+
+    Args:
+        model: the graph.
+        name: its file name.
+        network: what it was exported from.
+        embeddings: (K, C) prompt embeddings; a case takes the first of them.
+        cases: sizes.
+
+    Yields:
+        A record an output and case.
+
+    Raises:
+        ParityError: a deviation is above its limit.
+    """
+    session = open_session(model, name=name, threads=1)
+    for case in cases:
+        features = draw_features(network, case.batch, case.length)
+        prompts = embeddings[: case.classes]
+        with torch.no_grad():
+            expected = network.localize(features, network.with_background(prompts))
+        got = session.run(expected._fields, {"features": features.numpy(), "prompts": prompts.numpy()})
+        for output, theirs, ours in zip(expected._fields, got, expected, strict=True):
+            yield _record(name, output, case, theirs, ours.numpy())
+        _compare_detections(name, case, got, [tensor.numpy() for tensor in expected])
+
+
+def compare_text_encoder(
+    model: bytes, name: str, tower: TextTower, token_ids: Sequence[Tensor]
+) -> Iterator[ParityRecord]:
+    """Run a text encoder graph and the tower on the same tokens.
+
+    Args:
+        model: the graph.
+        name: its file name.
+        tower: what it was exported from.
+        token_ids: batches (K, L).
+
+    Yields:
+        A record a batch.
+
+    Raises:
+        ParityError: a deviation is above its limit.
+    """
+    session = open_session(model, name=name, threads=1)
+    for ids in token_ids:
+        with torch.no_grad():
+            expected = tower(ids).numpy()
+        (got,) = session.run(["embeddings"], {"token_ids": ids.numpy()})
+        yield _record(name, "embeddings", Case(0, ids.shape[1], ids.shape[0]), got, expected)
+
+
+def draw_features(network: Stale, B: int, T: int) -> Tensor:
+    """Features as long as CLIP's, for which no snippet is near the masking threshold: (B, T, C).
+
+    Raises:
+        ParityError: none could be drawn.
+    """
+    C = network.config.channels
+    videos: list[Tensor] = []
+    for seed in range(64 * B):
+        noise = torch.randn(T, C, generator=torch.Generator().manual_seed(seed))
+        drift = torch.randn(1, C, generator=torch.Generator().manual_seed(seed + 10_000))
+        video = nn.functional.normalize(noise + drift, dim=1) * 10
+        if _threshold_margin(network, video) > CLEAR_MARGIN:
+            videos.append(video)
+        if len(videos) == B:
+            return torch.stack(videos)
+    raise ParityError(f"T={T}: every drawn video has a snippet at the masking threshold; is the network trained?")
+
+
+def _threshold_margin(network: Stale, video: Tensor) -> float:
+    with torch.no_grad():
+        masks = network.mask_localizer(network.snippet_embedding(video[None], video[None]))[0]
+    strength = masks.double().mean(dim=1)
+    return float((strength - strength.mean()).abs().min())
+
+
+def _record(
+    name: str, output: str, case: Case, got: NDArray[np.float32], expected: NDArray[np.float32]
+) -> ParityRecord:
+    deviation = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
+    limit = LIMITS[output]
+    if not deviation <= limit:
+        raise ParityError(
+            f"{name}: {output} deviates from the network by {deviation:.2g} at B={case.batch}, T={case.length}, "
+            f"K={case.classes}, expected at most {limit:.0e}; nothing was written"
+        )
+    return ParityRecord(
+        file=name,
+        output=output,
+        batch=case.batch,
+        length=case.length,
+        classes=case.classes,
+        deviation=deviation,
+        limit=limit,
+    )
+
+
+def _compare_detections(
+    name: str, case: Case, got: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]
+) -> None:
+    """Make sure that the surest detection of each decoder is the same."""
+    for decoder, decode in DECODERS.items():
+        for b in range(case.batch):
+            ours, theirs = (decode(outputs[0][b], outputs[1][b]) for outputs in (got, expected))
+            same = len(ours.scores) == len(theirs.scores) == 0 or (
+                len(ours.scores) > 0
+                and len(theirs.scores) > 0
+                and ours.classes[0] == theirs.classes[0]
+                and np.allclose(ours.scores[0], theirs.scores[0], rtol=1e-2)
+            )
+            if not same:
+                raise ParityError(
+                    f"{name}: with decoder {decoder} the best detection differs from the network's at T={case.length}, "
+                    f"K={case.classes}; nothing was written"
+                )

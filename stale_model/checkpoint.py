@@ -1,0 +1,190 @@
+"""Reading checkpoints of the original code. Nothing in them is ever executed."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stale_model.clip import ClipParts, TextTower, empty_tower, read_clip_parts
+from stale_model.config import StaleConfig
+from stale_model.network import Stale
+from stale_model.upstream_names import TEXT_TOWER, UNUSED, our_name
+from stale_runtime.errors import CheckpointError
+from stale_runtime.files import reason
+
+_PREFIX = "module."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedStale:
+    """A trained network with all that is needed to use it."""
+
+    network: Stale
+    """In evaluation mode."""
+    tower: TextTower
+    """Trained along with the network; in evaluation mode."""
+    clip: ClipParts
+    sha256: str
+    """Of the checkpoint file."""
+    size: int
+    """Of the checkpoint file, in bytes."""
+
+
+def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
+    """Read a checkpoint that the original code wrote.
+
+    Args:
+        path: a ``.pth`` file of ``{"epoch", "state_dict"}``, keys under ``module.`` or not, with or without the
+            modules that the original carries and never uses.
+        clip: a Hugging Face id or a folder, for the text tower's configuration and the tokenizer; its weights are in
+            the checkpoint.
+
+    Raises:
+        CheckpointError: the file is no such checkpoint, or does not fit the CLIP configuration.
+    """
+    state, sha256, size = _load(path)
+    parts = read_clip_parts(clip)
+    tower_state: dict[str, Tensor] = {}
+    network_state: dict[str, Tensor] = {}
+    theirs: dict[str, str] = {}
+    unknown = []
+    for name, tensor in state.items():
+        if UNUSED.fullmatch(name):
+            continue
+        in_tower = TEXT_TOWER.fullmatch(name)
+        ours = f"clip.{in_tower[1]}" if in_tower else our_name(name)
+        if ours is None:
+            unknown.append(name)
+            continue
+        theirs[ours] = name
+        (tower_state if in_tower else network_state)[ours] = _usable(tensor, name, path)
+    if unknown:
+        listed = ", ".join(sorted(unknown)[:5]) + (" …" if len(unknown) > 5 else "")
+        raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
+    config = _network_config(network_state, path)
+    network_state["mask_localizer.kernel"] = network_state["mask_localizer.kernel"].flatten(1)  # (T, M, 1) -> (T, M)
+    if "foreground.input.weight" in network_state:
+        network_state["foreground.input.weight"] = network_state["foreground.input.weight"].flatten(1)
+    with torch.device("meta"):
+        network = Stale(config)
+    _fill(network, network_state, theirs, path)
+    tower = _tower(parts, tower_state, theirs, path)
+    if tower.clip.text_projection.out_features != config.channels:
+        raise CheckpointError(
+            f"{path}: the text tower's embeddings are {tower.clip.text_projection.out_features} wide, the network's "
+            f"features {config.channels}; expected the same"
+        )
+    return TrainedStale(network=network.eval(), tower=tower.eval(), clip=parts, sha256=sha256, size=size)
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], str, int]:
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            stored = _is_stored_zip(path)
+    except OSError as problem:
+        raise CheckpointError(f"{path}: {reason(problem)}") from problem
+    if not stored:
+        raise CheckpointError(f"{path}: not a PyTorch checkpoint (an uncompressed zip file); save it with torch.save")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as problem:  # torch raises many kinds on broken and on hostile files
+        raise CheckpointError(
+            f"{path}: cannot be read as plain tensors ({_first_line(problem)}); it is truncated, or holds objects "
+            "with code, which are never loaded"
+        ) from problem
+    return _state_dict(content, path), sha256, size
+
+
+def _is_stored_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, Mapping) or not state:
+        got = f"keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(
+                f"{path}: {str(name)[:80]!r} in 'state_dict' is no tensor but {type(tensor).__name__}"
+            )
+    if all(name.startswith(_PREFIX) for name in state):
+        return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _usable(tensor: Tensor, name: str, path: Path) -> Tensor:
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided or not tensor.is_contiguous():
+        raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, expected dense floating-point weights")
+    weights = tensor.detach().to(torch.float32)
+    if not weights.isfinite().all():
+        raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity; training diverged, or the file is damaged")
+    return weights
+
+
+def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
+    """Read the network's sizes off the shapes that carry them."""
+    try:
+        C = state["snippet_embedding.norm.weight"].shape[0]
+        T, M = state["mask_localizer.kernel"].shape[:2]
+        return StaleConfig(
+            channels=C,
+            temporal_scale=T,
+            heads=state["snippet_embedding.query.weight"].shape[0] // C,
+            mask_channels=M,
+            foreground_layers=len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")}),
+            foreground_feedforward=state["foreground.encoder.0.feedforward.inner.weight"].shape[0],
+        )
+    except KeyError as problem:
+        raise CheckpointError(f"{path}: no tensor for {problem.args[0]}; expected a checkpoint of STALE") from problem
+    except (ValueError, IndexError, ZeroDivisionError) as problem:
+        raise CheckpointError(f"{path}: the tensors' shapes fit no STALE network ({problem})") from problem
+
+
+def _tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> TextTower:
+    layers = len({name.split(".")[4] for name in state if name.startswith("clip.text_model.encoder.layers.")})
+    if parts.text_config.num_hidden_layers != layers:
+        raise CheckpointError(
+            f"{path}: its text tower has {layers} layers, --clip {parts.name} describes "
+            f"{parts.text_config.num_hidden_layers}; give the CLIP that it was trained with"
+        )
+    _compare(empty_tower(parts.text_config), state, theirs, path)
+    tower = TextTower(parts.text_config)
+    tower.load_state_dict(state)
+    return tower
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
+    _compare(module, state, theirs, path)
+    module.load_state_dict(state, assign=True)
+
+
+def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
+    """Make sure that a checkpoint has the tensors of a module, in its shapes, and no other."""
+    expected = module.state_dict()
+    for name in expected.keys() - state.keys():
+        raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
+    for name, tensor in state.items():
+        if name not in expected:
+            raise CheckpointError(f"{path}: tensor {theirs[name]} has no place in the network")
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{path}: tensor {theirs[name]} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            )
+
+
+def _first_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0][:160] if lines else type(problem).__name__
