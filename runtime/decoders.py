@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from stale_runtime.proposals import Ranked
 from stale_runtime.segments import FloatArray
+from stale_runtime.standard_decoder import decode_standard
 from stale_runtime.upstream_decoder import decode_upstream
 
 Decoder: TypeAlias = Callable[[FloatArray, FloatArray], Ranked]
 """(K+1, T) class activation sequence and (T, T) action masks of a video -> segments, best first."""
 
-DECODERS: Mapping[str, Decoder] = {"upstream": decode_upstream}
-DEFAULT_DECODER = "upstream"
+DECODERS: Mapping[str, Decoder] = {"standard": decode_standard, "upstream": decode_upstream}
+DEFAULT_DECODER = "standard"

@@ -89,9 +89,10 @@ def main() -> None:
 def _warn(result: MeanAveragePrecision, found: Results, truth: GroundTruth, foreign_labels: str) -> None:
     if result.ignored_videos:
         console.note(NAME, f"ignored: {result.ignored_videos} videos with detections that the ground truth lacks")
-    missing = len(truth.videos.keys() - found.videos.keys())
+    annotated = {video for video, known in truth.videos.items() if known.annotations}
+    missing = len(annotated - found.videos.keys())
     if missing:
-        console.note(NAME, f"{missing} of {result.videos} videos have no detections; they count against the result")
+        console.note(NAME, f"{missing} of {len(annotated)} annotated videos have no detections; they count against it")
     if result.foreign_detections and foreign_labels == "published":
         tious = tuple(result.per_tiou)
         other = mean_average_precision(found.videos, truth, tious=tious, charge_foreign=False).average

@@ -51,7 +51,7 @@ def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Prop
     S = class_scores(cas_logits)  # (K, T)
     surest = S.max(axis=0)  # (T,)
     label = int(cas_logits[:-1].mean(axis=1).argmax())
-    snippets = np.argsort(surest, kind="stable")[::-1][:SNIPPETS]
+    snippets = _surest_snippets(surest)
     spans = _cas_spans(surest)
     masks = action_masks[snippets]  # (L, T)
     span_masks = [masks[:, start:end].max(axis=1) for start, end, _ in spans]
@@ -78,6 +78,17 @@ def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Prop
     return Proposals(
         classes=np.full(len(table), label), segments=table[:, :2], mask_scores=table[:, 2], class_scores=table[:, 3]
     )
+
+
+def _surest_snippets(surest: FloatArray) -> NDArray[np.intp]:
+    """The snippets of highest score, best first.
+
+    Those that representation masking dropped are exactly equal. Which of them fill the list up is left to numpy's
+    partition, as in the original.
+    """
+    most = min(SNIPPETS, len(surest))
+    chosen = np.argpartition(surest, -most)[-most:]
+    return chosen[np.argsort(surest[chosen])][::-1]
 
 
 def _cas_spans(surest: FloatArray) -> list[tuple[int, int, float]]:

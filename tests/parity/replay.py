@@ -1,0 +1,52 @@
+"""Following a recording of the original's soft-NMS through its ties.
+
+The original keeps proposals in a set of strings, so which of several equally scored ones its soft-NMS takes first
+changes with every run of Python, and with it most of what follows. A recording can be reproduced only by taking, at
+each tie, the one that was taken when it was made. That is what ``follow`` does; it fails where the recorded choice is
+not among the best.
+"""
+
+import numpy as np
+
+from stale_runtime.detections import Detection
+from stale_runtime.proposals import Proposals
+from stale_runtime.upstream_decoder import DECAY, RAISE, upstream_overlap
+
+TIE = 2e-5
+"""Relative difference up to which scores count as equal: logits differ by 1e-5, and so do scores."""
+FAINT = 1e-300
+"""Scores below this are at the end of what a float can hold, and are not followed."""
+
+
+class NotFollowedError(AssertionError):
+    """The recording takes something that is not the best."""
+
+
+def follow(proposals: Proposals, recorded: list[Detection], duration_s: float, label: str) -> list[Detection]:
+    """Detections in the order of the recording's scores, down to faint ones."""
+    segments = np.minimum(proposals.segments, 1) * duration_s
+    scores = proposals.scores.astype(np.float64)
+    overlap = upstream_overlap(proposals.segments)
+    starts, ends = proposals.segments.T
+    apart = (starts[:, None] > ends) | (starts > ends[:, None])
+    factors = np.where(apart, 1, np.exp(-DECAY * overlap**2) / RAISE)
+    left = list(recorded)
+    taken: list[Detection] = []
+    for _ in range(len(scores) - 1):
+        best = scores.max()
+        if best < FAINT:
+            break
+        tied = np.flatnonzero(scores >= best * (1 - TIE))
+        matches = [(int(n), row) for n in tied for row in left if _same(segments[n], float(scores[n]), row)]
+        if not matches:
+            raise NotFollowedError(f"step {len(taken)}: best {segments[tied[0]]} at {best} is not in the recording")
+        n, row = min(matches, key=lambda match: abs(scores[match[0]] / match[1].score - 1))
+        left.remove(row)
+        taken.append(Detection(label, float(segments[n, 0]), float(segments[n, 1]), float(scores[n])))
+        scores *= factors[n]
+        scores[n] = -1
+    return sorted(taken, key=lambda row: -row.score)
+
+
+def _same(segment: np.ndarray, score: float, row: Detection) -> bool:
+    return bool(abs(segment - (row.start, row.end)).max() < 1e-3) and abs(score - row.score) <= min(1e-4, 1e-3 * score)

@@ -1,0 +1,117 @@
+"""A STALE small enough for tests: seeded weights, a CLIP folder of its own, a checkpoint as the original writes it."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from torch import Tensor
+from transformers import CLIPTextConfig
+
+from stale_model import Stale, StaleConfig, TextTower
+from stale_model.upstream_names import our_name
+
+CHANNELS = 16
+LENGTH = 16
+CLASSES = ("long jump", "archery", "polo")
+CONFIG = StaleConfig(
+    channels=CHANNELS, temporal_scale=LENGTH, heads=2, mask_channels=8, foreground_layers=1, foreground_feedforward=1
+)
+START, END = "<|startoftext|>", "<|endoftext|>"
+CONTEXT = 24
+
+
+def write_clip_folder(folder: Path) -> Path:
+    """A folder with the configuration and the tokenizer of a tiny CLIP: its tokens are letters."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = {token: n for n, token in enumerate([*letters, *(f"{c}</w>" for c in letters), "?", START, END])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="?", end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {END}", special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])]
+    )
+    tokenizer.decoder = decoders.BPEDecoder()
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    text = {
+        "vocab_size": len(vocabulary),
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "projection_dim": CHANNELS,
+        "bos_token_id": vocabulary[START],
+        "eos_token_id": vocabulary[END],
+        "pad_token_id": vocabulary[END],
+    }
+    config = {"model_type": "clip", "projection_dim": CHANNELS, "text_config": text, "vision_config": {}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def make_network(seed: int = 0, config: StaleConfig = CONFIG) -> Stale:
+    """A network with seeded weights, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Stale(config).eval()
+
+
+def make_tower(clip_folder: Path, seed: int = 0) -> TextTower:
+    """The text tower of a CLIP folder with seeded weights, in evaluation mode."""
+    config = CLIPTextConfig(**json.loads((clip_folder / "config.json").read_text())["text_config"])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return TextTower(config).eval()
+
+
+def upstream_state(network: Stale, tower: TextTower, *, unused: bool = True) -> dict[str, Tensor]:
+    """The parameters under the names and in the shapes of the original code, without ``module.``."""
+    state = {theirs: network.state_dict()[our_name(theirs) or ""] for theirs in _upstream_names(network)}
+    state["localizer_mask.2.weight"] = state["localizer_mask.2.weight"][:, :, None]
+    state["masktrans.input_proj.weight"] = state["masktrans.input_proj.weight"][:, :, None, None]
+    state |= {f"txt_model.{name.removeprefix('clip.')}": tensor for name, tensor in tower.state_dict().items()}
+    if unused:
+        state |= {
+            "contexts": torch.zeros(1, 30),
+            "proj.0.weight": torch.zeros(2, 2, 3),
+            "classifier.0.bias": torch.zeros(5),
+            "bn1.num_batches_tracked": torch.tensor(0),
+            "reduce_mask.0.weight": torch.zeros(1, 2, 1),
+            "mask_MLP.0.bias": torch.full((1,), float("nan")),
+            "txt_model.logit_scale": torch.tensor(2.6),
+            "txt_model.vision_model.embeddings.class_embedding": torch.zeros(4),
+            "txt_model.visual_projection.weight": torch.zeros(2, 2),
+        }
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def save_checkpoint(path: Path, state: dict[str, Tensor], *, prefix: str = "module.") -> Path:
+    """Write a checkpoint as the original code does."""
+    torch.save({"epoch": 3, "state_dict": {prefix + name: tensor for name, tensor in state.items()}}, path)
+    return path
+
+
+def _upstream_names(network: Stale) -> list[str]:
+    """The original's name for each parameter of the network, found by trying all that it could be."""
+    layers = range(network.config.foreground_layers)
+    parts = [f"transformer.{half}.norm" for half in ("encoder", "decoder")] + ["input_proj"]
+    parts += [f"mask_embed.layers.{n}" for n in range(3)]
+    sublayers = {
+        "encoder": ("self_attn", "linear1", "linear2", "norm1", "norm2"),
+        "decoder": ("self_attn", "multihead_attn", "linear1", "linear2", "norm1", "norm2", "norm3"),
+    }
+    for half, names in sublayers.items():
+        parts += [f"transformer.{half}.layers.{n}.{name}" for n in layers for name in names]
+    names = ["bg_embeddings", "masktrans.query_embed.weight"]
+    names += [f"masktrans.{part}.{kind}" for part in parts for kind in ("weight", "bias", "in_proj_weight")]
+    names += [f"masktrans.{part}.{kind}" for part in parts for kind in ("in_proj_bias", "out_proj.weight", "out_proj.bias")]
+    blocks = ("embedding", "cross_att")
+    fields = ("w_qs", "w_ks", "w_vs", "fc", "layer_norm")
+    names += [f"{block}.{field}.{kind}" for block in blocks for field in fields for kind in ("weight", "bias")]
+    names += [f"localizer_mask.{n}.{kind}" for n in (0, 2) for kind in ("weight", "bias")]
+    ours = network.state_dict()
+    found = [name for name in names if our_name(name) in ours]
+    assert {our_name(name) for name in found} == ours.keys()
+    return found
