@@ -1,0 +1,35 @@
+"""Running our commands as a user does: in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(
+    name: str, *arguments: str | Path, cwd: Path, timeout: float = 120, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run an installed command, and make sure that it never shows a traceback."""
+    command = [str(Path(sys.executable).parent / name), *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) -> None:
+    """Run a command that must end with a code and one line that says what, and print nothing."""
+    done = run(name, *arguments, cwd=cwd)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith(f"{name}: error: "), done.stderr
+    assert says in lines[0], done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,268 @@
+import csv
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.cli.command import fails, run
+from tests.tiny import CHANNELS, CLASSES
+
+Array = NDArray[np.float32]
+
+
+@pytest.fixture
+def work(bundle: Path, features: Array, tmp_path: Path) -> Path:
+    """A folder as a user has it: bundle, features, prompts."""
+    shutil.copytree(bundle, tmp_path / "stale_bundle")
+    np.save(tmp_path / "v_one.npy", features)
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    folder = tmp_path / "features"
+    folder.mkdir()
+    for name in ("v_a", "v_b", "v_c"):
+        np.save(folder / f"{name}.npy", features[: 10 + 7 * ord(name[-1]) % 20])
+    return tmp_path
+
+
+def detect(work: Path, *arguments: str | Path) -> str:
+    done = run("stale-run", *arguments, "--prompts", "classes.txt", cwd=work)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_card_s_command_prints_a_table(work: Path) -> None:
+    lines = detect(work, "v_one.npy").splitlines()
+    assert lines[0].split() == ["video", "label", "start", "end", "score"]
+    assert lines[2].split()[0] == "one"
+    assert "fractions of the video" in lines[-2] + lines[-1]
+
+
+def test_a_duration_gives_seconds_in_every_way_to_know_it(work: Path) -> None:
+    (work / "d.csv").write_text("v_one,80\n")
+    (work / "d.json").write_text(json.dumps({"database": {"one": {"duration": 80}}}))
+    ways = (["--duration", "80"], ["--fps", "8", "--stride", "16"], ["--durations", "d.csv"], ["--durations", "d.json"])
+    results = [json.loads(detect(work, "v_one.npy", "--format", "json", *way)) for way in ways]
+    assert results[0]["unit"] == "seconds"
+    assert all(result["results"] == results[0]["results"] for result in results)
+    fractions = json.loads(detect(work, "v_one.npy", "--format", "json"))
+    assert fractions["unit"] == "fraction of the video"
+    in_seconds, in_fractions = results[0]["results"]["one"][0], fractions["results"]["one"][0]
+    assert in_seconds["segment"] == pytest.approx([80 * t for t in in_fractions["segment"]])
+
+
+def test_formats_agree(work: Path) -> None:
+    content = json.loads(detect(work, "v_one.npy", "--format", "json", "--duration", "60"))["results"]["one"]
+    rows = list(csv.DictReader(io.StringIO(detect(work, "v_one.npy", "--format", "csv", "--duration", "60"))))
+    assert [(row["label"], float(row["start"]), float(row["end"]), float(row["score"])) for row in rows] == [
+        (row["label"], *row["segment"], row["score"]) for row in content
+    ]
+    subtitles = detect(work, "v_one.npy", "--format", "srt", "--duration", "60", "--top", "3")
+    assert subtitles.count(" --> ") == min(3, len(content))
+
+
+def test_a_folder_gives_all_its_videos_and_a_file_holds_the_result(work: Path) -> None:
+    assert detect(work, "features", "--format", "json", "-o", "out.json") == ""
+    assert list(json.loads((work / "out.json").read_text())["results"]) == ["a", "b", "c"]
+    assert sorted(path.name for path in work.glob(".*")) == []
+
+
+def test_both_decoders_run_and_differ(work: Path) -> None:
+    outputs = {
+        name: detect(work, "v_one.npy", "--format", "csv", "--decoder", name) for name in ("standard", "upstream")
+    }
+    assert outputs["standard"] != outputs["upstream"]
+
+
+def test_the_external_classifier_overrides_and_is_reported(work: Path) -> None:
+    (work / "best.json").write_text(json.dumps({"v_one": {"class": "Chess", "score": 1e9}}))
+    done = run(
+        "stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "json",
+        "--external-classifier", "best.json", cwd=work,
+    )  # fmt: skip
+    content = json.loads(done.stdout)
+    assert {row["label"] for row in content["results"]["one"]} == {"Chess"}
+    assert content["external_data"]["used"] is True
+    assert "zero-shot" in content["external_data"]["details"]
+
+
+def test_new_prompts_are_encoded_once(work: Path, private_cache: Path) -> None:
+    (work / "classes.txt").write_text("snooker\nlong jump\n")
+    first = detect(work, "v_one.npy")
+    written = {path: path.stat().st_mtime_ns for path in private_cache.rglob("*") if path.is_file()}
+    assert len(written) == 1
+    assert detect(work, "v_one.npy") == first
+    assert {path: path.stat().st_mtime_ns for path in private_cache.rglob("*") if path.is_file()} == written
+
+
+def test_no_cache_leaves_no_trace(work: Path, private_cache: Path) -> None:
+    (work / "classes.txt").write_text("snooker\n")
+    detect(work, "v_one.npy", "--no-cache")
+    assert list(private_cache.rglob("*")) == []
+
+
+def test_self_test_passes_and_finds_a_flipped_byte_in_every_file(work: Path) -> None:
+    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    for path in sorted((work / "stale_bundle").iterdir()):
+        data = path.read_bytes()
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :])
+        done = run("stale-run", "--self-test", cwd=work)
+        assert done.returncode == 4, path
+        assert path.name in done.stderr.strip().splitlines()[-1]
+        path.write_bytes(data)
+
+
+def test_only_what_is_loaded_is_read(work: Path) -> None:
+    (work / "stale_bundle" / "text_encoder.onnx").write_bytes(
+        bytes((work / "stale_bundle" / "text_encoder.onnx").stat().st_size)
+    )
+    detect(work, "v_one.npy")
+    (work / "classes.txt").write_text("snooker\n")
+    fails("stale-run", "v_one.npy", "--prompts", "classes.txt", cwd=work, code=4, says="text_encoder.onnx: changed")
+
+
+def test_one_bad_file_does_not_cost_the_others(work: Path) -> None:
+    (work / "features" / "v_bad.npy").write_bytes(b"nonsense")
+    done = run("stale-run", "features", "--prompts", "classes.txt", "--format", "json", cwd=work)
+    assert done.returncode == 5
+    assert list(json.loads(done.stdout)["results"]) == ["a", "b", "c"]
+    assert "v_bad.npy: not a .npy file" in done.stderr
+    assert "1 of 4 videos failed" in done.stderr
+
+
+def test_all_bad_files_are_bad_input(work: Path) -> None:
+    for path in (work / "features").iterdir():
+        path.write_bytes(b"")
+    done = run("stale-run", "features", "--prompts", "classes.txt", "-o", "out.csv", "--format", "csv", cwd=work)
+    assert done.returncode == 3
+    assert "all 3 videos failed" in done.stderr
+    assert not (work / "out.csv").exists()
+
+
+def bad_features(kind: str, path: Path) -> None:
+    good = np.zeros((5, CHANNELS), np.float32)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "transposed": np.zeros((CHANNELS, 100), np.float32),
+        "width": np.zeros((5, 7), np.float32),
+        "nan": np.full((5, CHANNELS), np.nan, np.float32),
+        "infinite": np.full((5, CHANNELS), np.inf, np.float16),
+        "zero-length": np.zeros((0, CHANNELS), np.float32),
+        "integers": np.zeros((5, CHANNELS), np.int64),
+        "three axes": np.zeros((1, 5, CHANNELS), np.float32),
+    }
+    if kind in arrays:
+        np.save(path, arrays[kind])
+    elif kind == "objects":
+        np.save(path, np.array([[object()]], dtype=object), allow_pickle=True)
+    elif kind == "pickle":
+        path.write_bytes(pickle.dumps(good))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "truncated":
+        np.save(path, good)
+        path.write_bytes(path.read_bytes()[:-10])
+    elif kind == "npz":
+        np.savez(path.with_suffix(".npz"), good)
+        path.with_suffix(".npz").rename(path)
+    else:
+        assert kind == "missing"
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("transposed", "features.T"),
+        ("width", "expected (snippets, 16)"),
+        ("nan", "NaN or infinity"),
+        ("infinite", "NaN or infinity"),
+        ("zero-length", "0 snippets"),
+        ("integers", "int64"),
+        ("three axes", "shape (1, 5, 16)"),
+        ("objects", "pickled objects"),
+        ("pickle", "not a .npy file"),
+        ("empty", "not a .npy file"),
+        ("truncated", "truncated"),
+        ("npz", ".npz archive"),
+        ("missing", "No such file"),
+    ],
+)
+def test_bad_features_end_with_one_line(work: Path, kind: str, says: str) -> None:
+    bad_features(kind, work / "bad.npy")
+    arguments = ("bad.npy", "--prompts", "classes.txt", "--format", "json", "-o", "out.json")
+    fails("stale-run", *arguments, cwd=work, code=3, says=says)
+    assert not (work / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no prompts"),
+        (b"# only\n\n", "no prompts"),
+        (b"polo\narchery\nPolo\n", "line 3: duplicate"),
+        (b"a\n" + b" ".join([b"word"] * 60) + b"\n", "line 2"),
+        (b"polo\n\x00\x01\n", "line 2: a binary file"),
+        (b"polo\n\xff\xfe\n", "line 2: not UTF-8"),
+    ],
+)
+def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) -> None:
+    (work / "classes.txt").write_bytes(content)
+    fails("stale-run", "v_one.npy", "--prompts", "classes.txt", cwd=work, code=3, says=says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--prompts", "classes.txt"], "no FEATURES"),
+        (["v_one.npy"], "no --prompts"),
+        (["v_one.npy", "--prompts", "classes.txt", "--fps", "25"], "--stride"),
+        (["v_one.npy", "--prompts", "classes.txt", "--fps", "25", "--stride", "16", "--duration", "3"], "exclude"),
+        (["features", "--prompts", "classes.txt", "--duration", "3"], "single video"),
+        (["features", "--prompts", "classes.txt", "--format", "srt"], "single video"),
+        (["v_one.npy", "--prompts", "classes.txt", "--format", "srt"], "seconds"),
+        (["v_one.npy", "--prompts", "classes.txt", "-o", "no/such/folder/x"], "no folder"),
+        (["v_one.npy", "--prompts", "classes.txt", "-o", "features"], "a folder"),
+        (["v_one.npy", "--prompts", "classes.txt", "--backend", "tpu"], "ort-fp32"),
+        (["v_one.npy", "--prompts", "classes.txt", "--length", "5000"], "4096"),
+        (["v_one.npy", "--prompts", "classes.txt", "--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_ends_with_one_line(work: Path, arguments: list[str], says: str) -> None:
+    fails("stale-run", *arguments, cwd=work, code=2, says=says)
+
+
+def test_a_missing_or_broken_bundle_is_code_4(work: Path) -> None:
+    arguments = ("v_one.npy", "--prompts", "classes.txt")
+    (work / "stale_bundle" / "extra").write_text("")
+    fails("stale-run", *arguments, cwd=work, code=4, says="'extra' is not in the manifest")
+    (work / "stale_bundle" / "extra").unlink()
+    (work / "stale_bundle" / "tokenizer.json").unlink()
+    fails("stale-run", *arguments, cwd=work, code=4, says="tokenizer.json is missing")
+    shutil.rmtree(work / "stale_bundle")
+    fails("stale-run", *arguments, cwd=work, code=4, says="stale-export --ckpt")
+
+
+def test_a_video_without_a_duration_is_named(work: Path) -> None:
+    (work / "d.csv").write_text("video,seconds\na,10\nv_b,20\n")
+    done = run("stale-run", "features", "--prompts", "classes.txt", "--durations", "d.csv", "--format", "csv", cwd=work)
+    assert done.returncode == 5
+    assert "video c: no duration" in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_traceback(work: Path) -> None:
+    command = f"{Path(sys.executable).parent / 'stale-run'} v_one.npy --prompts classes.txt | head -1"
+    done = subprocess.run(command, shell=True, cwd=work, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["video", "label", "start", "end", "score"]
+    assert done.stderr == ""
+
+
+def test_help_teaches_without_a_bundle(tmp_path: Path) -> None:
+    done = run("stale-run", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "stale-run video_feats.npy --prompts classes.txt" in done.stdout
+    assert "Exit codes" in done.stdout
