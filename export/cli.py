@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stale_export.bundle_writer import can_be_bundle
 from stale_runtime import __version__, console
 from stale_runtime.activitynet import CLASSES
 from stale_runtime.bundle import DEFAULT_FOLDER
-from stale_runtime.errors import ExportError
+from stale_runtime.errors import CheckpointError, ExportError
 from stale_runtime.files import reason
 from stale_runtime.prompts import Prompts, read_prompts
 
@@ -47,19 +48,20 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None) -> N
       stale-export --ckpt best.pth
       stale-export --ckpt best.pth --clip ./clip -o my_bundle
     """  # noqa: D301 -- click reads the backslash
-    from stale_export.bundle_writer import can_be_bundle
-
     if not can_be_bundle(output):
         raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
     prompts = read_prompts(classes) if classes is not None else Prompts.of(CLASSES)
     if not ckpt.is_file():
-        raise click.UsageError(f"--ckpt {ckpt}: no such file")
+        raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
 
     console.note(NAME, "loading PyTorch")
-    from stale_export.exporter import export_bundle
-    from stale_model import read_original_checkpoint
+    try:
+        from stale_export.exporter import export_bundle
+        from stale_model import read_original_checkpoint
+    except ModuleNotFoundError as problem:
+        raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     console.note(NAME, f"reading {ckpt}")

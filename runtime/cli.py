@@ -48,7 +48,7 @@ TABLE_ROWS = 10
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
-@click.option("--cache", "cache_folder", type=click.Path(path_type=Path), help="Prompt cache; default: $STALE_CACHE.")
+@click.option("--cache", "cache_folder", type=click.Path(path_type=Path), help="Prompt cache; default: $STALE_CACHE, then ~/.cache/stale-edge.")
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the prompt cache.")
 @click.option("--self-test", is_flag=True, help="Check all of the bundle and replay its recorded outputs here.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is used and how long it takes.")

@@ -32,5 +32,6 @@ def temporal_iou(a: Segments, b: Segments) -> FloatArray:
     ends = np.minimum(a[..., 1], b[..., 1])
     intersection = (ends - starts).clip(min=0)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - intersection
+    union = np.where(union > 0, union, 1)
     equal = (a == b).all(axis=-1)
-    return np.asarray(np.divide(intersection, union, out=equal.astype(np.float64), where=union > 0))
+    return np.asarray(np.where(equal, 1.0, intersection / union))

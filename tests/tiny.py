@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
 from stale_model import Stale, StaleConfig, TextTower
@@ -18,7 +18,7 @@ CONFIG = StaleConfig(
     channels=CHANNELS, temporal_scale=LENGTH, heads=2, mask_channels=8, foreground_layers=1, foreground_feedforward=1
 )
 START, END = "<|startoftext|>", "<|endoftext|>"
-CONTEXT = 24
+CONTEXT = 77
 
 
 def write_clip_folder(folder: Path) -> Path:
@@ -115,3 +115,11 @@ def _upstream_names(network: Stale) -> list[str]:
     found = [name for name in names if our_name(name) in ours]
     assert {our_name(name) for name in found} == ours.keys()
     return found
+
+
+def randomize(module: nn.Module, seed: int = 0) -> None:
+    """Draw every parameter anew, also those that start at zero or one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)

@@ -1,0 +1,34 @@
+import subprocess
+import sys
+import types
+
+import stale_export
+from stale_export.cli import DEFAULT_CLIP
+from stale_model import DEFAULT_CLIP as MODEL_DEFAULT_CLIP
+
+
+def test_the_public_names_are_those_of_all() -> None:
+    public = {
+        name
+        for name, value in vars(stale_export).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public == set(stale_export.__all__)
+    assert list(stale_export.__all__) == sorted(set(stale_export.__all__))
+
+
+def test_every_public_name_comes_from_this_package_and_is_documented() -> None:
+    for name in stale_export.__all__:
+        value = getattr(stale_export, name)
+        assert value.__module__.startswith("stale_export.")
+        assert value.__doc__
+
+
+def test_the_command_and_the_library_know_the_same_default() -> None:
+    assert DEFAULT_CLIP == MODEL_DEFAULT_CLIP
+
+
+def test_the_command_starts_without_torch() -> None:
+    code = "import stale_export.cli, sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,167 @@
+"""Files that are no checkpoint, or not the one that goes with the CLIP folder."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stale_model import read_original_checkpoint
+from stale_runtime.errors import CheckpointError
+
+
+def refusal(path: Path, clip_folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        read_original_checkpoint(path, str(clip_folder))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    return message
+
+
+class Bomb:
+    """Unpickling it writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.target}",)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"not a checkpoint", b"PK\x03\x04", b"PK\x05\x06" + bytes(18)])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, clip_folder: Path, content: bytes) -> None:
+    (tmp_path / "best.pth").write_bytes(content)
+    refusal(tmp_path / "best.pth", clip_folder)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, clip_folder: Path) -> None:
+    assert "No such file" in refusal(tmp_path / "nowhere.pth", clip_folder)
+
+
+def test_a_folder_is_refused(tmp_path: Path, clip_folder: Path) -> None:
+    assert "directory" in refusal(tmp_path, clip_folder)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99, 0.9999])
+def test_a_truncated_file_is_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path, share: float) -> None:
+    content = checkpoint.read_bytes()
+    (tmp_path / "best.pth").write_bytes(content[: int(len(content) * share)])
+    refusal(tmp_path / "best.pth", clip_folder)
+
+
+def test_a_compressed_file_is_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    path = tmp_path / "best.pth"
+    with zipfile.ZipFile(checkpoint) as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as compressed:
+        for member in stored.infolist():
+            compressed.writestr(member.filename, stored.read(member), zipfile.ZIP_DEFLATED)
+    assert "uncompressed" in refusal(path, clip_folder)
+
+
+def test_any_other_zip_is_refused(tmp_path: Path, clip_folder: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "best.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refusal(tmp_path / "best.pth", clip_folder)
+
+
+def test_the_format_of_old_pytorch_is_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content, tmp_path / "best.pth", _use_new_zipfile_serialization=False)
+    assert "torch.save" in refusal(tmp_path / "best.pth", clip_folder)
+
+
+def test_flipped_bytes_never_end_in_anything_but_a_refusal(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    content, path, dice = checkpoint.read_bytes(), tmp_path / "best.pth", random.Random(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(dice.choice([1, 1, 8])):
+            damaged[dice.choice([dice.randrange(len(content)), -dice.randrange(1, 4000)])] ^= 1 << dice.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read_original_checkpoint(path, str(clip_folder))
+        except CheckpointError as problem:
+            assert "\n" not in str(problem)
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("module", ["bare pickle", "as the whole content", "inside the state", "beside the state"])
+def test_code_in_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path, clip_folder: Path, module: str) -> None:
+    path, target = tmp_path / "best.pth", tmp_path / "ran"
+    content = torch.load(checkpoint, weights_only=True)
+    if module == "bare pickle":
+        path.write_bytes(pickle.dumps(Bomb(target)))
+    elif module == "as the whole content":
+        torch.save(Bomb(target), path)
+    elif module == "inside the state":
+        torch.save({"epoch": 1, "state_dict": {**content["state_dict"], "module.proj.0.weight": Bomb(target)}}, path)
+    else:
+        torch.save({**content, "optimizer": Bomb(target)}, path)
+    refusal(path, clip_folder)
+    assert not target.exists()
+
+
+def test_the_bomb_is_a_bomb(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ([1, 2], "list"),
+        (torch.zeros(3), "Tensor"),
+        ({"epoch": 3}, "epoch"),
+        ({"model": {}, "two\nlines": {}}, "model"),
+        ({"state_dict": {}}, "state_dict"),
+        ({"state_dict": [torch.zeros(3)]}, "state_dict"),
+        ({"state_dict": {7: torch.zeros(3)}}, "7"),
+        ({"state_dict": {"module.": torch.zeros(3)}}, "unknown"),
+    ],
+)
+def test_other_contents_are_refused_and_named(tmp_path: Path, clip_folder: Path, content: object, named: str) -> None:
+    torch.save(content, tmp_path / "best.pth")
+    assert named in refusal(tmp_path / "best.pth", clip_folder).removeprefix(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("num_hidden_layers", 2, "1 layers.*my-clip describes 2"),
+        ("hidden_size", 12, r"token_embedding.*\(55, 8\), expected \(55, 12\)"),
+        ("intermediate_size", 20, r"fc1.*\(16, 8\), expected \(20, 8\)"),
+        ("vocab_size", 77, r"token_embedding.*\(55, 8\), expected \(77, 8\)"),
+        ("max_position_embeddings", 77, r"position_embedding.*\(24, 8\), expected \(77, 8\)"),
+        ("projection_dim", 20, r"text_projection.*\(16, 8\), expected \(20, 8\)"),
+    ],
+)
+def test_a_tower_that_does_not_fit_the_clip_folder_is_refused(
+    checkpoint: Path, clip_folder: Path, tmp_path: Path, key: str, value: int, named: str
+) -> None:
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "my-clip"))
+    content = json.loads((folder / "config.json").read_text())
+    content["text_config"][key] = value
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=named) as caught:
+        read_original_checkpoint(checkpoint, str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tower_as_wide_as_its_folder_but_not_as_the_network_is_refused(
+    checkpoint: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "my-clip"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["projection_dim"] = 20
+    (folder / "config.json").write_text(json.dumps(config))
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["module.txt_model.text_projection.weight"] = torch.zeros(20, 8)
+    torch.save(content, tmp_path / "best.pth")
+    assert "20 wide" in refusal(tmp_path / "best.pth", folder)

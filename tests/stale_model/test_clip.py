@@ -1,0 +1,153 @@
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import CLIPTextModelWithProjection
+
+from stale_model import read_original_checkpoint
+from stale_model.clip import END_TOKEN, ClipParts, empty_tower, read_clip_parts
+from stale_runtime.errors import CheckpointError
+from tests import tiny
+
+
+@pytest.fixture
+def folder(clip_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clip_folder, tmp_path / "my-clip"))
+
+
+def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    change(content)
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+def refusal(clip: str) -> str:
+    """What is said to a CLIP that cannot be used, which has to be one line that names it."""
+    with pytest.raises(CheckpointError) as caught:
+        read_clip_parts(clip)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"--clip {clip}: ")
+    assert message.endswith("or a folder with config.json and tokenizer.json")
+    return message.split(";")[0]  # without the remedy
+
+
+def test_a_folder_gives_configuration_and_tokenizer(folder: Path) -> None:
+    parts = read_clip_parts(str(folder))
+    assert parts.name == "my-clip"
+    assert parts.text_config.hidden_size == 8
+    assert parts.text_config.num_hidden_layers == 1
+    assert parts.text_config.max_position_embeddings == tiny.CONTEXT
+    assert parts.text_config.projection_dim == tiny.CHANNELS
+    assert parts.tokenizer_json == (folder / "tokenizer.json").read_bytes()
+    assert END_TOKEN in json.loads(parts.tokenizer_json)["model"]["vocab"]
+
+
+def test_the_name_says_nothing_of_where_the_folder_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert read_clip_parts(".").name == "my-clip"
+    monkeypatch.chdir(folder.parent)
+    assert read_clip_parts("my-clip/").name == "my-clip"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_folder_without_one_of_its_files_is_refused(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert name in refusal(str(folder))
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[]", '"clip"', "[" * 100_000, "\0\xff"])
+def test_a_broken_configuration_is_refused(folder: Path, content: str) -> None:
+    (folder / "config.json").write_bytes(content.encode("latin-1"))
+    refusal(str(folder))
+
+
+@pytest.mark.parametrize("content", [{}, {"hidden_size": 8}, {"model_type": "bert", "hidden_size": 8}])
+def test_a_configuration_of_something_else_is_refused(folder: Path, content: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(content))
+    refusal(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_attention_heads", 3),
+        ("hidden_act", "no-such-function"),
+        ("vocab_size", "many"),
+        ("vocab_size", -3),
+        ("hidden_size", None),
+        ("num_hidden_layers", 1.5),
+    ],
+)
+def test_an_impossible_tower_is_refused(checkpoint: Path, folder: Path, key: str, value: object) -> None:
+    edit_config(folder, lambda content: content["text_config"].update({key: value}))
+    with pytest.raises(CheckpointError) as caught:
+        read_original_checkpoint(checkpoint, str(folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, [1], "text"])
+def test_a_configuration_without_a_text_tower_is_refused(folder: Path, value: object) -> None:
+    edit_config(folder, lambda content: content.update(text_config=value))
+    refusal(str(folder))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    refusal(str(tmp_path / "nowhere"))
+
+
+def test_a_file_in_place_of_a_folder_is_refused(clip_folder: Path) -> None:
+    refusal(str(clip_folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("clip", ["", "a/b/c/d", "no such id"])
+def test_what_is_no_hugging_face_id_is_refused(clip: str) -> None:
+    refusal(clip)
+
+
+def test_an_id_that_cannot_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        attempts.append(arguments)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    refusal("stale-edge/no-such-clip")
+    assert attempts == []
+
+
+def test_the_tower_computes_what_transformers_does(clip_folder: Path) -> None:
+    tower = tiny.make_tower(clip_folder)
+    clip = CLIPTextModelWithProjection(tower.clip.config).eval()
+    clip.load_state_dict(tower.clip.state_dict())
+    ids = torch.randint(0, 54, (3, 7), generator=torch.Generator().manual_seed(0))
+    ids[:, -1] = 54
+    with torch.no_grad():
+        assert torch.equal(tower(ids), clip(input_ids=ids).text_embeds)
+        assert tower(ids).shape == (3, tiny.CHANNELS)
+
+
+def test_padding_with_the_end_token_changes_nothing(clip_folder: Path) -> None:
+    tower = tiny.make_tower(clip_folder)
+    ids = torch.tensor([[53, 1, 2, 3, 54]])
+    padded = torch.nn.functional.pad(ids, (0, 9), value=54)
+    with torch.no_grad():
+        torch.testing.assert_close(tower(padded), tower(ids), rtol=0, atol=1e-6)
+        assert (tower(ids.flip(1)) - tower(ids)).abs().max() > 1e-3
+
+
+def test_an_empty_tower_takes_no_memory(clip_folder: Path) -> None:
+    parts: ClipParts = read_clip_parts(str(clip_folder))
+    empty, full = empty_tower(parts.text_config).state_dict(), tiny.make_tower(clip_folder).state_dict()
+    assert all(tensor.is_meta for tensor in empty.values())
+    assert {name: tensor.shape for name, tensor in empty.items()} == {name: t.shape for name, t in full.items()}
