@@ -1,6 +1,7 @@
 """Writing a bundle whole or not at all."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -12,10 +13,22 @@ from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
 
 
 def can_be_bundle(output: Path) -> bool:
-    """Whether a path is free for a bundle: nothing is there, or an empty folder, or a bundle to replace."""
+    """Whether a path is free for a bundle: nothing is there, or an empty folder, or a bundle and nothing else."""
     if not output.exists() and not output.is_symlink():
         return True
-    return output.is_dir() and (not any(output.iterdir()) or (output / MANIFEST_NAME).exists())
+    if not output.is_dir():
+        return False
+    found = {path.name for path in output.iterdir()}
+    return not found or found <= {MANIFEST_NAME, *_listed_files(output / MANIFEST_NAME)}
+
+
+def _listed_files(manifest: Path) -> set[str]:
+    """The files that a manifest lists, of whatever version; none if it is none of ours."""
+    try:
+        content = json.loads(manifest.read_bytes())
+        return {MANIFEST_NAME, *content["files"]} if "manifest_sha256" in content else set()
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return set()
 
 
 def write_bundle(output: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
@@ -50,7 +63,7 @@ def write_bundle(output: Path, manifest: Manifest, contents: Mapping[str, bytes]
             output.rename(workspace / "old")
         try:
             fresh.rename(output)
-        except OSError:
+        except BaseException:
             if (workspace / "old").exists():
                 (workspace / "old").rename(output)
             raise

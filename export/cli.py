@@ -63,7 +63,8 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None) -> N
     except ModuleNotFoundError as problem:
         raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
 
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for library in ("transformers", "huggingface_hub"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     console.note(NAME, f"reading {ckpt}")
     trained = read_original_checkpoint(ckpt, clip)
     try:

@@ -1,6 +1,7 @@
 """Arrays in the ``.npz`` files of a bundle."""
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
-            npy.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            npy.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
     return buffer.getvalue()
 
@@ -48,7 +49,8 @@ def _read_array(data: bytes) -> NDArray[Any]:
     if npy.read_magic(stream) != (1, 0):
         raise ValueError("unknown .npy version")
     shape, _, dtype = npy.read_array_header_1_0(stream)
-    if dtype.hasobject or int(np.prod(shape, dtype=object)) * dtype.itemsize > len(data):
+    too_large = any(size > len(data) for size in shape) or math.prod(shape) * dtype.itemsize > len(data)
+    if dtype.hasobject or dtype.itemsize == 0 or too_large:
         raise ValueError("shape and size disagree")
     stream.seek(0)
     array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)

@@ -24,6 +24,7 @@ from stale_runtime.writers import detections_csv, detections_srt, detections_tab
 NAME = "stale-run"
 SOME_FAILED = 5
 TABLE_ROWS = 10
+POSITIVE = click.FloatRange(1e-6, 1e9)
 
 
 @click.command(epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some inputs failed, 1 a bug of ours.")
@@ -34,9 +35,9 @@ TABLE_ROWS = 10
 @click.option("--length", type=click.IntRange(SHORTEST, LONGEST), help="Snippets to resample to; default: as trained.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads to use.")
 @click.option("--decoder", type=click.Choice(list(DECODERS)), help="upstream: the published post-processing.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Seconds that the one video lasts.")
-@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Frames a second; with --stride.")
-@click.option("--stride", type=click.FloatRange(0, min_open=True), help="Frames from a snippet to the next.")
+@click.option("--duration", type=POSITIVE, help="Seconds that the one video lasts.")
+@click.option("--fps", type=POSITIVE, help="Frames a second; with --stride.")
+@click.option("--stride", type=POSITIVE, help="Frames from a snippet to the next.")
 @click.option("--durations", type=click.Path(path_type=Path), help="Seconds by video: ActivityNet JSON, or CSV.")
 @click.option(
     "--external-classifier",
@@ -48,7 +49,12 @@ TABLE_ROWS = 10
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
-@click.option("--cache", "cache_folder", type=click.Path(path_type=Path), help="Prompt cache; default: $STALE_CACHE, then ~/.cache/stale-edge.")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=click.Path(path_type=Path),
+    help="Default: $STALE_CACHE, then ~/.cache/stale-edge.",
+)
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the prompt cache.")
 @click.option("--self-test", is_flag=True, help="Check all of the bundle and replay its recorded outputs here.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is used and how long it takes.")

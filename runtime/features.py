@@ -1,6 +1,7 @@
 """Snippet features: reading them from strangers' files, checking them, resampling them to a temporal scale."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,11 +10,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.files import reason
+from stale_runtime.files import open_without_blocking, reason, refuse_irregular
 from stale_runtime.segments import FloatArray
 
 MOST_SNIPPETS = 2**18
 """Longest feature sequence that is accepted: 38 hours at 30 frames a second and 16 frames a snippet."""
+LARGEST_VALUE = 1e6
+"""Largest magnitude that is accepted, far above that of any CLIP feature: beyond, float32 overflows in the network."""
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -32,7 +35,8 @@ def read_features(path: Path, channels: int) -> FloatArray:
         FeatureError: the file cannot be read, is no such array, or holds NaN or infinity.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_without_blocking) as file:
+            refuse_irregular(file.fileno(), path, FeatureError)
             shape, fortran_order, dtype = _read_header(file, path)
             _check_shape(shape, dtype, channels, path)
             held = os.fstat(file.fileno()).st_size - file.tell()
@@ -61,14 +65,17 @@ def check_features(features: NDArray[Any], channels: int, *, name: str = "featur
         The same array.
 
     Raises:
-        FeatureError: wrong type or shape, no snippet, too many of them, NaN or infinity.
+        FeatureError: wrong type or shape, no snippet, too many of them, NaN, infinity, or absurdly large values.
     """
     _check_shape(features.shape, features.dtype, channels, name)
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
+    largest = np.abs(features).max(axis=1).astype(np.float64)  # (T0,), NaN where a snippet holds one
+    usable = largest <= LARGEST_VALUE
+    if not usable.all():
+        snippet = int(usable.argmin())
+        what = "a value beyond" if np.isfinite(largest[snippet]) else "NaN or infinity, not within"
         raise FeatureError(
-            f"{name}: NaN or infinity in {np.count_nonzero(~finite)} of {len(finite)} snippets, the first is snippet "
-            f"{int(finite.argmin())}; expected finite numbers, extract them again"
+            f"{name}: {what} ±{LARGEST_VALUE:.0e} in {np.count_nonzero(~usable)} of {len(usable)} snippets, the first "
+            f"is snippet {snippet}; CLIP features are about 10 long, extract them again"
         )
     return features
 
@@ -104,7 +111,11 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.
     file.seek(0)
     try:
         reader = _READERS[npy.read_magic(file)]
-        shape, fortran_order, dtype = reader(file, max_header_size=_HEADER_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
+            shape, fortran_order, dtype = reader(file, max_header_size=_HEADER_BYTES)
+        if any(type(size) is not int for size in shape):
+            raise TypeError("shape")
     except KeyError:
         raise FeatureError(f"{path}: an unknown version of .npy; save it with numpy.save") from None
     except Exception as problem:  # whatever a crafted header makes numpy's parser raise

@@ -1,6 +1,7 @@
 """Reading strangers' files within bounds, and writing files whole or not at all."""
 
 import json
+import math
 import os
 import stat
 import tempfile
@@ -19,9 +20,8 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
         StaleError: as ``error``, if there is no such file, it is not a regular one, or it is larger.
     """
     try:
-        with open(path, "rb", opener=_open_without_blocking) as file:
-            if not _is_regular(file.fileno()):
-                raise error(f"{path}: not a regular file; give the path of a file")
+        with open(path, "rb", opener=open_without_blocking) as file:
+            refuse_irregular(file.fileno(), path, error)
             data = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
@@ -56,7 +56,7 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
     """
     text = read_text(path, limit=limit, error=error)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid JSON ({problem})") from problem
 
@@ -67,7 +67,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".stale-", suffix=".part")
     try:
         with open(handle, "wb") as file:
             file.write(data)
@@ -85,16 +85,31 @@ def reason(problem: OSError) -> str:
     return problem.strerror or str(problem)
 
 
-def _open_without_blocking(path: str, flags: int) -> int:
+def open_without_blocking(path: str, flags: int) -> int:
+    """An opener for ``open`` that does not wait for a pipe's other end."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _is_regular(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
+def refuse_irregular(descriptor: int, path: Path, error: type[StaleError]) -> None:
+    """Make sure that an open file is no folder, pipe or device.
+
+    Raises:
+        StaleError: as ``error``, if it is.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise error(f"{path}: not a regular file; give the path of a file")
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number in JSON")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _fitting(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 def _umask() -> int:

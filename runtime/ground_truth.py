@@ -1,7 +1,7 @@
-"""Annotated videos in ActivityNet's JSON format."""
+"""Annotated videos, in ActivityNet's JSON format or the original code's."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,34 +32,43 @@ class GroundTruth:
 
     videos: Mapping[str, AnnotatedVideo]
     """By video id, without ActivityNet's ``v_`` prefix."""
+    has_subsets: bool = True
+    """Whether the file tells training from validation videos; where it does not, any subset is all of them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every class that an annotation has, sorted."""
+        return tuple(sorted({row.label for video in self.videos.values() for row in video.annotations}))
 
     def of_classes(self, names: Collection[str]) -> "GroundTruth":
         """The same videos with the annotations of some classes only."""
-        return GroundTruth(
+        return replace(
+            self,
             videos={
                 video: AnnotatedVideo(
                     duration_s=known.duration_s,
                     annotations=tuple(row for row in known.annotations if row.label in names),
                 )
                 for video, known in self.videos.items()
-            }
+            },
         )
 
 
 def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
-    """Read annotations in ActivityNet's format: ``{"database": {id: {"subset", "duration", "annotations"}}}``.
+    """Read annotations.
+
+    Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
+    original code's, ``{"v_ID": {"duration_second", "annotations"}}``, which says nothing of subsets. A video without
+    annotations is one of the list like any other.
 
     Args:
         path: the JSON file.
-        subset: keep the videos of this subset; None for all.
+        subset: keep the videos of this subset; None for all. In the original code's format all videos count for any.
 
     Raises:
-        DatasetError: the file is not like that, or has no video in the subset.
+        DatasetError: the file is like neither, or has no video in the subset.
     """
-    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
-    database = content.get("database") if isinstance(content, dict) else None
-    if not isinstance(database, dict):
-        raise DatasetError(f"{path}: no 'database', expected annotations in ActivityNet's JSON format")
+    database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     videos: dict[str, AnnotatedVideo] = {}
     subsets = set()
     for name, video in database.items():
@@ -67,7 +76,7 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
         if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
             raise DatasetError(f"{place} has no list of 'annotations', expected ActivityNet's JSON format")
         subsets.add(str(video.get("subset"))[:40])
-        if subset is not None and video.get("subset") != subset:
+        if subset is not None and has_subsets and video.get("subset") != subset:
             continue
         if video_id(name) in videos:
             raise DatasetError(f"{place} is there twice, with and without v_; remove one")
@@ -77,7 +86,7 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
     if not videos:
         found = ", ".join(sorted(subsets)) or "no video at all"
         raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give --subset")
-    return GroundTruth(videos=videos)
+    return GroundTruth(videos=videos, has_subsets=has_subsets)
 
 
 def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
@@ -95,6 +104,18 @@ def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
     return start, end
 
 
+def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
+    """Videos by name, and whether the format has subsets."""
+    if isinstance(content, dict) and isinstance(content.get("database"), dict):
+        return content["database"], True
+    if isinstance(content, dict) and any(isinstance(v, dict) and "duration_second" in v for v in content.values()):
+        return content, False
+    raise DatasetError(
+        f"{path}: no 'database' and no 'duration_second', expected annotations in ActivityNet's JSON format or the "
+        "original code's"
+    )
+
+
 def _annotation(row: Any, place: str) -> Annotation:
     if not isinstance(row, dict) or not isinstance(row.get("label"), str):
         raise DatasetError(f"{place}: annotation {str(row)[:60]}, expected a 'label' and a 'segment'")
@@ -102,5 +123,5 @@ def _annotation(row: Any, place: str) -> Annotation:
 
 
 def _duration(video: Mapping[str, Any]) -> float | None:
-    duration = video.get("duration")
+    duration = video.get("duration", video.get("duration_second"))
     return float(duration) if isinstance(duration, int | float) else None

@@ -12,15 +12,15 @@ from stale_runtime.arrays import unpack_arrays
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import Detection, VideoDetections
-from stale_runtime.errors import BundleError, StaleError
+from stale_runtime.errors import BundleError, PromptError, StaleError
 from stale_runtime.features import check_features, read_features, resample
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
 from stale_runtime.proposals import Ranked
 from stale_runtime.segments import FloatArray
-from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.sessions import available_threads, open_session, require_interface
 from stale_runtime.text_encoder import TextEncoder, encoder_identity
-from stale_runtime.timeline import Timeline
+from stale_runtime.timeline import Timeline, check_seconds
 from stale_runtime.videos import video_id
 
 BACKENDS: Mapping[str, str] = {"ort-fp32": "localizer.fp32.onnx"}
@@ -113,8 +113,11 @@ class Localizer:
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
             raise BundleError(f"{bundle.path}: the manifest asks for decoder {self.decoder!r}; export the bundle again")
+        if not SHORTEST <= self.length <= LONGEST:
+            raise BundleError(f"{bundle.path}: the manifest's temporal scale is {self.length}; export the bundle again")
         self.threads = min(settings.threads, available_threads())
         self._session = open_session(bundle.read(name), name=name, threads=self.threads)
+        require_interface(self._session, ("features", "prompts"), Outputs._fields, name)
 
     @classmethod
     def open(
@@ -187,7 +190,9 @@ class Localizer:
 
         Raises:
             FeatureError, PromptError: an input cannot be used.
+            ValueError: the duration is not a positive number.
         """
+        check_seconds(duration_s, "duration_s")
         encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
         ranked = DECODERS[self.decoder](*self.outputs(features, encoded))
         return VideoDetections(
@@ -242,23 +247,37 @@ class Localizer:
         Args:
             features: (T0, C), resampled to this localizer's length.
             prompts: K encoded prompts.
+
+        Raises:
+            FeatureError, PromptError: an input does not fit the bundle.
         """
-        checked = check_features(features, self.bundle.manifest.channels)
+        channels = self.bundle.manifest.channels
+        if prompts.embeddings.ndim != 2 or prompts.embeddings.shape[1] != channels:
+            raise PromptError(f"prompt embeddings of shape {prompts.embeddings.shape}, expected (K, {channels})")
+        checked = check_features(features, channels)
         inputs = {"features": resample(checked, self.length)[None], "prompts": prompts.embeddings}
-        cas_logits, action_masks = self._session.run(["cas_logits", "action_masks"], inputs)
+        cas_logits, action_masks = self._session.run(Outputs._fields, inputs)
         return Outputs(cas_logits[0], action_masks[0])
 
     def _embedded_prompts(self) -> dict[str, NDArray[np.float32]]:
         arrays = unpack_arrays(self.bundle.read(PROMPTS_NAME), PROMPTS_NAME)
-        if arrays.keys() != {"texts", "embeddings"} or len(arrays["texts"]) != len(arrays["embeddings"]):
-            raise BundleError(f"{PROMPTS_NAME}: expected 'texts' and as many 'embeddings'; export the bundle again")
-        return dict(zip(arrays["texts"].tolist(), arrays["embeddings"].astype(np.float32, copy=False), strict=True))
+        texts, embeddings = arrays.get("texts"), arrays.get("embeddings")
+        if (
+            texts is None
+            or embeddings is None
+            or (texts.ndim, texts.dtype.kind, embeddings.dtype.kind) != (1, "U", "f")
+            or embeddings.shape != (len(texts), self.bundle.manifest.channels)
+            or not np.isfinite(embeddings).all()
+        ):
+            raise BundleError(f"{PROMPTS_NAME}: expected texts and an embedding for each; export the bundle again")
+        return dict(zip(texts.tolist(), embeddings.astype(np.float32, copy=False), strict=True))
 
     def _prompt_cache(self) -> PromptCache | None:
-        if not self.settings.cache:
+        folder = self.settings.cache_folder or default_cache_folder()
+        if folder is None or not self.settings.cache:
             return None
         return PromptCache(
-            self.settings.cache_folder or default_cache_folder(),
+            folder,
             encoder=encoder_identity(self.bundle),
             channels=self.bundle.manifest.channels,
         )

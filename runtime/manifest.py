@@ -123,6 +123,7 @@ class Manifest:
         """
         try:
             content = json.loads(data)
+            _encode(content)
         except (ValueError, RecursionError):
             raise ChecksumError(f"{MANIFEST_NAME}: damaged, not valid JSON; copy or export the bundle again") from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
@@ -142,7 +143,7 @@ class Manifest:
         return manifest
 
 
-def _encode(content: dict[str, Any]) -> bytes:
+def _encode(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
@@ -163,7 +164,7 @@ def _build(expected: Any, value: Any, where: str) -> Any:
     if origin is Mapping and isinstance(value, dict):
         return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     kinds = arguments if origin in (typing.Union, types.UnionType) else (expected,)
-    if float in kinds and type(value) is int:
+    if float in kinds and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) in kinds:
         return value

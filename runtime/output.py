@@ -18,6 +18,8 @@ def check_output(path: Path | None) -> None:
         return
     if path.is_dir():
         raise click.UsageError(f"-o {path}: a folder, expected the path of a file")
+    if path.exists() and not path.is_file():
+        raise click.UsageError(f"-o {path}: a device or pipe, expected the path of a file; leave -o out for stdout")
     if not path.parent.is_dir():
         raise click.UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):

@@ -13,12 +13,15 @@ from stale_runtime.files import read_bytes, write_whole
 _DIGEST = hashlib.sha256().digest_size
 
 
-def default_cache_folder() -> Path:
-    """``$STALE_CACHE``, else ``stale-edge`` in the user's cache folder."""
+def default_cache_folder() -> Path | None:
+    """``$STALE_CACHE``, else ``stale-edge`` in the user's cache folder, or None for a user without a home."""
     given = os.environ.get("STALE_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stale-edge"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stale-edge"
+    except RuntimeError:
+        return None
 
 
 class PromptCache:

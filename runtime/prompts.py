@@ -1,5 +1,6 @@
 """Class names as prompts: reading a prompt file and refusing what would mislead."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from stale_runtime.files import MEGABYTE, read_text
 
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
-LONGEST_PROMPT = 400
-"""Characters; CLIP takes 77 tokens, which no sensible class name reaches."""
+_UNUSABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
+LONGEST_PROMPT = 2000
+"""Characters. CLIP's limit is 77 tokens, found out when a prompt is encoded; this bounds the work until then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,9 @@ class Prompts:
                 raise PromptError(f"{place}: an empty prompt, expected a class name")
             if len(name) > LONGEST_PROMPT:
                 raise PromptError(f"{place}: {len(name)} characters, expected a class name of at most {LONGEST_PROMPT}")
-            if not name.isprintable():
+            if has_unusable_characters(name):
                 raise PromptError(f"{place}: control characters in {name[:40]!r}, expected a class name")
-            same = " ".join(name.casefold().split())
+            same = " ".join(unicodedata.normalize("NFC", name).casefold().split())
             if same in first:
                 raise PromptError(f"{place}: duplicate prompt {name!r}, it stands at {first[same]} already; remove one")
             first[same] = place
@@ -53,12 +55,17 @@ def read_prompts(path: Path) -> Prompts:
     Raises:
         PromptError: the file cannot be read, is not text, holds no class name, or a line cannot be used.
     """
-    lines = read_text(path, limit=LARGEST_FILE, error=PromptError).splitlines()
+    lines = read_text(path, limit=LARGEST_FILE, error=PromptError).split("\n")
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
         raise PromptError(f"{path}: no prompts, expected a class name a line")
     return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
+
+
+def has_unusable_characters(name: str) -> bool:
+    """Whether a name holds what would break a table, a subtitle or a terminal."""
+    return any(unicodedata.category(character) in _UNUSABLE for character in name)
 
 
 def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:
@@ -67,4 +74,6 @@ def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:
     Raises:
         PromptError: a name cannot be used.
     """
+    if isinstance(prompts, str):
+        raise PromptError(f"one string {prompts[:40]!r}, expected a list of class names")
     return prompts if isinstance(prompts, Prompts) else Prompts.of(prompts)

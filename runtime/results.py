@@ -16,8 +16,15 @@ SECONDS, FRACTION = "seconds", "fraction of the video"
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
-    """What the segments of these videos are measured in."""
-    return FRACTION if any(video.duration_s is None for video in videos) else SECONDS
+    """What the segments of these videos are measured in.
+
+    Raises:
+        ValueError: the duration of some is known, that of others is not.
+    """
+    known = {video.duration_s is not None for video in videos}
+    if len(known) > 1:
+        raise ValueError("some videos are in seconds and some in fractions, expected the same for all")
+    return FRACTION if known == {False} else SECONDS
 
 
 def results_json(

@@ -1,6 +1,7 @@
 """ONNX Runtime sessions, with everything that decides their speed and memory said explicitly."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stale_runtime.errors import BundleError
@@ -8,6 +9,21 @@ from stale_runtime.onnx_safety import refuse_external_data
 
 if TYPE_CHECKING:
     import onnxruntime
+
+
+def require_interface(
+    session: "onnxruntime.InferenceSession", inputs: Sequence[str], outputs: Sequence[str], name: str
+) -> None:
+    """Make sure that a graph has the inputs it will be fed, no other, and the outputs that will be fetched.
+
+    Raises:
+        BundleError: it does not.
+    """
+    found = {value.name for value in session.get_inputs()}, {value.name for value in session.get_outputs()}
+    if found != (set(inputs), set(outputs)):
+        got = f"{', '.join(sorted(found[0]))[:80]} to {', '.join(sorted(found[1]))[:80]}"
+        expected = f"{', '.join(inputs)} to {', '.join(outputs)}"
+        raise BundleError(f"{name}: a graph from {got}, expected one from {expected}; export the bundle again")
 
 
 def available_threads() -> int:
@@ -31,6 +47,7 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
     import onnxruntime  # takes a tenth of a second, which reading a prompt file need not pay
 
     refuse_external_data(model, name)
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

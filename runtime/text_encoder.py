@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, PromptError
 from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.sessions import open_session
+from stale_runtime.sessions import open_session, require_interface
 
 TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
@@ -77,6 +77,7 @@ class TextEncoder:
         spec = bundle.manifest.text_encoder
         self._tokenizer = Tokenizer(bundle.read(TOKENIZER_NAME), spec)
         self._session = open_session(bundle.read(TEXT_ENCODER_NAME), name=TEXT_ENCODER_NAME, threads=threads)
+        require_interface(self._session, ("token_ids",), ("embeddings",), TEXT_ENCODER_NAME)
 
     def encode(self, texts: Sequence[str], places: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Embed texts as they stand, without a template.

@@ -1,5 +1,6 @@
 """How long videos last, from whatever the user knows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Timeline:
         ways = (self.duration_s, self.snippet_s, self.durations_s)
         if sum(way is not None for way in ways) > 1:
             raise ValueError("more than one of duration_s, snippet_s and durations_s, expected at most one")
+        for name in ("duration_s", "snippet_s"):
+            check_seconds(getattr(self, name), name)
 
     def duration_of(self, video: str, snippets: int) -> float | None:
         """Seconds that a video lasts, None if nothing is known.
@@ -39,3 +42,13 @@ class Timeline:
         if self.snippet_s is not None:
             return self.snippet_s * snippets
         return self.duration_s
+
+
+def check_seconds(value: float | None, name: str) -> None:
+    """Make sure that a time is unknown, or a positive number.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} {value}, expected a positive number of seconds")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import read_json
+from stale_runtime.prompts import has_unusable_characters
 from stale_runtime.videos import LARGEST_FILE, video_id
 
 
@@ -32,7 +33,7 @@ def read_video_labels(path: Path) -> dict[str, VideoLabel]:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict):
         raise DatasetError(f'{path}: expected {{"v_...": {{"class": ..., "score": ...}}}}')
-    labels = {}
+    labels: dict[str, VideoLabel] = {}
     for name, answer in content.items():
         if (
             not isinstance(answer, dict)
@@ -40,6 +41,10 @@ def read_video_labels(path: Path) -> dict[str, VideoLabel]:
             or type(answer.get("score")) not in (int, float)
         ):
             raise DatasetError(f'{path}: video {name[:60]!r}, expected {{"class": a name, "score": a number}}')
+        if has_unusable_characters(answer["class"]):
+            raise DatasetError(f"{path}: video {name[:60]!r}: control characters in {answer['class'][:40]!r}")
+        if video_id(name) in labels:
+            raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
         labels[video_id(name)] = VideoLabel(answer["class"], float(answer["score"]))
     return labels
 

@@ -13,8 +13,11 @@ LARGEST_FILE = 512 * MEGABYTE
 
 
 def video_id(name: str) -> str:
-    """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional."""
-    return name.removeprefix("v_")
+    """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
+
+    Bytes of a file name that are no UTF-8 are replaced, so that every id can be written as text.
+    """
+    return name.removeprefix("v_").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_durations(path: Path) -> dict[str, float]:

@@ -27,14 +27,14 @@ class WideAttention(nn.Module):
         """Let each query gather from the memory.
 
         Args:
-            queries: (B, N, C), also the residual.
+            queries: (B, N, C), or (1, N, C) for the same queries throughout the batch; also the residual.
             memory: (B, T, C), both keys and values.
 
         Returns:
             (B, N, C)
         """
         C = queries.shape[-1]
-        q = self._split(self.query(queries))  # (B, H, N, C)
+        q = self._split(self.query(queries))  # (B or 1, H, N, C)
         k = self._split(self.key(memory))  # (B, H, T, C)
         v = self._split(self.value(memory))  # (B, H, T, C)
         weights = (q @ k.transpose(-2, -1) / math.sqrt(C)).softmax(dim=-1)  # (B, H, N, T)

@@ -18,6 +18,8 @@ from stale_runtime.errors import CheckpointError
 from stale_runtime.files import reason
 
 _PREFIX = "module."
+_KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
+"""Convolutions of width 1, and the axes of that width, which the network here does without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +66,12 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
         theirs[ours] = name
         (tower_state if in_tower else network_state)[ours] = _usable(tensor, name, path)
     if unknown:
-        listed = ", ".join(sorted(unknown)[:5]) + (" …" if len(unknown) > 5 else "")
+        listed = ", ".join(map(_shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
     config = _network_config(network_state, path)
-    network_state["mask_localizer.kernel"] = network_state["mask_localizer.kernel"].flatten(1)  # (T, M, 1) -> (T, M)
-    if "foreground.input.weight" in network_state:
-        network_state["foreground.input.weight"] = network_state["foreground.input.weight"].flatten(1)
+    for name, axes in _KERNELS.items():
+        if name in network_state and network_state[name].ndim == 2 + len(axes):
+            network_state[name] = network_state[name].squeeze(axes)
     with torch.device("meta"):
         network = Stale(config)
     _fill(network, network_state, theirs, path)
@@ -113,22 +115,24 @@ def _is_stored_zip(path: Path) -> bool:
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state:
-        got = f"keys {', '.join(map(str, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+        got = (
+            f"keys {', '.join(map(_shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+        )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(
-                f"{path}: {str(name)[:80]!r} in 'state_dict' is no tensor but {type(tensor).__name__}"
-            )
+            raise CheckpointError(f"{path}: {_shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
 
 
 def _usable(tensor: Tensor, name: str, path: Path) -> Tensor:
-    if not tensor.is_floating_point() or tensor.layout is not torch.strided or not tensor.is_contiguous():
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided or tensor.device.type != "cpu":
         raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, expected dense floating-point weights")
-    weights = tensor.detach().to(torch.float32)
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: tensor {name} has fewer weights than its shape says; the file is damaged")
+    weights = tensor.detach().to(torch.float32).contiguous()
     if not weights.isfinite().all():
         raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity; training diverged, or the file is damaged")
     return weights
@@ -174,15 +178,21 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, s
 def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
     """Make sure that a checkpoint has the tensors of a module, in its shapes, and no other."""
     expected = module.state_dict()
-    for name in expected.keys() - state.keys():
+    for name in sorted(expected.keys() - state.keys()):
         raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {theirs[name]} has no place in the network")
+            raise CheckpointError(f"{path}: tensor {_shown(theirs[name])} has no place in the network")
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{path}: tensor {theirs[name]} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             )
+
+
+def _shown(name: object) -> str:
+    """A name from a file, fit for a message."""
+    text = str(name)[:80]
+    return text if text.isprintable() else repr(text)
 
 
 def _first_line(problem: Exception) -> str:

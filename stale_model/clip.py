@@ -1,17 +1,20 @@
 """CLIP's text tower: prompts in, embeddings in the space of the snippet features out."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from transformers.utils.hub import cached_file
 
 from stale_runtime.errors import CheckpointError
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
+MOST_LAYERS = 64
+"""CLIP's largest text tower has 24."""
 
 
 class TextTower(nn.Module):
@@ -56,12 +59,10 @@ def read_clip_parts(clip: str) -> ClipParts:
     """
     folder = Path(clip)
     try:
-        text_config = CLIPConfig.from_pretrained(clip).text_config
-        tokenizer_json = Path(cached_file(clip, "tokenizer.json") or "").read_bytes()
-        if not isinstance(text_config, CLIPTextConfig):
-            raise TypeError("it has no text tower")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
-        first = str(problem).strip().splitlines()[0][:160] if str(problem).strip() else type(problem).__name__
+        text_config = _text_config(_read_file(clip, "config.json"))
+        tokenizer_json = _read_file(clip, "tokenizer.json")
+    except Exception as problem:  # transformers raises many kinds, on files that are missing as on those that are wrong
+        first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(
             f"--clip {clip}: no CLIP configuration and tokenizer ({first}); give a Hugging Face id that can be "
             "reached from here, or a folder with config.json and tokenizer.json"
@@ -69,6 +70,26 @@ def read_clip_parts(clip: str) -> ClipParts:
     return ClipParts(
         name=folder.resolve().name if folder.is_dir() else clip, text_config=text_config, tokenizer_json=tokenizer_json
     )
+
+
+def _read_file(clip: str, name: str) -> bytes:
+    path = cached_file(clip, name)
+    if path is None or not Path(path).is_file():
+        raise FileNotFoundError(f"it has no {name}")
+    return Path(path).read_bytes()
+
+
+def _text_config(config_json: bytes) -> CLIPTextConfig:
+    content = json.loads(config_json)
+    if not isinstance(content, dict) or content.get("model_type") != "clip":
+        raise ValueError("config.json is not of a CLIP")
+    if not isinstance(content.get("text_config"), dict):
+        raise ValueError("config.json has no text_config")
+    config = CLIPTextConfig(**content["text_config"])
+    if not 1 <= config.num_hidden_layers <= MOST_LAYERS:
+        raise ValueError(f"{config.num_hidden_layers} layers, expected 1 to {MOST_LAYERS}")
+    empty_tower(config)  # refuses what no tower can be built from
+    return config
 
 
 def empty_tower(config: CLIPTextConfig) -> TextTower:

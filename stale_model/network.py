@@ -124,10 +124,9 @@ class Stale(nn.Module):
         )
 
     def _adapt(self, snippets: Tensor, prompts: Tensor) -> tuple[Localization, Tensor, Tensor]:
-        B, _, _ = snippets.shape
         masks = self.mask_localizer(snippets)
         kept = snippets * foreground_snippets(masks)
-        adapted = self.cross_adaptation(prompts.expand(B, -1, -1), kept)  # (B, K+1, C)
+        adapted = self.cross_adaptation(prompts[None], kept)  # (B, K+1, C)
         foreground = kept.clamp(min=SCORE_FLOOR)
         return Localization(cosine_logits(adapted, foreground), masks), foreground, adapted
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,12 @@ def activitynet(reference: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the user's prompt cache, or finds the user's bundle."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("STALE_CACHE", str(folder))
     monkeypatch.delenv("STALE_BUNDLE", raising=False)
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -102,11 +102,13 @@ def _upstream_names(network: Stale) -> list[str]:
         "encoder": ("self_attn", "linear1", "linear2", "norm1", "norm2"),
         "decoder": ("self_attn", "multihead_attn", "linear1", "linear2", "norm1", "norm2", "norm3"),
     }
-    for half, names in sublayers.items():
-        parts += [f"transformer.{half}.layers.{n}.{name}" for n in layers for name in names]
+    for half, sublayer in sublayers.items():
+        parts += [f"transformer.{half}.layers.{n}.{name}" for n in layers for name in sublayer]
     names = ["bg_embeddings", "masktrans.query_embed.weight"]
     names += [f"masktrans.{part}.{kind}" for part in parts for kind in ("weight", "bias", "in_proj_weight")]
-    names += [f"masktrans.{part}.{kind}" for part in parts for kind in ("in_proj_bias", "out_proj.weight", "out_proj.bias")]
+    names += [
+        f"masktrans.{part}.{kind}" for part in parts for kind in ("in_proj_bias", "out_proj.weight", "out_proj.bias")
+    ]
     blocks = ("embedding", "cross_att")
     fields = ("w_qs", "w_ks", "w_vs", "fc", "layer_norm")
     names += [f"{block}.{field}.{kind}" for block in blocks for field in fields for kind in ("weight", "bias")]

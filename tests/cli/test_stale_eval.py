@@ -108,7 +108,7 @@ def test_a_subset_is_chosen_and_a_wrong_one_is_named(work: Path) -> None:
         ("det.json", '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}', "expected 'label'"),
         ("det.json", '{"results": {"a": []}, "unit": "fraction of the video"}', "--durations"),
         ("det.json", '{"results": {"z": []}}', "no video in common"),
-        ("gt.json", '{"v_a": {"duration_second": 3, "annotations": []}}', "no 'database'"),
+        ("gt.json", '{"v_a": {"duration": 3, "annotations": []}}', "no 'database'"),
         ("gt.json", '{"database": {"a": {"subset": "x"}}}', "annotations"),
         ("gt.json", '{"database": {"a": {"subset": "x", "annotations": []}}}', "no annotation"),
         ("gt.json", "\xff\xfe", "UTF-8"),

@@ -64,7 +64,7 @@ def test_links_are_not_followed(copy: Path, tmp_path: Path) -> None:
 def test_a_newer_format_is_refused_with_the_remedy(copy: Path) -> None:
     manifest = copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(BundleVersionError, match="format_version 2.*update stale-edge"):
+    with pytest.raises(BundleVersionError, match=r"format_version 2.*update stale-edge"):
         Bundle(copy)
 
 

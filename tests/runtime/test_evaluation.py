@@ -19,7 +19,7 @@ TIOUS = (0.2, 0.5, 0.75, 1.0)
 segments = st.tuples(st.integers(0, 6), st.integers(0, 6)).map(lambda pair: (float(min(pair)), float(max(pair))))
 annotations = st.builds(lambda label, segment: Annotation(label, *segment), st.sampled_from(LABELS), segments)
 detections = st.builds(
-    lambda label, segment, score: Detection(label, *segment, score),
+    lambda label, segment, score: Detection(label, segment[0], segment[1], score),
     st.sampled_from((*LABELS, "unheard of")),
     segments,
     st.integers(1, 5).map(float),
@@ -44,10 +44,8 @@ founds = st.dictionaries(videos, st.lists(detections, max_size=8))
 def slow_average_precision(found: Found, truth: GroundTruth, label: str, tiou: float) -> float:
     """ActivityNet's definition for one class and threshold, one detection at a time."""
     rows = [(video, row) for video in truth_order(found, truth) for row in found[video] if row.label == label]
-    rows = sorted(reversed(rows), key=lambda pair: -pair[1].score)  # of equal scores, the later one first
-    left = {
-        name: [row for row in video.annotations if row.label == label] for name, video in truth.videos.items()
-    }
+    rows = sorted(rows, key=lambda pair: pair[1].score)[::-1]  # of equal scores, the later one first
+    left = {name: [row for row in video.annotations if row.label == label] for name, video in truth.videos.items()}
     total = sum(map(len, left.values()))
     hits = []
     for video, row in rows:
@@ -142,6 +140,14 @@ def test_of_equal_scores_the_later_goes_first() -> None:
     wrong, right = Detection("jump", 8, 9, 0.5), Detection("jump", 0, 4, 0.5)
     assert mean_average_precision({"a": [wrong, right]}, truth, tious=(0.5,)).average == 1
     assert mean_average_precision({"a": [right, wrong]}, truth, tious=(0.5,)).average == 1 / 2
+
+
+def test_of_equally_overlapped_annotations_the_later_is_taken() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 2), Annotation("jump", 2, 4)]})
+    between = Detection("jump", 1, 3, 0.9)
+    first, second = Detection("jump", 0, 2, 0.5), Detection("jump", 2, 4, 0.5)
+    assert mean_average_precision({"a": [between, first]}, truth, tious=(0.3,)).average == 1
+    assert mean_average_precision({"a": [between, second]}, truth, tious=(0.3,)).average == 0.5
 
 
 def test_a_video_without_detections_counts_against_the_result() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.features import MOST_SNIPPETS, check_features, read_features, resample
+from stale_runtime.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, read_features, resample
 from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 
 C = 16
@@ -98,7 +98,7 @@ def test_says_where_a_number_is_not_finite(path: Path, value: float) -> None:
     features = some(9)
     features[[3, 6, 6], [0, 1, 5]] = value
     np.save(path, features)
-    refused(path, "NaN or infinity in 2 of 9 snippets, the first is snippet 3;")
+    refused(path, r"NaN or infinity.* in 2 of 9 snippets, the first is snippet 3;")
 
 
 def test_refuses_truncated_and_too_long_files(path: Path) -> None:
@@ -195,11 +195,14 @@ def test_checks_arrays_as_it_checks_files() -> None:
         check_features(np.full((1, C), np.nan), C, name="my video")
 
 
-def test_refuses_numbers_that_only_float64_can_hold() -> None:
+@pytest.mark.parametrize("value", [1.1e6, -1e39])
+def test_refuses_numbers_that_overflow_in_the_network(value: float) -> None:
     features = some(5, "float64")
-    features[2, 3] = 1e39
-    with pytest.raises(FeatureError, match="snippet 2"):
+    features[2, 3] = value
+    with pytest.raises(FeatureError, match=r"a value beyond ±1e\+06 in 1 of 5 snippets, the first is snippet 2;"):
         check_features(features, C)
+    features[2, 3] = np.sign(value) * LARGEST_VALUE
+    check_features(features, C)
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["float16", "float32", "float64"]))

@@ -40,7 +40,14 @@ manifests = st.builds(
     graphs=st.dictionaries(text, graphs, max_size=2),
     parity=few(
         st.builds(
-            ParityRecord, file=text, output=text, batch=whole, length=whole, classes=whole, deviation=number, limit=number
+            ParityRecord,
+            file=text,
+            output=text,
+            batch=whole,
+            length=whole,
+            classes=whole,
+            deviation=number,
+            limit=number,
         )
     ),
     files=st.dictionaries(text, st.builds(FileRecord, sha256=text, size=whole), max_size=2),
@@ -183,7 +190,7 @@ def test_a_number_too_large_for_a_float_is_refused() -> None:
 
 
 def test_deep_nesting_is_refused() -> None:
-    for depth in range(100, 1100, 9):
+    for depth in (100, 500, *range(840, 1000, 4), 5000):
         data = b'{"format_version": 1, "x": ' + b"[" * depth + b"]" * depth + b"}"
         with pytest.raises(BundleError, match="damaged"):
             Manifest.from_bytes(data)

@@ -8,7 +8,7 @@ from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from tests.runtime.helpers import make_fifo, no_waiting
 
 C = 16
-EMBEDDING = np.arange(C, dtype=np.float32) / 7
+EMBEDDING = np.linspace(-1, 2, C, dtype=np.float32)
 TEXT = "a video of action polo"
 
 

@@ -121,14 +121,11 @@ def test_parameters_count_as_tensors(read: Read, state: State) -> None:
     assert same(read(parameters), read(state))
 
 
-def test_a_tensor_in_another_memory_layout_is_read_or_refused_for_what_it_is(read: Read, state: State) -> None:
+def test_a_transposed_tensor_is_read(read: Read, state: State) -> None:
     original = read(state)
     state["embedding.fc.weight"] = state["embedding.fc.weight"].T.contiguous().T
-    try:
-        assert same(read(state), original)
-    except CheckpointError as problem:
-        assert "embedding.fc.weight" in str(problem)
-        assert "is torch.float32" not in str(problem)  # which is what it should be
+    assert not state["embedding.fc.weight"].is_contiguous()
+    assert same(read(state), original)
 
 
 @pytest.mark.parametrize("name", ["embedding.fc.weight", "localizer_mask.2.weight", "masktrans.input_proj.weight"])
@@ -153,10 +150,6 @@ def test_nan_in_what_is_never_used_is_ignored(read: Read, state: State) -> None:
     for name in ("contexts", "proj.0.weight", "classifier.0.bias", "txt_model.logit_scale"):
         state[name] = torch.full_like(state[name], float("nan"))
     assert same(read(state), original)
-
-
-def missing(state: State, clip_folder: Path) -> list[str]:
-    return [*tiny.upstream_state(tiny.make_network(), tiny.make_tower(clip_folder), unused=False)]
 
 
 def test_every_missing_tensor_is_refused(read: Read, state: State, clip_folder: Path) -> None:
@@ -226,11 +219,11 @@ def test_a_misshapen_tensor_that_tells_the_sizes_is_refused(
 
 @pytest.mark.parametrize(
     "name",
-    ["optimizer.step", "embedding.w_os.weight", "embedding.fc.extra", "masktrans.transformer.encoder.layers.9.norm1.x"],
+    ["optimizer.step", "embedding.w_os.weight", "embedding.fc.extra", "masktrans.transformer.encoder.layers.0.norm1.x"],
 )
 def test_an_unknown_tensor_is_named(read: Read, state: State, name: str) -> None:
     state[name] = torch.zeros(3)
-    assert name in refusal(read, state) or "encoder.9" in refusal(read, state)
+    assert name in refusal(read, state)
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "embedding.fc.two\nlines", "proj.two\nlines", "\x1b[31mred"])
@@ -257,7 +250,7 @@ def test_a_value_that_is_no_tensor_is_named(read: Read, state: State, value: obj
         lambda weight: weight.to(torch.complex64),
         lambda weight: weight.to_sparse(),
         lambda weight: weight.to("meta"),
-        lambda weight: weight[:1, :1].expand_as(weight),
+        lambda weight: weight[0, 0].clone().expand_as(weight),
     ],
     ids=["integer", "bool", "complex", "sparse", "meta", "expanded"],
 )

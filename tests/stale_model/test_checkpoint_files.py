@@ -14,6 +14,7 @@ import torch
 
 from stale_model import read_original_checkpoint
 from stale_runtime.errors import CheckpointError
+from tests import tiny
 
 
 def refusal(path: Path, clip_folder: Path) -> str:
@@ -78,8 +79,8 @@ def test_the_format_of_old_pytorch_is_refused(checkpoint: Path, tmp_path: Path, 
 
 def test_flipped_bytes_never_end_in_anything_but_a_refusal(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
     content, path, dice = checkpoint.read_bytes(), tmp_path / "best.pth", random.Random(0)
-    refused = 0
-    for _ in range(150):
+    refusals = []
+    for _ in range(100):
         damaged = bytearray(content)
         for _ in range(dice.choice([1, 1, 8])):
             damaged[dice.choice([dice.randrange(len(content)), -dice.randrange(1, 4000)])] ^= 1 << dice.randrange(8)
@@ -87,9 +88,9 @@ def test_flipped_bytes_never_end_in_anything_but_a_refusal(checkpoint: Path, tmp
         try:
             read_original_checkpoint(path, str(clip_folder))
         except CheckpointError as problem:
-            assert "\n" not in str(problem)
-            refused += 1
-    assert refused > 50
+            refusals.append(str(problem))
+    assert len(refusals) > 30
+    assert not any("\n" in message for message in refusals)
 
 
 @pytest.mark.parametrize("module", ["bare pickle", "as the whole content", "inside the state", "beside the state"])
@@ -138,7 +139,7 @@ def test_other_contents_are_refused_and_named(tmp_path: Path, clip_folder: Path,
         ("hidden_size", 12, r"token_embedding.*\(55, 8\), expected \(55, 12\)"),
         ("intermediate_size", 20, r"fc1.*\(16, 8\), expected \(20, 8\)"),
         ("vocab_size", 77, r"token_embedding.*\(55, 8\), expected \(77, 8\)"),
-        ("max_position_embeddings", 77, r"position_embedding.*\(24, 8\), expected \(77, 8\)"),
+        ("max_position_embeddings", 10, rf"position_embedding.*\({tiny.CONTEXT}, 8\), expected \(10, 8\)"),
         ("projection_dim", 20, r"text_projection.*\(16, 8\), expected \(20, 8\)"),
     ],
 )

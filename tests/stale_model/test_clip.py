@@ -128,7 +128,8 @@ def test_an_id_that_cannot_be_reached_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_the_tower_computes_what_transformers_does(clip_folder: Path) -> None:
     tower = tiny.make_tower(clip_folder)
-    clip = CLIPTextModelWithProjection(tower.clip.config).eval()
+    clip = CLIPTextModelWithProjection(tower.clip.config)
+    clip.train(mode=False)
     clip.load_state_dict(tower.clip.state_dict())
     ids = torch.randint(0, 54, (3, 7), generator=torch.Generator().manual_seed(0))
     ids[:, -1] = 54

@@ -144,8 +144,9 @@ def test_evaluation_is_deterministic_and_dropout_acts_in_training() -> None:
 
 
 def test_without_dropout_training_computes_what_evaluation_does() -> None:
-    none = {name: 0.0 for name in ("embedding_dropout", "adaptation_dropout", "foreground_dropout")}
-    network = tiny.make_network(config=dataclasses.replace(tiny.CONFIG, **none))
+    network = tiny.make_network(
+        config=dataclasses.replace(tiny.CONFIG, embedding_dropout=0.0, adaptation_dropout=0.0, foreground_dropout=0.0)
+    )
     evaluated = run(network)
     for training, expected in zip(run(network.train()), evaluated, strict=True):
         torch.testing.assert_close(training, expected, rtol=0, atol=1e-4)

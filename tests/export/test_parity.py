@@ -1,0 +1,146 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from stale_export import parity
+from stale_export.parity import (
+    CLEAR_MARGIN,
+    LIMITS,
+    Case,
+    compare_localizer,
+    compare_text_encoder,
+    draw_features,
+    localizer_cases,
+)
+from stale_model import Stale, TrainedStale
+from stale_model.network import foreground_snippets
+from stale_runtime.errors import BundleError, ParityError
+from stale_runtime.localizer import LONGEST, SHORTEST
+from stale_runtime.manifest import ParityRecord
+from tests import tiny
+
+CASES = (Case(1, 16, 1), Case(3, 16, 3), Case(1, 33, 9), Case(2, 100, 2), Case(1, 300, 5))
+DEPLOYED = [name for name, _ in tiny.make_network().named_parameters() if not name.startswith("foreground.")]
+TOWER = [
+    "clip.text_model.embeddings.token_embedding.weight",
+    "clip.text_model.embeddings.position_embedding.weight",
+    "clip.text_model.encoder.layers.0.self_attn.q_proj.weight",
+    "clip.text_model.encoder.layers.0.mlp.fc2.bias",
+    "clip.text_model.final_layer_norm.weight",
+    "clip.text_projection.weight",
+]
+IDS = torch.tensor([[53, 0, 27, 3, 54], [53, 5, 54, 54, 54], [53, 8, 9, 54, 54]])
+
+
+def embeddings(K: int = 9) -> Tensor:
+    return torch.randn(K, tiny.CHANNELS, generator=torch.Generator().manual_seed(5))
+
+
+def compare(model: bytes, network: Stale, cases: Sequence[Case] = (Case(1, 16, 3),)) -> list[ParityRecord]:
+    return list(compare_localizer(model, "localizer.onnx", network, embeddings(), cases))
+
+
+def shift(weight: Tensor, amount: float) -> None:
+    with torch.no_grad():
+        weight.view(-1)[1 % weight.numel()] += amount
+
+
+def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, localizer_model: bytes) -> None:
+    records = compare(localizer_model, trained.network, CASES)
+    expected = [(*case, output) for case in CASES for output in ("cas_logits", "action_masks")]
+    assert [(record.batch, record.length, record.classes, record.output) for record in records] == expected
+    for record in records:
+        assert record.file == "localizer.onnx"
+        assert record.limit == LIMITS[record.output]
+        assert 0 <= record.deviation <= record.limit
+    assert any(record.deviation > 0 for record in records)  # it was compared with something else than itself
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_one_changed_weight_is_found(trained: TrainedStale, localizer_model: bytes, name: str) -> None:
+    shift(trained.network.get_parameter(name), 0.05)
+    with pytest.raises(ParityError, match=r"^localizer\.onnx: (cas_logits|action_masks) deviates .*nothing was"):
+        compare(localizer_model, trained.network)
+
+
+def test_a_weight_that_only_training_reads_is_none_of_its_business(
+    trained: TrainedStale, localizer_model: bytes
+) -> None:
+    before = compare(localizer_model, trained.network)
+    for weight in trained.network.foreground.parameters():
+        shift(weight, 10)
+    assert compare(localizer_model, trained.network) == before
+
+
+def test_nan_is_a_deviation(trained: TrainedStale, text_model: bytes) -> None:
+    shift(trained.tower.get_parameter("clip.text_projection.weight"), float("nan"))
+    with pytest.raises(ParityError, match="nan"):
+        list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS]))
+
+
+def test_a_best_detection_that_differs_is_found(
+    trained: TrainedStale, localizer_model: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for output in ("cas_logits", "action_masks"):
+        monkeypatch.setitem(parity.LIMITS, output, 1e9)
+    assert compare(localizer_model, trained.network)
+    with pytest.raises(ParityError, match="best detection differs"):
+        compare(localizer_model, tiny.make_network(seed=1))
+
+
+def test_the_text_encoder_computes_what_the_tower_does(trained: TrainedStale, text_model: bytes) -> None:
+    padded = torch.nn.functional.pad(IDS[:1], (0, tiny.CONTEXT - IDS.shape[1]), value=54)
+    records = list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS, IDS[:1, :2], padded]))
+    assert [(record.classes, record.length, record.batch) for record in records] == [
+        (3, 5, 0),
+        (1, 2, 0),
+        (1, tiny.CONTEXT, 0),
+    ]
+    for record in records:
+        assert (record.file, record.output, record.limit) == ("text.onnx", "embeddings", LIMITS["embeddings"])
+        assert 0 <= record.deviation <= record.limit
+
+
+@pytest.mark.parametrize("name", TOWER)
+def test_one_changed_weight_of_the_tower_is_found(trained: TrainedStale, text_model: bytes, name: str) -> None:
+    shift(trained.tower.get_parameter(name), 0.05)
+    with pytest.raises(ParityError, match=r"^text\.onnx: embeddings deviates"):
+        list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS]))
+
+
+def test_what_is_no_graph_is_refused(trained: TrainedStale) -> None:
+    with pytest.raises(BundleError, match=r"localizer\.onnx"):
+        compare(b"no graph", trained.network)
+
+
+@pytest.mark.parametrize("temporal_scale", [1, 8, 16, 100, 3000, LONGEST])
+@pytest.mark.parametrize("classes", [1, 3, 200])
+def test_cases_differ_in_every_size_and_stay_in_range(temporal_scale: int, classes: int) -> None:
+    cases = localizer_cases(temporal_scale, classes)
+    assert max(temporal_scale, SHORTEST) in {case.length for case in cases}
+    assert {case.batch for case in cases} == {1, 2, 3}
+    assert {1, classes} <= {case.classes for case in cases}
+    assert all(SHORTEST <= case.length <= LONGEST and 1 <= case.classes <= classes for case in cases)
+
+
+@pytest.mark.parametrize(("B", "T"), [(1, 16), (3, 40), (2, 200)])
+def test_drawn_features_keep_away_from_the_threshold(B: int, T: int) -> None:
+    network = tiny.make_network()
+    features = draw_features(network, B, T)
+    assert features.shape == (B, T, tiny.CHANNELS)
+    assert torch.equal(features, draw_features(network, B, T))
+    assert len({video.sum().item() for video in features}) == B
+    with torch.no_grad():
+        masks = network.mask_localizer(network.snippet_embedding(features, features)).double()
+    strength = masks.mean(dim=2)
+    assert (strength - strength.mean(dim=1, keepdim=True)).abs().min() > CLEAR_MARGIN
+    assert 0 < foreground_snippets(masks).double().mean() < 1
+
+
+def test_a_network_whose_snippets_are_all_alike_is_refused() -> None:
+    network = tiny.make_network()
+    torch.nn.init.zeros_(network.mask_localizer.kernel)
+    with pytest.raises(ParityError, match="T=16: every drawn video has a snippet at the masking threshold"):
+        draw_features(network, 1, 16)

@@ -1,0 +1,129 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stale_runtime.errors import BundleError, DatasetError, PromptError
+from stale_runtime.files import read_bytes, read_json, read_text, write_whole
+from tests.runtime.helpers import make_fifo, no_waiting
+
+LIMIT = 1000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file"
+
+
+def test_reads_up_to_the_limit(path: Path) -> None:
+    path.write_bytes(b"x" * LIMIT)
+    assert read_bytes(path, limit=LIMIT, error=BundleError) == b"x" * LIMIT
+    with pytest.raises(BundleError, match=f"{path}: more than 999 bytes"):
+        read_bytes(path, limit=LIMIT - 1, error=BundleError)
+
+
+def test_raises_the_error_it_is_told_to(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=f"{path}: No such file or directory$"):
+        read_bytes(path, limit=LIMIT, error=PromptError)
+    with pytest.raises(DatasetError, match=f"{tmp_path}: Is a directory$"):
+        read_bytes(tmp_path, limit=LIMIT, error=DatasetError)
+    with no_waiting(), pytest.raises(DatasetError, match="not a regular file"):
+        read_json(make_fifo(path), limit=LIMIT, error=DatasetError)
+    with pytest.raises(DatasetError, match="not a regular file"):
+        read_text(Path("/dev/zero"), limit=LIMIT, error=DatasetError)
+
+
+def test_text_is_utf_8_with_or_without_a_mark(path: Path) -> None:
+    path.write_bytes("\ufeffänd".encode())
+    assert read_text(path, limit=LIMIT, error=DatasetError) == "änd"
+    path.write_bytes(b"a\nb\nc\xe4")
+    with pytest.raises(DatasetError, match="line 3: not UTF-8"):
+        read_text(path, limit=LIMIT, error=DatasetError)
+    path.write_bytes(b"a\n\0")
+    with pytest.raises(DatasetError, match="line 2: a binary file"):
+        read_text(path, limit=LIMIT, error=DatasetError)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('aä\n"'),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab"), inner),
+    )
+)
+def test_json_is_read_as_written(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
+    path = tmp_path_factory.getbasetemp() / "written.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_json(path, limit=10**6, error=DatasetError) == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1,]", "NaN", "[Infinity]", '{"a": -Infinity}', "[" * 100_000, "1" * 5000, "'a'", "[1e999]", "[-1e999]"],
+)
+def test_bad_json_is_refused(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(DatasetError, match="not valid JSON") as caught:
+        read_json(path, limit=10**6, error=DatasetError)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_raise_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "arbitrary"
+    path.write_bytes(data)
+    try:
+        read_json(path, limit=LIMIT, error=DatasetError)
+    except DatasetError:
+        return
+    assert json.loads(data.decode("utf-8-sig")) is not Ellipsis
+
+
+def test_writes_and_overwrites(path: Path, tmp_path: Path) -> None:
+    for data in (b"first", b"", b"third\0"):
+        write_whole(path, data)
+        assert path.read_bytes() == data
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_written_file_has_the_usual_permissions(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(path, b"data")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("failing", ["os.replace", "os.fsync", "os.chmod"])
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_write_that_fails_leaves_things_as_they_were(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, problem: BaseException, there: bool
+) -> None:
+    if there:
+        path.write_bytes(b"old")
+
+    def fail(*arguments: object) -> None:
+        raise problem
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, fail)
+        with pytest.raises(type(problem)):
+            write_whole(path, b"new")
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("file", b"old")] * there
+
+
+def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "no" / "file", b"data")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "跳" * 85, "🤸" * 63], ids=["1 byte", "3 bytes", "4 bytes"])
+def test_every_name_that_the_file_system_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    write_whole(tmp_path / name, b"data")
+    assert (tmp_path / name).read_bytes() == b"data"

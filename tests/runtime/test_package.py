@@ -1,0 +1,101 @@
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+import stale_runtime
+from stale_runtime import errors
+
+EXIT_CODES = {
+    "StaleError": 1,
+    "FeatureError": 3,
+    "PromptError": 3,
+    "DatasetError": 3,
+    "CheckpointError": 3,
+    "BundleError": 4,
+    "ChecksumError": 4,
+    "BundleVersionError": 4,
+    "ExportError": 1,
+    "ParityError": 1,
+    "QuantizationError": 1,
+    "BenchmarkError": 1,
+}
+HEAVY = ("torch", "transformers", "onnx", "onnxscript", "scipy", "pandas")
+
+
+def fresh(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+def test_public_names_are_those_of_all() -> None:
+    code = "import stale_runtime as s, types; print(*sorted(n for n in vars(s) if n[0] != '_' and not "
+    code += "isinstance(getattr(s, n), types.ModuleType)))"
+    assert fresh(code).split() == sorted(set(stale_runtime.__all__) - {"__version__"})
+    assert stale_runtime.__all__ == sorted(stale_runtime.__all__)
+    assert all(hasattr(stale_runtime, name) for name in stale_runtime.__all__)
+
+
+def test_public_names_are_documented() -> None:
+    for name in set(stale_runtime.__all__) - {"__version__"}:
+        assert inspect.getdoc(getattr(stale_runtime, name))
+
+
+@pytest.mark.parametrize(
+    "module", ["stale_runtime", "stale_runtime.cli", "stale_runtime.eval_cli", "stale_runtime.self_test"]
+)
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    loaded = fresh(f"import sys, {module}; print(*sorted(name.split('.')[0] for name in sys.modules))").split()
+    assert "stale_runtime" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_importing_the_library_loads_no_command_line() -> None:
+    loaded = fresh("import sys, stale_runtime; print(*sys.modules)").split()
+    assert not {"click", "stale_runtime.cli", "stale_runtime.eval_cli", "tabulate", "onnxruntime"} & set(loaded)
+
+
+def test_detecting_loads_nothing_heavy(bundle: object) -> None:
+    code = f"""
+import sys, numpy as np
+from stale_runtime import Localizer
+localizer = Localizer.open({str(bundle)!r})
+localizer.detect(np.ones((20, 16), dtype=np.float32), ["javelin throw", "polo"])
+print(*sorted({{name.split(".")[0] for name in sys.modules}}))
+"""
+    loaded = set(fresh(code).split())
+    assert {"onnxruntime", "tokenizers"} <= loaded
+    assert not set(HEAVY) & loaded
+
+
+def test_every_error_has_its_documented_exit_code() -> None:
+    classes = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.StaleError)
+    }
+    assert {name: kind.exit_code for name, kind in classes.items()} == EXIT_CODES
+    assert len([kind for kind in vars(errors).values() if inspect.isclass(kind)]) == len(classes)
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn = (errors.__doc__ or "").splitlines()
+    parents: list[str] = []
+    found = {}
+    for line in drawn:
+        words = line.replace("├──", "   ").replace("└──", "   ").replace("│", " ")
+        name = (words.split() or [""])[0]
+        if name not in EXIT_CODES:
+            continue
+        depth = (len(words) - len(words.lstrip())) // 4 - 1
+        found[name] = parents[depth - 1] if depth else "Exception"
+        parents[depth:] = [name]
+        assert name == "StaleError" or int(words.split()[1]) == EXIT_CODES[name]
+    assert found == {name: getattr(errors, name).__base__.__name__ for name in EXIT_CODES}
+
+
+def test_the_version_is_a_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", stale_runtime.__version__)
