@@ -16,8 +16,8 @@ from stale_model import TrainedStale
 from stale_model.clip import END_TOKEN
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.decoders import DEFAULT_DECODER
-from stale_runtime.errors import CheckpointError
-from stale_runtime.localizer import BACKENDS, PROMPTS_NAME
+from stale_runtime.errors import CheckpointError, ExportError
+from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST
 from stale_runtime.manifest import FORMAT_VERSION, Manifest, ParityRecord, Source, TextEncoderSpec
 from stale_runtime.prompts import Prompts
 from stale_runtime.self_test import SELFTEST_NAME
@@ -60,6 +60,10 @@ def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say:
         OSError: the bundle cannot be written.
     """
     network, tower = trained.network, trained.tower
+    if not SHORTEST <= network.config.temporal_scale <= LONGEST:
+        raise ExportError(
+            f"trained at T={network.config.temporal_scale}, expected {SHORTEST} to {LONGEST} snippets; train it so"
+        )
     spec = _text_encoder_spec(trained)
     texts = [PROMPT_TEMPLATE.replace("{}", name) for name in prompts.names]
     tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)

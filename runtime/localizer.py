@@ -193,11 +193,8 @@ class Localizer:
             ValueError: the duration is not a positive number.
         """
         check_seconds(duration_s, "duration_s")
-        encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
-        ranked = DECODERS[self.decoder](*self.outputs(features, encoded))
-        return VideoDetections(
-            video=video, duration_s=duration_s, detections=tuple(_detections(ranked, encoded.names, duration_s))
-        )
+        check_features(features, self.bundle.manifest.channels)
+        return self._detect(features, prompts, duration_s, video)
 
     def detect_file(
         self, path: Path, prompts: EncodedPrompts | Prompts | Sequence[str], *, timeline: Timeline = NO_TIMELINE
@@ -215,7 +212,7 @@ class Localizer:
         features = read_features(path, self.bundle.manifest.channels)
         video = video_id(path.stem)
         duration_s = timeline.duration_of(video, len(features))
-        return self.detect(features, prompts, duration_s=duration_s, video=video)
+        return self._detect(features, prompts, duration_s, video)
 
     def detect_many(
         self,
@@ -251,11 +248,27 @@ class Localizer:
         Raises:
             FeatureError, PromptError: an input does not fit the bundle.
         """
+        return self._outputs(check_features(features, self.bundle.manifest.channels), prompts)
+
+    def _detect(
+        self,
+        features: FloatArray,
+        prompts: EncodedPrompts | Prompts | Sequence[str],
+        duration_s: float | None,
+        video: str,
+    ) -> VideoDetections:
+        """Find actions in features that have been checked."""
+        encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
+        ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
+        return VideoDetections(
+            video=video, duration_s=duration_s, detections=tuple(_detections(ranked, encoded.names, duration_s))
+        )
+
+    def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         channels = self.bundle.manifest.channels
         if prompts.embeddings.ndim != 2 or prompts.embeddings.shape[1] != channels:
             raise PromptError(f"prompt embeddings of shape {prompts.embeddings.shape}, expected (K, {channels})")
-        checked = check_features(features, channels)
-        inputs = {"features": resample(checked, self.length)[None], "prompts": prompts.embeddings}
+        inputs = {"features": resample(features, self.length)[None], "prompts": prompts.embeddings}
         cas_logits, action_masks = self._session.run(Outputs._fields, inputs)
         return Outputs(cas_logits[0], action_masks[0])
 

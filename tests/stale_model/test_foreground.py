@@ -82,6 +82,17 @@ def test_it_knows_when_something_happens() -> None:
     assert difference.abs().max() > 1e-4
 
 
+def test_both_halves_know_the_positions() -> None:
+    branch, memory, positions = make_branch(), draw(1, 9, 16, seed=1), draw(9, 16, seed=2)
+    with torch.no_grad():
+        for layer in branch.encoder:
+            assert (layer(memory, positions) - layer(memory, 0 * positions)).abs().max() > 1e-4
+        for layer in branch.decoder:
+            x = draw(1, 1, 16, seed=3)
+            difference = layer(x, branch.query, memory, positions) - layer(x, branch.query, memory, 0 * positions)
+            assert difference.abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("name", [name for name, _ in ForegroundBranch(CONFIG).named_parameters()])
 def test_every_parameter_matters(name: str) -> None:
     branch, features, snippets = make_branch(), draw(4, 9, 16, seed=1), draw(4, 9, 16, seed=2)
