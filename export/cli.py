@@ -23,19 +23,24 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 
 
 @click.command()
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="A checkpoint of the original STALE.")
+@click.option(
+    "--ckpt",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A checkpoint of the original STALE, or of stale-train.",
+)
 @click.option(
     "--clip",
     default=DEFAULT_CLIP,
     show_default=True,
     metavar="ID_OR_DIR",
-    help="Hugging Face id, or a folder with config.json and tokenizer.json, of the CLIP that the checkpoint holds.",
+    help="For the original's checkpoints: Hugging Face id of their CLIP, or folder with config.json, tokenizer.json.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True)
 @click.option(
     "--classes",
     type=click.Path(path_type=Path),
-    help="Class names whose embeddings the bundle carries, one a line; default: ActivityNet's 200.",
+    help="Class names whose embeddings the bundle carries, one a line; default: those trained, or ActivityNet's.",
 )
 @click.version_option(__version__, prog_name=NAME)
 def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None) -> None:
@@ -52,21 +57,23 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None) -> N
         raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
-    prompts = read_prompts(classes) if classes is not None else Prompts.of(CLASSES)
+    prompts = read_prompts(classes) if classes is not None else None
     if not ckpt.is_file():
         raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
 
     console.note(NAME, "loading PyTorch")
     try:
         from stale_export.exporter import export_bundle
-        from stale_model import read_original_checkpoint
+        from stale_model import read_checkpoint
     except ModuleNotFoundError as problem:
         raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
 
     for library in ("transformers", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
     console.note(NAME, f"reading {ckpt}")
-    trained = read_original_checkpoint(ckpt, clip)
+    trained = read_checkpoint(ckpt, clip)
+    if prompts is None:
+        prompts = Prompts.of(trained.classes or CLASSES)
     try:
         files = export_bundle(trained, prompts, output, say=lambda text: console.note(NAME, text))
     except OSError as problem:

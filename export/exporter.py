@@ -13,17 +13,16 @@ from stale_export.bundle_writer import write_bundle
 from stale_export.graphs import LocalizerGraph, localizer_design, text_encoder_design, write_graph
 from stale_export.parity import compare_localizer, compare_text_encoder, draw_features, localizer_cases
 from stale_model import TrainedStale
-from stale_model.clip import END_TOKEN
+from stale_model.clip import text_encoder_spec
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.decoders import DEFAULT_DECODER
-from stale_runtime.errors import CheckpointError, ExportError
+from stale_runtime.errors import ExportError
 from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST
-from stale_runtime.manifest import FORMAT_VERSION, Manifest, ParityRecord, Source, TextEncoderSpec
+from stale_runtime.manifest import FORMAT_VERSION, Manifest, ParityRecord, Source
 from stale_runtime.prompts import Prompts
 from stale_runtime.self_test import SELFTEST_NAME
-from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.text_encoder import PROMPT_TEMPLATE, TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
 
-PROMPT_TEMPLATE = "a video of action {}"
 PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 _SELFTEST_PROMPTS = 8
 
@@ -64,7 +63,7 @@ def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say:
         raise ExportError(
             f"trained at T={network.config.temporal_scale}, expected {SHORTEST} to {LONGEST} snippets; train it so"
         )
-    spec = _text_encoder_spec(trained)
+    spec = text_encoder_spec(trained.clip)
     texts = [PROMPT_TEMPLATE.replace("{}", name) for name in prompts.names]
     tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
     ids = torch.from_numpy(tokenizer(texts, prompts.places))
@@ -103,7 +102,7 @@ def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say:
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         versions={package: version(package) for package in PACKAGES},
-        source=Source(format="original", sha256=trained.sha256, size=trained.size),
+        source=Source(format=trained.format, sha256=trained.sha256, size=trained.size),
         channels=network.config.channels,
         temporal_scale=network.config.temporal_scale,
         decoder=DEFAULT_DECODER,
@@ -118,24 +117,6 @@ def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say:
         ExportedFile(name=name, size=record.size, deviation=_largest_deviation(parity, name))
         for name, record in written.files.items()
     ]
-
-
-def _text_encoder_spec(trained: TrainedStale) -> TextEncoderSpec:
-    from tokenizers import Tokenizer as Implementation
-
-    config = trained.clip.text_config
-    try:
-        end = Implementation.from_str(trained.clip.tokenizer_json.decode()).token_to_id(END_TOKEN)
-    except Exception as problem:  # the library raises bare Exception
-        raise CheckpointError(f"--clip {trained.clip.name}: tokenizer.json cannot be read ({problem})") from problem
-    if end is None or end >= config.vocab_size:
-        raise CheckpointError(f"--clip {trained.clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's")
-    return TextEncoderSpec(
-        clip=trained.clip.name,
-        context_length=config.max_position_embeddings,
-        pad_token=end,
-        prompt_template=PROMPT_TEMPLATE,
-    )
 
 
 def _embed(trained: TrainedStale, ids: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,7 @@ class Source:
     """The checkpoint that a bundle was made of."""
 
     format: str
-    """``original``: the published code's."""
+    """``original``: the published code's; ``stale-edge``: our own."""
     sha256: str
     size: int
     """Bytes."""

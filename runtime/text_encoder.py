@@ -13,6 +13,8 @@ from stale_runtime.sessions import open_session, require_interface
 
 TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
+PROMPT_TEMPLATE = "a video of action {}"
+"""What STALE is trained with; a class name stands at ``{}``."""
 _BATCH = 64
 
 

@@ -1,6 +1,6 @@
 """The STALE network in PyTorch, and the checkpoints it is read from."""
 
-from stale_model.checkpoint import TrainedStale, read_original_checkpoint
+from stale_model.checkpoint import TrainedStale, read_checkpoint, read_original_checkpoint
 from stale_model.clip import DEFAULT_CLIP, TextTower
 from stale_model.config import StaleConfig
 from stale_model.network import Localization, Stale, TrainingOutputs
@@ -13,5 +13,6 @@ __all__ = [
     "TextTower",
     "TrainedStale",
     "TrainingOutputs",
+    "read_checkpoint",
     "read_original_checkpoint",
 ]

@@ -1,7 +1,5 @@
-"""Reading checkpoints of the original code. Nothing in them is ever executed."""
+"""Reading checkpoints, the original code's and our own. Nothing in them is ever executed."""
 
-import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,11 @@ from torch import Tensor, nn
 
 from stale_model.clip import ClipParts, TextTower, empty_tower, read_clip_parts
 from stale_model.config import StaleConfig
+from stale_model.loading import Loaded, load_plain
 from stale_model.network import Stale
+from stale_model.own_checkpoint import unpack_checkpoint
 from stale_model.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_runtime.errors import CheckpointError
-from stale_runtime.files import reason
 
 _PREFIX = "module."
 _KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
@@ -31,10 +30,39 @@ class TrainedStale:
     tower: TextTower
     """Trained along with the network; in evaluation mode."""
     clip: ClipParts
+    classes: tuple[str, ...] | None
+    """That it was trained on; the original's checkpoints do not say."""
+    format: str
+    """``original`` or ``stale-edge``."""
     sha256: str
     """Of the checkpoint file."""
     size: int
     """Of the checkpoint file, in bytes."""
+
+
+def read_checkpoint(path: Path, clip: str) -> TrainedStale:
+    """Read a checkpoint, the original code's or our own.
+
+    Args:
+        path: a ``.pth`` file.
+        clip: as ``read_original_checkpoint`` takes it; our own checkpoints need none.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    loaded = load_plain(path)
+    if not isinstance(loaded.content, dict) or "format_version" not in loaded.content:
+        return _from_original(loaded, path, clip)
+    model, parts, classes = unpack_checkpoint(loaded.content, path)
+    return TrainedStale(
+        network=model.network,
+        tower=model.tower,
+        clip=parts,
+        classes=classes,
+        format="stale-edge",
+        sha256=loaded.sha256,
+        size=loaded.size,
+    )
 
 
 def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
@@ -49,7 +77,11 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
     Raises:
         CheckpointError: the file is no such checkpoint, or does not fit the CLIP configuration.
     """
-    state, sha256, size = _load(path)
+    return _from_original(load_plain(path), path, clip)
+
+
+def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
+    state = _state_dict(loaded.content, path)
     parts = read_clip_parts(clip)
     tower_state: dict[str, Tensor] = {}
     network_state: dict[str, Tensor] = {}
@@ -81,35 +113,15 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
             f"{path}: the text tower's embeddings are {tower.clip.text_projection.out_features} wide, the network's "
             f"features {config.channels}; expected the same"
         )
-    return TrainedStale(network=network.eval(), tower=tower.eval(), clip=parts, sha256=sha256, size=size)
-
-
-def _load(path: Path) -> tuple[dict[str, Tensor], str, int]:
-    try:
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-            stored = _is_stored_zip(path)
-    except OSError as problem:
-        raise CheckpointError(f"{path}: {reason(problem)}") from problem
-    if not stored:
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint (an uncompressed zip file); save it with torch.save")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:  # torch raises many kinds on broken and on hostile files
-        raise CheckpointError(
-            f"{path}: cannot be read as plain tensors ({_first_line(problem)}); it is truncated, or holds objects "
-            "with code, which are never loaded"
-        ) from problem
-    return _state_dict(content, path), sha256, size
-
-
-def _is_stored_zip(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False
+    return TrainedStale(
+        network=network.eval(),
+        tower=tower.eval(),
+        clip=parts,
+        classes=None,
+        format="original",
+        sha256=loaded.sha256,
+        size=loaded.size,
+    )
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -193,8 +205,3 @@ def _shown(name: object) -> str:
     """A name from a file, fit for a message."""
     text = str(name)[:80]
     return text if text.isprintable() else repr(text)
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0][:160] if lines else type(problem).__name__

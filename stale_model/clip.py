@@ -10,6 +10,8 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from transformers.utils.hub import cached_file
 
 from stale_runtime.errors import CheckpointError
+from stale_runtime.manifest import TextEncoderSpec
+from stale_runtime.text_encoder import PROMPT_TEMPLATE
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
@@ -96,3 +98,47 @@ def empty_tower(config: CLIPTextConfig) -> TextTower:
     """A tower whose parameters have shapes but no memory, to compare with what a checkpoint holds."""
     with torch.device("meta"):
         return TextTower(config)
+
+
+def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
+    """How the runtime turns class names into this tower's token ids.
+
+    Raises:
+        CheckpointError: the tokenizer is not CLIP's.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        end = Tokenizer.from_str(clip.tokenizer_json.decode()).token_to_id(END_TOKEN)
+    except Exception as problem:  # the library raises bare Exception
+        raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
+    if end is None or end >= clip.text_config.vocab_size:
+        raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's")
+    return TextEncoderSpec(
+        clip=clip.name,
+        context_length=clip.text_config.max_position_embeddings,
+        pad_token=end,
+        prompt_template=PROMPT_TEMPLATE,
+    )
+
+
+def read_tower(clip: str) -> TextTower | None:
+    """The text tower with CLIP's own weights, or None where a folder holds none.
+
+    Args:
+        clip: as ``read_clip_parts`` takes it.
+
+    Raises:
+        CheckpointError: weights are there and cannot be used.
+    """
+    folder = Path(clip)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        return None
+    try:
+        pretrained = CLIPTextModelWithProjection.from_pretrained(clip, use_safetensors=True)
+    except Exception as problem:  # transformers raises many kinds
+        first = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise CheckpointError(f"--clip {clip}: its weights cannot be read ({first})") from problem
+    tower = TextTower(pretrained.config)
+    tower.clip = pretrained
+    return tower

@@ -1,0 +1,124 @@
+"""Our own checkpoints: tensors and plain values only, with everything that an export needs."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPTextConfig
+
+from stale_model.clip import ClipParts, TextTower
+from stale_model.config import StaleConfig
+from stale_model.network import Stale
+from stale_runtime.errors import CheckpointError
+
+FORMAT_VERSION = 1
+_KINDS = {
+    "format_version": int,
+    "config": dict,
+    "state_dict": dict,
+    "text_config": dict,
+    "clip": str,
+    "tokenizer_json": str,
+    "classes": list,
+    "training": dict,
+}
+
+
+class StaleWithText(nn.Module):
+    """Network and text tower as one module, as they are trained and saved."""
+
+    def __init__(self, network: Stale, tower: TextTower) -> None:
+        super().__init__()
+        self.network = network
+        self.tower = tower
+
+
+def pack_checkpoint(
+    model: StaleWithText, clip: ClipParts, classes: tuple[str, ...], training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of a checkpoint.
+
+    Args:
+        model: network and text tower.
+        clip: the tower's configuration and tokenizer.
+        classes: class names that it was trained on, in the order of their rows.
+        training: how it was trained; plain values only.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "config": asdict(model.network.config),
+        "state_dict": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        "text_config": _plain(clip.text_config.to_dict()),
+        "clip": clip.name,
+        "tokenizer_json": clip.tokenizer_json.decode(),
+        "classes": list(classes),
+        "training": dict(training),
+    }
+
+
+def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWithText, ClipParts, tuple[str, ...]]:
+    """Network, CLIP parts and classes of a checkpoint's content.
+
+    Args:
+        content: as ``torch.load(weights_only=True)`` gave it.
+        path: how messages call it.
+
+    Raises:
+        CheckpointError: it is of another version, incomplete, or does not fit together.
+    """
+    if content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version {str(content.get('format_version'))[:20]}, this version of stale-edge reads "
+            f"{FORMAT_VERSION}; update stale-edge"
+        )
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key), kind):
+            raise CheckpointError(f"{path}: no {key!r} of type {kind.__name__}, expected a checkpoint of stale-train")
+    try:
+        config = StaleConfig(**content["config"])
+        text_config = CLIPTextConfig(**content["text_config"])
+    except (TypeError, ValueError) as problem:
+        raise CheckpointError(f"{path}: its configuration is not usable ({problem})") from problem
+    state = content["state_dict"]
+    _refuse_misfits(config, text_config, state, path)
+    model = StaleWithText(Stale(config), TextTower(text_config))
+    model.load_state_dict(state)
+    clip = ClipParts(name=content["clip"], text_config=text_config, tokenizer_json=content["tokenizer_json"].encode())
+    return model.eval(), clip, tuple(map(str, content["classes"]))
+
+
+def serialize(content: Mapping[str, Any]) -> bytes:
+    """What ``torch.save`` writes."""
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getvalue()
+
+
+def _refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapping[str, Any], path: Path) -> None:
+    """Compare the tensors with what the configuration promises, before memory is taken for it."""
+    layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
+    if layers != text_config.num_hidden_layers or config.foreground_layers > len(state):
+        raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
+    with torch.device("meta"):
+        expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
+    for name in sorted(expected.keys() ^ state.keys()):
+        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {name}")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.shape != expected[name].shape:
+            got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+            raise CheckpointError(f"{path}: tensor {name} is {got}, expected {tuple(expected[name].shape)}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity; training diverged, or it is damaged")
+
+
+def _plain(value: Any) -> Any:
+    """Dictionaries, lists and scalars only, so that nothing needs unpickling."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,172 @@
+"""One epoch after another: the steps of training, without files and command line."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from stale_model.dataset import StaleDataset, collate
+from stale_model.losses import Losses, LossWeights, stale_loss
+from stale_model.network import TrainingOutputs
+from stale_model.own_checkpoint import StaleWithText
+
+Progress = Callable[[int, int, float], None]
+"""Told the steps done in this epoch, the steps of an epoch, and the last loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How to train. The original's: batch 100, learning rate 4e-5, 5 epochs, step decay."""
+
+    epochs: int = 12
+    """Passes over the training videos."""
+    batch_size: int = 32
+    """Videos a step, over all processes."""
+    learning_rate: float = 1e-4
+    """At the start; it decays along a cosine to 0."""
+    weight_decay: float = 0.02
+    """Of AdamW."""
+    length: int = 100
+    """T, in snippets."""
+    seed: int = 0
+    """Of weights, order and dropout."""
+    freeze_text: bool = False
+    """Whether the text tower stays as it is; prompts are then embedded once."""
+    workers: int = 0
+    """Processes that read features; 0 reads between the steps."""
+    weights: LossWeights = field(default_factory=LossWeights)
+    """Of the terms of the loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
+            raise ValueError(f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}: expected below 1")
+
+
+class EpochResult(NamedTuple):
+    """What an epoch gave."""
+
+    losses: Mapping[str, float]
+    """Mean of each term over the steps."""
+    seconds: float
+
+
+class Trainee(nn.Module):
+    """Network and text tower, as one step runs them."""
+
+    def __init__(self, model: StaleWithText, *, freeze_text: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.freeze_text = freeze_text
+        if freeze_text:
+            model.tower.requires_grad_(False)
+
+    def forward(self, features: Tensor, prompts: Tensor) -> TrainingOutputs:
+        """Compute all outputs.
+
+        Args:
+            features: (B, T, C)
+            prompts: (K, L) token ids, or (K, C) embeddings where the text tower is frozen.
+        """
+        embeddings = prompts if self.freeze_text else self.model.tower(prompts)
+        outputs: TrainingOutputs = self.model.network(features, self.model.network.with_background(embeddings))
+        return outputs
+
+
+class Optimization:
+    """A model with its optimizer on its device, and the place in the schedule."""
+
+    def __init__(self, fabric: Fabric, model: StaleWithText, token_ids: Tensor, config: TrainingConfig) -> None:
+        """Move everything to where it is trained.
+
+        Args:
+            fabric: launched; knows devices, processes and precision.
+            model: network and text tower.
+            token_ids: (K, L) of the training prompts.
+            config: how to train.
+        """
+        trainee = Trainee(model, freeze_text=config.freeze_text)
+        trained = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+        self.raw_optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self._fabric = fabric
+        self._config = config
+        self._model, self._optimizer = fabric.setup(trainee, self.raw_optimizer)
+        ids = fabric.to_device(token_ids)
+        if config.freeze_text:
+            with torch.no_grad():
+                self._prompts = model.tower.eval()(ids)
+        else:
+            self._prompts = ids
+        self._trainee = trainee
+
+    def epoch(self, dataset: StaleDataset, number: int, progress: Progress) -> EpochResult:
+        """Train on every video once.
+
+        Args:
+            dataset: the training videos.
+            number: of the epoch, from 0; decides the order, which does not depend on how many processes share it.
+            progress: told after each step.
+        """
+        config, fabric = self._config, self._fabric
+        batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
+        mine = [batch[fabric.global_rank :: fabric.world_size] for batch in batches]
+        loader = DataLoader(dataset, batch_sampler=mine, collate_fn=collate, num_workers=config.workers)
+        self._trainee.train()
+        if config.freeze_text:
+            self._trainee.model.tower.eval()
+        sums = torch.zeros(len(Losses._fields))
+        started = time.perf_counter()
+        for step, (features, targets) in enumerate(fabric.setup_dataloaders(loader, use_distributed_sampler=False)):
+            self._set_rate((number * len(batches) + step) / (config.epochs * len(batches)))
+            outputs = self._model(features, self._prompts)
+            losses = stale_loss(outputs, targets, config.weights)
+            fabric.backward(losses.total)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+            terms = torch.stack([term.detach().float() for term in losses])
+            reduced = fabric.all_reduce(terms, reduce_op="mean")
+            assert isinstance(reduced, Tensor)
+            sums += reduced.cpu()
+            progress(step + 1, len(batches), float(terms[0]))
+        means = dict(zip(Losses._fields, (sums / len(batches)).tolist(), strict=True))
+        return EpochResult(means, time.perf_counter() - started)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed training needs beside the weights; plain values and tensors only."""
+        state = {"optimizer": self.raw_optimizer.state_dict(), "rng": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            state["cuda_rng"] = torch.cuda.get_rng_state()
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        self.raw_optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        if "cuda_rng" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+    def _set_rate(self, done: float) -> None:
+        for group in self.raw_optimizer.param_groups:
+            group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The videos of each step, in a seeded order of their own for every epoch.
+
+    A last batch that is less than half full joins the one before.
+    """
+    generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
+    order: list[int] = torch.randperm(videos, generator=generator).tolist()
+    batches = [order[start : start + batch_size] for start in range(0, videos, batch_size)]
+    if len(batches) > 1 and len(batches[-1]) < batch_size / 2:
+        rest = batches.pop()
+        batches[-1] += rest
+    return batches

@@ -1,0 +1,45 @@
+"""mAP of a network in training, through the decoder and the evaluation of the runtime."""
+
+from collections.abc import Sequence
+
+import torch
+
+from stale_model.dataset import VideoSample
+from stale_model.own_checkpoint import StaleWithText
+from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
+from stale_runtime.detections import Detection
+from stale_runtime.evaluation import mean_average_precision
+from stale_runtime.features import read_features, resample
+from stale_runtime.ground_truth import AnnotatedVideo, GroundTruth
+
+
+def validate(
+    model: StaleWithText, samples: Sequence[VideoSample], classes: Sequence[str], token_ids: torch.Tensor, length: int
+) -> float:
+    """Average mAP over tIoU 0.5:0.05:0.95 on annotated videos, in [0, 1].
+
+    Args:
+        model: network and text tower, on any device; left in evaluation mode.
+        samples: the videos.
+        classes: K class names.
+        token_ids: (K, L) of their prompts.
+        length: T, in snippets.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    found = {}
+    with torch.no_grad():
+        prompts = model.network.with_background(model.tower(token_ids.to(device)))
+        for sample in samples:
+            features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
+            localization = model.network.localize(features[None].to(device), prompts)
+            ranked = DECODERS[DEFAULT_DECODER](*(output[0].float().cpu().numpy() for output in localization))
+            rows = zip(ranked.classes.tolist(), ranked.segments.tolist(), ranked.scores.tolist(), strict=True)
+            found[sample.video] = [
+                Detection(classes[label], start * sample.duration_s, end * sample.duration_s, score)
+                for label, (start, end), score in rows
+            ]
+    truth = {
+        sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
+    }
+    return mean_average_precision(found, GroundTruth(videos=truth), charge_foreign=False).average
