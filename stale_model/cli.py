@@ -192,6 +192,8 @@ def _data(options: dict[str, Any], split: Split, *, say: bool) -> TrainingData:
     validation = _validation(options, split, channels) if truth.has_subsets else None
     if say:
         _report("training", selection)
+        if not truth.has_subsets:
+            console.note(NAME, f"{options['annotations']} tells no subsets: all of its videos are trained on")
         console.note(NAME, f"using {len(train_samples)} of them, {len(split.seen)} seen classes, split {split.name}")
         if validation is None:
             console.note(NAME, "no validation videos of the seen classes; the lowest loss chooses the best epoch")
