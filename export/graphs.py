@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,3 @@ def _serialize(model: onnx.ModelProto) -> bytes:
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
-
-
-def opset_of(model: bytes) -> int:
-    """The version of the standard operators that an ONNX file uses."""
-    imports: Mapping[str, int] = {entry.domain: entry.version for entry in onnx.load_from_string(model).opset_import}
-    return imports[""]

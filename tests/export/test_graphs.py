@@ -7,14 +7,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from stale_export.graphs import (
     GraphDesign,
     LocalizerGraph,
     localizer_design,
-    opset_of,
     text_encoder_design,
     write_graph,
 )
@@ -127,12 +126,10 @@ def test_the_background_embedding_is_inside(trained: TrainedStale, localizer_mod
     assert background.tobytes() in localizer_model
 
 
-def test_the_opset_is_read_off_the_file(localizer_model: bytes, text_model: bytes) -> None:
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [value])
-    imports = [helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("", 13)]
-    assert opset_of(helper.make_model(graph, opset_imports=imports).SerializeToString()) == 13
-    assert opset_of(localizer_model) == opset_of(text_model) >= 18
+def test_the_opset_is_the_exporters_own(localizer_model: bytes, text_model: bytes) -> None:
+    for model in (localizer_model, text_model):
+        versions = {entry.domain: entry.version for entry in onnx.load_from_string(model).opset_import}
+        assert versions[""] >= 18
 
 
 def test_the_same_network_gives_the_same_bytes(
