@@ -3,8 +3,6 @@
 import logging
 import math
 import os
-import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,23 +10,26 @@ from typing import Any
 import click
 import torch
 from lightning_fabric import Fabric
-from tabulate import tabulate
+from transformers.utils import logging as transformers_logging
 
+from stale_model.checkpoint import read_checkpoint
 from stale_model.clip import DEFAULT_CLIP, ClipParts, TextTower, read_clip_parts, read_tower
 from stale_model.config import StaleConfig
 from stale_model.dataset import Selection, sample_fraction, select_videos
 from stale_model.losses import LossWeights
 from stale_model.network import Stale
 from stale_model.own_checkpoint import StaleWithText
+from stale_model.report import Reporter, Result, summary_csv, summary_table
 from stale_model.splits import Split, read_split
-from stale_model.trainer import BEST, LAST, Epoch, TrainingData, train
+from stale_model.trainer import BEST, LAST, TrainingData, best_epoch, train, unseen_map
 from stale_model.training import TrainingConfig
 from stale_runtime import __version__, console
-from stale_runtime.errors import StaleError
-from stale_runtime.files import reason
+from stale_runtime.errors import DatasetError
+from stale_runtime.files import reason, write_whole
 from stale_runtime.ground_truth import read_ground_truth
 
 NAME = "stale-train"
+SUMMARY = "summary.csv"
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -39,16 +40,30 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 @click.option("--split-lists", type=click.Path(path_type=Path), help="Folder of the published split lists.")
 @click.option("--seen", type=click.Path(path_type=Path), help="Instead of --split: the classes to train on.")
 @click.option("--unseen", type=click.Path(path_type=Path), help="With --seen: the classes kept out.")
+@click.option("--train-subset", default="training", show_default=True, help="As the annotations name it.")
+@click.option("--validation-subset", default="validation", show_default=True, help="As the annotations name it.")
 @click.option("--fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Share of the videos to use.")
 @click.option("--subset-seed", type=int, default=0, show_default=True, help="Which videos --fraction takes.")
 @click.option("--clip", default=DEFAULT_CLIP, show_default=True, metavar="ID_OR_DIR", help="Text tower and tokenizer.")
+@click.option(
+    "--text-from",
+    type=click.Path(path_type=Path),
+    help="Start with the text tower of this checkpoint instead of CLIP's; of the original's, --clip is the tokenizer.",
+)
 @click.option("--freeze-text", is_flag=True, help="Leave the text tower as it is; prompts are embedded once.")
 @click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Over all processes.")
 @click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-4, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(0, 1), default=0.02, show_default=True)
 @click.option("--length", type=click.IntRange(16, 4096), default=100, show_default=True, help="T, in snippets.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and dropout.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Train so many times, counting --seed and --subset-seed up; the table ends with mean ± std.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all that this process may use.")
@@ -60,47 +75,29 @@ def stale_train(**options: Any) -> None:
     """Train STALE on snippet features.
 
     Only videos all of whose labels are seen classes are trained on, and only such validation videos choose the best
-    epoch: nothing of the unseen classes is looked at. The output folder gets best.pth, last.pth, metrics.csv and
-    curves.png after every epoch.
+    epoch: nothing of the unseen classes is looked at before that. The output folder gets best.pth, last.pth,
+    metrics.csv and curves.png after every epoch (with --seeds in a folder a seed), and summary.csv.
 
     \b
       stale-train --annotations activity_net.json --features feats/ --split closed
       stale-train --annotations activity_net.json --features feats/ --split 75-25:0 --split-lists splits/ --device cuda
+      stale-train ... --fraction 0.2 --seeds 5 (five trainings, each on its own fifth of the videos)
       torchrun --nproc-per-node 2 -m stale_model.cli --annotations ... (several GPUs, or processes)
     """  # noqa: D301 -- click reads the backslash
-    warnings.filterwarnings("ignore", module="lightning_fabric")
-    for library in ("transformers", "huggingface_hub", "lightning_fabric", "lightning"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    _silence_libraries()
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    _check_output(options["output"], resume=options["resume"])
     fabric = _fabric(options["device"], options["precision"])
     fabric.launch()
-    main_process = fabric.is_global_zero
     split = _split(options)
-    config = _config(options, split)
-    clip = read_clip_parts(options["clip"])
-    data = _data(options, split, say=main_process)
-    model = _model(clip, options["clip"], config, say=main_process)
-    reporter = _Reporter(config.epochs, quiet=not main_process)
-    try:
-        history = train(
-            fabric,
-            model,
-            clip,
-            data,
-            config,
-            options["output"],
-            resume=options["resume"],
-            on_epoch=reporter.epoch,
-            progress=reporter.step,
-        )
-    except OSError as problem:
-        raise StaleError(f"-o {options['output']}: {reason(problem)}; the last complete checkpoint stands") from problem
-    if main_process:
-        best = max(history, key=lambda epoch: epoch.merit)
-        seconds = sum(epoch.seconds for epoch in history) / len(history)
-        console.note(NAME, f"{options['output'] / BEST} is epoch {best.epoch}; {seconds:.1f} s an epoch on average")
+    runs = [_for_seed(options, n) for n in range(options["seeds"])]
+    for run in runs:
+        _check_output(run["output"], resume=options["resume"])
+    results = [_train(fabric, run, split) for run in runs]
+    if fabric.is_global_zero:
+        click.echo()
+        click.echo(summary_table(results))
+        write_whole(options["output"] / SUMMARY, summary_csv(results))
 
 
 def main() -> None:
@@ -108,33 +105,59 @@ def main() -> None:
     console.run(stale_train, NAME)
 
 
-class _Reporter:
-    """Progress on stderr while an epoch runs, a row on stdout when it is done."""
+def _silence_libraries() -> None:
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    for library in ("transformers", "huggingface_hub", "lightning_fabric", "lightning"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
-    def __init__(self, epochs: int, *, quiet: bool) -> None:
-        self._epochs = epochs
-        self._quiet = quiet
-        self._started = time.perf_counter()
-        self._steps = 0
-        self._done = 0
 
-    def step(self, done: int, of: int, loss: float) -> None:
-        """A step is done."""
-        self._steps += 1
-        if self._quiet or not sys.stderr.isatty():
-            return
-        left = (self._epochs - self._done) * of - done
-        seconds = (time.perf_counter() - self._started) / self._steps * left
-        click.echo(f"\r{NAME}: step {done}/{of}, loss {loss:.4f}, {seconds:.0f} s left   ", nl=done == of, err=True)
+def _for_seed(options: dict[str, Any], n: int) -> dict[str, Any]:
+    """The options of the n-th of several trainings."""
+    seed = options["seed"] + n
+    folder = options["output"] / f"seed_{seed}" if options["seeds"] > 1 else options["output"]
+    return {**options, "seed": seed, "subset_seed": options["subset_seed"] + n, "output": folder}
 
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done."""
-        self._done = epoch.epoch
-        score = "" if epoch.validation_map is None else f"{100 * epoch.validation_map:.2f}"
-        row = (epoch.epoch, epoch.total, epoch.classification, epoch.masks, epoch.foreground, epoch.consistency, score)
-        headers = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB")
-        table = tabulate([(*row, f"{epoch.seconds:.1f}", f"{epoch.peak_memory_mb:.0f}")], headers, floatfmt=".4f")
-        click.echo(table if epoch.epoch == 1 else table.splitlines()[-1])
+
+def _train(fabric: Fabric, options: dict[str, Any], split: Split) -> Result:
+    """Train once, from options to result."""
+    main_process, folder = fabric.is_global_zero, options["output"]
+    if main_process and options["seeds"] > 1:
+        console.note(NAME, f"seed {options['seed']}, into {folder}")
+    config = _config(options, split)
+    clip, tower = _text_tower(options, split, say=main_process)
+    data = _data(options, split, channels=clip.text_config.projection_dim or 0, say=main_process)
+    reporter = Reporter(NAME, config.epochs, quiet=not main_process)
+    try:
+        history = train(
+            fabric,
+            _model(clip, tower, config),
+            clip,
+            data,
+            config,
+            folder,
+            resume=options["resume"] and (options["seeds"] == 1 or (folder / LAST).exists()),
+            on_start=reporter.starts,
+            on_epoch=reporter.epoch,
+            progress=reporter.step,
+        )
+    except OSError as problem:
+        raise click.UsageError(
+            f"-o {folder}: {reason(problem)}; the last complete checkpoint stands, go on with --resume"
+        ) from problem
+    best = best_epoch(history)
+    if main_process:
+        console.note(NAME, f"{folder / BEST} is epoch {best.epoch}")
+    return Result(
+        seed=config.seed,
+        videos=len(data.train),
+        best_epoch=best.epoch,
+        seen_map=best.validation_map,
+        unseen_map=unseen_map(data, folder, config.length, fabric.device) if main_process else None,
+        epoch_s=sum(epoch.seconds for epoch in history) / len(history),
+        peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
+        gpu_percent=best.gpu_percent,
+    )
 
 
 def _check_output(folder: Path, *, resume: bool) -> None:
@@ -150,13 +173,16 @@ def _fabric(device: str, precision: str) -> Fabric:
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("--device cuda: PyTorch finds no GPU here; give --device cpu")
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    if precision == "16" and not on_gpu:
+        raise click.UsageError("--precision 16: only a GPU has it; give bf16 or 32")
     if precision == "auto":
         precision = ("bf16" if torch.cuda.is_bf16_supported() else "16") if on_gpu else "32"
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    processes, all_processes = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
     return Fabric(
         accelerator="cuda" if on_gpu else "cpu",
         devices=processes,
-        strategy="ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto",
+        num_nodes=all_processes // processes,
+        strategy="ddp" if all_processes > 1 else "auto",
         precision=PRECISIONS[precision],  # type: ignore[arg-type]
     )
 
@@ -184,34 +210,59 @@ def _config(options: dict[str, Any], split: Split) -> TrainingConfig:
     )
 
 
-def _data(options: dict[str, Any], split: Split, *, say: bool) -> TrainingData:
-    channels = StaleConfig().channels
-    truth = read_ground_truth(options["annotations"], subset="training")
+def _text_tower(options: dict[str, Any], split: Split, *, say: bool) -> tuple[ClipParts, TextTower | None]:
+    """What the text tower starts with; its weights are None where they are to be drawn."""
+    source = options["text_from"]
+    if source is None:
+        clip, tower = read_clip_parts(options["clip"]), read_tower(options["clip"])
+        if tower is None and say:
+            console.note(NAME, f"--clip {clip.name} has no weights: the text tower starts at random")
+        return clip, tower
+    trained = read_checkpoint(source, options["clip"])
+    known = None if trained.classes is None else set(trained.classes) & set(split.unseen)
+    if say and split.unseen and known is None:
+        console.note(
+            NAME, f"{source} does not tell its classes: unseen ones count as unseen only if it had none of them"
+        )
+    elif say and known:
+        console.note(
+            NAME, f"{source} was trained on {len(known)} of the unseen classes: results on them are not zero-shot"
+        )
+    return trained.clip, trained.tower
+
+
+def _data(options: dict[str, Any], split: Split, *, channels: int, say: bool) -> TrainingData:
+    truth = read_ground_truth(options["annotations"], subset=options["train_subset"])
     selection = select_videos(truth, options["features"], split.seen, channels=channels)
     train_samples = sample_fraction(selection.samples, options["fraction"], options["subset_seed"])
-    validation = _validation(options, split, channels) if truth.has_subsets else None
+    validation = _validation(options, split.seen, channels) if truth.has_subsets else None
+    unseen = _validation(options, split.unseen, channels) if truth.has_subsets and split.unseen else None
     if say:
         _report("training", selection)
         if not truth.has_subsets:
             console.note(NAME, f"{options['annotations']} tells no subsets: all of its videos are trained on")
-        console.note(NAME, f"using {len(train_samples)} of them, {len(split.seen)} seen classes, split {split.name}")
+        console.note(NAME, f"using {len(train_samples):,} of them, {len(split.seen)} seen classes, split {split.name}")
         if validation is None:
             console.note(NAME, "no validation videos of the seen classes; the lowest loss chooses the best epoch")
         else:
             _report("validation", validation)
+        if unseen is not None:
+            _report("validation on unseen classes, once at the end", unseen)
     return TrainingData(
         train=train_samples,
         validation=validation.samples if validation is not None else (),
         classes=split.seen,
         split=split.name,
+        unseen=unseen.samples if unseen is not None else (),
+        unseen_classes=split.unseen,
     )
 
 
-def _validation(options: dict[str, Any], split: Split, channels: int) -> Selection | None:
+def _validation(options: dict[str, Any], classes: tuple[str, ...], channels: int) -> Selection | None:
     try:
-        truth = read_ground_truth(options["annotations"], subset="validation")
-        return select_videos(truth, options["features"], split.seen, channels=channels)
-    except StaleError:
+        truth = read_ground_truth(options["annotations"], subset=options["validation_subset"])
+        return select_videos(truth, options["features"], classes, channels=channels)
+    except DatasetError:
         return None
 
 
@@ -221,13 +272,9 @@ def _report(subset: str, selection: Selection) -> None:
         console.note(NAME, f"left out: {problem}")
 
 
-def _model(clip: ClipParts, source: str, config: TrainingConfig, *, say: bool) -> StaleWithText:
+def _model(clip: ClipParts, tower: TextTower | None, config: TrainingConfig) -> StaleWithText:
     torch.manual_seed(config.seed)
-    tower = read_tower(source)
-    if tower is None:
-        if say:
-            console.note(NAME, f"--clip {clip.name} has no weights: the text tower starts at random")
-        tower = TextTower(clip.text_config)
+    tower = tower or TextTower(clip.text_config)
     network = Stale(StaleConfig(channels=clip.text_config.projection_dim or 0, temporal_scale=config.length))
     scale = math.sqrt(network.config.channels)
     with torch.no_grad():

@@ -84,7 +84,7 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     except (TypeError, ValueError) as problem:
         raise CheckpointError(f"{path}: its configuration is not usable ({problem})") from problem
     state = content["state_dict"]
-    _refuse_misfits(config, text_config, state, path)
+    refuse_misfits(config, text_config, state, path)
     model = StaleWithText(Stale(config), TextTower(text_config))
     model.load_state_dict(state)
     clip = ClipParts(name=content["clip"], text_config=text_config, tokenizer_json=content["tokenizer_json"].encode())
@@ -98,8 +98,12 @@ def serialize(content: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapping[str, Any], path: Path) -> None:
-    """Compare the tensors with what the configuration promises, before memory is taken for it."""
+def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapping[str, Any], path: Path) -> None:
+    """Compare tensors with what a configuration promises, before memory is taken for it.
+
+    Raises:
+        CheckpointError: one is missing, unknown, misshapen, or holds NaN or infinity.
+    """
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
     if layers != text_config.num_hidden_layers or config.foreground_layers > len(state):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")

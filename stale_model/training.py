@@ -1,10 +1,11 @@
 """One epoch after another: the steps of training, without files and command line."""
 
 import math
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stale_model.dataset import StaleDataset, collate
-from stale_model.losses import Losses, LossWeights, stale_loss
+from stale_model.hardware import gpu_utilization
+from stale_model.losses import Losses, LossWeights, Targets, stale_loss
 from stale_model.network import TrainingOutputs
 from stale_model.own_checkpoint import StaleWithText
+from stale_runtime.errors import FeatureError
 
+Batch = tuple[Tensor, Targets]
 Progress = Callable[[int, int, float], None]
 """Told the steps done in this epoch, the steps of an epoch, and the last loss."""
 
@@ -57,6 +61,8 @@ class EpochResult(NamedTuple):
     losses: Mapping[str, float]
     """Mean of each term over the steps."""
     seconds: float
+    gpu_percent: float | None
+    """Median utilization of the GPU over the steps, where there is one and it tells."""
 
 
 class Trainee(nn.Module):
@@ -114,44 +120,61 @@ class Optimization:
             dataset: the training videos.
             number: of the epoch, from 0; decides the order, which does not depend on how many processes share it.
             progress: told after each step.
+
+        Raises:
+            FeatureError: a feature file holds what no network should see.
         """
         config, fabric = self._config, self._fabric
         batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
-        mine = [batch[fabric.global_rank :: fabric.world_size] for batch in batches]
+        mine = [share(batch, fabric.global_rank, fabric.world_size) for batch in batches]
         loader = DataLoader(dataset, batch_sampler=mine, collate_fn=collate, num_workers=config.workers)
+        loaded = cast("Iterable[Batch]", fabric.setup_dataloaders(loader, use_distributed_sampler=False))
         self._trainee.train()
         if config.freeze_text:
             self._trainee.model.tower.eval()
+        torch.manual_seed(_dropout_seed(config.seed, number, fabric.global_rank))
         sums = torch.zeros(len(Losses._fields))
+        utilization: list[float] = []
         started = time.perf_counter()
-        for step, (features, targets) in enumerate(fabric.setup_dataloaders(loader, use_distributed_sampler=False)):
+        for step, (features, targets) in enumerate(_on_one_line(loaded)):
             self._set_rate((number * len(batches) + step) / (config.epochs * len(batches)))
             outputs = self._model(features, self._prompts)
-            losses = stale_loss(outputs, targets, config.weights)
+            losses = stale_loss(*self._whole_batch(outputs, targets, len(batches[step])), config.weights)
             fabric.backward(losses.total)
             self._optimizer.step()
             self._optimizer.zero_grad()
-            terms = torch.stack([term.detach().float() for term in losses])
-            reduced = fabric.all_reduce(terms, reduce_op="mean")
-            assert isinstance(reduced, Tensor)
-            sums += reduced.cpu()
+            terms = torch.stack([term.detach().float() for term in losses]).cpu()
+            sums += terms
+            if (percent := gpu_utilization(fabric.device)) is not None:
+                utilization.append(percent)
             progress(step + 1, len(batches), float(terms[0]))
         means = dict(zip(Losses._fields, (sums / len(batches)).tolist(), strict=True))
-        return EpochResult(means, time.perf_counter() - started)
+        percent = statistics.median(utilization) if utilization else None
+        return EpochResult(means, time.perf_counter() - started, percent)
 
     def state(self) -> dict[str, Any]:
         """What a resumed training needs beside the weights; plain values and tensors only."""
-        state = {"optimizer": self.raw_optimizer.state_dict(), "rng": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            state["cuda_rng"] = torch.cuda.get_rng_state()
-        return state
+        return {"optimizer": self.raw_optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         self.raw_optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        if "cuda_rng" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda_rng"])
+
+    def _whole_batch(self, outputs: TrainingOutputs, targets: Targets, videos: int) -> tuple[TrainingOutputs, Targets]:
+        """Outputs and targets of all processes together, as a batch of so many videos in its own order.
+
+        The loss is no mean over videos, so every process takes it of the whole batch. Gathering sums the gradients over
+        the processes, and DistributedDataParallel averages the parameters': together the gradient of that one loss.
+        """
+        if self._fabric.world_size == 1:
+            return outputs, targets
+
+        def whole(part: Tensor) -> Tensor:
+            gathered = self._fabric.all_gather(part, sync_grads=part.requires_grad)  # (processes, share, ...)
+            assert isinstance(gathered, Tensor)
+            return gathered.transpose(0, 1).flatten(0, 1)[:videos]
+
+        return TrainingOutputs(*map(whole, outputs)), Targets(*map(whole, targets))
 
     def _set_rate(self, done: float) -> None:
         for group in self.raw_optimizer.param_groups:
@@ -170,3 +193,25 @@ def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[l
         rest = batches.pop()
         batches[-1] += rest
     return batches
+
+
+def share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
+    """A process's videos of a batch: every so-maniest, as many as any other process has.
+
+    Where they do not come out even, the batch's first video fills up; ``_whole_batch`` drops it again.
+    """
+    mine = list(batch[rank::processes])
+    return mine + [batch[0]] * (math.ceil(len(batch) / processes) - len(mine))
+
+
+def _on_one_line(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches; the error of a process that reads them comes without its traceback."""
+    try:
+        yield from batches
+    except FeatureError as problem:
+        raise FeatureError(str(problem).strip().rpartition("FeatureError: ")[2]) from problem
+
+
+def _dropout_seed(seed: int, epoch: int, rank: int) -> int:
+    """One for every epoch and process, so that a resumed training draws what an unbroken one does."""
+    return (seed * 100_003 + epoch) * 10_007 + rank

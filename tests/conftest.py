@@ -74,6 +74,12 @@ def reference_bundle(tmp_path_factory: pytest.TempPathFactory, reference: Path) 
     return output
 
 
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``features`` and ``annotations.json``, of the tiny CLIP's width."""
+    return tiny.write_training_data(tmp_path_factory.mktemp("training") / "data")
+
+
 @pytest.fixture
 def features() -> NDArray[np.float32]:
     """Snippet features (40, 16) of a video."""

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
@@ -91,6 +92,20 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], *, prefix: str = "modu
     """Write a checkpoint as the original code does."""
     torch.save({"epoch": 3, "state_dict": {prefix + name: tensor for name, tensor in state.items()}}, path)
     return path
+
+
+def write_training_data(folder: Path) -> Path:
+    """Features and annotations of ten training and three validation videos."""
+    (folder / "features").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    database = {}
+    for n in range(13):
+        np.save(folder / "features" / f"v_{n}.npy", generator.standard_normal((30, CHANNELS)).astype(np.float32))
+        annotations = [{"label": CLASSES[n % len(CLASSES)], "segment": [float(n), n + 20.0]}]
+        subset = "training" if n < 10 else "validation"
+        database[str(n)] = {"duration": 60.0, "subset": subset, "annotations": annotations}
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    return folder
 
 
 def _upstream_names(network: Stale) -> list[str]:

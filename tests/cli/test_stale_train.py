@@ -1,0 +1,258 @@
+"""``stale-train`` as a user types it: what it leaves behind, and what it says of bad input."""
+
+import csv
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stale_model.trainer import BEST, CURVES, LAST, METRICS
+from tests import tiny
+from tests.cli.command import run
+
+COMMAND = str(Path(sys.executable).parent / "stale-train")
+NOT_REPRODUCED = ("seconds", "peak_memory_mb")
+EPOCHS = 6
+
+
+def tiny_training(training_data: Path, clip_folder: Path) -> list[str]:
+    """Options enough to train the tiny network, but for where to."""
+    return [
+        *("--annotations", str(training_data / "annotations.json"), "--features", str(training_data / "features")),
+        *("--split", "closed", "--clip", str(clip_folder), "--length", str(tiny.LENGTH), "--batch-size", "4"),
+        *("--epochs", str(EPOCHS), "--device", "cpu", "--threads", "1"),
+    ]
+
+
+@pytest.fixture
+def options(training_data: Path, clip_folder: Path) -> list[str]:
+    return tiny_training(training_data, clip_folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(training_data: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = run("stale-train", *tiny_training(training_data, clip_folder), "-o", "out", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    """Rows of the metrics, without what no two runs have in common."""
+    rows = list(csv.DictReader((folder / METRICS).read_text().splitlines()))
+    return [{name: value for name, value in row.items() if name not in NOT_REPRODUCED} for row in rows]
+
+
+def fails(options: Sequence[str | Path], cwd: Path, *, code: int, says: str) -> None:
+    done = run("stale-train", *options, cwd=cwd)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert last.startswith("stale-train: error: "), done.stderr
+    assert says in last, done.stderr
+    assert done.stdout == ""
+
+
+def test_training_export_and_detection_need_nothing_but_the_checkpoint(unbroken: Path, tmp_path: Path) -> None:
+    assert {path.name for path in unbroken.iterdir()} == {BEST, LAST, METRICS, CURVES, "summary.csv"}
+    content = torch.load(unbroken / BEST, weights_only=True)
+    assert content["classes"] == sorted(tiny.CLASSES)
+    rows = metrics(unbroken)
+    assert [row["epoch"] for row in rows] == [str(n + 1) for n in range(EPOCHS)]
+    assert float(rows[-1]["total"]) < float(rows[0]["total"])
+    done = run("stale-export", "--ckpt", unbroken / BEST, "-o", "bundle", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    np.save(tmp_path / "video.npy", np.random.default_rng(0).standard_normal((30, tiny.CHANNELS)))
+    (tmp_path / "classes.txt").write_text("\n".join(tiny.CLASSES))
+    done = run("stale-run", "video.npy", "--prompts", "classes.txt", "--bundle", "bundle", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unseen_classes_are_evaluated_and_never_trained_on(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "seen.txt").write_text("long jump\npolo\n")
+    (tmp_path / "unseen.txt").write_text("archery\n")
+    where = options.index("--split")
+    options[where : where + 2] = ["--seen", "seen.txt", "--unseen", "unseen.txt"]
+    done = run("stale-train", *options, "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "training: 7 of 10 videos; left out: 3 with labels outside the list" in done.stderr
+    assert "once at the end: 1 of 3 videos" in done.stderr
+    content = torch.load(tmp_path / "out" / BEST, weights_only=True)
+    assert content["classes"] == ["long jump", "polo"]
+    assert not {"1", "4", "7"} & set(content["training"]["videos"])
+    (row,) = csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines())
+    assert 0 <= float(row["unseen_map"]) <= 1
+    assert row["videos"] == "7"
+
+
+def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path: Path) -> None:
+    study = [*options, "--fraction", "0.5", "--seeds", "3", "--epochs", "1", "-o", "study"]
+    done = run("stale-train", *study, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "study" / f"seed_{n}" for n in range(3)]
+    videos = [tuple(torch.load(folder / BEST, weights_only=True)["training"]["videos"]) for folder in folders]
+    assert all(len(ids) == 5 for ids in videos)
+    assert len(set(videos)) == 3
+    rows = list(csv.DictReader((tmp_path / "study" / "summary.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1", "2"]
+    seen = [100 * float(row["seen_map"]) for row in rows]
+    assert f"{np.mean(seen):.1f} ± {np.std(seen, ddof=1):.1f}" in done.stdout.splitlines()[-1]
+    again = run("stale-train", *study, "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [row["seen_map"] for row in rows] == [
+        row["seen_map"] for row in csv.DictReader((tmp_path / "study" / "summary.csv").read_text().splitlines())
+    ]
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_end(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    moments = random.Random(0)
+    kills = 0
+    for attempt in range(20):
+        resume = ["--resume"] if (tmp_path / "out" / LAST).exists() else []
+        process = subprocess.Popen(
+            [COMMAND, *options, "-o", "out", *resume], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        if attempt < 4:
+            process.stdout.readline()  # the first epoch of this attempt is done
+            time.sleep(moments.uniform(0, 0.3))
+            process.kill()
+        _, stderr = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, stderr
+        kills += 1
+        torch.load(tmp_path / "out" / BEST, weights_only=True)
+        torch.load(tmp_path / "out" / LAST, weights_only=True)
+    assert kills > 0
+    assert metrics(tmp_path / "out") == metrics(unbroken)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_interrupted_it_leaves_the_last_epoch_and_says_so(options: list[str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMAND, *options, "--epochs", "1000", "-o", "out"],
+        *(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in stderr.strip().splitlines()[-1]
+    assert "Traceback" not in stderr
+    assert len(metrics(tmp_path / "out")) >= 1
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_full_disk_costs_nothing_that_was_there(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMAND, *options, "-o", "out"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.kill()
+    process.communicate()
+    before = metrics(tmp_path / "out")
+    assert 0 < len(before) < EPOCHS
+    full = subprocess.run(
+        [COMMAND, *options, "-o", "out", "--resume"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limited(30_000),
+    )
+    assert full.returncode == 2, full.stderr
+    assert "File too large; the last complete checkpoint stands" in full.stderr.strip().splitlines()[-1]
+    assert metrics(tmp_path / "out") == before
+    torch.load(tmp_path / "out" / LAST, weights_only=True)
+    done = run("stale-train", *options, "-o", "out", "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "out") == metrics(unbroken)
+
+
+def limited(size: int) -> Callable[[], None]:
+    """Let a process write no file beyond a size, as a full disk does."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_resuming_another_training_is_refused(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    out = ["-o", str(unbroken), "--resume"]
+    fails([*options, *out, "--epochs", "7"], tmp_path, code=3, says="begun with epochs 6, now 7")
+    fails([*options, *out, "--fraction", "0.5"], tmp_path, code=3, says="begun with other videos")
+    fails([*options, *out, "--freeze-text"], tmp_path, code=3, says="begun with freeze text False, now True")
+    fails([*options, "-o", unbroken], tmp_path, code=2, says="holds a training already; give --resume")
+    fails([*options, "-o", "new", "--resume"], tmp_path, code=3, says="nothing to resume")
+
+
+def test_bad_data_is_named(options: list[str], training_data: Path, tmp_path: Path) -> None:
+    def instead(option: str, value: str | Path) -> list[str | Path]:
+        return [*options, option, value, "-o", "out"]
+
+    (tmp_path / "empty").mkdir()
+    fails(instead("--features", "empty"), tmp_path, code=3, says="expected files such as v_0.npy")
+    fails(instead("--features", "absent"), tmp_path, code=3, says="No such file")
+    (tmp_path / "broken.json").write_text('{"database": {"a": ')
+    fails(instead("--annotations", "broken.json"), tmp_path, code=3, says="not valid JSON")
+    (tmp_path / "other.json").write_text(json.dumps({"results": {"a": []}}))
+    fails(instead("--annotations", "other.json"), tmp_path, code=3, says="no 'database' and no 'duration_second'")
+    fails(instead("--annotations", "absent.json"), tmp_path, code=3, says="No such file")
+    fails(instead("--split", "80-20:1"), tmp_path, code=3, says="expected 'closed', '75-25:N'")
+    fails(instead("--clip", "empty"), tmp_path, code=3, says="no CLIP configuration")
+    fails(instead("--train-subset", "Test"), tmp_path, code=3, says="found training, validation")
+    fails(instead("--precision", "16"), tmp_path, code=2, says="only a GPU")
+    (tmp_path / "wide").mkdir()
+    for n in range(13):
+        np.save(tmp_path / "wide" / f"v_{n}.npy", np.ones((5, tiny.CHANNELS + 1), np.float32))
+    fails(instead("--features", "wide"), tmp_path, code=3, says=f"expected (snippets, {tiny.CHANNELS})")
+
+
+def test_an_unknown_class_in_a_split_list_is_named(options: list[str], tmp_path: Path) -> None:
+    for part, names in (("train", "long jump\npool\n"), ("test", "archery\n")):
+        (tmp_path / "train_75_test_25" / part).mkdir(parents=True)
+        (tmp_path / "train_75_test_25" / part / "split_0.list").write_text(names)
+    listed = [*options, "--split", "75-25:0", "--split-lists", ".", "-o", "out"]
+    fails(listed, tmp_path, code=3, says="class 'pool', which none of the 3 annotated classes is; did you mean 'polo'?")
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_feature_file_with_nan_is_named_on_one_line(
+    options: list[str], training_data: Path, tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "features").mkdir()
+    for path in (training_data / "features").iterdir():
+        (tmp_path / "features" / path.name).write_bytes(path.read_bytes())
+    np.save(tmp_path / "features" / "v_4.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
+    damaged = [*options, "--features", "features", "--workers", workers, "-o", "out"]
+    fails(damaged, tmp_path, code=3, says="stale-train: error: features/v_4.npy")
+
+
+def test_starting_from_a_checkpoint_takes_its_tower(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    started = [*options, "--text-from", str(unbroken / BEST), "--clip", "absent", "--freeze-text", "-o", "out"]
+    done = run("stale-train", *started, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after = (torch.load(folder / BEST, weights_only=True) for folder in (unbroken, tmp_path / "out"))
+    tower = [name for name in before["state_dict"] if name.startswith("tower.")]
+    assert tower
+    assert all(torch.equal(before["state_dict"][name], after["state_dict"][name]) for name in tower)
+
+
+def test_a_tower_that_saw_the_unseen_classes_is_said(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    (tmp_path / "seen.txt").write_text("long jump\npolo\n")
+    (tmp_path / "unseen.txt").write_text("archery\n")
+    where = options.index("--split")
+    options[where : where + 2] = ["--seen", "seen.txt", "--unseen", "unseen.txt"]
+    leaking = [*options, "--text-from", str(unbroken / BEST), "--epochs", "1", "-o", "out"]
+    done = run("stale-train", *leaking, cwd=tmp_path)
+    assert "was trained on 1 of the unseen classes" in done.stderr

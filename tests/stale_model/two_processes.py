@@ -1,0 +1,51 @@
+"""Trains the tiny network in as many processes as ``torchrun`` starts, and prints each epoch's losses.
+
+``python -m torch.distributed.run --nproc-per-node 2 -m tests.stale_model.two_processes DATA CLIP OUTPUT DROPOUT``
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from stale_model.clip import read_clip_parts
+from stale_model.dataset import select_videos
+from stale_model.own_checkpoint import StaleWithText
+from stale_model.trainer import TrainingData, train
+from stale_model.training import TrainingConfig
+from stale_runtime.ground_truth import read_ground_truth
+from tests import tiny
+
+
+def main(data: Path, clip_folder: Path, output: Path, dropout: float) -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto")
+    fabric.launch()
+    output.mkdir(exist_ok=True)
+    truth = read_ground_truth(data / "annotations.json", subset="training")
+    samples = select_videos(truth, data / "features", tiny.CLASSES, channels=tiny.CHANNELS).samples
+    sizes = replace(tiny.CONFIG, embedding_dropout=dropout, adaptation_dropout=dropout, foreground_dropout=dropout)
+    torch.manual_seed(0)
+    history = train(
+        fabric,
+        StaleWithText(tiny.make_network(config=sizes), tiny.make_tower(clip_folder)),
+        read_clip_parts(str(clip_folder)),
+        TrainingData(train=samples, validation=(), classes=tiny.CLASSES, split="closed"),
+        # ten videos in batches of five: two processes take three and two
+        TrainingConfig(epochs=4, batch_size=5, learning_rate=1e-3, length=tiny.LENGTH),
+        output,
+        resume=False,
+        on_start=lambda epochs: None,
+        on_epoch=lambda epoch: None,
+        progress=lambda done, of, loss: None,
+    )
+    if fabric.is_global_zero:
+        print(json.dumps([[epoch.total, epoch.masks, epoch.foreground, epoch.consistency] for epoch in history]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), dropout=float(sys.argv[4]))
