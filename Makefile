@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PACKAGES := stale_runtime stale_model stale_export
+PACKAGES := stale_runtime stale_model stale_export stale_bench
 
 .PHONY: help test check lint types layering format core demo clean
 help:
@@ -35,6 +35,7 @@ build/types: Makefile
 	ln -sfn ../../runtime $@/stale_runtime
 	ln -sfn ../../stale_model $@/stale_model
 	ln -sfn ../../export $@/stale_export
+	ln -sfn ../../bench $@/stale_bench
 	touch $@
 
 layering: $(VENV)/installed
@@ -51,6 +52,7 @@ core:
 	build/core/bin/python -m pip install --quiet --constraint constraints.txt .
 	build/core/bin/stale-run --help >/dev/null
 	build/core/bin/stale-export --help >/dev/null
+	build/core/bin/stale-bench --help >/dev/null
 	! build/core/bin/python -c 'import torch' 2>/dev/null
 	build/core/bin/stale-train --help 2>&1 | grep -q "needs torch"
 

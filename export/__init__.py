@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from stale_runtime.lazy import lazily
 
 if TYPE_CHECKING:
-    from stale_export.exporter import ExportedFile, export_bundle
-    from stale_export.graphs import LocalizerGraph
+    from stale_export.exporter import Int8Options, export_bundle
 
-__all__ = ["ExportedFile", "LocalizerGraph", "export_bundle"]
+__all__ = ["Int8Options", "export_bundle"]
 
-__getattr__ = lazily(__name__, {"ExportedFile": "exporter", "LocalizerGraph": "graphs", "export_bundle": "exporter"})
+__getattr__ = lazily(__name__, {"Int8Options": "exporter", "export_bundle": "exporter"})

@@ -1,7 +1,7 @@
 """From a trained network to a verified bundle."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,18 +10,33 @@ import torch
 from numpy.typing import NDArray
 
 from stale_export.bundle_writer import write_bundle
-from stale_export.graphs import LocalizerGraph, localizer_design, text_encoder_design, write_graph
+from stale_export.calibration import read_calibration
+from stale_export.graph_builder import serialize
+from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, localizer_spec
 from stale_export.parity import compare_localizer, compare_text_encoder, draw_features, localizer_cases
-from stale_model import TrainedStale
+from stale_export.quantization import QuantizedGraph, Quantizer
+from stale_export.text_graph import DeployedTextEncoder, text_encoder_model
+from stale_export.text_graph import text_encoder_spec as text_graph_spec
+from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
+from stale_export.torch_localizer import (
+    TORCH_FILES,
+    TorchLocalizer,
+    count_integer_layers,
+    pack_torch_localizer,
+    quantized,
+    torch_runner,
+)
+from stale_export.validation_gate import ValidationVideos, read_validation
+from stale_model import Stale, TrainedStale
 from stale_model.clip import text_encoder_spec
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.decoders import DEFAULT_DECODER
-from stale_runtime.errors import ExportError
-from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST
-from stale_runtime.manifest import FORMAT_VERSION, Manifest, ParityRecord, Source
+from stale_runtime.errors import ExportError, QuantizationError
+from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts
+from stale_runtime.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
 from stale_runtime.prompts import Prompts
 from stale_runtime.self_test import SELFTEST_NAME
-from stale_runtime.text_encoder import PROMPT_TEMPLATE, TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
 
 PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 _SELFTEST_PROMPTS = 8
@@ -30,30 +45,49 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportedFile:
-    """A file that was written."""
+class Int8Options:
+    """How the int8 graphs are made and proved."""
 
-    name: str
-    size: int
-    """Bytes."""
-    deviation: float | None
-    """Largest absolute deviation from the network; None for what is no graph."""
+    calibration: Path | None = None
+    """Folder of training features; without it ``ort-int8`` is the dynamic graph."""
+    calibration_videos: int = 64
+    calibration_seed: int = 0
+    annotations: Path | None = None
+    """Of the videos that mAP is measured on; without it nothing is proved."""
+    annotations_subset: str = "validation"
+    validation_features: Path | None = None
+    """Folder of their features."""
+    max_map_drop: float = 0.5
+    """In percent of mAP."""
+    target: str = "portable"
+    """One of ``TARGETS``."""
+    weight_bits: int | None = None
+    """None for what the target takes."""
+    text_precision: str = "fp32"
+    """``fp32`` or ``int8``."""
 
 
-def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say: Say) -> list[ExportedFile]:
+DEFAULT_INT8 = Int8Options()
+
+
+def export_bundle(
+    trained: TrainedStale, prompts: Prompts, output: Path, *, int8: Int8Options = DEFAULT_INT8, say: Say
+) -> Manifest:
     """Export a trained network, verify the graphs, and write the bundle; whole, or not at all.
 
     Args:
         trained: network, text tower and tokenizer.
         prompts: class names whose embeddings the bundle carries.
         output: the bundle's folder; a bundle that is there is replaced.
+        int8: how the int8 graphs are made and proved.
         say: told what is being done.
 
     Returns:
-        The files of the bundle.
+        The bundle's manifest.
 
     Raises:
-        ExportError: a graph cannot be exported, or differs from the network.
+        ExportError: a graph cannot be exported, differs from the network, or loses too much mAP.
+        DatasetError: calibration or validation data cannot be used.
         PromptError: a class name is too long for the text tower.
         CheckpointError: the tokenizer does not fit.
         OSError: the bundle cannot be written.
@@ -64,59 +98,169 @@ def export_bundle(trained: TrainedStale, prompts: Prompts, output: Path, *, say:
             f"trained at T={network.config.temporal_scale}, expected {SHORTEST} to {LONGEST} snippets; train it so"
         )
     spec = text_encoder_spec(trained.clip)
-    texts = [PROMPT_TEMPLATE.replace("{}", name) for name in prompts.names]
+    texts = spec.fill(prompts.names)
     tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
     ids = torch.from_numpy(tokenizer(texts, prompts.places))
+    suffixes = tokenizer.suffixes(prompts.names, prompts.places)
 
     say(f"embedding {len(texts)} prompts")
     embeddings = _embed(trained, ids)
+    queries = cross_queries(network, embeddings)
+    vectors = torch.cat([embeddings, queries], dim=1)
 
     say("exporting the text encoder")
-    text_design = text_encoder_design(tower, network.config.channels)
-    text_model = write_graph(tower, text_design, spec.context_length)
+    text_spec = text_graph_spec(network.config.channels, network.config.heads)
+    encoder = DeployedTextEncoder(tower, network, torch.tensor(spec.prefix))
+    text_model = serialize(text_encoder_model(encoder, text_spec))
     say("exporting the localizer")
     localizer_name = BACKENDS["ort-fp32"]
-    design = localizer_design(network)
-    localizer_model = write_graph(LocalizerGraph(network), design)
+    localizer = serialize(localizer_model(network))
 
     say("comparing the graphs with the network")
-    padded = torch.nn.functional.pad(ids, (0, spec.context_length - ids.shape[1]), value=spec.pad_token)
-    batches = (ids[:64], ids[:1], padded[:2])
     parity = [
-        *compare_text_encoder(text_model, TEXT_ENCODER_NAME, tower, batches),
+        *compare_text_encoder(text_model, TEXT_ENCODER_NAME, suffixes, embeddings, queries),
         *compare_localizer(
-            localizer_model,
+            localizer,
             localizer_name,
             network,
             embeddings,
             localizer_cases(network.config.temporal_scale, len(texts)),
         ),
     ]
+    encoded = EncodedPrompts(prompts.names, embeddings.numpy(), queries.numpy())
+    validation = _validation(network, int8)
+    graphs = _int8_graphs(network, encoded, int8, validation, say)
+    torch_files, torch_records = _torch_files(network, encoded, int8, validation, say)
+    text_model, text_records = _text_encoder(text_model, suffixes, embeddings, int8, say)
     contents = {
-        localizer_name: localizer_model,
+        localizer_name: localizer,
+        **{graph.record.file: graph.model for graph in graphs},
+        **torch_files,
         TEXT_ENCODER_NAME: text_model,
         TOKENIZER_NAME: trained.clip.tokenizer_json,
-        PROMPTS_NAME: pack_arrays({"texts": np.array(texts), "embeddings": embeddings.numpy()}),
-        SELFTEST_NAME: pack_arrays(_selftest(trained, texts[:_SELFTEST_PROMPTS], embeddings[:_SELFTEST_PROMPTS])),
+        PROMPTS_NAME: pack_arrays({"texts": np.array(texts), "vectors": vectors.numpy()}),
+        SELFTEST_NAME: pack_arrays(
+            _selftest(trained, prompts.names[:_SELFTEST_PROMPTS], embeddings[:_SELFTEST_PROMPTS])
+        ),
     }
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         versions={package: version(package) for package in PACKAGES},
         source=Source(format=trained.format, sha256=trained.sha256, size=trained.size),
         channels=network.config.channels,
+        heads=network.config.heads,
         temporal_scale=network.config.temporal_scale,
         decoder=DEFAULT_DECODER,
         text_encoder=spec,
-        graphs={localizer_name: design.spec, TEXT_ENCODER_NAME: text_design.spec},
+        graphs={
+            **dict.fromkeys([localizer_name, *(graph.record.file for graph in graphs)], localizer_spec(network)),
+            TEXT_ENCODER_NAME: text_spec,
+        },
         parity=tuple(parity),
+        quantization=(*(graph.record for graph in graphs), *torch_records, *text_records),
         files={},
     )
     say(f"writing {output}")
-    written = write_bundle(output, manifest, contents)
-    return [
-        ExportedFile(name=name, size=record.size, deviation=_largest_deviation(parity, name))
-        for name, record in written.files.items()
-    ]
+    return write_bundle(output, manifest, contents)
+
+
+def _validation(network: Stale, options: Int8Options) -> ValidationVideos | None:
+    if options.annotations is None or options.validation_features is None:
+        return None
+    return read_validation(
+        options.annotations,
+        options.validation_features,
+        subset=options.annotations_subset,
+        channels=network.config.channels,
+        length=network.config.temporal_scale,
+    )
+
+
+def _int8_graphs(
+    network: Stale, prompts: EncodedPrompts, options: Int8Options, validation: ValidationVideos | None, say: Say
+) -> list[QuantizedGraph]:
+    """The graphs of ``ort-int8`` and ``ort-int8-dynamic``."""
+    quantizer = Quantizer(
+        network=network,
+        prompts=prompts,
+        target=options.target,
+        weight_bits=options.weight_bits,
+        measure=(lambda model: validation.measure(model, prompts)) if validation is not None else None,
+        max_map_drop=options.max_map_drop,
+        say=say,
+    )
+    calibration = None
+    if options.calibration is not None:
+        calibration = read_calibration(
+            options.calibration,
+            count=options.calibration_videos,
+            seed=options.calibration_seed,
+            unwanted=validation.features.keys() if validation is not None else (),
+            channels=network.config.channels,
+            length=network.config.temporal_scale,
+            say=say,
+        )
+    say("quantizing the localizer")
+    dynamic = quantizer.dynamic(BACKENDS["ort-int8-dynamic"])
+    if calibration is not None:
+        return [quantizer.static(BACKENDS["ort-int8"], calibration), dynamic]
+    say("no --calibration: ort-int8 is the dynamic graph")
+    return [replace(dynamic, record=replace(dynamic.record, file=BACKENDS["ort-int8"])), dynamic]
+
+
+def _torch_files(
+    network: Stale, prompts: EncodedPrompts, options: Int8Options, validation: ValidationVideos | None, say: Say
+) -> tuple[dict[str, bytes], tuple[QuantizationRecord, ...]]:
+    """What the ``torch-*`` backends load, and what there is to say of int8."""
+    localizer = TorchLocalizer.of(network)
+    files = {TORCH_FILES["torch-fp32"]: pack_torch_localizer(localizer, int8=False)}
+    try:
+        module = quantized(localizer)
+    except ImportError as problem:
+        say(f"torch-int8 is unavailable: this PyTorch has no dynamic quantization ({problem})")
+        return files, ()
+    name = TORCH_FILES["torch-int8"]
+    files[name] = pack_torch_localizer(localizer, int8=True)
+    scores = None
+    if validation is not None:
+        runs = (torch_runner(part, prompts) for part in (module, localizer))
+        scores = tuple(validation.measure_outputs(run, prompts) for run in runs)
+        if scores[1] - scores[0] > options.max_map_drop:
+            raise QuantizationError(
+                f"{name}: mAP {scores[0]:.2f} against {scores[1]:.2f} in float, expected a drop of at most "
+                f"{options.max_map_drop}; nothing was written"
+            )
+    found = count_integer_layers(module)
+    if found != len(LINEARS):
+        raise QuantizationError(f"{name}: PyTorch computes {found} of {len(LINEARS)} layers in integers")
+    record = QuantizationRecord(
+        file=name,
+        kind="dynamic",
+        target="portable",
+        weight_bits=8,
+        integer_operators_expected=len(LINEARS),
+        integer_operators_found=found,
+        float_layers=(),
+        range_method=None,
+        calibration_videos=(),
+        calibration_seed=None,
+        map_percent=scores[0] if scores else None,
+        fp32_map_percent=scores[1] if scores else None,
+    )
+    return files, (record,)
+
+
+def _text_encoder(
+    model: bytes, suffixes: Sequence[Sequence[int]], embeddings: torch.Tensor, options: Int8Options, say: Say
+) -> tuple[bytes, tuple[QuantizationRecord, ...]]:
+    """The text encoder in the precision that is asked for, and what there is to say of it."""
+    if options.text_precision == "fp32":
+        return model, ()
+    say("quantizing the text encoder")
+    quantized = quantize_text_encoder(model, TEXT_ENCODER_NAME, target=options.target)
+    cosine = lowest_cosine(quantized.model, TEXT_ENCODER_NAME, suffixes, embeddings)
+    say(f"{TEXT_ENCODER_NAME}: embeddings have a cosine of at least {cosine:.4f} with those of float")
+    return quantized.model, (quantized.record,)
 
 
 def _embed(trained: TrainedStale, ids: torch.Tensor) -> torch.Tensor:
@@ -124,20 +268,17 @@ def _embed(trained: TrainedStale, ids: torch.Tensor) -> torch.Tensor:
         return torch.cat([trained.tower(batch) for batch in ids.split(64)])  # (K, C)
 
 
-def _selftest(trained: TrainedStale, texts: Sequence[str], embeddings: torch.Tensor) -> dict[str, NDArray[np.generic]]:
+def _selftest(trained: TrainedStale, names: Sequence[str], embeddings: torch.Tensor) -> dict[str, NDArray[np.generic]]:
     """Inputs and outputs of the PyTorch network, for ``stale-run --self-test``."""
     network = trained.network
     features = draw_features(network, 1, max(network.config.temporal_scale, 16))
     with torch.no_grad():
         localization = network.localize(features, network.with_background(embeddings))
     return {
-        "texts": np.array(texts),
+        "names": np.array(names),
         "features": features[0].numpy(),
         "embeddings": embeddings.numpy(),
+        "queries": cross_queries(network, embeddings).numpy(),
         "cas_logits": localization.cas_logits[0].numpy(),
         "action_masks": localization.action_masks[0].numpy(),
     }
-
-
-def _largest_deviation(parity: Sequence[ParityRecord], name: str) -> float | None:
-    return max((record.deviation for record in parity if record.file == name), default=None)

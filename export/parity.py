@@ -8,14 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stale_model import Stale, TextTower
+from stale_export.localizer_graph import cross_queries
+from stale_model import Stale
 from stale_runtime.decoders import DECODERS
 from stale_runtime.errors import ParityError
 from stale_runtime.localizer import LONGEST, SHORTEST
 from stale_runtime.manifest import ParityRecord
 from stale_runtime.sessions import open_session
 
-LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-4}
+LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-5, "queries": 1e-5}
 """Largest absolute deviation of each output; logits are 100 times a cosine."""
 CLEAR_MARGIN = 2e-5
 """How far a drawn video's snippets keep from the masking threshold, where rounding would decide."""
@@ -26,17 +27,21 @@ class Case(NamedTuple):
 
     batch: int
     length: int
+    """T"""
     classes: int
+    snippets: int | None = None
+    """S, of a video that the graph is to resample; None for one given at T."""
 
 
 def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
-    """Three lengths, class counts and batch sizes, the trained length among them."""
+    """Three lengths, class counts and batch sizes, the trained length among them, and a video that is resampled."""
     lengths = (temporal_scale, max(SHORTEST, temporal_scale // 2 + 1), min(LONGEST, 2 * temporal_scale + 37))
     batches = (1, 3, 2)
-    return tuple(
+    given = (
         Case(batch, max(SHORTEST, length), count)
         for batch, length, count in zip(batches, lengths, (classes, 1, min(7, classes)), strict=True)
     )
+    return (*given, Case(2, max(SHORTEST, temporal_scale), min(7, classes), max(2, temporal_scale // 3)))
 
 
 def compare_localizer(
@@ -59,58 +64,78 @@ def compare_localizer(
     """
     session = open_session(model, name=name, threads=1)
     for case in cases:
-        features = draw_features(network, case.batch, case.length)
+        features = draw_features(network, case.batch, case.length, case.snippets)
         prompts = embeddings[: case.classes]
         with torch.no_grad():
-            expected = network.localize(features, network.with_background(prompts))
-        got = session.run(expected._fields, {"features": features.numpy(), "prompts": prompts.numpy()})
+            expected = network.localize(stretched(features, case.length), network.with_background(prompts))
+        queries = cross_queries(network, prompts)
+        inputs = {
+            "features": features.numpy(),
+            "length": np.array(case.length),
+            "prompts": prompts.numpy(),
+            "queries": queries.numpy(),
+        }
+        got = session.run(expected._fields, inputs)
         for output, theirs, ours in zip(expected._fields, got, expected, strict=True):
             yield _record(name, output, case, theirs, ours.numpy())
         _compare_detections(name, case, got, [tensor.numpy() for tensor in expected])
 
 
 def compare_text_encoder(
-    model: bytes, name: str, tower: TextTower, token_ids: Sequence[Tensor]
+    model: bytes, name: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor, queries: Tensor
 ) -> Iterator[ParityRecord]:
-    """Run a text encoder graph and the tower on the same tokens.
+    """Run a text encoder graph on the prompts of one length after the other.
 
     Args:
         model: the graph.
         name: its file name.
-        tower: what it was exported from.
-        token_ids: batches (K, L).
+        suffixes: token ids of K prompts, without the prefix that the graph has inside.
+        embeddings: (K, C) of the same prompts, from the plain tower.
+        queries: (K, H*C), what the cross-adaptation makes of them.
 
     Yields:
-        A record a batch.
+        Records of each output and length.
 
     Raises:
         ParityError: a deviation is above its limit.
     """
     session = open_session(model, name=name, threads=1)
-    for ids in token_ids:
-        with torch.no_grad():
-            expected = tower(ids).numpy()
-        (got,) = session.run(["embeddings"], {"token_ids": ids.numpy()})
-        yield _record(name, "embeddings", Case(0, ids.shape[1], ids.shape[0]), got, expected)
+    for length in sorted({len(suffix) for suffix in suffixes}):
+        chosen = [k for k, suffix in enumerate(suffixes) if len(suffix) == length]
+        token_ids = np.array([suffixes[k] for k in chosen], dtype=np.int64)
+        outputs = {"embeddings": embeddings[chosen], "queries": queries[chosen]}
+        got = session.run(list(outputs), {"token_ids": token_ids})
+        for (output, ours), theirs in zip(outputs.items(), got, strict=True):
+            yield _record(name, output, Case(0, length, len(chosen)), theirs, ours.numpy())
 
 
-def draw_features(network: Stale, B: int, T: int) -> Tensor:
-    """Features as long as CLIP's, for which no snippet is near the masking threshold: (B, T, C).
+def draw_features(network: Stale, B: int, T: int, S: int | None = None) -> Tensor:
+    """Features as long as CLIP's, for which no snippet is near the masking threshold at T.
+
+    Returns:
+        (B, S, C), S = T unless given.
 
     Raises:
         ParityError: none could be drawn.
     """
-    C = network.config.channels
+    S, C = S or T, network.config.channels
     videos: list[Tensor] = []
     for seed in range(64 * B):
-        noise = torch.randn(T, C, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(S, C, generator=torch.Generator().manual_seed(seed))
         drift = torch.randn(1, C, generator=torch.Generator().manual_seed(seed + 10_000))
         video = nn.functional.normalize(noise + drift, dim=1) * 10
-        if _threshold_margin(network, video) > CLEAR_MARGIN:
+        if _threshold_margin(network, stretched(video[None], T)[0]) > CLEAR_MARGIN:
             videos.append(video)
         if len(videos) == B:
             return torch.stack(videos)
     raise ParityError(f"T={T}: every drawn video has a snippet at the masking threshold; is the network trained?")
+
+
+def stretched(features: Tensor, T: int) -> Tensor:
+    """Features resampled as the original does it: (B, S, C) -> (B, T, C); as they are at S = T."""
+    if features.shape[1] == T:
+        return features
+    return nn.functional.interpolate(features.transpose(1, 2), T, mode="linear").transpose(1, 2)
 
 
 def _threshold_margin(network: Stale, video: Tensor) -> float:

@@ -12,7 +12,8 @@ from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError, FeatureError, StaleError
-from stale_runtime.localizer import BACKENDS, LONGEST, SHORTEST, Localizer, Settings
+from stale_runtime.localizer import BACKENDS, Localizer, Settings
+from stale_runtime.options import Length
 from stale_runtime.output import check_output, write_output
 from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, results_json, unit_of
@@ -31,8 +32,12 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
 @click.argument("features", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="Class names, UTF-8, one a line.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Default: $STALE_BUNDLE, then ./stale_bundle.")
-@click.option("--backend", type=click.Choice(list(BACKENDS)), default="ort-fp32", show_default=True)
-@click.option("--length", type=click.IntRange(SHORTEST, LONGEST), help="Snippets to resample to; default: as trained.")
+@click.option("--backend", type=click.Choice(list(BACKENDS)), help="Default: int8 if its mAP is proved.")
+@click.option(
+    "--length",
+    type=Length(),
+    help="Snippets that videos are resampled to; default: as trained. auto: twice that for videos of more snippets.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads to use.")
 @click.option("--decoder", type=click.Choice(list(DECODERS)), help="upstream: the published post-processing.")
 @click.option("--duration", type=POSITIVE, help="Seconds that the one video lasts.")
@@ -172,7 +177,7 @@ def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Map
     if options["form"] == "json":
         external = options["external_classifier"]
         details = f"labels overridden by {external.name}: not a zero-shot result" if external is not None else None
-        run = {"decoder": localizer.decoder, "backend": localizer.settings.backend, "length": localizer.length}
+        run = {"decoder": localizer.decoder, "backend": localizer.backend, "length": localizer.length}
         run["bundle_sha256"] = localizer.bundle.manifest_sha256
         return results_json(found, version=f"stale-edge {__version__}", external=details, run=run)
     if unit_of(found) == FRACTION and options["form"] == "csv":
@@ -187,7 +192,7 @@ def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Map
 
 
 def _description(localizer: Localizer) -> str:
-    settings = f"{localizer.settings.backend}, T={localizer.length}, decoder {localizer.decoder}"
+    settings = f"{localizer.backend}, T={localizer.length}, decoder {localizer.decoder}"
     return f"bundle {localizer.bundle.path}, {settings}, {localizer.threads} of the CPU's threads"
 
 

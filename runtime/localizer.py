@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import BundleError, PromptError, StaleError
 from stale_runtime.features import check_features, read_features, resample
+from stale_runtime.manifest import Manifest
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
 from stale_runtime.proposals import Ranked
@@ -23,7 +24,11 @@ from stale_runtime.text_encoder import TextEncoder, encoder_identity
 from stale_runtime.timeline import Timeline, check_seconds
 from stale_runtime.videos import video_id
 
-BACKENDS: Mapping[str, str] = {"ort-fp32": "localizer.fp32.onnx"}
+BACKENDS: Mapping[str, str] = {
+    "ort-fp32": "localizer.fp32.onnx",
+    "ort-int8": "localizer.int8.onnx",
+    "ort-int8-dynamic": "localizer.int8-dynamic.onnx",
+}
 """The graph that each backend runs."""
 PROMPTS_NAME = "prompts.npz"
 SHORTEST, LONGEST = 16, 4096
@@ -32,12 +37,14 @@ NO_TIMELINE = Timeline()
 
 
 class EncodedPrompts(NamedTuple):
-    """Class names with their embeddings."""
+    """Class names with what the network reads of them."""
 
     names: tuple[str, ...]
     """K class names."""
     embeddings: NDArray[np.float32]
     """(K, C)"""
+    queries: NDArray[np.float32]
+    """(K, H*C)"""
 
 
 class Outputs(NamedTuple):
@@ -72,10 +79,11 @@ class Outcome(NamedTuple):
 class Settings:
     """How a localizer works, beside the bundle."""
 
-    backend: str = "ort-fp32"
-    """One of ``BACKENDS``."""
-    length: int | None = None
-    """T that features are resampled to, in snippets; None for the T that the network was trained at."""
+    backend: str | None = None
+    """One of ``BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``."""
+    length: int | Literal["auto"] | None = None
+    """T that features are resampled to, in snippets; None for the trained T, ``auto`` for twice that where a video has
+    more snippets than the trained T."""
     threads: int = 1
     """Threads an operator may use; capped at the CPUs this process may run on."""
     decoder: str | None = None
@@ -86,10 +94,11 @@ class Settings:
     """Whether prompt embeddings are kept on disk at all."""
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
+        if self.backend is not None and self.backend not in BACKENDS:
             raise ValueError(f"backend {self.backend!r}, expected one of {', '.join(BACKENDS)}")
-        if self.length is not None and not SHORTEST <= self.length <= LONGEST:
-            raise ValueError(f"length {self.length}, expected {SHORTEST} to {LONGEST} snippets")
+        usable = isinstance(self.length, int) and SHORTEST <= self.length <= LONGEST
+        if self.length not in (None, "auto") and not usable:
+            raise ValueError(f"length {self.length!r}, expected {SHORTEST} to {LONGEST} snippets, or auto")
         if self.threads < 1:
             raise ValueError(f"threads {self.threads}, expected at least 1")
         if self.decoder is not None and self.decoder not in DECODERS:
@@ -106,36 +115,40 @@ class Localizer:
             BundleError: the bundle is broken, or has no graph for this backend.
         """
         manifest = bundle.manifest
-        name = BACKENDS[settings.backend]
+        self.backend = settings.backend or default_backend(manifest)
+        name = BACKENDS[self.backend]
         self.bundle = bundle
         self.settings = settings
         self.length = settings.length or manifest.temporal_scale
+        """T that features are resampled to, or ``auto``."""
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
             raise BundleError(f"{bundle.path}: the manifest asks for decoder {self.decoder!r}; export the bundle again")
-        if not SHORTEST <= self.length <= LONGEST:
-            raise BundleError(f"{bundle.path}: the manifest's temporal scale is {self.length}; export the bundle again")
+        if not SHORTEST <= manifest.temporal_scale <= LONGEST:
+            raise BundleError(
+                f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}; export the bundle again"
+            )
         self.threads = min(settings.threads, available_threads())
         self._session = open_session(bundle.read(name), name=name, threads=self.threads)
-        require_interface(self._session, ("features", "prompts"), Outputs._fields, name)
+        require_interface(self._session, ("features", "length", "prompts", "queries"), Outputs._fields, name)
 
     @classmethod
     def open(
         cls,
         bundle: Path | str | None = None,
         *,
-        backend: str = "ort-fp32",
+        backend: str | None = None,
         threads: int = 1,
-        length: int | None = None,
+        length: int | Literal["auto"] | None = None,
         decoder: str | None = None,
     ) -> "Localizer":
         """Open a bundle, ready to detect.
 
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
-            backend: one of ``BACKENDS``.
+            backend: one of ``BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``.
             threads: threads an operator may use.
-            length: T that features are resampled to; None for the trained one.
+            length: T that features are resampled to; None for the trained one, ``auto`` to choose by the video.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
 
         Raises:
@@ -153,24 +166,23 @@ class Localizer:
             BundleError: a file that is needed is broken.
         """
         prompts = as_prompts(prompts)
-        spec = self.bundle.manifest.text_encoder
-        texts = [spec.prompt_template.replace("{}", name) for name in prompts.names]
-        channels = self.bundle.manifest.channels
-        known = self._embedded_prompts()
+        texts = self.bundle.manifest.text_encoder.fill(prompts.names)
+        known = self._encoded_prompts()
         cache = self._prompt_cache()
         found = [known[text] if text in known else cache.get(text) if cache else None for text in texts]
-        missing = [n for n, embedding in enumerate(found) if embedding is None]
+        missing = [n for n, vector in enumerate(found) if vector is None]
         if missing:
             encoder = TextEncoder(self.bundle, threads=self.threads)
-            fresh = encoder.encode([texts[n] for n in missing], [prompts.places[n] for n in missing])
-            for n, embedding in zip(missing, fresh, strict=True):
-                found[n] = embedding
+            fresh = encoder.encode([prompts.names[n] for n in missing], [prompts.places[n] for n in missing])
+            for n, vector in zip(missing, np.concatenate(fresh, axis=1), strict=True):
+                found[n] = vector
                 if cache:
-                    cache.put(texts[n], embedding)
-        embeddings = np.stack([embedding for embedding in found if embedding is not None])
-        if embeddings.shape != (len(texts), channels):
-            raise BundleError(f"{self.bundle.path}: embeddings of shape {embeddings.shape}, expected (K, {channels})")
-        return EncodedPrompts(prompts.names, embeddings)
+                    cache.put(texts[n], vector)
+        vectors = np.stack([vector for vector in found if vector is not None])
+        if vectors.shape != (len(texts), self._vector_width()):
+            raise BundleError(f"{self.bundle.path}: prompts of shape {vectors.shape}; export the bundle again")
+        embeddings, queries = np.split(vectors, [self.bundle.manifest.channels], axis=1)
+        return EncodedPrompts(prompts.names, np.ascontiguousarray(embeddings), np.ascontiguousarray(queries))
 
     def detect(
         self,
@@ -250,6 +262,17 @@ class Localizer:
         """
         return self._outputs(check_features(features, self.bundle.manifest.channels), prompts)
 
+    def length_for(self, snippets: int) -> int:
+        """T that a video of so many snippets is resampled to.
+
+        ``auto`` takes the trained T for videos that have no more, and twice as much for others: beyond that mAP gains
+        less than half a point and time doubles.
+        """
+        if self.length != "auto":
+            return self.length
+        trained = self.bundle.manifest.temporal_scale
+        return trained if snippets <= trained else min(2 * trained, LONGEST)
+
     def _detect(
         self,
         features: FloatArray,
@@ -265,25 +288,56 @@ class Localizer:
         )
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        channels = self.bundle.manifest.channels
-        if prompts.embeddings.ndim != 2 or prompts.embeddings.shape[1] != channels:
-            raise PromptError(f"prompt embeddings of shape {prompts.embeddings.shape}, expected (K, {channels})")
-        inputs = {"features": resample(features, self.length)[None], "prompts": prompts.embeddings}
+        return self.forward(self.prepared(features), prompts)
+
+    def forward(self, prepared: Mapping[str, NDArray[Any]], prompts: EncodedPrompts) -> Outputs:
+        """Run the network and nothing else.
+
+        Args:
+            prepared: what ``prepared`` made of one video.
+            prompts: K encoded prompts.
+
+        Raises:
+            PromptError: the prompts do not fit the bundle.
+        """
+        channels, names = self.bundle.manifest.channels, prompts.names
+        shapes = prompts.embeddings.shape, prompts.queries.shape
+        if shapes != ((len(names), channels), (len(names), self._vector_width() - channels)):
+            raise PromptError(f"encoded prompts of shapes {shapes}, expected those of encode_prompts for {len(names)}")
+        inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
         cas_logits, action_masks = self._session.run(Outputs._fields, inputs)
         return Outputs(cas_logits[0], action_masks[0])
 
-    def _embedded_prompts(self) -> dict[str, NDArray[np.float32]]:
+    def prepared(self, features: FloatArray) -> dict[str, NDArray[Any]]:
+        """The graph's inputs for one video.
+
+        Features of fewer snippets than T are left as they are: the graph resamples them itself, and is faster then.
+
+        Args:
+            features: (T0, C), checked.
+        """
+        length = self.length_for(len(features))
+        if len(features) >= min(length, self.bundle.manifest.channels):
+            features = resample(features, length)
+        return {"features": np.asarray(features, np.float32)[None], "length": np.array(length, np.int64)}
+
+    def _vector_width(self) -> int:
+        """Of a prompt: its embedding, and its query for every head."""
+        return (1 + self.bundle.manifest.heads) * self.bundle.manifest.channels
+
+    def _encoded_prompts(self) -> dict[str, NDArray[np.float32]]:
+        """What the bundle knows of prompts, by text: embedding and queries in one vector."""
         arrays = unpack_arrays(self.bundle.read(PROMPTS_NAME), PROMPTS_NAME)
-        texts, embeddings = arrays.get("texts"), arrays.get("embeddings")
+        texts, vectors = arrays.get("texts"), arrays.get("vectors")
         if (
             texts is None
-            or embeddings is None
-            or (texts.ndim, texts.dtype.kind, embeddings.dtype.kind) != (1, "U", "f")
-            or embeddings.shape != (len(texts), self.bundle.manifest.channels)
-            or not np.isfinite(embeddings).all()
+            or vectors is None
+            or (texts.ndim, texts.dtype.kind, vectors.dtype.kind) != (1, "U", "f")
+            or vectors.shape != (len(texts), self._vector_width())
+            or not np.isfinite(vectors).all()
         ):
-            raise BundleError(f"{PROMPTS_NAME}: expected texts and an embedding for each; export the bundle again")
-        return dict(zip(texts.tolist(), embeddings.astype(np.float32, copy=False), strict=True))
+            raise BundleError(f"{PROMPTS_NAME}: expected texts and a vector for each; export the bundle again")
+        return dict(zip(texts.tolist(), vectors.astype(np.float32, copy=False), strict=True))
 
     def _prompt_cache(self) -> PromptCache | None:
         folder = self.settings.cache_folder or default_cache_folder()
@@ -292,8 +346,14 @@ class Localizer:
         return PromptCache(
             folder,
             encoder=encoder_identity(self.bundle),
-            channels=self.bundle.manifest.channels,
+            width=self._vector_width(),
         )
+
+
+def default_backend(manifest: Manifest) -> str:
+    """The fastest backend whose mAP the bundle proves."""
+    proved = {record.file for record in manifest.quantization if record.map_percent is not None}
+    return "ort-int8" if BACKENDS["ort-int8"] in proved else "ort-fp32"
 
 
 def _detections(ranked: Ranked, names: Sequence[str], duration_s: float | None) -> Iterator[Detection]:

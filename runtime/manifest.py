@@ -4,13 +4,13 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 
 
@@ -52,9 +52,15 @@ class TextEncoderSpec:
     context_length: int
     """Most tokens of a prompt, start and end token included."""
     pad_token: int
-    """Token id that fills short prompts up."""
+    """Id of the end token, which also fills short prompts up."""
+    prefix: tuple[int, ...]
+    """Token ids that every prompt begins with, start token included; the graph has them inside."""
     prompt_template: str
     """The text that a class name is put into, at ``{}``."""
+
+    def fill(self, names: Sequence[str]) -> list[str]:
+        """The prompts of class names."""
+        return [self.prompt_template.replace("{}", name) for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +93,32 @@ class ParityRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizationRecord:
+    """How an int8 graph was made, and what it is proved to be."""
+
+    file: str
+    kind: str
+    """``static``: ranges from calibration; ``dynamic``: from each video as it runs."""
+    target: str
+    """``portable`` for any CPU, ``vnni`` for those that have it."""
+    weight_bits: int
+    integer_operators_expected: int
+    integer_operators_found: int
+    """In the graph as ONNX Runtime ran it on the machine that exported it."""
+    float_layers: tuple[str, ...]
+    """Layers that were returned to float, to keep mAP."""
+    range_method: str | None
+    """How ranges were taken from the calibration videos; None for a dynamic graph."""
+    calibration_videos: tuple[str, ...]
+    """Ids."""
+    calibration_seed: int | None
+    map_percent: float | None
+    """Average mAP on validation videos; None where none were given, and the graph is not verified."""
+    fp32_map_percent: float | None
+    """That of the float graph on the same videos."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All that is known of a bundle."""
 
@@ -96,6 +128,8 @@ class Manifest:
     source: Source
     channels: int
     """C, width of features and embeddings."""
+    heads: int
+    """H of the cross-adaptation; a prompt's queries are H*C wide."""
     temporal_scale: int
     """T that the network was trained at, in snippets."""
     decoder: str
@@ -104,6 +138,7 @@ class Manifest:
     graphs: Mapping[str, GraphSpec]
     """By file name."""
     parity: tuple[ParityRecord, ...]
+    quantization: tuple[QuantizationRecord, ...]
     files: Mapping[str, FileRecord]
     """Every file of the bundle but the manifest."""
 

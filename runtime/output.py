@@ -8,8 +8,12 @@ import click
 from stale_runtime.files import reason, write_whole
 
 
-def check_output(path: Path | None) -> None:
+def check_output(path: Path | None, option: str = "-o") -> None:
     """Find out before the work whether a result can be written.
+
+    Args:
+        path: a file; None for stdout.
+        option: what messages call it.
 
     Raises:
         click.UsageError: it cannot.
@@ -17,13 +21,15 @@ def check_output(path: Path | None) -> None:
     if path is None:
         return
     if path.is_dir():
-        raise click.UsageError(f"-o {path}: a folder, expected the path of a file")
+        raise click.UsageError(f"{option} {path}: a folder, expected the path of a file")
     if path.exists() and not path.is_file():
-        raise click.UsageError(f"-o {path}: a device or pipe, expected the path of a file; leave -o out for stdout")
+        raise click.UsageError(
+            f"{option} {path}: a device or pipe, expected the path of a file; leave -o out for stdout"
+        )
     if not path.parent.is_dir():
-        raise click.UsageError(f"-o {path}: there is no folder {path.parent}; make it first")
+        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
-        raise click.UsageError(f"-o {path}: no permission to write in {path.parent}")
+        raise click.UsageError(f"{option} {path}: no permission to write in {path.parent}")
 
 
 def write_output(text: str, path: Path | None) -> None:

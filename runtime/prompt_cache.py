@@ -1,4 +1,4 @@
-"""Prompt embeddings on disk, so that a text is encoded once by each text encoder."""
+"""Encoded prompts on disk, so that a text is encoded once by each text encoder."""
 
 import hashlib
 import os
@@ -25,36 +25,36 @@ def default_cache_folder() -> Path | None:
 
 
 class PromptCache:
-    """Embeddings by text for one text encoder, each in a file of its own.
+    """Vectors by text for one text encoder, each in a file of its own.
 
     A file that is damaged counts as absent, and one that cannot be written is done without.
     """
 
-    def __init__(self, folder: Path, *, encoder: str, channels: int) -> None:
+    def __init__(self, folder: Path, *, encoder: str, width: int) -> None:
         """Use (and on the first write make) a cache folder.
 
         Args:
             folder: shared by all encoders.
-            encoder: hash of everything that an embedding depends on beside the text.
-            channels: C, the width of an embedding.
+            encoder: hash of everything that a vector depends on beside the text.
+            width: of a vector, embedding and queries.
         """
         self._folder = folder / encoder[:32]
-        self._bytes = 4 * channels
+        self._bytes = 4 * width
 
     def get(self, text: str) -> NDArray[np.float32] | None:
-        """The embedding (C,) of a text, or None if it is not there."""
+        """The vector (width,) of a text, or None if it is not there."""
         try:
             data = read_bytes(self._path(text), limit=_DIGEST + self._bytes, error=PromptError)
         except PromptError:
             return None
-        digest, embedding = data[:_DIGEST], data[_DIGEST:]
-        if len(embedding) != self._bytes or digest != hashlib.sha256(embedding).digest():
+        digest, vector = data[:_DIGEST], data[_DIGEST:]
+        if len(vector) != self._bytes or digest != hashlib.sha256(vector).digest():
             return None
-        return np.frombuffer(embedding, dtype="<f4").astype(np.float32)
+        return np.frombuffer(vector, dtype="<f4").astype(np.float32)
 
-    def put(self, text: str, embedding: NDArray[np.float32]) -> None:
-        """Keep the embedding (C,) of a text, if the disk lets us."""
-        data = embedding.astype("<f4").tobytes()
+    def put(self, text: str, vector: NDArray[np.float32]) -> None:
+        """Keep the vector (width,) of a text, if the disk lets us."""
+        data = vector.astype("<f4").tobytes()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(self._path(text), hashlib.sha256(data).digest() + data)

@@ -13,12 +13,13 @@ from stale_runtime.localizer import BACKENDS, LONGEST, SHORTEST, EncodedPrompts,
 from stale_runtime.text_encoder import TextEncoder
 
 SELFTEST_NAME = "selftest.npz"
-LIMITS = {"embeddings": 1e-3, "cas_logits": 2e-3, "action_masks": 1e-4}
+LIMITS = {"embeddings": 1e-3, "queries": 1e-3, "cas_logits": 2e-3, "action_masks": 1e-4}
 """Largest absolute deviations from the recording, with room for another CPU's arithmetic."""
 _ARRAYS = {
-    "texts": ("U", 1),
+    "names": ("U", 1),
     "features": ("f", 2),
     "embeddings": ("f", 2),
+    "queries": ("f", 2),
     "cas_logits": ("f", 2),
     "action_masks": ("f", 2),
 }
@@ -51,10 +52,11 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
     for name in bundle.verify():
         yield Check(name, None, None)
     recorded = unpack_arrays(bundle.read(SELFTEST_NAME), SELFTEST_NAME)
-    _check_recording(recorded, bundle.manifest.channels)
-    embeddings = TextEncoder(bundle).encode(recorded["texts"].tolist())
-    yield _compare("text encoder", "embeddings", embeddings, recorded["embeddings"])
-    prompts = EncodedPrompts(tuple(recorded["texts"].tolist()), recorded["embeddings"])
+    _check_recording(recorded, bundle.manifest.channels, bundle.manifest.heads)
+    vectors = TextEncoder(bundle).encode(recorded["names"].tolist())
+    for output, value in zip(vectors._fields, vectors, strict=True):
+        yield _compare("text encoder", output, value, recorded[output])
+    prompts = EncodedPrompts(tuple(recorded["names"].tolist()), recorded["embeddings"], recorded["queries"])
     for backend in BACKENDS:
         localizer = Localizer(bundle, Settings(backend=backend, length=recorded["action_masks"].shape[-1]))
         outputs = localizer.outputs(recorded["features"], prompts)
@@ -62,17 +64,18 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
             yield _compare(backend, output, value, recorded[output])
 
 
-def _check_recording(recorded: Mapping[str, NDArray[Any]], channels: int) -> None:
+def _check_recording(recorded: Mapping[str, NDArray[Any]], channels: int, heads: int) -> None:
     """Make sure that the arrays are there, of the right types, and fit one another."""
     kinds = {name: (array.dtype.kind, array.ndim) for name, array in recorded.items()}
     fits = kinds == _ARRAYS
     if fits:
-        K, T = len(recorded["texts"]), recorded["action_masks"].shape[1]
+        K, T = len(recorded["names"]), recorded["action_masks"].shape[1]
         fits = (
             K > 0
             and SHORTEST <= T <= LONGEST
             and recorded["features"].shape[1] == channels
             and recorded["embeddings"].shape == (K, channels)
+            and recorded["queries"].shape == (K, heads * channels)
             and recorded["cas_logits"].shape == (K + 1, T)
             and recorded["action_masks"].shape == (T, T)
         )

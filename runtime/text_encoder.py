@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,17 @@ TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 PROMPT_TEMPLATE = "a video of action {}"
 """What STALE is trained with; a class name stands at ``{}``."""
-_BATCH = 64
+_BATCH = 256
+"""Prompts encoded at once."""
+
+
+class PromptVectors(NamedTuple):
+    """What the localizer reads of K prompts."""
+
+    embeddings: NDArray[np.float32]
+    """(K, C), not normalised."""
+    queries: NDArray[np.float32]
+    """(K, H*C), the embeddings' side of the cross-adaptation."""
 
 
 class Tokenizer:
@@ -41,15 +53,15 @@ class Tokenizer:
         self._implementation.no_truncation()
         self._spec = spec
 
-    def __call__(self, texts: Sequence[str], places: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Tokenise texts.
+    def rows(self, texts: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
+        """Tokenise texts, each to its own length.
 
         Args:
             texts: K texts.
             places: where each comes from, for messages.
 
         Returns:
-            (K, L) token ids, start and end token included, padded to the longest of them.
+            For each text its token ids, from start token to end token.
 
         Raises:
             PromptError: a text has more tokens than the text tower takes.
@@ -61,10 +73,38 @@ class Tokenizer:
                 raise PromptError(
                     f"{place}: {len(row)} tokens, the text tower takes {self._spec.context_length}; shorten the prompt"
                 )
+        return rows
+
+    def __call__(self, texts: Sequence[str], places: Sequence[str] | None = None) -> NDArray[np.int64]:
+        """Tokenise texts to one length: (K, L), padded to the longest of them; otherwise as ``rows``."""
+        rows = self.rows(texts, places)
         ids = np.full((len(rows), max(map(len, rows), default=0)), self._spec.pad_token, dtype=np.int64)
         for n, row in enumerate(rows):
             ids[n, : len(row)] = row
         return ids
+
+    def suffixes(self, names: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
+        """What is left of the class names' prompts behind the prefix that all share: name and end token.
+
+        Args:
+            names: K class names, put into the prompt template here.
+            places: where each comes from, for messages.
+
+        Raises:
+            PromptError: a prompt has more tokens than the text tower takes, or a name runs into the prefix.
+            BundleError: the tokenizer ends a prompt without the end token.
+        """
+        prefix = list(self._spec.prefix)
+        suffixes = []
+        for n, row in enumerate(self.rows(self._spec.fill(names), places)):
+            if row[: len(prefix)] != prefix or len(row) == len(prefix):
+                place = places[n] if places is not None else f"prompt {n + 1}"
+                raise PromptError(f"{place}: {names[n][:60]!r} runs into the words before it; change it")
+            if self._spec.pad_token not in row[len(prefix) :]:
+                raise BundleError(f"{TOKENIZER_NAME}: ends a prompt without an end token; export the bundle again")
+            end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name hold one
+            suffixes.append(row[len(prefix) : end + 1])
+        return suffixes
 
 
 class TextEncoder:
@@ -79,24 +119,29 @@ class TextEncoder:
         spec = bundle.manifest.text_encoder
         self._tokenizer = Tokenizer(bundle.read(TOKENIZER_NAME), spec)
         self._session = open_session(bundle.read(TEXT_ENCODER_NAME), name=TEXT_ENCODER_NAME, threads=threads)
-        require_interface(self._session, ("token_ids",), ("embeddings",), TEXT_ENCODER_NAME)
+        require_interface(self._session, ("token_ids",), PromptVectors._fields, TEXT_ENCODER_NAME)
 
-    def encode(self, texts: Sequence[str], places: Sequence[str] | None = None) -> NDArray[np.float32]:
-        """Embed texts as they stand, without a template.
+    def encode(self, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:
+        """Encode class names, those of one length in tokens together.
 
         Args:
-            texts: K texts.
+            names: K class names, without the template; at least one.
             places: where each comes from, for messages.
 
-        Returns:
-            (K, C), not normalised.
-
         Raises:
-            PromptError: a text has more tokens than the tower takes.
+            PromptError: a name has more tokens than the tower takes.
         """
-        ids = self._tokenizer(texts, places)
-        batches = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
-        return np.concatenate([self._session.run(["embeddings"], {"token_ids": batch})[0] for batch in batches])
+        suffixes = self._tokenizer.suffixes(names, places)
+        order = sorted(range(len(suffixes)), key=lambda n: len(suffixes[n]))
+        results = []
+        for _, group in groupby(order, key=lambda n: len(suffixes[n])):
+            members = list(group)
+            for start in range(0, len(members), _BATCH):
+                token_ids = np.array([suffixes[n] for n in members[start : start + _BATCH]], dtype=np.int64)
+                results.append(self._session.run(PromptVectors._fields, {"token_ids": token_ids}))
+        back = np.argsort(order)
+        embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
+        return PromptVectors(embeddings, queries)
 
 
 def encoder_identity(bundle: Bundle) -> str:

@@ -13,7 +13,7 @@ class WideAttention(nn.Module):
     Source: the snippet embedding and the cross-adaptation of STALE (Nag et al., ECCV 2022).
     """
 
-    def __init__(self, *, channels: int, heads: int, dropout: float) -> None:
+    def __init__(self, *, channels: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(channels, heads * channels, bias=False)
@@ -22,6 +22,10 @@ class WideAttention(nn.Module):
         self.output = nn.Linear(heads * channels, channels)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(channels)
+        self.attention_dropout = nn.Dropout(attention_dropout)
+        for linear in (self.query, self.key, self.value):
+            nn.init.normal_(linear.weight, std=channels**-0.5)
+        nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Let each query gather from the memory.
@@ -38,7 +42,7 @@ class WideAttention(nn.Module):
         k = self._split(self.key(memory))  # (B, H, T, C)
         v = self._split(self.value(memory))  # (B, H, T, C)
         weights = (q @ k.transpose(-2, -1) / math.sqrt(C)).softmax(dim=-1)  # (B, H, N, T)
-        gathered = (weights @ v).transpose(1, 2).flatten(2)  # (B, N, H*C)
+        gathered = (self.attention_dropout(weights) @ v).transpose(1, 2).flatten(2)  # (B, N, H*C)
         return self.norm(self.dropout(self.output(gathered)) + queries)
 
     def _split(self, x: Tensor) -> Tensor:

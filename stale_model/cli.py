@@ -53,7 +53,7 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 @click.option("--freeze-text", is_flag=True, help="Leave the text tower as it is; prompts are embedded once.")
 @click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Over all processes.")
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-4, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-4, show_default=True)
 @click.option("--weight-decay", type=click.FloatRange(0, 1), default=0.02, show_default=True)
 @click.option("--length", type=click.IntRange(16, 4096), default=100, show_default=True, help="T, in snippets.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and dropout.")

@@ -109,7 +109,9 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
     from tokenizers import Tokenizer
 
     try:
-        end = Tokenizer.from_str(clip.tokenizer_json.decode()).token_to_id(END_TOKEN)
+        tokenizer = Tokenizer.from_str(clip.tokenizer_json.decode())
+        end = tokenizer.token_to_id(END_TOKEN)
+        *prefix, _ = tokenizer.encode(PROMPT_TEMPLATE.partition("{}")[0].rstrip()).ids
     except Exception as problem:  # the library raises bare Exception
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
     if end is None or end >= clip.text_config.vocab_size:
@@ -118,6 +120,7 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
         clip=clip.name,
         context_length=clip.text_config.max_position_embeddings,
         pad_token=end,
+        prefix=tuple(prefix),
         prompt_template=PROMPT_TEMPLATE,
     )
 

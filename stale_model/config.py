@@ -15,6 +15,8 @@ class StaleConfig:
     """H of both attention blocks; each head is C wide."""
     mask_channels: int = 256
     """Width between the two convolutions of the action-mask localizer."""
+    attention_dropout: float = 0.1
+    """Dropout of the attention weights of both blocks, in [0, 1)."""
     embedding_dropout: float = 0.2
     """Dropout of the snippet embedding, in [0, 1)."""
     adaptation_dropout: float = 0.3

@@ -25,6 +25,12 @@ class ForegroundBranch(nn.Module):
         self.decoder_norm = nn.LayerNorm(C)
         self.mask_embedding = nn.Sequential(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C))
         nn.init.normal_(self.query)
+        nn.init.kaiming_uniform_(self.input.weight, a=1)
+        nn.init.zeros_(self.input.bias)
+        for layer in (*self.encoder, *self.decoder):
+            for parameter in layer.parameters():
+                if parameter.ndim > 1:
+                    nn.init.xavier_uniform_(parameter)
 
     def forward(self, features: Tensor, snippets: Tensor) -> Tensor:
         """Score every snippet as foreground.
@@ -34,7 +40,7 @@ class ForegroundBranch(nn.Module):
             snippets: (B, T, C) embedded snippets, which the query's mask embedding is dotted with.
 
         Returns:
-            (B, T) in (0, 1).
+            (B, T), positive where something happens.
         """
         B, T, C = features.shape
         positions = sine_positions(T, C, like=features)  # (T, C)
@@ -46,7 +52,7 @@ class ForegroundBranch(nn.Module):
         for layer in self.decoder:
             query = layer(query, self.query, memory, positions)
         mask = self.mask_embedding(self.decoder_norm(query))  # (B, 1, C)
-        return (snippets @ mask.transpose(1, 2)).squeeze(2).sigmoid()  # (B, T, 1) -> (B, T)
+        return (snippets @ mask.transpose(1, 2)).squeeze(2)  # (B, T, 1) -> (B, T)
 
 
 def sine_positions(T: int, C: int, *, like: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
     classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))
     masks = ENTROPY_SHARE * balanced_entropy(outputs.action_masks, targets.action_masks)
     masks = masks + DICE_SHARE * dice_loss(outputs.action_masks, targets.action_masks)
-    foreground = functional.binary_cross_entropy(outputs.foreground_mask.float(), targets.foreground)
+    foreground = functional.binary_cross_entropy_with_logits(outputs.foreground_logits.float(), targets.foreground)
     consistency = consistency_loss(outputs)
     total = (
         weights.classification * classification

@@ -29,12 +29,17 @@ class TrainingOutputs(NamedTuple):
     """(B, K+1, T)"""
     action_masks: Tensor
     """(B, T, T)"""
-    foreground_mask: Tensor
-    """(B, T) in (0, 1)"""
+    foreground_logits: Tensor
+    """(B, T), whose sigmoid is the foreground mask"""
     video_logits: Tensor
     """(B, K)"""
     snippets: Tensor
     """(B, T, C) embedded snippets"""
+
+    @property
+    def foreground_mask(self) -> Tensor:
+        """(B, T) in (0, 1)."""
+        return self.foreground_logits.sigmoid()
 
 
 class MaskLocalizer(nn.Module):
@@ -87,9 +92,13 @@ class Stale(nn.Module):
         self.config = config
         C, H = config.channels, config.heads
         self.background_embedding = nn.Parameter(torch.randn(1, C))
-        self.snippet_embedding = WideAttention(channels=C, heads=H, dropout=config.embedding_dropout)
+        self.snippet_embedding = WideAttention(
+            channels=C, heads=H, dropout=config.embedding_dropout, attention_dropout=config.attention_dropout
+        )
         self.mask_localizer = MaskLocalizer(config)
-        self.cross_adaptation = WideAttention(channels=C, heads=H, dropout=config.adaptation_dropout)
+        self.cross_adaptation = WideAttention(
+            channels=C, heads=H, dropout=config.adaptation_dropout, attention_dropout=config.attention_dropout
+        )
         self.foreground = ForegroundBranch(config)
 
     def with_background(self, prompt_embeddings: Tensor) -> Tensor:
@@ -118,7 +127,7 @@ class Stale(nn.Module):
         return TrainingOutputs(
             cas_logits=localization.cas_logits,
             action_masks=localization.action_masks,
-            foreground_mask=self.foreground(features, snippets),
+            foreground_logits=self.foreground(features, snippets),
             video_logits=cosine_logits(adapted[:, :-1], foreground.mean(dim=1, keepdim=True)).squeeze(2),
             snippets=snippets,
         )

@@ -32,7 +32,7 @@ class TrainingConfig:
     """Passes over the training videos."""
     batch_size: int = 32
     """Videos a step, over all processes."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     """At the start; it decays along a cosine to 0."""
     weight_decay: float = 0.02
     """Of AdamW."""

@@ -33,6 +33,7 @@ def write_clip_folder(folder: Path) -> Path:
         single=f"{START} $A {END}", special_tokens=[(START, vocabulary[START]), (END, vocabulary[END])]
     )
     tokenizer.decoder = decoders.BPEDecoder()
+    tokenizer.add_special_tokens([START, END])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     text = {

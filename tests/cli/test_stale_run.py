@@ -79,6 +79,17 @@ def test_both_decoders_run_and_differ(work: Path) -> None:
     assert outputs["standard"] != outputs["upstream"]
 
 
+def test_auto_is_twice_the_trained_length_for_a_video_of_more_snippets(work: Path) -> None:
+    found = {
+        length: detect(work, "v_one.npy", "--format", "csv", *(["--length", length] if length else []))
+        for length in ("", "auto", "16", "32")
+    }
+    assert found["auto"] == found["32"] != found["16"] == found[""]
+    np.save(work / "short.npy", np.load(work / "v_one.npy")[:10])
+    short = [detect(work, "short.npy", "--format", "csv", "--length", length) for length in ("auto", "16", "32")]
+    assert short[0] == short[1] != short[2]
+
+
 def test_the_external_classifier_overrides_and_is_reported(work: Path) -> None:
     (work / "best.json").write_text(json.dumps({"v_one": {"class": "Chess", "score": 1e9}}))
     done = run(
@@ -229,6 +240,10 @@ def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) ->
         (["v_one.npy", "--prompts", "classes.txt", "-o", "features"], "a folder"),
         (["v_one.npy", "--prompts", "classes.txt", "--backend", "tpu"], "ort-fp32"),
         (["v_one.npy", "--prompts", "classes.txt", "--length", "5000"], "4096"),
+        (
+            ["v_one.npy", "--prompts", "classes.txt", "--length", "long"],
+            "'long', expected 16 to 4096 snippets, or auto",
+        ),
         (["v_one.npy", "--prompts", "classes.txt", "--nonsense"], "--nonsense"),
     ],
 )

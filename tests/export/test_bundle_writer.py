@@ -16,11 +16,13 @@ MANIFEST = Manifest(
     versions={},
     source=Source(format="original", sha256="0" * 64, size=1),
     channels=16,
+    heads=2,
     temporal_scale=16,
     decoder="standard",
-    text_encoder=TextEncoderSpec(clip="clip", context_length=77, pad_token=54, prompt_template="{}"),
+    text_encoder=TextEncoderSpec(clip="clip", context_length=77, pad_token=54, prefix=(53,), prompt_template="{}"),
     graphs={},
     parity=(),
+    quantization=(),
     files={},
 )
 

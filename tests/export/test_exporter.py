@@ -6,12 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from stale_export import LocalizerGraph, export_bundle, exporter
+from stale_export import export_bundle, exporter
 from stale_export.bundle_writer import write_bundle
-from stale_export.exporter import PACKAGES, ExportedFile
+from stale_export.exporter import PACKAGES
+from stale_export.localizer_graph import cross_queries
 from stale_export.parity import LIMITS
 from stale_model import StaleConfig, TrainedStale, read_original_checkpoint
 from stale_runtime import Localizer, Prompts
@@ -25,10 +27,13 @@ from stale_runtime.text_encoder import Tokenizer
 from tests import tiny
 
 LOCALIZER, TEXT_ENCODER = "localizer.fp32.onnx", "text_encoder.onnx"
-FILES = {LOCALIZER, TEXT_ENCODER, "tokenizer.json", "prompts.npz", "selftest.npz"}
+INT8 = {"localizer.int8.onnx", "localizer.int8-dynamic.onnx"}
+TORCH = {"localizer.torch.pth", "localizer.torch-int8.pth"}
+FILES = {LOCALIZER, TEXT_ENCODER, "tokenizer.json", "prompts.npz", "selftest.npz", *INT8, *TORCH}
+QUERIES = tiny.CONFIG.heads * tiny.CHANNELS
 TEXTS = [f"a video of action {name}" for name in tiny.CLASSES]
 
-Export = Callable[..., list[ExportedFile]]
+Export = Callable[..., Manifest]
 
 
 @pytest.fixture
@@ -38,17 +43,20 @@ def manifest(bundle: Path) -> Manifest:
 
 @pytest.fixture
 def export(
-    trained: TrainedStale, localizer_model: bytes, text_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedStale,
+    localizer_model_bytes: bytes,
+    text_model_bytes: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Export:
     """Exports to ``tmp_path / "bundle"`` with graphs that are ready, since tracing takes seconds."""
 
-    def ready(module: torch.nn.Module, *_: object) -> bytes:
-        return localizer_model if isinstance(module, LocalizerGraph) else text_model
-
-    def run(of: TrainedStale = trained, names: tuple[str, ...] = tiny.CLASSES) -> list[ExportedFile]:
+    def run(of: TrainedStale = trained, names: tuple[str, ...] = tiny.CLASSES) -> Manifest:
         return export_bundle(of, Prompts.of(names), tmp_path / "bundle", say=lambda text: None)
 
-    monkeypatch.setattr(exporter, "write_graph", ready)
+    for name, data in (("localizer_model", localizer_model_bytes), ("text_encoder_model", text_model_bytes)):
+        model = onnx.load_from_string(data)
+        monkeypatch.setattr(exporter, name, lambda *_, ready=model: ready)
     return run
 
 
@@ -78,10 +86,13 @@ def test_the_manifest_says_what_the_checkpoint_was(manifest: Manifest, checkpoin
     assert manifest.source.sha256 == hashlib.sha256(content).hexdigest()
     assert manifest.source.size == len(content)
     assert (manifest.channels, manifest.temporal_scale) == (tiny.CHANNELS, tiny.LENGTH)
+    assert manifest.heads == tiny.CONFIG.heads
     assert (manifest.format_version, manifest.decoder) == (FORMAT_VERSION, DEFAULT_DECODER)
     spec = manifest.text_encoder
     assert (spec.clip, spec.context_length, spec.pad_token) == (clip_folder.name, tiny.CONTEXT, 54)
     assert spec.prompt_template == "a video of action {}"
+    tokenizer = Tokenizer((clip_folder / "tokenizer.json").read_bytes(), spec)
+    assert [*spec.prefix, spec.pad_token] == tokenizer.rows(["a video of action"])[0]
 
 
 def test_the_manifest_says_what_made_it(manifest: Manifest) -> None:
@@ -90,25 +101,40 @@ def test_the_manifest_says_what_made_it(manifest: Manifest) -> None:
 
 
 def test_the_manifest_describes_the_graphs(manifest: Manifest) -> None:
-    assert manifest.graphs.keys() == {LOCALIZER, TEXT_ENCODER}
+    assert manifest.graphs.keys() == {LOCALIZER, TEXT_ENCODER, *INT8}
     localizer = manifest.graphs[LOCALIZER]
     assert [(tensor.name, tensor.shape) for tensor in (*localizer.inputs, *localizer.outputs)] == [
-        ("features", ("B", "T", tiny.CHANNELS)),
+        ("features", ("B", "S", tiny.CHANNELS)),
+        ("length", ()),
         ("prompts", ("K", tiny.CHANNELS)),
+        ("queries", ("K", QUERIES)),
         ("cas_logits", ("B", "K+1", "T")),
         ("action_masks", ("B", "T", "T")),
+    ]
+    encoder = manifest.graphs[TEXT_ENCODER]
+    assert [(tensor.name, tensor.shape) for tensor in (*encoder.inputs, *encoder.outputs)] == [
+        ("token_ids", ("K", "L")),
+        ("embeddings", ("K", tiny.CHANNELS)),
+        ("queries", ("K", QUERIES)),
     ]
 
 
 def test_the_manifest_proves_parity(manifest: Manifest) -> None:
     outputs = {(record.file, record.output) for record in manifest.parity}
-    assert outputs == {(LOCALIZER, "cas_logits"), (LOCALIZER, "action_masks"), (TEXT_ENCODER, "embeddings")}
+    assert outputs == {
+        (LOCALIZER, "cas_logits"),
+        (LOCALIZER, "action_masks"),
+        (TEXT_ENCODER, "embeddings"),
+        (TEXT_ENCODER, "queries"),
+    }
     for record in manifest.parity:
         assert 0 <= record.deviation <= record.limit == LIMITS[record.output]
     localizer = [record for record in manifest.parity if record.file == LOCALIZER]
     assert {record.length for record in localizer} == {tiny.LENGTH, 2 * tiny.LENGTH + 37}
     assert len({record.batch for record in localizer}) == 3
     assert {1, len(tiny.CLASSES)} <= {record.classes for record in localizer}
+    encoder = [record for record in manifest.parity if record.file == TEXT_ENCODER and record.output == "queries"]
+    assert sum(record.classes for record in encoder) == len(tiny.CLASSES)
 
 
 def test_the_manifest_names_no_place_on_the_machine(bundle: Path, checkpoint: Path) -> None:
@@ -116,14 +142,19 @@ def test_the_manifest_names_no_place_on_the_machine(bundle: Path, checkpoint: Pa
         assert str(checkpoint.parent).encode() not in path.read_bytes(), path.name
 
 
-def test_the_prompts_are_the_towers_embeddings(bundle: Path, trained: TrainedStale, manifest: Manifest) -> None:
+def test_the_prompts_are_the_towers_embeddings_and_the_networks_queries(
+    bundle: Path, trained: TrainedStale, manifest: Manifest
+) -> None:
     arrays = unpack_arrays((bundle / "prompts.npz").read_bytes(), "prompts.npz")
     assert arrays["texts"].tolist() == TEXTS
     ids = Tokenizer((bundle / "tokenizer.json").read_bytes(), manifest.text_encoder)(TEXTS)
     with torch.no_grad():
         expected = [trained.tower(torch.from_numpy(row[None]))[0].numpy() for row in ids]
-    np.testing.assert_allclose(arrays["embeddings"], np.stack(expected), rtol=0, atol=1e-6)
-    assert np.ptp(arrays["embeddings"], axis=0).max() > 1e-3  # other prompts, other embeddings
+    embeddings, queries = np.split(arrays["vectors"], [tiny.CHANNELS], axis=1)
+    np.testing.assert_allclose(embeddings, np.stack(expected), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(queries, cross_queries(trained.network, torch.from_numpy(embeddings)).numpy())
+    for part in (embeddings, queries):
+        assert np.ptp(part, axis=0).max() > 1e-3  # other prompts, other vectors
 
 
 def test_the_tokenizer_is_clips(bundle: Path, clip_folder: Path) -> None:
@@ -134,18 +165,18 @@ def test_the_self_test_passes(bundle: Path) -> None:
     checks = list(self_test(Bundle(bundle)))
     assert all(check.passed for check in checks)
     compared = [check for check in checks if check.deviation is not None]
-    assert len(compared) == 3
+    assert len(compared) == 4
     assert all(check.deviation <= 1e-4 for check in compared if check.deviation is not None)
 
 
-@pytest.mark.parametrize("name", ["cas_logits", "action_masks", "embeddings"])
+@pytest.mark.parametrize("name", ["cas_logits", "action_masks", "embeddings", "queries"])
 def test_the_self_test_fails_where_the_recording_differs(bundle: Path, tmp_path: Path, name: str) -> None:
     recorded = unpack_arrays((bundle / "selftest.npz").read_bytes(), "selftest.npz")
-    recorded[name][-1, -1] += 0.01
+    recorded[name][-1, -1] += 0.2 if name == "queries" else 0.01
     checks = list(self_test(rebuild(bundle, tmp_path / "bundle", selftest=pack_arrays(recorded))))
     failed = {check.what.split()[-1] for check in checks if not check.passed}
     assert name in failed
-    assert failed <= {name, "cas_logits"}  # which depend on the embeddings
+    assert failed <= {name, "cas_logits"}  # which depend on embeddings and queries
 
 
 def test_the_self_test_replays_the_torch_network(bundle: Path, trained: TrainedStale) -> None:
@@ -155,14 +186,16 @@ def test_the_self_test_replays_the_torch_network(bundle: Path, trained: TrainedS
         expected = trained.network.localize(features[None], trained.network.with_background(embeddings))
     np.testing.assert_array_equal(recorded["cas_logits"], expected.cas_logits[0].numpy())
     np.testing.assert_array_equal(recorded["action_masks"], expected.action_masks[0].numpy())
+    np.testing.assert_array_equal(recorded["queries"], cross_queries(trained.network, embeddings).numpy())
+    assert recorded["names"].tolist() == list(tiny.CLASSES)
 
 
 def test_the_same_checkpoint_gives_the_same_bundle(bundle: Path, export: Export, tmp_path: Path) -> None:
-    files = export()
+    written = export()
     for path in bundle.iterdir():
         assert (tmp_path / "bundle" / path.name).read_bytes() == path.read_bytes(), path.name
-    assert {file.name: file.size for file in files} == {name: (bundle / name).stat().st_size for name in FILES}
-    assert {file.name for file in files if file.deviation is not None} == {LOCALIZER, TEXT_ENCODER}
+    assert written == Bundle(bundle).manifest
+    assert {record.file for record in written.parity} == {LOCALIZER, TEXT_ENCODER}
 
 
 def test_a_detection_is_the_same_through_torch(bundle: Path, trained: TrainedStale) -> None:
@@ -230,7 +263,8 @@ def test_any_number_of_classes_can_be_carried(export: Export, tmp_path: Path, co
     export(names=names)
     arrays = unpack_arrays((tmp_path / "bundle" / "prompts.npz").read_bytes(), "prompts.npz")
     assert arrays["texts"].tolist() == [f"a video of action {name}" for name in names]
-    assert len(np.unique(arrays["embeddings"].round(6), axis=0)) == count
+    assert arrays["vectors"].shape == (count, tiny.CHANNELS + QUERIES)
+    assert len(np.unique(arrays["vectors"][:, : tiny.CHANNELS].round(6), axis=0)) == count
 
 
 @pytest.mark.slow

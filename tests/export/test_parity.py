@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from stale_export import parity
+from stale_export.localizer_graph import cross_queries
 from stale_export.parity import (
     CLEAR_MARGIN,
     LIMITS,
@@ -15,10 +16,12 @@ from stale_export.parity import (
     localizer_cases,
 )
 from stale_model import Stale, TrainedStale
+from stale_model.clip import text_encoder_spec
 from stale_model.network import foreground_snippets
 from stale_runtime.errors import BundleError, ParityError
 from stale_runtime.localizer import LONGEST, SHORTEST
 from stale_runtime.manifest import ParityRecord
+from stale_runtime.text_encoder import Tokenizer
 from tests import tiny
 
 CASES = (Case(1, 16, 1), Case(3, 16, 3), Case(1, 33, 9), Case(2, 100, 2), Case(1, 300, 5))
@@ -31,7 +34,7 @@ TOWER = [
     "clip.text_model.final_layer_norm.weight",
     "clip.text_projection.weight",
 ]
-IDS = torch.tensor([[53, 0, 27, 3, 54], [53, 5, 54, 54, 54], [53, 8, 9, 54, 54]])
+NAMES = ("polo", "x", "judo", "abc z", "y", "k" * 61)
 
 
 def embeddings(K: int = 9) -> Tensor:
@@ -42,14 +45,23 @@ def compare(model: bytes, network: Stale, cases: Sequence[Case] = (Case(1, 16, 3
     return list(compare_localizer(model, "localizer.onnx", network, embeddings(), cases))
 
 
+def compare_text(model: bytes, trained: TrainedStale, names: Sequence[str] = NAMES) -> list[ParityRecord]:
+    spec = text_encoder_spec(trained.clip)
+    tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
+    with torch.no_grad():
+        expected = trained.tower(torch.from_numpy(tokenizer(spec.fill(names))))
+    queries = cross_queries(trained.network, expected)
+    return list(compare_text_encoder(model, "text.onnx", tokenizer.suffixes(names), expected, queries))
+
+
 def shift(weight: Tensor, amount: float) -> None:
     with torch.no_grad():
         weight.view(-1)[1 % weight.numel()] += amount
 
 
-def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, localizer_model: bytes) -> None:
-    records = compare(localizer_model, trained.network, CASES)
-    expected = [(*case, output) for case in CASES for output in ("cas_logits", "action_masks")]
+def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, localizer_model_bytes: bytes) -> None:
+    records = compare(localizer_model_bytes, trained.network, CASES)
+    expected = [(*case[:3], output) for case in CASES for output in ("cas_logits", "action_masks")]
     assert [(record.batch, record.length, record.classes, record.output) for record in records] == expected
     for record in records:
         assert record.file == "localizer.onnx"
@@ -59,55 +71,71 @@ def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, loc
 
 
 @pytest.mark.parametrize("name", DEPLOYED)
-def test_one_changed_weight_is_found(trained: TrainedStale, localizer_model: bytes, name: str) -> None:
+def test_one_changed_weight_is_found(trained: TrainedStale, localizer_model_bytes: bytes, name: str) -> None:
     shift(trained.network.get_parameter(name), 0.05)
     with pytest.raises(ParityError, match=r"^localizer\.onnx: (cas_logits|action_masks) deviates .*nothing was"):
-        compare(localizer_model, trained.network)
+        compare(localizer_model_bytes, trained.network)
 
 
 def test_a_weight_that_only_training_reads_is_none_of_its_business(
-    trained: TrainedStale, localizer_model: bytes
+    trained: TrainedStale, localizer_model_bytes: bytes
 ) -> None:
-    before = compare(localizer_model, trained.network)
+    before = compare(localizer_model_bytes, trained.network)
     for weight in trained.network.foreground.parameters():
         shift(weight, 10)
-    assert compare(localizer_model, trained.network) == before
+    assert compare(localizer_model_bytes, trained.network) == before
 
 
-def test_nan_is_a_deviation(trained: TrainedStale, text_model: bytes) -> None:
+def test_nan_is_a_deviation(trained: TrainedStale, text_model_bytes: bytes) -> None:
     shift(trained.tower.get_parameter("clip.text_projection.weight"), float("nan"))
     with pytest.raises(ParityError, match="nan"):
-        list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS]))
+        compare_text(text_model_bytes, trained)
 
 
 def test_a_best_detection_that_differs_is_found(
-    trained: TrainedStale, localizer_model: bytes, monkeypatch: pytest.MonkeyPatch
+    trained: TrainedStale, localizer_model_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for output in ("cas_logits", "action_masks"):
         monkeypatch.setitem(parity.LIMITS, output, 1e9)
-    assert compare(localizer_model, trained.network)
+    assert compare(localizer_model_bytes, trained.network)
     with pytest.raises(ParityError, match="best detection differs"):
-        compare(localizer_model, tiny.make_network(seed=1))
+        compare(localizer_model_bytes, tiny.make_network(seed=1))
 
 
-def test_the_text_encoder_computes_what_the_tower_does(trained: TrainedStale, text_model: bytes) -> None:
-    padded = torch.nn.functional.pad(IDS[:1], (0, tiny.CONTEXT - IDS.shape[1]), value=54)
-    records = list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS, IDS[:1, :2], padded]))
-    assert [(record.classes, record.length, record.batch) for record in records] == [
-        (3, 5, 0),
-        (1, 2, 0),
-        (1, tiny.CONTEXT, 0),
-    ]
+def test_the_text_encoder_computes_what_the_tower_does(trained: TrainedStale, text_model_bytes: bytes) -> None:
+    records = compare_text(text_model_bytes, trained)
+    sizes = [(2, 0, 2), (5, 0, 3), (62, 0, 1)]  # tokens, the end token included, and how many names have so many
+    expected = [(*size, output) for size in sizes for output in ("embeddings", "queries")]
+    assert [(record.length, record.batch, record.classes, record.output) for record in records] == expected
     for record in records:
-        assert (record.file, record.output, record.limit) == ("text.onnx", "embeddings", LIMITS["embeddings"])
-        assert 0 <= record.deviation <= record.limit
+        assert (record.file, record.limit) == ("text.onnx", LIMITS[record.output])
+        assert 0 <= record.deviation <= 1e-5
+    assert any(record.deviation > 0 for record in records)  # it was compared with something else than itself
 
 
 @pytest.mark.parametrize("name", TOWER)
-def test_one_changed_weight_of_the_tower_is_found(trained: TrainedStale, text_model: bytes, name: str) -> None:
+def test_one_changed_weight_of_the_tower_is_found(trained: TrainedStale, text_model_bytes: bytes, name: str) -> None:
     shift(trained.tower.get_parameter(name), 0.05)
     with pytest.raises(ParityError, match=r"^text\.onnx: embeddings deviates"):
-        list(compare_text_encoder(text_model, "text.onnx", trained.tower, [IDS]))
+        compare_text(text_model_bytes, trained)
+
+
+@pytest.mark.parametrize("name", ["cross_adaptation.query.weight", "cross_adaptation.key.weight"])
+def test_queries_of_another_network_are_found(trained: TrainedStale, text_model_bytes: bytes, name: str) -> None:
+    shift(trained.network.get_parameter(name), 0.05)
+    with pytest.raises(ParityError, match=r"^text\.onnx: queries deviates"):
+        compare_text(text_model_bytes, trained)
+
+
+def test_prompts_in_another_order_are_found(trained: TrainedStale, text_model_bytes: bytes) -> None:
+    spec = text_encoder_spec(trained.clip)
+    tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
+    with torch.no_grad():
+        expected = trained.tower(torch.from_numpy(tokenizer(spec.fill(["polo", "judo"]))))
+    queries = cross_queries(trained.network, expected)
+    swapped = tokenizer.suffixes(["judo", "polo"])
+    with pytest.raises(ParityError, match=r"^text\.onnx: embeddings deviates .*T=5, K=2"):
+        list(compare_text_encoder(text_model_bytes, "text.onnx", swapped, expected, queries))
 
 
 def test_what_is_no_graph_is_refused(trained: TrainedStale) -> None:

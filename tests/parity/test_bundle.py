@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from stale_export.localizer_graph import cross_queries
+from stale_model import Stale, TrainedStale, read_original_checkpoint
 from stale_runtime import Bundle, EncodedPrompts, Localizer, Settings, read_features
-from stale_runtime.features import resample
 from stale_runtime.sessions import open_session
 from stale_runtime.text_encoder import TextEncoder
 from tests.parity.recordings import FORWARD_NAMES, forward_recordings
@@ -19,22 +22,38 @@ LOGITS_LIMIT, MASKS_LIMIT = 2e-4, 1e-5
 GRAPH = "localizer.fp32.onnx"
 
 
+@pytest.fixture(scope="module")
+def trained(reference: Path) -> TrainedStale:
+    return read_original_checkpoint(reference / "best.pth", str(reference / "clip"))
+
+
+def encoded(embeddings: NDArray[np.float32], network: Stale) -> EncodedPrompts:
+    """Recorded embeddings, of which the original makes no queries that could be recorded, as the runtime has them."""
+    queries = cross_queries(network, torch.from_numpy(embeddings)).numpy()
+    return EncodedPrompts(tuple(map(str, range(len(embeddings)))), embeddings, queries)
+
+
 @pytest.mark.parametrize("name", FORWARD_NAMES)
-def test_outputs_are_the_recorded_ones(reference: Path, reference_bundle: Path, name: str) -> None:
+def test_outputs_are_the_recorded_ones(
+    reference: Path, reference_bundle: Path, trained: TrainedStale, name: str
+) -> None:
     embeddings = np.load(reference / "golden" / "text_all200.npz")["prompt_embeddings"]
     for recording in forward_recordings(reference, name):
         localizer = Localizer(Bundle(reference_bundle), Settings(length=recording.length))
         features = read_features(reference / "features" / f"{recording.video}.npy", 512)
-        prompts = EncodedPrompts(tuple(map(str, recording.classes)), embeddings[recording.classes])
+        prompts = encoded(embeddings[recording.classes], trained.network)
         outputs = localizer.outputs(features, prompts)
         assert np.abs(outputs.cas_logits - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT
         assert np.abs(outputs.action_masks - recording.outputs["action_masks"]).max() <= MASKS_LIMIT
 
 
-def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path) -> None:
+def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path, trained: TrainedStale) -> None:
     recording = next(forward_recordings(reference, "T100_unseen50"))
     embeddings = np.load(reference / "golden" / "text_all200.npz")["prompt_embeddings"][recording.classes]
-    features = resample(read_features(reference / "features" / f"{recording.video}.npy", 512), 100)[None]
+    prompts = encoded(embeddings, trained.network)
+    localizer = Localizer(Bundle(reference_bundle), Settings(length=100))
+    inputs = localizer.prepared(read_features(reference / "features" / f"{recording.video}.npy", 512))
+    inputs |= {"prompts": prompts.embeddings, "queries": prompts.queries}
     model = onnx.load_from_string(Bundle(reference_bundle).read(GRAPH))
     noticed = []
     for tensor in model.graph.initializer:
@@ -48,7 +67,7 @@ def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path
         saved.CopyFrom(tensor)
         tensor.CopyFrom(numpy_helper.from_array(perturbed, tensor.name))
         session = open_session(model.SerializeToString(), name=GRAPH, threads=1)
-        cas_logits, masks = session.run(["cas_logits", "action_masks"], {"features": features, "prompts": embeddings})
+        cas_logits, masks = session.run(["cas_logits", "action_masks"], inputs)
         within = (
             np.abs(cas_logits[0] - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT
             and np.abs(masks[0] - recording.outputs["action_masks"]).max() <= MASKS_LIMIT
@@ -61,6 +80,22 @@ def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path
 
 def test_text_encoder_embeds_as_recorded(reference: Path, reference_bundle: Path) -> None:
     names = (reference / "classes.txt").read_text().splitlines()
-    embedded = TextEncoder(Bundle(reference_bundle)).encode([f"a video of action {name}" for name in names])
+    encoded = TextEncoder(Bundle(reference_bundle)).encode(names)
     recorded = np.load(reference / "golden" / "text_all200.npz")["prompt_embeddings"]
-    assert np.abs(embedded - recorded).max() < 1e-5
+    assert np.abs(encoded.embeddings - recorded).max() < 1e-5
+
+
+def test_names_that_the_bundle_does_not_know_give_the_recorded_outputs(
+    reference: Path, reference_bundle: Path, tmp_path: Path
+) -> None:
+    """The whole way: text encoder, queries, cache, localizer."""
+    names = (reference / "classes.txt").read_text().splitlines()
+    localizer = Localizer(Bundle(reference_bundle), Settings(length=100, cache_folder=tmp_path / "cache"))
+    recording = next(forward_recordings(reference, "T100_all200"))
+    features = read_features(reference / "features" / f"{recording.video}.npy", 512)
+    upper = [f"{name} ".upper() for name in names]  # the same to CLIP, but not known by text
+    for _ in range(2):
+        outputs = localizer.outputs(features, localizer.encode_prompts(upper))
+        assert np.abs(outputs.cas_logits - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT
+        assert np.abs(outputs.action_masks - recording.outputs["action_masks"]).max() <= MASKS_LIMIT
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == len(names)

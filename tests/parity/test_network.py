@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from stale_model import TrainedStale, TrainingOutputs, read_original_checkpoint
+from stale_model.clip import text_encoder_spec
 from stale_runtime.features import read_features, resample
-from stale_runtime.manifest import TextEncoderSpec
 from stale_runtime.text_encoder import Tokenizer
 from tests.parity.recordings import FORWARD_NAMES, ForwardRecording, forward_recordings
 
@@ -64,7 +64,9 @@ def test_text_tower_embeds_as_recorded(trained: TrainedStale, reference: Path) -
 
 def test_tokenizer_gives_the_recorded_ids(trained: TrainedStale, reference: Path) -> None:
     recorded = json.loads((reference / "golden" / "token_ids.json").read_text())
-    spec = TextEncoderSpec(clip="clip", context_length=77, pad_token=49407, prompt_template="a video of action {}")
+    spec = text_encoder_spec(trained.clip)
+    assert (spec.context_length, spec.pad_token, spec.prompt_template) == (77, 49407, "a video of action {}")
     tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
     for text, ids in recorded.items():
         assert tokenizer([f"a video of action {text}"]).tolist() == [ids], text
+        assert [*spec.prefix, *tokenizer.suffixes([text])[0]] == ids, text

@@ -5,6 +5,7 @@ import pytest
 
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
+from stale_runtime.manifest import FORMAT_VERSION
 
 
 @pytest.fixture
@@ -63,8 +64,8 @@ def test_links_are_not_followed(copy: Path, tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused_with_the_remedy(copy: Path) -> None:
     manifest = copy / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(BundleVersionError, match=r"format_version 2.*update stale-edge"):
+    manifest.write_text(manifest.read_text().replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 99'))
+    with pytest.raises(BundleVersionError, match=r"format_version 99.*update stale-edge"):
         Bundle(copy)
 
 

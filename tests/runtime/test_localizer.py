@@ -8,15 +8,18 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime import Localizer, Prompts, Settings, Timeline, VideoDetections
-from stale_runtime.arrays import pack_arrays
+from stale_runtime.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
+from stale_runtime.features import resample
 from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.text_encoder import TextEncoder
+from stale_runtime.text_encoder import PromptVectors, TextEncoder
 from tests import tiny
 from tests.runtime.helpers import altered, with_file
 
 Features = NDArray[np.float32]
+C, QUERIES = tiny.CHANNELS, tiny.CONFIG.heads * tiny.CHANNELS
+WIDTH = C + QUERIES
 
 
 @pytest.fixture(scope="module")
@@ -29,29 +32,46 @@ def numbers(video: VideoDetections) -> NDArray[np.float64]:
     return np.array([row[1:] for row in video.detections], dtype=np.float64).reshape(-1, 3)
 
 
+def _fail(*arguments: object, **options: object) -> None:
+    raise AssertionError("the text tower is opened")
+
+
 @pytest.fixture
 def no_tower(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise AssertionError("the text tower is opened")
+    monkeypatch.setattr(TextEncoder, "__init__", _fail)
 
-    monkeypatch.setattr(TextEncoder, "__init__", fail)
+
+@pytest.fixture
+def no_tower_after_first(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Localizer:
+    """A localizer that has encoded "judo" and cannot encode anything more."""
+    localizer = Localizer.open(bundle)
+    localizer.encode_prompts(["judo"])
+    monkeypatch.setattr(TextEncoder, "__init__", _fail)
+    return localizer
 
 
 def test_known_prompts_need_no_text_tower(localizer: Localizer, no_tower: None) -> None:
     encoded = localizer.encode_prompts(["polo", "long jump"])
     assert encoded.names == ("polo", "long jump")
-    assert encoded.embeddings.shape == (2, tiny.CHANNELS)
-    assert encoded.embeddings.dtype == np.float32
+    assert encoded.embeddings.shape == (2, C)
+    assert encoded.queries.shape == (2, QUERIES)
+    assert encoded.embeddings.dtype == encoded.queries.dtype == np.float32
     swapped = localizer.encode_prompts(["long jump", "polo"])
     np.testing.assert_array_equal(encoded.embeddings, swapped.embeddings[::-1])
+    np.testing.assert_array_equal(encoded.queries, swapped.queries[::-1])
+
+
+def test_known_prompts_are_those_of_the_file(localizer: Localizer) -> None:
+    arrays = unpack_arrays(localizer.bundle.read("prompts.npz"), "prompts.npz")
+    encoded = localizer.encode_prompts(tiny.CLASSES)
+    np.testing.assert_array_equal(np.hstack([encoded.embeddings, encoded.queries]), arrays["vectors"])
 
 
 def test_known_prompts_are_embedded_as_the_tower_does(localizer: Localizer, bundle: Path) -> None:
-    template = localizer.bundle.manifest.text_encoder.prompt_template
-    assert "{}" in template
-    texts = [template.replace("{}", name) for name in tiny.CLASSES]
-    expected = TextEncoder(Bundle(bundle)).encode(texts)
-    np.testing.assert_allclose(localizer.encode_prompts(tiny.CLASSES).embeddings, expected, atol=1e-5)
+    expected = TextEncoder(Bundle(bundle)).encode(tiny.CLASSES)
+    encoded = localizer.encode_prompts(tiny.CLASSES)
+    np.testing.assert_allclose(encoded.embeddings, expected.embeddings, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(encoded.queries, expected.queries, rtol=0, atol=1e-4)
 
 
 def test_an_unknown_prompt_opens_the_tower_once(
@@ -60,19 +80,37 @@ def test_an_unknown_prompt_opens_the_tower_once(
     encoded: list[Sequence[str]] = []
     original = TextEncoder.encode
 
-    def spy(self: TextEncoder, texts: Sequence[str], places: Sequence[str] | None = None) -> Features:
-        encoded.append(texts)
-        return original(self, texts, places)
+    def spy(self: TextEncoder, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:
+        encoded.append(names)
+        return original(self, names, places)
 
     monkeypatch.setattr(TextEncoder, "encode", spy)
     names = ["polo", "yoga", "archery", "judo"]
     first = localizer.encode_prompts(names)
-    template = localizer.bundle.manifest.text_encoder.prompt_template
-    assert encoded == [[template.replace("{}", name) for name in ("yoga", "judo")]]
+    assert encoded == [["yoga", "judo"]]
     second = localizer.encode_prompts(names)
     assert len(encoded) == 1
     np.testing.assert_array_equal(second.embeddings, first.embeddings)
+    np.testing.assert_array_equal(second.queries, first.queries)
     assert len([path for path in private_cache.rglob("*") if path.is_file()]) == 2
+
+
+def test_cached_prompts_are_what_the_tower_made_of_them_to_the_bit(localizer: Localizer, bundle: Path) -> None:
+    names = ["yoga", "table tennis", "judo"]
+    expected = TextEncoder(Bundle(bundle)).encode(names)
+    for encoded in (localizer.encode_prompts(names), localizer.encode_prompts(names)):
+        np.testing.assert_array_equal(encoded.embeddings, expected.embeddings)
+        np.testing.assert_array_equal(encoded.queries, expected.queries)
+    later = Localizer.open(bundle).encode_prompts(["judo", "polo", "yoga"])
+    np.testing.assert_array_equal(later.embeddings[[0, 2]], expected.embeddings[[2, 0]])
+    np.testing.assert_array_equal(later.queries[[0, 2]], expected.queries[[2, 0]])
+
+
+def test_cached_prompts_need_no_text_tower(bundle: Path, no_tower_after_first: Localizer) -> None:
+    again = no_tower_after_first.encode_prompts(["judo", "polo"])
+    assert again.queries.shape == (2, QUERIES)
+    with pytest.raises(AssertionError, match="the text tower is opened"):
+        Localizer(Bundle(bundle), Settings(cache=False)).encode_prompts(["judo"])
 
 
 def test_without_a_cache_the_disk_is_left_alone(bundle: Path, private_cache: Path, tmp_path: Path) -> None:
@@ -142,6 +180,56 @@ def test_every_length_gives_outputs_of_that_length(bundle: Path, features: Featu
     assert cas_logits.shape == (3, length)
     assert action_masks.shape == (length, length)
     assert ((action_masks >= 0) & (action_masks <= 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("snippets", "length", "auto"),
+    [(1, 16, 16), (15, 16, 16), (16, 16, 16), (17, 16, 32), (40, 16, 32), (31, 100, 32), (5000, 4096, 32)],
+)
+def test_the_length_is_chosen_by_the_video_if_asked_to(bundle: Path, snippets: int, length: int, auto: int) -> None:
+    assert Localizer.open(bundle, length=length).length_for(snippets) == length
+    assert Localizer.open(bundle, length="auto").length_for(snippets) == auto
+    assert Localizer.open(bundle).length_for(snippets) == tiny.LENGTH
+
+
+def test_auto_stays_within_what_graphs_are_exported_for(bundle: Path, tmp_path: Path) -> None:
+    long = Localizer.open(altered(bundle, tmp_path / "copy", temporal_scale=3000), length="auto")
+    assert [long.length_for(snippets) for snippets in (10, 3000, 3001)] == [3000, 3000, 4096]
+
+
+@pytest.mark.parametrize("decoder", ["standard", "upstream"])
+def test_auto_detects_as_the_length_it_chooses(bundle: Path, features: Features, decoder: str) -> None:
+    for video, length in ((features[:10], 16), (features, 32)):
+        auto = Localizer.open(bundle, length="auto", decoder=decoder).detect(video, tiny.CLASSES)
+        assert auto == Localizer.open(bundle, length=length, decoder=decoder).detect(video, tiny.CLASSES)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("snippets", "length"), [(1, 16), (15, 16), (15, 100), (16, 16), (40, 16), (40, 100), (40, 40)]
+)
+def test_features_are_prepared_as_the_graph_takes_them(bundle: Path, snippets: int, length: int, dtype: type) -> None:
+    """Those of fewer snippets than the length and than channels go in as they are, which is faster then."""
+    features: NDArray[Any] = np.random.default_rng(0).standard_normal((snippets, C)).astype(dtype)
+    inputs = Localizer.open(bundle, length=length).prepared(features)
+    expected = features if snippets < min(length, C) else resample(features, length)
+    np.testing.assert_array_equal(inputs["features"], expected.astype(np.float32)[None])
+    assert inputs["features"].dtype == np.float32
+    assert inputs["length"].dtype == np.int64
+    assert inputs["length"].shape == ()
+    assert inputs["length"] == length
+
+
+@pytest.mark.parametrize("snippets", [1, 2, 9, 15])
+@pytest.mark.parametrize("length", [16, 33, 100])
+def test_a_short_video_is_what_it_is_resampled_beforehand(bundle: Path, snippets: int, length: int) -> None:
+    localizer = Localizer.open(bundle, length=length)
+    encoded = localizer.encode_prompts(["polo", "yoga"])
+    video = np.random.default_rng(snippets).standard_normal((snippets, C)).astype(np.float32) * 2
+    inside = localizer.outputs(video, encoded)
+    beforehand = localizer.outputs(resample(video, length), encoded)
+    np.testing.assert_allclose(inside.action_masks, beforehand.action_masks, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(inside.cas_logits, beforehand.cas_logits, rtol=0, atol=2e-4)
 
 
 def test_every_precision_and_layout_gives_the_same(localizer: Localizer, features: Features) -> None:
@@ -216,6 +304,9 @@ def test_snippets_give_the_duration_as_extracted(localizer: Localizer, features:
         ({"length": 15}, "length 15, expected 16 to 4096 snippets"),
         ({"length": 4097}, "length 4097"),
         ({"length": 0}, "length 0"),
+        ({"length": "best"}, "length 'best', expected 16 to 4096 snippets, or auto"),
+        ({"length": "100"}, "length '100'"),
+        ({"length": 100.5}, "length 100.5"),
         ({"threads": 0}, "threads 0, expected at least 1"),
         ({"decoder": "best"}, "decoder 'best', expected one of standard, upstream"),
     ],
@@ -259,36 +350,50 @@ KNOWN = np.array(["a video of action polo"])
 
 
 @pytest.mark.parametrize(
-    ("texts", "embeddings"),
+    ("texts", "vectors"),
     [
-        (np.array(["a", "b"]), np.zeros((1, 16), dtype=np.float32)),
-        (np.array("a"), np.zeros((1, 16), dtype=np.float32)),
-        (np.array([["a"]]), np.zeros((1, 16), dtype=np.float32)),
+        (np.array(["a", "b"]), np.zeros((1, WIDTH), dtype=np.float32)),
+        (np.array("a"), np.zeros((1, WIDTH), dtype=np.float32)),
+        (np.array([["a"]]), np.zeros((1, WIDTH), dtype=np.float32)),
         (KNOWN, np.float32(0)),
         (KNOWN, np.zeros((1,), dtype=np.float32)),
-        (KNOWN, np.zeros((1, 15), dtype=np.float32)),
-        (KNOWN, np.array([["x"] * 16])),
-        (KNOWN, np.full((1, 16), np.nan, dtype=np.float32)),
+        (KNOWN, np.zeros((1, WIDTH - 1), dtype=np.float32)),
+        (KNOWN, np.zeros((1, C), dtype=np.float32)),
+        (KNOWN, np.zeros((1, WIDTH), dtype=np.int64)),
+        (KNOWN, np.array([["x"] * WIDTH])),
+        (KNOWN, np.full((1, WIDTH), np.nan, dtype=np.float32)),
     ],
 )
-def test_crafted_embeddings_are_a_bundle_error(
-    bundle: Path, tmp_path: Path, texts: NDArray[np.str_], embeddings: NDArray[Any]
+def test_crafted_vectors_are_a_bundle_error(
+    bundle: Path, tmp_path: Path, texts: NDArray[np.str_], vectors: NDArray[Any]
 ) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, texts=texts, embeddings=embeddings)
-    copy = with_file(bundle, tmp_path / "copy", "prompts.npz", buffer.getvalue())
-    with pytest.raises(BundleError):
+    copy = with_file(bundle, tmp_path / "copy", "prompts.npz", pack_arrays({"texts": texts, "vectors": vectors}))
+    with pytest.raises(BundleError, match=r"^prompts\.npz: expected texts and a vector for each"):
         Localizer.open(copy).encode_prompts(["polo", "archery"])
 
 
-def test_embeddings_without_texts_are_a_bundle_error(bundle: Path, tmp_path: Path) -> None:
+def test_what_another_program_packed_is_read(bundle: Path, tmp_path: Path) -> None:
+    buffer, vectors = io.BytesIO(), np.arange(WIDTH, dtype=np.float32)[None]
+    np.savez(buffer, texts=KNOWN, vectors=vectors)
+    copy = with_file(bundle, tmp_path / "copy", "prompts.npz", buffer.getvalue())
+    encoded = Localizer.open(copy).encode_prompts(["polo"])
+    np.testing.assert_array_equal(encoded.embeddings, vectors[:, :C])
+    np.testing.assert_array_equal(encoded.queries, vectors[:, C:])
+
+
+def test_texts_without_vectors_are_a_bundle_error(bundle: Path, tmp_path: Path) -> None:
     copy = with_file(bundle, tmp_path / "copy", "prompts.npz", pack_arrays({"texts": KNOWN}))
-    with pytest.raises(BundleError, match="expected texts and an embedding for each"):
+    with pytest.raises(BundleError, match="expected texts and a vector for each"):
         Localizer.open(copy).encode_prompts(["polo"])
 
 
 @pytest.mark.parametrize(
-    "changes", [{"decoder": "best"}, {"temporal_scale": 0}, {"temporal_scale": -5}, {"temporal_scale": 10**15}]
+    "changes",
+    [
+        {"decoder": "best"},
+        *({"temporal_scale": length} for length in (0, -5, 10**15)),
+        *({"heads": heads} for heads in (0, -1, -5, tiny.CONFIG.heads + 1, 10**15)),
+    ],
 )
 def test_a_crafted_manifest_is_a_bundle_error(
     bundle: Path, tmp_path: Path, features: Features, changes: dict[str, Any]
@@ -305,7 +410,30 @@ def test_a_graph_with_other_inputs_is_a_bundle_error(bundle: Path, tmp_path: Pat
         Localizer.open(copy).detect(features, tiny.CLASSES)
 
 
-def test_prompts_of_another_bundle_are_refused(localizer: Localizer, features: Features) -> None:
-    foreign = EncodedPrompts(("polo",), np.zeros((1, tiny.CHANNELS + 1), dtype=np.float32))
-    with pytest.raises(PromptError, match="17"):
-        localizer.detect(features, foreign)
+@pytest.mark.parametrize(
+    ("embeddings", "queries"),
+    [
+        ((1, C + 1), (1, QUERIES)),
+        ((1, C), (1, QUERIES - 1)),
+        ((1, C), (1, C)),
+        ((1, QUERIES), (1, C)),
+        ((2, C), (1, QUERIES)),
+        ((1, C), (2, QUERIES)),
+        ((2, C), (2, QUERIES)),
+        ((0, C), (0, QUERIES)),
+        ((C,), (QUERIES,)),
+        ((1, C), (1, tiny.CONFIG.heads, C)),
+    ],
+)
+def test_encoded_prompts_of_other_shapes_are_refused(
+    localizer: Localizer, features: Features, embeddings: tuple[int, ...], queries: tuple[int, ...]
+) -> None:
+    foreign = EncodedPrompts(("polo",), np.zeros(embeddings, np.float32), np.zeros(queries, np.float32))
+    for use in (localizer.detect, localizer.outputs):
+        with pytest.raises(PromptError, match=r"^encoded prompts of shapes .*, expected those of encode_prompts for 1"):
+            use(features, foreign)
+
+
+def test_encoded_prompts_of_the_right_shapes_are_taken(localizer: Localizer, features: Features) -> None:
+    ours = EncodedPrompts(("polo",), np.ones((1, C), np.float32), np.ones((1, QUERIES), np.float32))
+    assert localizer.outputs(features, ours).cas_logits.shape == (2, tiny.LENGTH)

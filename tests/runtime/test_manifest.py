@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 from stale_runtime.manifest import (
+    FORMAT_VERSION,
     FileRecord,
     GraphSpec,
     Manifest,
     ParityRecord,
+    QuantizationRecord,
     Source,
     TensorSpec,
     TextEncoderSpec,
@@ -30,13 +32,21 @@ tensors = st.builds(TensorSpec, name=text, dtype=text, shape=few(st.one_of(whole
 graphs = st.builds(GraphSpec, inputs=few(tensors), outputs=few(tensors))
 manifests = st.builds(
     Manifest,
-    format_version=st.just(1),
+    format_version=st.just(FORMAT_VERSION),
     versions=st.dictionaries(text, text, max_size=2),
     source=st.builds(Source, format=text, sha256=text, size=whole),
     channels=whole,
+    heads=whole,
     temporal_scale=whole,
     decoder=text,
-    text_encoder=st.builds(TextEncoderSpec, clip=text, context_length=whole, pad_token=whole, prompt_template=text),
+    text_encoder=st.builds(
+        TextEncoderSpec,
+        clip=text,
+        context_length=whole,
+        pad_token=whole,
+        prefix=few(whole),
+        prompt_template=text,
+    ),
     graphs=st.dictionaries(text, graphs, max_size=2),
     parity=few(
         st.builds(
@@ -50,19 +60,38 @@ manifests = st.builds(
             limit=number,
         )
     ),
+    quantization=few(
+        st.builds(
+            QuantizationRecord,
+            file=text,
+            kind=text,
+            target=text,
+            weight_bits=whole,
+            integer_operators_expected=whole,
+            integer_operators_found=whole,
+            float_layers=few(text),
+            range_method=st.one_of(st.none(), text),
+            calibration_videos=few(text),
+            calibration_seed=st.one_of(st.none(), whole),
+            map_percent=st.one_of(st.none(), number),
+            fp32_map_percent=st.one_of(st.none(), number),
+        )
+    ),
     files=st.dictionaries(text, st.builds(FileRecord, sha256=text, size=whole), max_size=2),
 )
 
 MANIFEST = Manifest(
-    format_version=1,
+    format_version=FORMAT_VERSION,
     versions={"stale-edge": "0.1.0"},
     source=Source(format="original", sha256="ab", size=3),
     channels=16,
+    heads=2,
     temporal_scale=16,
     decoder="standard",
-    text_encoder=TextEncoderSpec(clip="tiny", context_length=24, pad_token=3, prompt_template="a {}"),
+    text_encoder=TextEncoderSpec(clip="tiny", context_length=24, pad_token=3, prefix=(1, 2), prompt_template="a {}"),
     graphs={"g.onnx": GraphSpec(inputs=(TensorSpec(name="x", dtype="float32", shape=("B", 16)),), outputs=())},
     parity=(ParityRecord(file="g.onnx", output="y", batch=1, length=16, classes=3, deviation=0.0, limit=1e-4),),
+    quantization=(),
     files={"g.onnx": FileRecord(sha256="cd", size=5)},
 )
 
@@ -127,7 +156,7 @@ def test_the_same_content_laid_out_otherwise_is_refused(layout: dict[str, Any]) 
         Manifest.from_bytes(json.dumps(json.loads(MANIFEST.to_bytes()), **layout).encode())
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, FORMAT_VERSION - 1, FORMAT_VERSION + 1, 99])
 def test_other_versions_are_refused_before_anything_else(version: int) -> None:
     data = json.dumps({"format_version": version, "unheard": "of"}).encode()
     with pytest.raises(BundleVersionError, match=f"format_version {version}, .*update stale-edge"):
@@ -150,6 +179,9 @@ def test_foreign_json_is_said_to_be_foreign(data: bytes) -> None:
         ("channels", ..., "top level has .*, expected channels, decoder"),
         ("surplus", 1, "top level has .*surplus"),
         ("source.size", [3], r"source\.size is '\[3\]'"),
+        ("heads", ..., "top level has .*, expected .*heads"),
+        ("text_encoder.prefix", 3, r"text_encoder\.prefix is '3'"),
+        ("text_encoder.prefix", ["a"], r"text_encoder\.prefix\[0\] is 'a'"),
         ("source", 3, "source has int, expected format, sha256, size"),
         ("graphs", [], r"graphs is '\[\]'"),
         ("graphs.g.onnx", None, "g.onnx"),
@@ -191,7 +223,7 @@ def test_a_number_too_large_for_a_float_is_refused() -> None:
 
 def test_deep_nesting_is_refused() -> None:
     for depth in (100, 500, *range(840, 1000, 4), 5000):
-        data = b'{"format_version": 1, "x": ' + b"[" * depth + b"]" * depth + b"}"
+        data = b'{"format_version": %d, "x": ' % FORMAT_VERSION + b"[" * depth + b"]" * depth + b"}"
         with pytest.raises(BundleError, match="damaged"):
             Manifest.from_bytes(data)
 
@@ -199,3 +231,9 @@ def test_deep_nesting_is_refused() -> None:
 def test_not_a_number_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON"):
         Manifest(**{**MANIFEST.__dict__, "channels": float("nan")}).to_bytes()
+
+
+def test_a_template_is_filled_where_it_says() -> None:
+    spec = TextEncoderSpec(clip="tiny", context_length=24, pad_token=3, prefix=(1, 2), prompt_template="a video of {}!")
+    assert spec.fill(["polo", "{}", "long jump"]) == ["a video of polo!", "a video of {}!", "a video of long jump!"]
+    assert spec.fill([]) == []

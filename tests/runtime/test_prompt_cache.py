@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from tests.runtime.helpers import make_fifo, no_waiting
 
-C = 16
-EMBEDDING = np.linspace(-1, 2, C, dtype=np.float32)
+WIDTH = 48
+VECTOR = np.linspace(-1, 2, WIDTH, dtype=np.float32)
 TEXT = "a video of action polo"
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> PromptCache:
-    return PromptCache(tmp_path / "cache", encoder="e" * 64, channels=C)
+    return PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH)
 
 
 def only_file(tmp_path: Path) -> Path:
@@ -28,47 +28,47 @@ def same(a: NDArray[np.float32] | None, b: NDArray[np.float32]) -> bool:
 
 def test_gives_back_what_was_put(cache: PromptCache) -> None:
     assert cache.get(TEXT) is None
-    cache.put(TEXT, EMBEDDING)
-    assert same(cache.get(TEXT), EMBEDDING)
+    cache.put(TEXT, VECTOR)
+    assert same(cache.get(TEXT), VECTOR)
     assert cache.get(TEXT.upper()) is None
-    cache.put(TEXT, -EMBEDDING)
-    assert same(cache.get(TEXT), -EMBEDDING)
+    cache.put(TEXT, -VECTOR)
+    assert same(cache.get(TEXT), -VECTOR)
 
 
 def test_another_process_finds_it(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, EMBEDDING)
-    assert same(PromptCache(tmp_path / "cache", encoder="e" * 64, channels=C).get(TEXT), EMBEDDING)
+    cache.put(TEXT, VECTOR)
+    assert same(PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH).get(TEXT), VECTOR)
 
 
-def test_an_embedding_that_was_got_can_be_changed(cache: PromptCache) -> None:
-    cache.put(TEXT, EMBEDDING)
+def test_a_vector_that_was_got_can_be_changed(cache: PromptCache) -> None:
+    cache.put(TEXT, VECTOR)
     got = cache.get(TEXT)
     assert got is not None
     got += 1
-    assert same(cache.get(TEXT), EMBEDDING)
+    assert same(cache.get(TEXT), VECTOR)
 
 
 def test_encoders_and_widths_do_not_mix(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, EMBEDDING)
-    assert PromptCache(tmp_path / "cache", encoder="f" * 64, channels=C).get(TEXT) is None
-    assert PromptCache(tmp_path / "cache", encoder="e" * 64, channels=C - 1).get(TEXT) is None
-    assert PromptCache(tmp_path / "cache", encoder="e" * 64, channels=C + 1).get(TEXT) is None
+    cache.put(TEXT, VECTOR)
+    assert PromptCache(tmp_path / "cache", encoder="f" * 64, width=WIDTH).get(TEXT) is None
+    assert PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH - 1).get(TEXT) is None
+    assert PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH + 1).get(TEXT) is None
 
 
 def test_a_damaged_file_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, EMBEDDING)
+    cache.put(TEXT, VECTOR)
     path = only_file(tmp_path)
     good = path.read_bytes()
     flipped = [good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :] for n in range(len(good))]
     for bad in (b"", good[:-1], good + b"\0", good[32:], bytes(len(good)), *flipped):
         path.write_bytes(bad)
         assert cache.get(TEXT) is None
-    cache.put(TEXT, EMBEDDING)
-    assert same(cache.get(TEXT), EMBEDDING)
+    cache.put(TEXT, VECTOR)
+    assert same(cache.get(TEXT), VECTOR)
 
 
 def test_what_is_no_file_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, EMBEDDING)
+    cache.put(TEXT, VECTOR)
     path = only_file(tmp_path)
     path.unlink()
     make_fifo(path)
@@ -77,14 +77,14 @@ def test_what_is_no_file_counts_as_absent(cache: PromptCache, tmp_path: Path) ->
     path.unlink()
     path.mkdir()
     assert cache.get(TEXT) is None
-    cache.put(TEXT, EMBEDDING)
+    cache.put(TEXT, VECTOR)
     assert cache.get(TEXT) is None
 
 
 def test_a_folder_that_cannot_be_made_is_survived(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    cache = PromptCache(tmp_path / "file" / "cache", encoder="e" * 64, channels=C)
-    cache.put(TEXT, EMBEDDING)
+    cache = PromptCache(tmp_path / "file" / "cache", encoder="e" * 64, width=WIDTH)
+    cache.put(TEXT, VECTOR)
     assert cache.get(TEXT) is None
 
 
@@ -94,13 +94,13 @@ def test_a_full_disk_is_survived(cache: PromptCache, tmp_path: Path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        cache.put(TEXT, EMBEDDING)
+        cache.put(TEXT, VECTOR)
     assert cache.get(TEXT) is None
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_file_names_give_nothing_away_and_stay_inside(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put("../../etc/passwd", EMBEDDING)
+    cache.put("../../etc/passwd", VECTOR)
     assert only_file(tmp_path).name.isalnum()
 
 

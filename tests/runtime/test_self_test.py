@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle import Bundle
-from stale_runtime.errors import BundleError, ChecksumError, StaleError
+from stale_runtime.errors import BundleError, ChecksumError
 from stale_runtime.localizer import BACKENDS
 from stale_runtime.self_test import LIMITS, SELFTEST_NAME, Check, self_test
 from tests.runtime.helpers import with_file
@@ -29,7 +29,8 @@ def test_every_file_and_every_output_is_checked(bundle: Path) -> None:
     files = {path.name for path in bundle.iterdir()} - {"manifest.json"}
     assert {check.what for check in checks if check.deviation is None} == files
     outputs = {f"{backend}: {output}" for backend in BACKENDS for output in ("cas_logits", "action_masks")}
-    assert {check.what for check in checks} - files == {"text encoder: embeddings", *outputs}
+    encoded = {f"text encoder: {output}" for output in ("embeddings", "queries")}
+    assert {check.what for check in checks} - files == encoded | outputs
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
@@ -38,8 +39,10 @@ def test_a_deviation_from_the_recording_fails(bundle: Path, tmp_path: Path, name
     value.flat[3] += 3 * LIMITS[name]
     checks = list(self_test(with_recording(bundle, tmp_path / "copy", **{name: value})))
     failed = [check for check in checks if not check.passed]
-    assert name in {check.what.split(": ")[-1] for check in failed}
-    assert all(check.deviation is not None and check.deviation > LIMITS[name] * 0.5 for check in failed)
+    outputs = {check.what.split(": ")[-1] for check in failed}
+    assert name in outputs
+    assert outputs <= {name, "cas_logits"}  # which depend on embeddings and queries
+    assert all(check.deviation is not None and check.limit == LIMITS[check.what.split(": ")[-1]] for check in failed)
 
 
 def test_other_features_fail(bundle: Path, tmp_path: Path) -> None:
@@ -73,16 +76,20 @@ def test_a_recording_of_other_shapes_or_names_is_a_bundle_error(bundle: Path, tm
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("texts", np.array("one")),
-        ("texts", np.arange(3)),
-        ("texts", np.array([], dtype="<U4")),
+        ("names", np.array("one")),
+        ("names", np.arange(3)),
+        ("names", np.array([], dtype="<U4")),
+        ("names", np.array(["polo"])),
         ("features", np.zeros((3, 5), dtype=np.float32)),
         ("embeddings", np.zeros((0, 16), dtype=np.float32)),
+        ("queries", np.zeros((0, 32), dtype=np.float32)),
+        ("queries", np.zeros((3, 16), dtype=np.float32)),
+        ("queries", np.zeros((3, 32), dtype=np.int64)),
         ("action_masks", np.zeros((3, 3), dtype=np.float32)),
         ("action_masks", np.float32(3)),
     ],
 )
 def test_a_crafted_recording_is_refused(bundle: Path, tmp_path: Path, name: str, value: NDArray[Any]) -> None:
     crafted = with_recording(bundle, tmp_path / "copy", **{name: value})
-    with pytest.raises(StaleError):
+    with pytest.raises(BundleError, match=r"^selftest\.npz: not a recording of this network's outputs"):
         list(self_test(crafted))

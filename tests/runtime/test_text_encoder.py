@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -12,9 +14,15 @@ from stale_runtime.text_encoder import TOKENIZER_NAME, TextEncoder, Tokenizer, e
 from tests import tiny
 from tests.runtime.helpers import with_file
 
-SPEC = TextEncoderSpec(clip="tiny", context_length=tiny.CONTEXT, pad_token=54, prompt_template="{}")
 LETTERS = {chr(ord("a") + n): n for n in range(26)}
 START, END = 53, 54
+SPEC = TextEncoderSpec(
+    clip="tiny",
+    context_length=tiny.CONTEXT,
+    pad_token=END,
+    prefix=(START, 26 + LETTERS["a"], LETTERS["b"], 26 + LETTERS["y"]),
+    prompt_template="a by {}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,22 +77,83 @@ def test_what_is_no_tokenizer_is_a_bundle_error(data: bytes) -> None:
 
 def test_embeddings_are_those_that_were_exported(encoder: TextEncoder, bundle: Path) -> None:
     recorded = unpack_arrays(Bundle(bundle).read("prompts.npz"), "prompts.npz")
-    np.testing.assert_allclose(encoder.encode(recorded["texts"].tolist()), recorded["embeddings"], atol=1e-5)
+    assert recorded["texts"].tolist() == [f"a video of action {name}" for name in tiny.CLASSES]
+    encoded = encoder.encode(tiny.CLASSES)
+    embeddings, queries = np.split(recorded["vectors"], [tiny.CHANNELS], axis=1)
+    np.testing.assert_allclose(encoded.embeddings, embeddings, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(encoded.queries, queries, rtol=0, atol=1e-5)
 
 
-def test_an_embedding_does_not_depend_on_what_is_encoded_with_it(encoder: TextEncoder) -> None:
-    texts = ["abcdefghijklmnopqrstuvwxyz"[: 1 + n % 20] for n in range(130)]  # three batches
-    together = encoder.encode(texts)
-    assert together.shape == (130, tiny.CHANNELS)
-    assert together.dtype == np.float32
-    for n in (0, 1, 19, 63, 64, 129):
-        np.testing.assert_allclose(encoder.encode([texts[n]])[0], together[n], atol=1e-5)
-    assert np.abs(together[0] - together[1]).max() > 1e-3
+def test_a_prompt_does_not_depend_on_what_is_encoded_with_it(encoder: TextEncoder) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [letters[n % 7 : n % 7 + 1 + n % 20] for n in range(130)]  # 20 lengths, none after its like
+    names += [f"{a}{b}" for a in letters for b in letters][:600]  # three batches of one length
+    together = encoder.encode(names)
+    assert together.embeddings.shape == (730, tiny.CHANNELS)
+    assert together.queries.shape == (730, tiny.CONFIG.heads * tiny.CHANNELS)
+    assert together.embeddings.dtype == together.queries.dtype == np.float32
+    for n in (0, 1, 19, 63, 64, 129, 130, 385, 386, 729):
+        alone = encoder.encode([names[n]])
+        np.testing.assert_allclose(alone.embeddings[0], together.embeddings[n], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(alone.queries[0], together.queries[n], rtol=0, atol=1e-5)
+    assert len(np.unique(together.embeddings.round(6), axis=0)) == len(set(names))
 
 
-def test_too_many_tokens_are_refused_by_place(encoder: TextEncoder) -> None:
-    with pytest.raises(PromptError, match=f"line 2: {tiny.CONTEXT + 1} tokens"):
-        encoder.encode(["x" * (tiny.CONTEXT - 1)], ["line 2"])
+def test_what_is_encoded_is_given_back_in_the_order_of_the_names(encoder: TextEncoder) -> None:
+    names = ["long jump", "polo", "archery", "judo", "x", "polo"]
+    forwards, backwards = encoder.encode(names), encoder.encode(names[::-1])
+    for one, other in zip(forwards, backwards, strict=True):
+        np.testing.assert_allclose(one, other[::-1], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(one[1], one[5])
+        assert len(np.unique(one.round(6), axis=0)) == 5
+
+
+def test_suffixes_are_what_stands_behind_the_prefix(tokenizer: Tokenizer) -> None:
+    assert tokenizer.suffixes(["AB c", "d"]) == [
+        [LETTERS["a"], 26 + LETTERS["b"], 26 + LETTERS["c"], END],
+        [26 + LETTERS["d"], END],
+    ]
+    assert tokenizer.suffixes([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a <|endoftext|> b", [26, END]),
+        ("a<|endoftext|><|endoftext|>", [26, END]),
+        ("<|endoftext|>", [END]),
+        ("<|startoftext|>a", [START, 26, END]),
+    ],
+)
+def test_a_suffix_ends_with_its_first_end_token(tokenizer: Tokenizer, name: str, suffix: list[int]) -> None:
+    assert tokenizer.suffixes([name]) == [suffix]
+
+
+def test_a_name_that_changes_the_words_before_it_is_refused_by_place(tokenizer: Tokenizer) -> None:
+    spec = dataclasses.replace(SPEC, prompt_template="a by{}")
+    clinging = Tokenizer(tokenizer._implementation.to_str().encode(), spec)
+    assert clinging.suffixes([" polo"]) == tokenizer.suffixes(["polo"])
+    with pytest.raises(PromptError, match=r"^line 2: 'polo' runs into the words before it"):
+        clinging.suffixes([" polo", "polo"], ["line 1", "line 2"])
+    with pytest.raises(PromptError, match=r"^prompt 1: 'polo' runs into"):
+        clinging.suffixes(["polo"])
+
+
+def test_a_tokenizer_that_ends_no_prompt_is_a_bundle_error(clip_folder: Path) -> None:
+    content = json.loads((clip_folder / "tokenizer.json").read_text())
+    content["post_processor"] = None
+    endless = Tokenizer(json.dumps(content).encode(), dataclasses.replace(SPEC, prefix=SPEC.prefix[1:]))
+    with pytest.raises(BundleError, match=r"tokenizer\.json"):
+        endless.suffixes(["polo"])
+
+
+def test_a_name_fills_the_context_at_most(encoder: TextEncoder, bundle: Path) -> None:
+    room = tiny.CONTEXT - len(Bundle(bundle).manifest.text_encoder.prefix) - 1
+    assert np.isfinite(encoder.encode(["x" * room]).embeddings).all()
+    with pytest.raises(PromptError, match=rf"^line 2: {tiny.CONTEXT + 1} tokens, the text tower takes {tiny.CONTEXT}"):
+        encoder.encode(["polo", "x" * (room + 1)], ["line 1", "line 2"])
+    with pytest.raises(PromptError, match=f"^prompt 2: {tiny.CONTEXT + 1} tokens"):
+        encoder.encode(["polo", "x" * (room + 1)])
 
 
 def test_the_identity_is_of_tower_and_tokenizer(bundle: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tests import tiny
 
 
 def make_block(*, channels: int, heads: int, dropout: float = 0.0) -> WideAttention:
-    block = WideAttention(channels=channels, heads=heads, dropout=dropout)
+    block = WideAttention(channels=channels, heads=heads, dropout=dropout, attention_dropout=dropout)
     tiny.randomize(block)
     return block.eval()
 
@@ -52,7 +52,7 @@ def test_it_equals_a_loop_over_heads(B: int, N: int, T: int, C: int, H: int) -> 
 
 
 def test_every_head_is_as_wide_as_the_model() -> None:
-    block = WideAttention(channels=8, heads=3, dropout=0.0)
+    block = WideAttention(channels=8, heads=3, dropout=0.0, attention_dropout=0.0)
     shapes = {name: tuple(tensor.shape) for name, tensor in block.state_dict().items()}
     assert shapes == {
         "query.weight": (24, 8),

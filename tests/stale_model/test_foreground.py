@@ -51,21 +51,21 @@ def test_no_two_snippets_have_the_same_position() -> None:
 
 
 @pytest.mark.parametrize(("B", "T"), [(1, 1), (2, 7), (3, 33)])
-def test_every_snippet_gets_a_probability(B: int, T: int) -> None:
+def test_every_snippet_gets_a_score(B: int, T: int) -> None:
     with torch.no_grad():
         mask = make_branch()(draw(B, T, 16, seed=1), draw(B, T, 16, seed=2))
     assert mask.shape == (B, T)
-    assert ((mask > 0) & (mask < 1)).all()
+    assert mask.isfinite().all()
     assert T == 1 or mask.std() > 1e-3
 
 
 def test_the_mask_is_the_snippets_dotted_with_one_embedding() -> None:
     branch, features = make_branch(), draw(2, 16, 16, seed=1)
     with torch.no_grad():
-        embedding = branch(features, torch.eye(16).expand(2, 16, 16)).logit()  # (B, C), as T = C unit vectors
+        embedding = branch(features, torch.eye(16).expand(2, 16, 16))  # (B, C), as T = C unit vectors
         snippets = draw(2, 16, 16, seed=2)
-        expected = torch.einsum("btc,bc->bt", snippets, embedding).sigmoid()
-        torch.testing.assert_close(branch(features, snippets), expected, rtol=0, atol=1e-5)
+        expected = torch.einsum("btc,bc->bt", snippets, embedding)
+        torch.testing.assert_close(branch(features, snippets), expected, rtol=0, atol=1e-4)
 
 
 def test_videos_of_a_batch_do_not_meet() -> None:

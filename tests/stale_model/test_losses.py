@@ -35,7 +35,7 @@ def outputs() -> TrainingOutputs:
     drawn = TrainingOutputs(
         cas_logits=torch.randn(B, K + 1, T, generator=draw) * 3,
         action_masks=torch.rand(B, T, T, generator=draw) * 0.98 + 0.01,
-        foreground_mask=torch.rand(B, T, generator=draw) * 0.98 + 0.01,
+        foreground_logits=torch.randn(B, T, generator=draw) * 3,
         video_logits=torch.randn(B, K, generator=draw) * 3,
         snippets=torch.randn(B, T, C, generator=draw),
     )
@@ -107,7 +107,7 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
     expected = {
         "classification": classification,
         "masks": slow_masks(out.action_masks, want.action_masks),
-        "foreground": slow_foreground(out.foreground_mask, want.foreground),
+        "foreground": slow_foreground(1 / (1 + np.exp(-out.foreground_logits)), want.foreground),
         "consistency": slow_consistency(out),
     }
     for weights in (LossWeights(), LossWeights.half_split()):
@@ -164,7 +164,7 @@ def test_gradients_flow_into_every_weight_of_the_network() -> None:
         ("classification", "cas_logits"),
         ("classification", "video_logits"),
         ("masks", "action_masks"),
-        ("foreground", "foreground_mask"),
+        ("foreground", "foreground_logits"),
         ("consistency", "snippets"),
     ],
 )
@@ -184,7 +184,7 @@ def perfect(targets: Targets) -> TrainingOutputs:
     return TrainingOutputs(
         cas_logits=30 * one_hot.transpose(1, 2),
         action_masks=targets.action_masks.clamp(1e-4, 1 - 1e-4),
-        foreground_mask=targets.foreground.clamp(1e-4, 1 - 1e-4),
+        foreground_logits=20 * targets.foreground - 10,
         video_logits=30 * torch.nn.functional.one_hot(targets.video_classes.argmax(dim=1), K).float(),
         snippets=targets.foreground[:, :, None] * torch.ones(C) + 0.1,
     )
@@ -206,7 +206,7 @@ def test_extreme_predictions_stay_finite(targets: Targets) -> None:
         outputs = TrainingOutputs(
             cas_logits=torch.full((B, K + 1, T), 100.0).requires_grad_(),
             action_masks=torch.full((B, T, T), value).requires_grad_(),
-            foreground_mask=torch.full((B, T), value).requires_grad_(),
+            foreground_logits=torch.full((B, T), 400 * value - 200).requires_grad_(),
             video_logits=torch.full((B, K), -100.0).requires_grad_(),
             snippets=torch.ones(B, T, C).requires_grad_(),
         )
@@ -234,7 +234,6 @@ def test_outputs_in_half_precision_are_summed_in_full(outputs: TrainingOutputs, 
 RECORDED = {
     "cas_logits": "cas_logits",
     "action_masks": "action_masks",
-    "foreground_mask": "foreground_mask",
     "video_logits": "video_logits",
     "snippets": "features",
 }
@@ -247,6 +246,7 @@ class Recording:
         with np.load(reference / "golden" / "losses.npz") as file:
             kept = {key.split("/")[1]: torch.from_numpy(file[key]) for key in file.files if key.startswith(f"{split}/")}
         outputs: dict[str, Tensor] = {ours: kept[theirs] for ours, theirs in RECORDED.items()}
+        outputs["foreground_logits"] = kept["foreground_mask"].double().logit().float()
         outputs["snippets"] = outputs["snippets"].transpose(1, 2)  # (B, T, C)
         self.outputs = TrainingOutputs(**outputs)
         self.targets = Targets(

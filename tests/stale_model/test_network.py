@@ -30,7 +30,7 @@ def test_outputs_have_the_shapes_that_they_are_documented_with(B: int, T: int, K
     assert shapes == {
         "cas_logits": (B, K + 1, T),
         "action_masks": (B, T, T),
-        "foreground_mask": (B, T),
+        "foreground_logits": (B, T),
         "video_logits": (B, K),
         "snippets": (B, T, C),
     }
@@ -144,9 +144,10 @@ def test_evaluation_is_deterministic_and_dropout_acts_in_training() -> None:
 
 
 def test_without_dropout_training_computes_what_evaluation_does() -> None:
-    network = tiny.make_network(
-        config=dataclasses.replace(tiny.CONFIG, embedding_dropout=0.0, adaptation_dropout=0.0, foreground_dropout=0.0)
-    )
+    network = tiny.make_network()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.MultiheadAttention):
+            setattr(module, "p" if isinstance(module, torch.nn.Dropout) else "dropout", 0.0)
     evaluated = run(network)
     for training, expected in zip(run(network.train()), evaluated, strict=True):
         torch.testing.assert_close(training, expected, rtol=0, atol=1e-4)

@@ -28,7 +28,13 @@ def main(data: Path, clip_folder: Path, output: Path, dropout: float) -> None:
     output.mkdir(exist_ok=True)
     truth = read_ground_truth(data / "annotations.json", subset="training")
     samples = select_videos(truth, data / "features", tiny.CLASSES, channels=tiny.CHANNELS).samples
-    sizes = replace(tiny.CONFIG, embedding_dropout=dropout, adaptation_dropout=dropout, foreground_dropout=dropout)
+    sizes = replace(
+        tiny.CONFIG,
+        attention_dropout=dropout,
+        embedding_dropout=dropout,
+        adaptation_dropout=dropout,
+        foreground_dropout=dropout,
+    )
     torch.manual_seed(0)
     history = train(
         fabric,

@@ -1,0 +1,116 @@
+"""The backends by name, and whether they can run here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import filter as matching
+from importlib.util import find_spec
+
+from stale_runtime.bundle import Bundle
+from stale_runtime.errors import BenchmarkError, BundleError, StaleError
+from stale_runtime.localizer import BACKENDS as DEPLOYED
+
+QUANTIZER = "torch.ao.quantization.quantize"
+_LIBRARIES = {"torch": ("torch",), "openvino": ("openvino",)}
+"""What the deployed backends of each family need beside the runtime."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One way to run the network."""
+
+    name: str
+    engine: str
+    """``module:Class`` of the ``stale_bench.engine.Engine`` that a worker makes of it."""
+    needs: tuple[str, ...] = ()
+    """Modules that are not part of the runtime install."""
+    file: str | None = None
+    """The file of the bundle that it runs, as a pattern; None if it brings its own weights."""
+    detects: bool = True
+    """Whether it has trained weights, and so an mAP."""
+
+    def problem(self, bundle: Bundle) -> StaleError | None:
+        """Why it cannot run here with this bundle; None if it can."""
+        for module in self.needs:
+            if module == QUANTIZER and not _is_there(module):
+                return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
+            if not _is_there(module):
+                return BenchmarkError(f"{self.name}: needs {module}; install it with: pip install 'stale-edge[bench]'")
+        if self.file is not None and not matching(bundle.manifest.files, self.file):
+            return BundleError(f"{self.name}: the bundle {bundle.path} has no {self.file}; export it again")
+        return None
+
+
+def _deployed() -> Iterable[Backend]:
+    """What ``stale_runtime`` runs."""
+    for name, file in DEPLOYED.items():
+        needs = _LIBRARIES.get(name.partition("-")[0], ())
+        yield Backend(name=name, engine="stale_bench.localizer_engine:LocalizerEngine", needs=needs, file=file)
+
+
+def _of_torch() -> Iterable[Backend]:
+    """What the bundle's ``localizer.torch.*`` will be for."""
+    for name in ("torch-fp32", "torch-int8"):
+        yield Backend(
+            name=name,
+            engine="stale_bench.torch_engine:TorchEngine",
+            needs=("torch",),
+            file=f"localizer.torch.{name.removeprefix('torch-')}*",
+        )
+
+
+def _published() -> Iterable[Backend]:
+    """The network as published, with its text tower in every forward pass."""
+    libraries = ("torch", "transformers")
+    yield Backend(name="upstream-fp32", engine="stale_bench.published:Published", needs=libraries, detects=False)
+    yield Backend(
+        name="upstream-int8",
+        engine="stale_bench.published:PublishedInt8",
+        needs=(*libraries, QUANTIZER),
+        detects=False,
+    )
+
+
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend for family in (_published(), _of_torch(), _deployed()) for backend in family
+}
+"""Slowest first. A backend of ``stale_runtime`` comes before one of the same name here."""
+
+
+def choose_named(names: Sequence[str], bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
+    """The backends that were asked for.
+
+    Args:
+        names: keys of ``BACKENDS``; ``all`` for those that can run here.
+        bundle: what they shall run.
+
+    Returns:
+        The backends in the order asked for, and of those that ``all`` leaves out the reason by name.
+
+    Raises:
+        StaleError: one that was asked for by name cannot run here, or none can.
+    """
+    chosen: dict[str, Backend] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        if name != "all":
+            problem = BACKENDS[name].problem(bundle)
+            if problem is not None:
+                raise problem
+            chosen[name] = BACKENDS[name]
+            continue
+        for candidate in BACKENDS.values():
+            problem = candidate.problem(bundle)
+            if problem is None:
+                chosen.setdefault(candidate.name, candidate)
+            else:
+                left_out[candidate.name] = str(problem).removeprefix(f"{candidate.name}: ")
+    if not chosen:
+        raise BenchmarkError("no backend can run here; " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
+    return tuple(chosen.values()), left_out
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that it is in
+        return False

@@ -1,0 +1,150 @@
+"""Calibration: what ranges the activations of the deployed graph have on training videos."""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_export.graph_builder import serialize
+from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
+from stale_export.schemes import StaticScheme
+from stale_model import Stale
+from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
+from stale_runtime.features import read_features, resample
+from stale_runtime.files import reason
+from stale_runtime.localizer import EncodedPrompts
+from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.videos import video_id
+
+TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
+"""Ways to a range, and the share of the values that each leaves out at either end."""
+
+Say = Callable[[str], None]
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Videos to calibrate on."""
+
+    features: Mapping[str, Features]
+    """(T, C), resampled, by video id."""
+    seed: int
+    """Which videos of the folder were taken."""
+
+
+def read_calibration(
+    folder: Path, *, count: int, seed: int, channels: int, length: int, unwanted: Collection[str], say: Say
+) -> Calibration:
+    """Draw videos from a folder of training features.
+
+    Args:
+        folder: of ``.npy`` files.
+        count: how many to take at most.
+        seed: which ones.
+        channels: C
+        length: T to resample them to.
+        unwanted: ids of the videos that the graph will be validated on; none of them may be in the folder.
+        say: told which files cannot be used; others take their place.
+
+    Raises:
+        DatasetError: the folder cannot be read, holds a video of the validation, or no usable file.
+    """
+    try:
+        paths = {video_id(path.stem): path for path in folder.iterdir() if path.suffix == ".npy"}
+    except OSError as problem:
+        raise DatasetError(
+            f"--calibration {folder}: {reason(problem)}; give a folder of training features"
+        ) from problem
+    if leaked := sorted(paths.keys() & set(unwanted)):
+        raise DatasetError(
+            f"--calibration {folder}: holds {len(leaked)} of the validation videos, {leaked[0]} first; calibrate on "
+            "training videos alone, or the validation proves nothing"
+        )
+
+    def rank(video: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{video}".encode("utf-8", "surrogatepass")).digest()
+
+    features: dict[str, Features] = {}
+    broken: list[FeatureError] = []
+    for video in sorted(paths, key=rank):
+        if len(features) == count:
+            break
+        try:
+            features[video] = resample(read_features(paths[video], channels), length)
+        except FeatureError as problem:
+            broken.append(problem)
+            say(f"left out: {problem}")
+    if not features:
+        got = str(broken[0]) if broken else "no .npy files"
+        raise DatasetError(
+            f"--calibration {folder}: nothing to calibrate on ({got}); give a folder of training features"
+        )
+    return Calibration(features=features, seed=seed)
+
+
+class Activations:
+    """What goes into each linear layer of the deployed graph, over all calibration videos."""
+
+    def __init__(self, network: Stale, calibration: Calibration, prompts: EncodedPrompts) -> None:
+        """Run the float graph on every video."""
+        session = open_session(
+            serialize(localizer_model(network, watch=True)), name="calibration", threads=available_threads()
+        )
+        names = [watched_name(linear) for linear in LINEARS]
+        collected: list[list[Features]] = [[] for _ in LINEARS]
+        for features in calibration.features.values():
+            for values, found in zip(collected, session.run(names, graph_inputs(features, prompts)), strict=True):
+                values.append(np.sort(found, axis=None))
+        self._values = {linear: np.concatenate(values) for linear, values in zip(LINEARS, collected, strict=True)}
+
+    def schemes(self, method: str, weight_bits: int) -> dict[str, StaticScheme]:
+        """How to quantize each layer with the ranges that a method of ``TAILS`` gives.
+
+        Raises:
+            QuantizationError: a layer's activations are not finite.
+        """
+        tail = TAILS[method]
+        schemes = {}
+        for linear, values in self._values.items():
+            low, high = np.quantile(values, [tail, 1 - tail])
+            try:
+                schemes[linear] = StaticScheme.over(float(low), float(high), weight_bits)
+            except ValueError as problem:
+                raise QuantizationError(
+                    f"{linear}: {problem} on the calibration videos, expected finite ones; is the checkpoint damaged?"
+                ) from problem
+        return schemes
+
+
+def graph_inputs(features: Features, prompts: EncodedPrompts) -> dict[str, NDArray[np.generic]]:
+    """Inputs of the localizer for one video (T, C)."""
+    return {
+        "features": features[None],
+        "length": np.array(len(features)),
+        "prompts": prompts.embeddings,
+        "queries": prompts.queries,
+    }
+
+
+def logit_errors(
+    models: Sequence[bytes], reference: bytes, videos: Sequence[Features], prompts: EncodedPrompts
+) -> Iterator[float]:
+    """Root mean square error of each graph's class activations against a reference graph's, the median over videos.
+
+    A snippet at the masking threshold may be kept by one graph and dropped by the other, which says nothing of the
+    ranges; the median does not see such videos.
+    """
+    threads = available_threads()
+    exact = open_session(reference, name="reference", threads=threads)
+    expected = [exact.run(["cas_logits"], graph_inputs(features, prompts))[0] for features in videos]
+    for model in models:
+        session = open_session(model, name="candidate", threads=threads)
+        squares = [
+            float(((session.run(["cas_logits"], graph_inputs(features, prompts))[0] - logits) ** 2).mean())
+            for features, logits in zip(videos, expected, strict=True)
+        ]
+        yield float(np.sqrt(np.median(squares)))

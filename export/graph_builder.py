@@ -1,0 +1,157 @@
+"""Writing an ONNX graph one operator after another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from stale_export.schemes import DynamicScheme, Scheme, StaticScheme
+from stale_runtime.manifest import GraphSpec, TensorSpec
+
+OPSET = 20
+FLOAT: Mapping[str, Scheme] = {}
+"""Nothing is quantized."""
+IR_VERSION = 10
+"""Of opset 20's time, so that ONNX Runtime from 1.17 on reads it."""
+
+
+class GraphBuilder:
+    """Collects nodes and weights; a value is known by its name.
+
+    >>> graph = GraphBuilder()
+    >>> graph.name("y", graph.op("Relu", "x"))
+    """
+
+    def __init__(self, prefix: str = "", schemes: Mapping[str, Scheme] = FLOAT) -> None:
+        """Begin an empty graph.
+
+        Args:
+            prefix: of all names, which must differ between a graph and those inside it.
+            schemes: see ``linear``.
+        """
+        self.prefix = prefix
+        self.linears: dict[str, str] = {}
+        """The input of each linear layer, by the layer's name."""
+        self._schemes = schemes
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, onnx.TensorProto] = {}
+
+    def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Apply an operator that has one output.
+
+        Args:
+            operator: of ONNX's own domain.
+            inputs: names of values; an empty one is left out.
+            attributes: of the operator.
+
+        Returns:
+            The name of the output.
+        """
+        output = f"{self.prefix}{operator}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def ops(self, operator: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """Apply an operator with several outputs, and return their names."""
+        name = f"{self.prefix}{operator}_{len(self._nodes)}"
+        names = [f"{name}_{n}" for n in range(outputs)]
+        self._nodes.append(helper.make_node(operator, inputs, names, name=name, **attributes))
+        return names
+
+    def name(self, name: str, value: str) -> None:
+        """Give the value that the last operator made the name of an output of the graph."""
+        node = self._nodes[-1]
+        assert list(node.output) == [value], "only the last value can be named"
+        node.output[0] = node.name = name
+
+    def weight(self, name: str, values: NDArray[np.generic]) -> str:
+        """Add a constant tensor and return its name."""
+        name = self.prefix + name
+        self._weights[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
+        return name
+
+    def linear(self, name: str, x: str, weights: NDArray[np.float32]) -> str:
+        """Multiply with a weight matrix, in the arithmetic that the schemes have for this name; float otherwise.
+
+        Args:
+            name: of the layer.
+            x: (..., M)
+            weights: (M, N)
+
+        Returns:
+            (..., N) of float32.
+        """
+        self.linears[name] = x
+        scheme = self._schemes.get(name)
+        if scheme is None:
+            return self.op("MatMul", x, self.weight(name, weights))
+        rounded, scale = scheme.quantize(weights)  # (M, N) of int8, (N,)
+        integers, step = self.weight(name, rounded), self.weight(f"{name}.scale", scale)
+        if isinstance(scheme, DynamicScheme):
+            bytes_, byte_step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
+            product = self.op("Cast", self.op("MatMulInteger", bytes_, integers, zero), to=onnx.TensorProto.FLOAT)
+            return self.op("Mul", product, self.op("Mul", byte_step, step))
+        assert isinstance(scheme, StaticScheme)
+        byte_step = self.weight(f"{name}.input_scale", np.array(scheme.scale, np.float32))
+        zero = self.weight(f"{name}.input_zero", np.array(scheme.zero_point, np.uint8))
+        x = self.op("DequantizeLinear", self.op("QuantizeLinear", x, byte_step, zero), byte_step, zero)
+        no_shift = self.weight(f"{name}.zero", np.zeros(len(scale), np.int8))
+        return self.op("MatMul", x, self.op("DequantizeLinear", integers, step, no_shift, axis=1))
+
+    def integers(self, *values: int) -> str:
+        """A constant (N,) of int64; the same one for the same values."""
+        return self.weight("int_" + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def scalar(self, value: int) -> str:
+        """A constant () of int64; the same one for the same value."""
+        return self.weight(f"scalar_{value}", np.array(value, np.int64))
+
+    def number(self, value: float) -> str:
+        """A constant () of float32; the same one for the same value."""
+        return self.weight(f"float_{float(value)!r}", np.array(value, np.float32))
+
+    def subgraph(self, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.GraphProto:
+        """The nodes as a graph inside another, for ``If``, ``Scan`` and their like; it sees the outer one's values."""
+        ins, outs = ([helper.make_empty_tensor_value_info(name) for name in names] for names in (inputs, outputs))
+        return helper.make_graph(self._nodes, f"{self.prefix}graph", ins, outs, list(self._weights.values()))
+
+    def model(self, spec: GraphSpec) -> onnx.ModelProto:
+        """The finished graph with this interface, checked by ONNX."""
+        graph = helper.make_graph(
+            self._nodes,
+            "stale-edge",
+            [_value_info(tensor) for tensor in spec.inputs],
+            [_value_info(tensor) for tensor in spec.outputs],
+            list(self._weights.values()),
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "stale-edge"
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph of PyTorch's exporter without the traces of machine and source lines that it leaves in every node."""
+    for graph in (model.graph, *model.functions):
+        for node in graph.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        del graph.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    onnx.checker.check_model(model)
+    return model
+
+
+def serialize(model: onnx.ModelProto) -> bytes:
+    """A model's file, the same for the same model."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _value_info(tensor: TensorSpec) -> onnx.ValueInfoProto:
+    shape: Sequence[int | str] = tensor.shape
+    return helper.make_tensor_value_info(tensor.name, helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype)), shape)

@@ -1,0 +1,86 @@
+"""The text encoder in int8, where a real one is 250 MB in float."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor
+
+from stale_export.quantization import QuantizedGraph, count_integer_operators
+from stale_export.schemes import PORTABLE_BITS, VNNI_BITS
+from stale_runtime.errors import QuantizationError
+from stale_runtime.manifest import QuantizationRecord
+from stale_runtime.sessions import open_session
+
+LOWEST_COSINE = 0.98
+"""Below this a prompt means something else."""
+
+
+def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedGraph:
+    """Quantize all products with weights, dynamically, by ONNX Runtime's own tool.
+
+    Args:
+        model: the float graph.
+        file: its name.
+        target: ``portable`` or ``vnni``.
+
+    Raises:
+        QuantizationError: not all of them are computed in integers.
+    """
+    portable = target == "portable"
+    with tempfile.TemporaryDirectory() as folder:
+        source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        source.write_bytes(model)
+        quantize_dynamic(source, result, per_channel=True, reduce_range=portable, weight_type=QuantType.QInt8)
+        quantized = result.read_bytes()
+    parsed = onnx.load_from_string(model)
+    weights = {tensor.name for tensor in parsed.graph.initializer}
+    expected = sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in weights for node in parsed.graph.node)
+    found = count_integer_operators(quantized)
+    if found != expected or not expected:
+        raise QuantizationError(
+            f"{file}: ONNX Runtime computes {found} of {expected} layers in integers; give --text-precision fp32"
+        )
+    record = QuantizationRecord(
+        file=file,
+        kind="dynamic",
+        target=target,
+        weight_bits=PORTABLE_BITS if portable else VNNI_BITS,
+        integer_operators_expected=expected,
+        integer_operators_found=found,
+        float_layers=(),
+        range_method=None,
+        calibration_videos=(),
+        calibration_seed=None,
+        map_percent=None,
+        fp32_map_percent=None,
+    )
+    return QuantizedGraph(model=quantized, record=record)
+
+
+def lowest_cosine(model: bytes, file: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor) -> float:
+    """The lowest cosine between a prompt's embedding by a graph and by the plain tower.
+
+    Args:
+        model: the graph.
+        file: its name.
+        suffixes: token ids of K prompts behind the prefix.
+        embeddings: (K, C) of the plain tower.
+
+    Raises:
+        QuantizationError: one is below the limit.
+    """
+    session = open_session(model, name=file, threads=1)
+    lowest = 1.0
+    for suffix, expected in zip(suffixes, embeddings.numpy(), strict=True):
+        (got,) = session.run(["embeddings"], {"token_ids": np.array([suffix], dtype=np.int64)})
+        lowest = min(lowest, float(got[0] @ expected / np.linalg.norm(got[0]) / np.linalg.norm(expected)))
+    if not lowest >= LOWEST_COSINE:
+        raise QuantizationError(
+            f"{file}: in int8 a prompt's embedding has a cosine of {lowest:.3f} with that of float, expected at least "
+            f"{LOWEST_COSINE}; give --text-precision fp32"
+        )
+    return lowest

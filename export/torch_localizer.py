@@ -1,0 +1,171 @@
+"""The deployed localizer in PyTorch, for the ``torch-*`` backends: what PyTorch's own quantization makes of it.
+
+It is the graph of ``stale_export.localizer_graph`` for one video, without the shorter way for resampled features.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stale_export.folding import FoldedAttention, Matrix
+from stale_model import Stale
+from stale_model.loading import load_plain
+from stale_model.network import LOGIT_SCALE, SCORE_FLOOR, resample_rows
+from stale_runtime.errors import BundleError
+from stale_runtime.localizer import EncodedPrompts
+
+TORCH_FILES = {"torch-fp32": "localizer.torch.pth", "torch-int8": "localizer.torch-int8.pth"}
+"""The file that each backend loads."""
+
+
+class TorchLocalizer(nn.Module):
+    """Features of one video and encoded prompts to class activations and action masks."""
+
+    def __init__(self, channels: int, heads: int, mask_channels: int, temporal_scale: int) -> None:
+        super().__init__()
+        C, H = channels, heads
+        self.sizes = {"channels": C, "heads": H, "mask_channels": mask_channels, "temporal_scale": temporal_scale}
+        self.embedding = nn.ModuleDict(
+            {"query": nn.Linear(C, H * C, bias=False), "output": nn.Linear(H * C, C), "norm": nn.LayerNorm(C)}
+        )
+        self.hidden = nn.Linear(3 * C, mask_channels)
+        self.kernel = nn.Parameter(torch.empty(temporal_scale, mask_channels))
+        self.background = nn.Parameter(torch.empty(1, C))
+        self.background_query = nn.Parameter(torch.empty(1, H * C))
+        self.adaptation = nn.ModuleDict({"output": nn.Linear(H * C, C), "norm": nn.LayerNorm(C)})
+
+    @classmethod
+    def of(cls, network: Stale) -> "TorchLocalizer":
+        """Take a trained network apart."""
+        config = network.config
+        localizer = cls(config.channels, config.heads, config.mask_channels, config.temporal_scale)
+        embedding, adaptation = (
+            FoldedAttention.of(block) for block in (network.snippet_embedding, network.cross_adaptation)
+        )
+        hidden = network.mask_localizer.hidden
+        state = {
+            "embedding.query.weight": _tensor(embedding.query).T,
+            **_output_state("embedding", embedding),
+            **_output_state("adaptation", adaptation),
+            "hidden.weight": hidden.weight.detach().permute(0, 2, 1).flatten(1),  # (M, C, 3) -> (M, 3*C)
+            "hidden.bias": hidden.bias,
+            "kernel": network.mask_localizer.kernel,
+            "background": network.background_embedding,
+            "background_query": network.background_embedding.detach() @ _tensor(adaptation.query),
+        }
+        localizer.load_state_dict(state)
+        return localizer.eval()
+
+    def forward(self, features: Tensor, prompts: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Find actions in one video.
+
+        Args:
+            features: (T, C)
+            prompts: (K, C) embeddings.
+            queries: (K, H*C), see ``stale_export.localizer_graph.cross_queries``.
+
+        Returns:
+            cas_logits (K+1, T) and action_masks (T, T).
+        """
+        snippets = self._attend(self.embedding, self.embedding["query"](features), features, features)
+        around = nn.functional.pad(snippets, (0, 0, 1, 1))
+        hidden = self.hidden(torch.cat([around[:-2], snippets, around[2:]], dim=1)).relu()  # (T, M)
+        masks = (resample_rows(self.kernel, len(features)) @ hidden.T).sigmoid()  # (T, T)
+        strength = masks.mean(dim=1)
+        kept = snippets * (strength >= strength.mean())[:, None]
+        prompts = torch.cat([prompts, self.background])
+        queries = torch.cat([queries, self.background_query])
+        adapted = self._attend(self.adaptation, queries, kept, prompts)  # (K+1, C)
+        floored = nn.functional.normalize(kept.clamp(min=SCORE_FLOOR), dim=1)
+        return LOGIT_SCALE * nn.functional.normalize(adapted, dim=1) @ floored.T, masks
+
+    def _attend(self, block: nn.ModuleDict, queries: Tensor, memory: Tensor, residual: Tensor) -> Tensor:
+        """Args: queries (N, H*C), memory (T, C), residual (N, C). Returns: (N, C)."""
+        rows = queries.reshape(-1, memory.shape[1])  # (N*H, C)
+        gathered = (rows @ memory.T).softmax(dim=1) @ memory
+        result: Tensor = block["norm"](block["output"](gathered.reshape(len(queries), -1)) + residual)
+        return result
+
+
+def quantized(localizer: TorchLocalizer) -> nn.Module:
+    """A copy whose linear layers compute in int8, by PyTorch's dynamic quantization.
+
+    Raises:
+        ImportError: this PyTorch has none.
+    """
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch announces that this will move to another package
+        module: nn.Module = quantize_dynamic(localizer, {nn.Linear: per_channel_dynamic_qconfig})
+    return module
+
+
+def pack_torch_localizer(localizer: TorchLocalizer, *, int8: bool) -> bytes:
+    """The content of a backend's file; tensors and plain values only.
+
+    Raises:
+        ImportError: int8, and this PyTorch has no dynamic quantization.
+    """
+    module = quantized(localizer) if int8 else localizer
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
+        torch.save({"sizes": localizer.sizes, "int8": int8, "state_dict": module.state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def count_integer_layers(module: nn.Module) -> int:
+    """Linear layers that compute in int8."""
+    from torch.ao.nn.quantized import dynamic
+
+    return sum(isinstance(layer, dynamic.Linear) for layer in module.modules())
+
+
+def read_torch_localizer(path: Path) -> nn.Module:
+    """Load a backend's file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        BundleError: it is not what ``pack_torch_localizer`` wrote.
+        ImportError: it is int8, and this PyTorch has no dynamic quantization.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
+            content = load_plain(path).content
+            localizer = TorchLocalizer(**content["sizes"])
+            module = quantized(localizer) if content["int8"] else localizer
+            module.load_state_dict(content["state_dict"])
+    except (KeyError, TypeError, RuntimeError) as problem:
+        raise BundleError(f"{path}: not a localizer for PyTorch; export the bundle again") from problem
+    return module.eval()
+
+
+def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], tuple[Matrix, Matrix]]:
+    """A localizer as a function from features (T, C) to class activations (K+1, T) and action masks (T, T)."""
+    embeddings, queries = _tensor(prompts.embeddings), _tensor(prompts.queries)
+
+    def run(features: Matrix) -> tuple[Matrix, Matrix]:
+        with torch.inference_mode():
+            logits, masks = module(_tensor(features), embeddings, queries)
+        return logits.numpy(), masks.numpy()
+
+    return run
+
+
+def _output_state(name: str, block: FoldedAttention) -> dict[str, Tensor]:
+    return {
+        f"{name}.output.weight": _tensor(block.output).T,
+        f"{name}.output.bias": _tensor(block.bias),
+        f"{name}.norm.weight": _tensor(block.norm_weight),
+        f"{name}.norm.bias": _tensor(block.norm_bias),
+    }
+
+
+def _tensor(values: Matrix) -> Tensor:
+    return torch.from_numpy(values)

@@ -1,0 +1,83 @@
+"""mAP of a localizer graph on annotated videos, to hold int8 against float."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stale_export.calibration import Features, graph_inputs
+from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
+from stale_runtime.detections import Detection
+from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation import mean_average_precision
+from stale_runtime.features import read_features, resample
+from stale_runtime.files import reason
+from stale_runtime.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
+from stale_runtime.localizer import EncodedPrompts
+from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.videos import video_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationVideos:
+    """Annotated videos with their features."""
+
+    truth: GroundTruth
+    """Of these videos only."""
+    features: Mapping[str, Features]
+    """(T, C), resampled, by video id."""
+
+    def measure(self, model: bytes, prompts: EncodedPrompts) -> float:
+        """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent.
+
+        Args:
+            model: the graph.
+            prompts: K encoded prompts.
+        """
+        session = open_session(model, name="localizer", threads=available_threads())
+
+        def run(features: Features) -> tuple[Features, Features]:
+            logits, masks = session.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
+            return logits[0], masks[0]
+
+        return self.measure_outputs(run, prompts)
+
+    def measure_outputs(self, run: Callable[[Features], tuple[Features, Features]], prompts: EncodedPrompts) -> float:
+        """The same for whatever turns features (T, C) into class activations (K+1, T) and action masks (T, T)."""
+        found = {}
+        for video, features in self.features.items():
+            ranked = DECODERS[DEFAULT_DECODER](*run(features))
+            unit = self.truth.videos[video].duration_s or 1.0
+            rows = zip(ranked.classes.tolist(), (ranked.segments * unit).tolist(), ranked.scores.tolist(), strict=True)
+            found[video] = [Detection(prompts.names[label], start, end, score) for label, (start, end), score in rows]
+        return 100 * mean_average_precision(found, self.truth, charge_foreign=False).average
+
+
+def read_validation(annotations: Path, folder: Path, *, subset: str, channels: int, length: int) -> ValidationVideos:
+    """Read annotated videos and their features.
+
+    Args:
+        annotations: ActivityNet's JSON, or the original code's.
+        folder: of ``.npy`` files; a video without one is left out.
+        subset: of the annotations.
+        channels: C
+        length: T to resample to.
+
+    Raises:
+        DatasetError: either cannot be read, or they have no video in common.
+        FeatureError: a feature file cannot be used.
+    """
+    truth = read_ground_truth(annotations, subset=subset)
+    try:
+        paths = {video_id(path.stem): path for path in sorted(folder.iterdir()) if path.suffix == ".npy"}
+    except OSError as problem:
+        raise DatasetError(f"--validation-features {folder}: {reason(problem)}; give a folder of features") from problem
+    videos: dict[str, AnnotatedVideo] = {name: truth.videos[name] for name in truth.videos if name in paths}
+    if not any(known.annotations for known in videos.values()):
+        raise DatasetError(
+            f"--validation-features {folder}: {len(paths)} files, none of an annotated video of {annotations}, subset "
+            f"{subset}; expected files such as v_{next(iter(truth.videos))}.npy"
+        )
+    return ValidationVideos(
+        truth=GroundTruth(videos=videos),
+        features={name: resample(read_features(paths[name], channels), length) for name in videos},
+    )

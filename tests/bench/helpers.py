@@ -1,0 +1,66 @@
+"""Plans and results to start from."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stale_bench.backends import Backend
+from stale_bench.benchmark import Benchmark, Plan
+from stale_bench.protocol import Job
+from stale_bench.results import FORMAT_VERSION, Ratio, Results, Row
+from stale_bench.rows import make_stage
+from stale_runtime.bundle import Bundle
+from tests.tiny import CLASSES
+
+QUIET = Row(
+    backend="ort-fp32", length=100, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(), ratio=None,
+    peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
+    map_change=None, error=None, warnings=(),
+)  # fmt: skip
+
+
+def make_plan(bundle: Path, *backends: Backend, **changes: Any) -> Plan:
+    """A short plan for one length."""
+    settings = {"launches": 1, "rounds": (2, 2), "lengths": (16,), "cache": bundle / "no-cache", **changes}
+    return Plan(backends=backends, bundle=Bundle(bundle), classes=CLASSES, **settings)
+
+
+def run(plan: Plan) -> Benchmark:
+    """A finished benchmark."""
+    benchmark = Benchmark(plan=plan, say=lambda text, left_s: None)
+    benchmark.run()
+    return benchmark
+
+
+def make_job(bundle: Path, cache: Path, **changes: Any) -> Job:
+    """A job for the bundle's fp32 graph."""
+    job = Job(
+        backend="ort-fp32", engine="stale_bench.localizer_engine:LocalizerEngine", bundle=str(bundle), length=16,
+        classes=CLASSES, threads=1, cpus=(), seed=0, features=None, cache=str(cache),
+    )  # fmt: skip
+    return replace(job, **changes)
+
+
+def make_row(forward_ms: tuple[tuple[float, ...], ...] = ((4.0, 5.0), (6.0,)), **changes: Any) -> Row:
+    """A row whose forward times are as given, by launch; none for one that failed."""
+    stages = {"forward": make_stage(forward_ms)} if forward_ms else {}
+    return replace(QUIET, **{"stages": stages, **changes})
+
+
+def make_results(*rows: Row, **changes: Any) -> Results:
+    """Results of a machine that does not exist."""
+    protocol = {
+        "threads": 1, "cpus": [1], "inputs": "random", "baseline": "ort-fp32", "confidence": 0.99,
+        "evaluated_videos": None, "evaluated_videos_with_features": None, "launches": 2, "budget_s": 60.0,
+    }  # fmt: skip
+    machine = {"cpu": "Abacus 3000", "flags": ["beads"], "affinity": [0, 1]}
+    results = Results(
+        format_version=FORMAT_VERSION, created="2030-01-01T00:00:00+00:00", complete=True, machine=machine,
+        versions={"python": "3.11"}, bundle_sha256="00ff", protocol=protocol, unavailable={}, rows=rows,
+    )  # fmt: skip
+    return replace(results, **changes)
+
+
+def ratio(median: float, low: float | None, high: float | None, baseline: str = "ort-fp32") -> Ratio:
+    """A ratio."""
+    return Ratio(baseline=baseline, median=median, low=low, high=high)

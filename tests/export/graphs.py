@@ -1,0 +1,99 @@
+"""What several modules here need: graphs in ONNX Runtime beside what they were made from."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stale_export.localizer_graph import cross_queries
+from stale_model import Stale
+from stale_runtime.manifest import GraphSpec
+from stale_runtime.onnx_safety import refuse_external_data
+
+Array = NDArray[np.float32]
+KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+TRACES = (str(Path(__file__).resolve().parents[2]), str(Path.home()), "site-packages/", "dist-packages/", ".py")
+
+
+def draw_prompts(K: int, C: int) -> Tensor:
+    """Embeddings (K, C) of about the size of CLIP's."""
+    return torch.randn(K, C, generator=torch.Generator().manual_seed(K))
+
+
+def localizer_inputs(
+    network: Stale, features: Tensor, prompts: Tensor, length: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """The deployed graph's inputs; length: T, of more snippets than the features have, or None for as many."""
+    return {
+        "features": features.numpy(),
+        "length": np.array(length or features.shape[1]),
+        "prompts": prompts.numpy(),
+        "queries": cross_queries(network, prompts).numpy(),
+    }
+
+
+def run_localizer(
+    session: onnxruntime.InferenceSession,
+    network: Stale,
+    features: Tensor,
+    prompts: Tensor,
+    length: int | None = None,
+) -> tuple[Array, Array]:
+    """What the deployed graph says: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
+    inputs = localizer_inputs(network, features, prompts, length)
+    cas_logits, action_masks = session.run(["cas_logits", "action_masks"], inputs)
+    return cas_logits, action_masks
+
+
+def run_network(network: Stale, features: Tensor, prompts: Tensor) -> tuple[Array, Array]:
+    """What the plain network says: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
+    with torch.no_grad():
+        cas_logits, action_masks = network.localize(features, network.with_background(prompts))
+    return cas_logits.numpy(), action_masks.numpy()
+
+
+def interface(model: bytes) -> tuple[dict[str, object], dict[str, object]]:
+    """Type and shape of each input and each output, as the file itself declares them."""
+
+    names = {int(kind): name for name, kind in KINDS.items()}
+
+    def read(values: Iterable[onnx.ValueInfoProto]) -> dict[str, object]:
+        return {
+            value.name: (
+                names[value.type.tensor_type.elem_type],
+                tuple(axis.dim_param.replace(" ", "") or axis.dim_value for axis in value.type.tensor_type.shape.dim),
+            )
+            for value in values
+        }
+
+    graph = onnx.load_from_string(model).graph
+    return read(graph.input), read(graph.output)
+
+
+def declared(spec: GraphSpec) -> tuple[dict[str, object], dict[str, object]]:
+    """The same, as the manifest says it."""
+    inputs, outputs = (
+        {tensor.name: (tensor.dtype, tensor.shape) for tensor in side} for side in (spec.inputs, spec.outputs)
+    )
+    return dict(inputs), dict(outputs)
+
+
+def weights(model: bytes) -> int:
+    """Numbers of float32 in a graph."""
+    tensors = onnx.load_from_string(model).graph.initializer
+    return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type == onnx.TensorProto.FLOAT)
+
+
+def assert_whole_and_anonymous(model: bytes) -> None:
+    """A graph has all its tensors inside and says nothing of the machine that it was made on."""
+    refuse_external_data(model, "graph")
+    assert all(not tensor.external_data for tensor in onnx.load_from_string(model).graph.initializer)
+    for trace in (*TRACES, "stack_trace"):
+        assert trace.encode() not in model, trace

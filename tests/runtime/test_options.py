@@ -1,0 +1,44 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from stale_runtime.localizer import LONGEST, SHORTEST, Settings
+from stale_runtime.options import Length
+
+
+@click.command()
+@click.option("--length", type=Length())
+def show(length: object) -> None:
+    click.echo(repr(length))
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("auto", "'auto'"), (str(SHORTEST), "16"), ("100", "100"), (str(LONGEST), "4096")]
+)
+def test_a_length_is_a_number_or_auto(given: str, value: str) -> None:
+    done = CliRunner().invoke(show, ["--length", given])
+    assert (done.exit_code, done.output.strip()) == (0, value)
+
+
+def test_a_length_may_be_left_out() -> None:
+    assert CliRunner().invoke(show, []).output.strip() == "None"
+
+
+@pytest.mark.parametrize(
+    "given", [str(SHORTEST - 1), str(LONGEST + 1), "0", "-100", "AUTO", "", "1e2", "100.0", "x" * 99]
+)
+def test_anything_else_is_a_usage_error_that_says_what_is_expected(given: str) -> None:
+    done = CliRunner().invoke(show, ["--length", given])
+    assert done.exit_code == 2
+    assert "expected 16 to 4096 snippets, or auto" in done.output
+    assert len(done.output) < 250
+
+
+def test_what_the_option_takes_the_library_takes() -> None:
+    for length in (SHORTEST, LONGEST, "auto"):
+        assert Settings(length=Length().convert(length, None, None)).length == length
+
+
+def test_help_says_both() -> None:
+    (line,) = (line for line in CliRunner().invoke(show, ["--help"]).output.splitlines() if "--length" in line)
+    assert "N|AUTO" in line.upper()
