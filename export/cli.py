@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stale_export.bundle_writer import can_be_bundle
+from stale_export.schemes import TARGETS, bits_for
 from stale_runtime import __version__, console
 from stale_runtime.activitynet import CLASSES
 from stale_runtime.bundle import DEFAULT_FOLDER
@@ -65,7 +66,7 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 )
 @click.option(
     "--target",
-    type=click.Choice(["portable", "vnni"]),
+    type=click.Choice(list(TARGETS)),
     default="portable",
     show_default=True,
     help="CPUs that int8 must be exact on: any, or only those with VNNI, which bear weights of 8 bits.",
@@ -86,6 +87,7 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, **in
     """  # noqa: D301 -- click reads the backslash
     if (int8["validate"] is None) != (int8["validation_features"] is None):
         raise click.UsageError("--validate and --validation-features go together; give both, or neither")
+    bits_for(int8["target"], int8["weight_bits"])  # refuses those that saturate
     if not can_be_bundle(output):
         raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
     if not output.absolute().parent.is_dir():

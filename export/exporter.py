@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from stale_export.bundle_writer import write_bundle
-from stale_export.calibration import read_calibration
+from stale_export.calibration import Calibration, graph_inputs, read_calibration
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, localizer_spec
 from stale_export.parity import compare_localizer, compare_text_encoder, draw_features, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
+from stale_export.schemes import TARGETS, bits_for
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model
 from stale_export.text_graph import text_encoder_spec as text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
@@ -32,10 +33,11 @@ from stale_model.clip import text_encoder_spec
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError, QuantizationError
-from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts
+from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
 from stale_runtime.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
 from stale_runtime.prompts import Prompts
-from stale_runtime.self_test import SELFTEST_NAME
+from stale_runtime.self_test import SELFTEST_NAME, replay_name
+from stale_runtime.sessions import open_session
 from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
 
 PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
@@ -65,6 +67,21 @@ class Int8Options:
     """None for what the target takes."""
     text_precision: str = "fp32"
     """``fp32`` or ``int8``."""
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise ValueError(f"target {self.target!r}, expected one of {', '.join(TARGETS)}")
+        if self.text_precision not in ("fp32", "int8"):
+            raise ValueError(f"text_precision {self.text_precision!r}, expected fp32 or int8")
+        if (self.annotations is None) != (self.validation_features is None):
+            raise ValueError("annotations and validation_features go together; give both, or neither")
+        if self.calibration_videos < 1:
+            raise ValueError(f"calibration_videos {self.calibration_videos}, expected at least 1")
+        if not self.max_map_drop >= 0:
+            raise ValueError(f"max_map_drop {self.max_map_drop}, expected 0 percent of mAP or more")
+        if self.weight_bits is not None and not 4 <= self.weight_bits <= 8:
+            raise ValueError(f"weight_bits {self.weight_bits}, expected 4 to 8")
+        bits_for(self.target, self.weight_bits)  # refuses those that saturate
 
 
 DEFAULT_INT8 = Int8Options()
@@ -97,6 +114,8 @@ def export_bundle(
         raise ExportError(
             f"trained at T={network.config.temporal_scale}, expected {SHORTEST} to {LONGEST} snippets; train it so"
         )
+    validation = _validation(network, int8)
+    calibration = _calibration(network, int8, validation, say)
     spec = text_encoder_spec(trained.clip)
     texts = spec.fill(prompts.names)
     tokenizer = Tokenizer(trained.clip.tokenizer_json, spec)
@@ -128,10 +147,9 @@ def export_bundle(
         ),
     ]
     encoded = EncodedPrompts(prompts.names, embeddings.numpy(), queries.numpy())
-    validation = _validation(network, int8)
-    graphs = _int8_graphs(network, encoded, int8, validation, say)
+    graphs = _int8_graphs(network, encoded, int8, calibration, validation, say)
     torch_files, torch_records = _torch_files(network, encoded, int8, validation, say)
-    text_model, text_records = _text_encoder(text_model, suffixes, embeddings, int8, say)
+    text_model, text_records = _text_encoder(text_model, suffixes, embeddings, queries, int8, say)
     contents = {
         localizer_name: localizer,
         **{graph.record.file: graph.model for graph in graphs},
@@ -140,7 +158,7 @@ def export_bundle(
         TOKENIZER_NAME: trained.clip.tokenizer_json,
         PROMPTS_NAME: pack_arrays({"texts": np.array(texts), "vectors": vectors.numpy()}),
         SELFTEST_NAME: pack_arrays(
-            _selftest(trained, prompts.names[:_SELFTEST_PROMPTS], embeddings[:_SELFTEST_PROMPTS])
+            _selftest(trained, prompts.names[:_SELFTEST_PROMPTS], embeddings[:_SELFTEST_PROMPTS], graphs)
         ),
     }
     manifest = Manifest(
@@ -176,8 +194,29 @@ def _validation(network: Stale, options: Int8Options) -> ValidationVideos | None
     )
 
 
+def _calibration(
+    network: Stale, options: Int8Options, validation: ValidationVideos | None, say: Say
+) -> Calibration | None:
+    if options.calibration is None:
+        return None
+    return read_calibration(
+        options.calibration,
+        count=options.calibration_videos,
+        seed=options.calibration_seed,
+        unwanted=validation.features.keys() if validation is not None else (),
+        channels=network.config.channels,
+        length=network.config.temporal_scale,
+        say=say,
+    )
+
+
 def _int8_graphs(
-    network: Stale, prompts: EncodedPrompts, options: Int8Options, validation: ValidationVideos | None, say: Say
+    network: Stale,
+    prompts: EncodedPrompts,
+    options: Int8Options,
+    calibration: Calibration | None,
+    validation: ValidationVideos | None,
+    say: Say,
 ) -> list[QuantizedGraph]:
     """The graphs of ``ort-int8`` and ``ort-int8-dynamic``."""
     quantizer = Quantizer(
@@ -189,17 +228,6 @@ def _int8_graphs(
         max_map_drop=options.max_map_drop,
         say=say,
     )
-    calibration = None
-    if options.calibration is not None:
-        calibration = read_calibration(
-            options.calibration,
-            count=options.calibration_videos,
-            seed=options.calibration_seed,
-            unwanted=validation.features.keys() if validation is not None else (),
-            channels=network.config.channels,
-            length=network.config.temporal_scale,
-            say=say,
-        )
     say("quantizing the localizer")
     dynamic = quantizer.dynamic(BACKENDS["ort-int8-dynamic"])
     if calibration is not None:
@@ -251,14 +279,19 @@ def _torch_files(
 
 
 def _text_encoder(
-    model: bytes, suffixes: Sequence[Sequence[int]], embeddings: torch.Tensor, options: Int8Options, say: Say
+    model: bytes,
+    suffixes: Sequence[Sequence[int]],
+    embeddings: torch.Tensor,
+    queries: torch.Tensor,
+    options: Int8Options,
+    say: Say,
 ) -> tuple[bytes, tuple[QuantizationRecord, ...]]:
     """The text encoder in the precision that is asked for, and what there is to say of it."""
     if options.text_precision == "fp32":
         return model, ()
     say("quantizing the text encoder")
     quantized = quantize_text_encoder(model, TEXT_ENCODER_NAME, target=options.target)
-    cosine = lowest_cosine(quantized.model, TEXT_ENCODER_NAME, suffixes, embeddings)
+    cosine = lowest_cosine(quantized.model, TEXT_ENCODER_NAME, suffixes, embeddings, queries)
     say(f"{TEXT_ENCODER_NAME}: embeddings have a cosine of at least {cosine:.4f} with those of float")
     return quantized.model, (quantized.record,)
 
@@ -268,17 +301,28 @@ def _embed(trained: TrainedStale, ids: torch.Tensor) -> torch.Tensor:
         return torch.cat([trained.tower(batch) for batch in ids.split(64)])  # (K, C)
 
 
-def _selftest(trained: TrainedStale, names: Sequence[str], embeddings: torch.Tensor) -> dict[str, NDArray[np.generic]]:
-    """Inputs and outputs of the PyTorch network, for ``stale-run --self-test``."""
+def _selftest(
+    trained: TrainedStale, names: Sequence[str], embeddings: torch.Tensor, graphs: Sequence[QuantizedGraph]
+) -> dict[str, NDArray[np.generic]]:
+    """Inputs and outputs of the PyTorch network and of the int8 graphs, for ``stale-run --self-test``."""
     network = trained.network
     features = draw_features(network, 1, max(network.config.temporal_scale, 16))
     with torch.no_grad():
         localization = network.localize(features, network.with_background(embeddings))
+    prompts = EncodedPrompts(tuple(names), embeddings.numpy(), cross_queries(network, embeddings).numpy())
+    backends = {file: backend for backend, file in BACKENDS.items()}
+    replayed: dict[str, NDArray[np.generic]] = {}
+    for graph in graphs:
+        session = open_session(graph.model, name=graph.record.file, threads=1)
+        outputs = session.run(Outputs._fields, graph_inputs(features[0].numpy(), prompts))
+        for output, value in zip(Outputs._fields, outputs, strict=True):
+            replayed[replay_name(backends[graph.record.file], output)] = value[0]
     return {
         "names": np.array(names),
         "features": features[0].numpy(),
         "embeddings": embeddings.numpy(),
-        "queries": cross_queries(network, embeddings).numpy(),
+        "queries": prompts.queries,
         "cas_logits": localization.cas_logits[0].numpy(),
         "action_masks": localization.action_masks[0].numpy(),
+        **replayed,
     }

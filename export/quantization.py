@@ -11,14 +11,12 @@ import onnx
 from stale_export.calibration import TAILS, Activations, Calibration, logit_errors
 from stale_export.graph_builder import FLOAT, serialize
 from stale_export.localizer_graph import LINEARS, localizer_model
-from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme, Scheme
+from stale_export.schemes import DynamicScheme, Scheme, bits_for
 from stale_model import Stale
-from stale_runtime.errors import ExportError, QuantizationError
+from stale_runtime.errors import QuantizationError
 from stale_runtime.localizer import EncodedPrompts
 from stale_runtime.manifest import QuantizationRecord
 
-TARGETS = {"portable": PORTABLE_BITS, "vnni": VNNI_BITS}
-"""CPUs to export for, and the most bits of a weight that are exact there."""
 INTEGER_OPERATORS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulInteger")
 """What ONNX Runtime multiplies integers with."""
 COMPARED = 16
@@ -52,20 +50,13 @@ class Quantizer:
     """In percent of mAP."""
     say: Say = field(default=lambda text: None)
 
+    def __post_init__(self) -> None:
+        bits_for(self.target, self.weight_bits)  # refuses those that saturate
+
     @property
     def bits(self) -> int:
-        """Of a weight.
-
-        Raises:
-            ExportError: on the target, such products saturate.
-        """
-        most = TARGETS[self.target]
-        if self.weight_bits is not None and self.weight_bits > most:
-            raise ExportError(
-                f"--weight-bits {self.weight_bits} with --target {self.target}: products of bytes and such weights "
-                f"saturate on CPUs without VNNI; give --weight-bits {most}, or --target vnni"
-            )
-        return self.weight_bits or most
+        """Of a weight."""
+        return bits_for(self.target, self.weight_bits)
 
     def dynamic(self, file: str) -> QuantizedGraph:
         """The graph that needs no calibration.
@@ -130,7 +121,7 @@ class Quantizer:
             return schemes, None
         exact = self.measure(self._model(FLOAT))
         score = self.measure(self._model(schemes))
-        while exact - score > self.max_map_drop:
+        while not exact - score <= self.max_map_drop:
             trials = {
                 linear: {name: scheme for name, scheme in schemes.items() if name != linear} for linear in schemes
             }

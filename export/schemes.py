@@ -12,9 +12,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.errors import ExportError
+
 PORTABLE_BITS, VNNI_BITS = 7, 8
 """Bits of a weight on any CPU, and where products cannot saturate."""
+TARGETS = {"portable": PORTABLE_BITS, "vnni": VNNI_BITS}
+"""CPUs to export for, and the most bits of a weight that are exact there."""
 _TINY = float(np.finfo(np.float32).tiny)
+
+
+def bits_for(target: str, asked: int | None = None) -> int:
+    """Bits of a weight on a target of ``TARGETS``: those asked for, or as many as it takes.
+
+    Raises:
+        ExportError: on the target, products with such weights saturate.
+    """
+    most = TARGETS[target]
+    if asked is not None and asked > most:
+        raise ExportError(
+            f"--weight-bits {asked} with --target {target}: products of bytes and such weights saturate on CPUs "
+            f"without VNNI; give --weight-bits {most}, or --target vnni"
+        )
+    return asked or most
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor
 
 from stale_export.quantization import QuantizedGraph, count_integer_operators
-from stale_export.schemes import PORTABLE_BITS, VNNI_BITS
+from stale_export.schemes import bits_for
 from stale_runtime.errors import QuantizationError
 from stale_runtime.manifest import QuantizationRecord
 from stale_runtime.sessions import open_session
@@ -48,7 +48,7 @@ def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedG
         file=file,
         kind="dynamic",
         target=target,
-        weight_bits=PORTABLE_BITS if portable else VNNI_BITS,
+        weight_bits=bits_for(target),
         integer_operators_expected=expected,
         integer_operators_found=found,
         float_layers=(),
@@ -61,23 +61,28 @@ def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedG
     return QuantizedGraph(model=quantized, record=record)
 
 
-def lowest_cosine(model: bytes, file: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor) -> float:
-    """The lowest cosine between a prompt's embedding by a graph and by the plain tower.
+def lowest_cosine(
+    model: bytes, file: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor, queries: Tensor
+) -> float:
+    """The lowest cosine between what a graph makes of a prompt and what the plain tower does.
 
     Args:
         model: the graph.
         file: its name.
         suffixes: token ids of K prompts behind the prefix.
         embeddings: (K, C) of the plain tower.
+        queries: (K, H*C), what the cross-adaptation makes of them.
 
     Raises:
         QuantizationError: one is below the limit.
     """
     session = open_session(model, name=file, threads=1)
-    lowest = 1.0
-    for suffix, expected in zip(suffixes, embeddings.numpy(), strict=True):
-        (got,) = session.run(["embeddings"], {"token_ids": np.array([suffix], dtype=np.int64)})
-        lowest = min(lowest, float(got[0] @ expected / np.linalg.norm(got[0]) / np.linalg.norm(expected)))
+    found = []
+    for suffix, *expected in zip(suffixes, embeddings.numpy(), queries.numpy(), strict=True):
+        outputs = session.run(["embeddings", "queries"], {"token_ids": np.array([suffix], dtype=np.int64)})
+        for output, vector in zip(outputs, expected, strict=True):
+            found.append(float(output[0] @ vector / np.linalg.norm(output[0]) / np.linalg.norm(vector)))
+    lowest = float(np.min(found))  # which is NaN where one is
     if not lowest >= LOWEST_COSINE:
         raise QuantizationError(
             f"{file}: in int8 a prompt's embedding has a cosine of {lowest:.3f} with that of float, expected at least "

@@ -36,7 +36,7 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
 @click.option(
     "--length",
     type=Length(),
-    help="Snippets that videos are resampled to; default: as trained. auto: twice that for videos of more snippets.",
+    help="Snippets that videos are resampled to; default: as trained. auto: twice that for videos of still more snippets.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads to use.")
 @click.option("--decoder", type=click.Choice(list(DECODERS)), help="upstream: the published post-processing.")
@@ -216,7 +216,9 @@ def _self_test(path: Path) -> int:
     failed = 0
     for check in self_test(Bundle(path)):
         failed += not check.passed
-        measured = "" if check.deviation is None else f"  deviation {check.deviation:.1e}, limit {check.limit:.0e}"
+        measured = (
+            "" if check.deviation is None else f"  {check.measure} {check.deviation:.1e}, limit {check.limit:.0e}"
+        )
         click.echo(f"{'ok' if check.passed else 'FAILED':6}  {check.what}{measured}")
     if failed:
         raise BundleError(f"{path}: {failed} checks failed on this machine; report it with this output")

@@ -83,7 +83,7 @@ class Settings:
     """One of ``BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``."""
     length: int | Literal["auto"] | None = None
     """T that features are resampled to, in snippets; None for the trained T, ``auto`` for twice that where a video has
-    more snippets than the trained T."""
+    more snippets than twice the trained T."""
     threads: int = 1
     """Threads an operator may use; capped at the CPUs this process may run on."""
     decoder: str | None = None
@@ -265,13 +265,13 @@ class Localizer:
     def length_for(self, snippets: int) -> int:
         """T that a video of so many snippets is resampled to.
 
-        ``auto`` takes the trained T for videos that have no more, and twice as much for others: beyond that mAP gains
-        less than half a point and time doubles.
+        ``auto`` takes the trained T, and twice as much for videos of more snippets than that: there mAP gained 1.2 to
+        1.6 points on drawn features, elsewhere and beyond nothing that lasted.
         """
         if self.length != "auto":
             return self.length
         trained = self.bundle.manifest.temporal_scale
-        return trained if snippets <= trained else min(2 * trained, LONGEST)
+        return trained if snippets <= 2 * trained else min(2 * trained, LONGEST)
 
     def _detect(
         self,

@@ -116,7 +116,7 @@ def _summary(result: Result) -> tuple[float | str | None, ...]:
 
 def _mean_and_std(column: Sequence[float | str | None]) -> str | None:
     numbers = [value for value in column if isinstance(value, int | float)]
-    if not numbers:
+    if len(numbers) < 2:
         return None
     return f"{statistics.mean(numbers):.1f} ± {statistics.stdev(numbers):.1f}"
 

@@ -55,7 +55,7 @@ def test_a_worker_that_hangs_is_an_error(bundle: Path, monkeypatch: pytest.Monke
 def test_asking_the_dead_is_an_error_however_often(bundle: Path) -> None:
     with Child(job(bundle, "CannotLoad")) as worker:
         for _ in range(2):
-            with pytest.raises(WorkerError, match="cannot allocate|ended with code 0"):
+            with pytest.raises(WorkerError, match=r"cannot allocate|ended with code 0"):
                 worker.ask("start")
 
 

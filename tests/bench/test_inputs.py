@@ -50,12 +50,12 @@ def test_feature_files_are_all_checked(tmp_path: Path) -> None:
         np.save(tmp_path / f"{name}.npy", np.ones((5, CHANNELS), np.float32))
     assert [path.name for path in feature_files(tmp_path, CHANNELS)] == ["a.npy", "b.npy"]
     (tmp_path / "c.npy").write_bytes(b"nonsense")
-    with pytest.raises(FeatureError, match="c.npy: not a .npy file"):
+    with pytest.raises(FeatureError, match=r"c\.npy: not a \.npy file"):
         feature_files(tmp_path, CHANNELS)
 
 
 def test_a_folder_without_features_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="no .npy files"):
+    with pytest.raises(FeatureError, match=r"no \.npy files"):
         feature_files(tmp_path, CHANNELS)
     with pytest.raises(FeatureError, match="no such folder"):
         feature_files(tmp_path / "x", CHANNELS)

@@ -1,6 +1,5 @@
 import pytest
 
-from stale_bench import progress
 from stale_bench.progress import Progress
 
 
@@ -21,7 +20,7 @@ def test_elsewhere_there_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("stale_bench.progress.time.monotonic", lambda: clock[0])
     shown = Progress("stale-bench")
     for clock[0] in (1.0, 16.0, 17.0, 32.0):
         shown.say(f"at {clock[0]:.0f}", 5.0)

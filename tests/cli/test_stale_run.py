@@ -79,7 +79,7 @@ def test_both_decoders_run_and_differ(work: Path) -> None:
     assert outputs["standard"] != outputs["upstream"]
 
 
-def test_auto_is_twice_the_trained_length_for_a_video_of_more_snippets(work: Path) -> None:
+def test_auto_is_twice_the_trained_length_for_a_video_of_still_more_snippets(work: Path) -> None:
     found = {
         length: detect(work, "v_one.npy", "--format", "csv", *(["--length", length] if length else []))
         for length in ("", "auto", "16", "32")
