@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import filter as matching
 from importlib.util import find_spec
 
 from stale_runtime.bundle import Bundle
@@ -24,7 +23,7 @@ class Backend:
     needs: tuple[str, ...] = ()
     """Modules that are not part of the runtime install."""
     file: str | None = None
-    """The file of the bundle that it runs, as a pattern; None if it brings its own weights."""
+    """The file of the bundle that it runs; None if it brings its own weights."""
     detects: bool = True
     """Whether it has trained weights, and so an mAP."""
 
@@ -35,7 +34,7 @@ class Backend:
                 return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
             if not _is_there(module):
                 return BenchmarkError(f"{self.name}: needs {module}; install it with: pip install 'stale-edge[bench]'")
-        if self.file is not None and not matching(bundle.manifest.files, self.file):
+        if self.file is not None and self.file not in bundle.manifest.files:
             return BundleError(f"{self.name}: the bundle {bundle.path} has no {self.file}; export it again")
         return None
 
@@ -48,14 +47,10 @@ def _deployed() -> Iterable[Backend]:
 
 
 def _of_torch() -> Iterable[Backend]:
-    """What the bundle's ``localizer.torch.*`` will be for."""
-    for name in ("torch-fp32", "torch-int8"):
-        yield Backend(
-            name=name,
-            engine="stale_bench.torch_engine:TorchEngine",
-            needs=("torch",),
-            file=f"localizer.torch.{name.removeprefix('torch-')}*",
-        )
+    """The deployed network in PyTorch."""
+    engine = "stale_bench.torch_engine:TorchEngine"
+    yield Backend(name="torch-fp32", engine=engine, needs=("torch",), file="localizer.torch.pth")
+    yield Backend(name="torch-int8", engine=engine, needs=("torch", QUANTIZER), file="localizer.torch-int8.pth")
 
 
 def _published() -> Iterable[Backend]:

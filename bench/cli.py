@@ -55,7 +55,11 @@ FORMATS = click.Choice(["table", "json", "csv", "markdown"])
 @click.option("--ground-truth", type=PATH, help="Annotations of these videos, to compute mAP.")
 @click.option("--subset", help="Of the annotations, as validation; default: all.")
 @click.option("--prompts", type=PATH, help="Class names, one a line; default: those that the bundle carries.")
-@click.option("--budget", type=BUDGET, help="Seconds to take; default: 30 for each backend and length, and mAP on top.")
+@click.option(
+    "--budget",
+    type=BUDGET,
+    help="Seconds to take in all, if that is enough to start everything once; default: 30 a row.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of all that is random.")
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 @click.option("-o", "--output", type=PATH, help="Also write everything, raw samples included, to this JSON file.")

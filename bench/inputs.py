@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from stale_bench.protocol import Job
-from stale_runtime.arrays import unpack_arrays
+from stale_runtime.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError
 from stale_runtime.features import read_features
 from stale_runtime.ground_truth import GroundTruth, read_ground_truth
-from stale_runtime.localizer import PROMPTS_NAME
+from stale_runtime.localizer import PROMPTS_NAME, EncodedPrompts
 from stale_runtime.prompts import Prompts, read_prompts
 from stale_runtime.segments import FloatArray
 from stale_runtime.videos import video_id
 
 CLIP_NORM = 10.0
+ENCODED_NAME = "encoded.npz"
 RANDOM_SNIPPETS = 1.5
 """A random video has this many times the snippets that it is resampled to."""
 
@@ -65,6 +66,18 @@ def read_classes(bundle: Bundle, prompts: Path | None) -> Prompts:
         raise BundleError(f"{PROMPTS_NAME}: holds no prompts; give --prompts FILE, or export the bundle again")
     names = [text.removeprefix(before).removesuffix(after) for text in texts.tolist()]
     return Prompts.of(names)
+
+
+def write_encoded(folder: Path, prompts: EncodedPrompts) -> None:
+    """Keep encoded prompts for workers that do not encode any."""
+    arrays = {"names": np.array(prompts.names), "embeddings": prompts.embeddings, "queries": prompts.queries}
+    (folder / ENCODED_NAME).write_bytes(pack_arrays(arrays))
+
+
+def read_encoded(folder: Path) -> EncodedPrompts:
+    """What ``write_encoded`` kept."""
+    arrays = unpack_arrays((folder / ENCODED_NAME).read_bytes(), ENCODED_NAME)
+    return EncodedPrompts(tuple(arrays["names"].tolist()), arrays["embeddings"], arrays["queries"])
 
 
 def feature_files(folder: Path, channels: int) -> tuple[Path, ...]:

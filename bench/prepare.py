@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from stale_bench.backends import BACKENDS, Backend, choose_named
-from stale_bench.benchmark import Plan
-from stale_bench.inputs import feature_files, read_classes, read_evaluation
+from stale_bench.benchmark import FP32, Plan
+from stale_bench.inputs import feature_files, read_classes, read_evaluation, write_encoded
 from stale_bench.machine import choose_cpus
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.localizer import BACKENDS as DEPLOYED
@@ -101,10 +101,12 @@ def _try_out(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, cach
     Raises:
         StaleError: a file or a prompt cannot be used.
     """
-    deployed = [backend for backend in backends if backend.name in DEPLOYED]
-    for backend in deployed:
-        localizer = Localizer(bundle, Settings(backend=backend.name, cache_folder=cache))
-        localizer.encode_prompts(classes)
-    if len(deployed) < len(backends):
-        spec = bundle.manifest.text_encoder
-        Tokenizer(bundle.read(TOKENIZER_NAME), spec).rows(spec.fill(classes.names), classes.places)
+    needed = {backend.name for backend in backends if backend.name in DEPLOYED} or {FP32}
+    for name in needed:
+        localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))
+    write_encoded(cache, localizer.encode_prompts(classes))
+    for backend in backends:
+        if backend.file is not None:
+            bundle.read(backend.file)
+    spec = bundle.manifest.text_encoder
+    Tokenizer(bundle.read(TOKENIZER_NAME), spec).rows(spec.fill(classes.names), classes.places)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig
 
 from stale_bench.engine import Engine, Facts, Step
 from stale_bench.protocol import Job
+from stale_bench.torch_macs import count_torch
 from stale_model.clip import TextTower
 from stale_model.config import StaleConfig
 from stale_model.network import Stale, TrainingOutputs
@@ -78,6 +78,7 @@ class Published(Engine):
 
     loads = False
     device = "cpu"
+    is_int8 = False
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -97,19 +98,21 @@ class Published(Engine):
 
     def facts(self, features: FloatArray) -> Facts:
         """Weights as ``torch.save`` writes them, and multiplications counted on a network without memory."""
-        total, linear = self._count()
+        channels = self.bundle.manifest.channels
+        macs = count_torch(
+            lambda: PublishedNetwork(self.bundle, self.job.length),
+            (1, self.job.length, channels),
+            ids=tuple(self._token_ids.shape),
+        )
         file = io.BytesIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about quantized tensors
             torch.save(self.network.state_dict(), file)
         file_mb = len(file.getbuffer()) / 1e6
-        return Facts(file_mb=file_mb, gmacs=total / 1e9, int8_share=self._int8_macs(linear) / total)
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share if self.is_int8 else 0.0)
 
     def _prepared(self, network: nn.Module) -> nn.Module:
         return network
-
-    def _int8_macs(self, linear: int) -> int:
-        return 0
 
     def _forward(self, batch: Tensor) -> None:
         with torch.inference_mode():
@@ -121,26 +124,14 @@ class Published(Engine):
         tokenizer = Tokenizer(self.bundle.read(TOKENIZER_NAME), spec)
         return torch.from_numpy(tokenizer(spec.fill(self.job.classes)))
 
-    def _count(self) -> tuple[int, int]:
-        """Multiply-accumulates of a forward pass, and those of its linear layers."""
-        linear = 0
-
-        def add(layer: nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
-            nonlocal linear
-            linear += output.numel() * layer.in_features
-
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network = PublishedNetwork(self.bundle, self.job.length).eval()
-            for layer in network.modules():
-                if type(layer) is nn.Linear:  # not those inside nn.MultiheadAttention, which stay in float
-                    layer.register_forward_hook(add)
-            features = torch.empty(1, self.job.length, self.bundle.manifest.channels)
-            network(features, torch.zeros(self._token_ids.shape, dtype=torch.int64))
-        return counter.get_total_flops() // 2, linear
-
 
 class PublishedInt8(Published):
-    """``upstream-int8``: its linear layers quantized dynamically, as the thesis did."""
+    """``upstream-int8``: its linear layers quantized dynamically, as the thesis did.
+
+    Its peak memory is that of quantizing: the float weights are there first, as they are where a checkpoint is loaded.
+    """
+
+    is_int8 = True
 
     def _prepared(self, network: nn.Module) -> nn.Module:
         with warnings.catch_warnings():
@@ -149,6 +140,3 @@ class PublishedInt8(Published):
                 network, {nn.Linear}, dtype=torch.qint8, inplace=True
             )
         return quantized
-
-    def _int8_macs(self, linear: int) -> int:
-        return linear

@@ -109,7 +109,7 @@ def launch_means(row: Row) -> list[float]:
 
 def _seconds(row: Row | None) -> str:
     if row is None or "forward" not in row.stages:
-        return "FAILED"
+        return "" if row is None or row.error is None else "FAILED"
     means = launch_means(row)
     digits = 4 if np.mean(means) < 1 else 3
     deviation = f" ± {np.std(means, ddof=1):.{digits}f}" if len(means) > 1 else ""

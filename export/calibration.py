@@ -35,6 +35,11 @@ class Calibration:
     seed: int
     """Which videos of the folder were taken."""
 
+    @property
+    def norm(self) -> float:
+        """The length of a snippet's features, the median over all."""
+        return float(np.median(np.concatenate([np.linalg.norm(video, axis=1) for video in self.features.values()])))
+
 
 def read_calibration(
     folder: Path, *, count: int, seed: int, channels: int, length: int, unwanted: Collection[str], say: Say
@@ -90,33 +95,34 @@ class Activations:
     """What goes into each linear layer of the deployed graph, over all calibration videos."""
 
     def __init__(self, network: Stale, calibration: Calibration, prompts: EncodedPrompts) -> None:
-        """Run the float graph on every video."""
+        """Run the float graph on every video.
+
+        Raises:
+            QuantizationError: a layer's activations are not finite.
+        """
         session = open_session(
             serialize(localizer_model(network, watch=True)), name="calibration", threads=available_threads()
         )
         names = [watched_name(linear) for linear in LINEARS]
         collected: list[list[Features]] = [[] for _ in LINEARS]
         for features in calibration.features.values():
-            for values, found in zip(collected, session.run(names, graph_inputs(features, prompts)), strict=True):
-                values.append(np.sort(found, axis=None))
-        self._values = {linear: np.concatenate(values) for linear, values in zip(LINEARS, collected, strict=True)}
+            for parts, found in zip(collected, session.run(names, graph_inputs(features, prompts)), strict=True):
+                parts.append(found.ravel())
+        self._values = {linear: np.concatenate(parts) for linear, parts in zip(LINEARS, collected, strict=True)}
+        for linear, values in self._values.items():
+            if not np.isfinite(values).all():
+                raise QuantizationError(
+                    f"{linear}: NaN or infinite activations on the calibration videos, expected finite ones; is the "
+                    "checkpoint damaged?"
+                )
 
     def schemes(self, method: str, weight_bits: int) -> dict[str, StaticScheme]:
-        """How to quantize each layer with the ranges that a method of ``TAILS`` gives.
-
-        Raises:
-            QuantizationError: a layer's activations are not finite.
-        """
+        """How to quantize each layer with the ranges that a method of ``TAILS`` gives."""
         tail = TAILS[method]
         schemes = {}
         for linear, values in self._values.items():
             low, high = np.quantile(values, [tail, 1 - tail])
-            try:
-                schemes[linear] = StaticScheme.over(float(low), float(high), weight_bits)
-            except ValueError as problem:
-                raise QuantizationError(
-                    f"{linear}: {problem} on the calibration videos, expected finite ones; is the checkpoint damaged?"
-                ) from problem
+            schemes[linear] = StaticScheme.over(float(low), float(high), weight_bits)
         return schemes
 
 

@@ -13,7 +13,7 @@ from stale_export.bundle_writer import write_bundle
 from stale_export.calibration import Calibration, graph_inputs, read_calibration
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, localizer_spec
-from stale_export.parity import compare_localizer, compare_text_encoder, draw_features, localizer_cases
+from stale_export.parity import CLIP_NORM, compare_localizer, compare_text_encoder, draw_features, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.schemes import TARGETS, bits_for
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model
@@ -158,7 +158,13 @@ def export_bundle(
         TOKENIZER_NAME: trained.clip.tokenizer_json,
         PROMPTS_NAME: pack_arrays({"texts": np.array(texts), "vectors": vectors.numpy()}),
         SELFTEST_NAME: pack_arrays(
-            _selftest(trained, prompts.names[:_SELFTEST_PROMPTS], embeddings[:_SELFTEST_PROMPTS], graphs)
+            _selftest(
+                trained,
+                prompts.names[:_SELFTEST_PROMPTS],
+                embeddings[:_SELFTEST_PROMPTS],
+                graphs,
+                norm=calibration.norm if calibration is not None else CLIP_NORM,
+            )
         ),
     }
     manifest = Manifest(
@@ -302,11 +308,16 @@ def _embed(trained: TrainedStale, ids: torch.Tensor) -> torch.Tensor:
 
 
 def _selftest(
-    trained: TrainedStale, names: Sequence[str], embeddings: torch.Tensor, graphs: Sequence[QuantizedGraph]
+    trained: TrainedStale,
+    names: Sequence[str],
+    embeddings: torch.Tensor,
+    graphs: Sequence[QuantizedGraph],
+    *,
+    norm: float,
 ) -> dict[str, NDArray[np.generic]]:
     """Inputs and outputs of the PyTorch network and of the int8 graphs, for ``stale-run --self-test``."""
     network = trained.network
-    features = draw_features(network, 1, max(network.config.temporal_scale, 16))
+    features = draw_features(network, 1, network.config.temporal_scale, norm=norm)
     with torch.no_grad():
         localization = network.localize(features, network.with_background(embeddings))
     prompts = EncodedPrompts(tuple(names), embeddings.numpy(), cross_queries(network, embeddings).numpy())

@@ -21,6 +21,9 @@ LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-5, "queries
 CLEAR_MARGIN = 2e-5
 """How far a drawn video's snippets keep from the masking threshold, where rounding would decide."""
 
+CLIP_NORM = 10.0
+"""About the length of a snippet's CLIP features."""
+
 
 class Case(NamedTuple):
     """Sizes to compare at."""
@@ -109,8 +112,15 @@ def compare_text_encoder(
             yield _record(name, output, Case(0, length, len(chosen)), theirs, ours.numpy())
 
 
-def draw_features(network: Stale, B: int, T: int, S: int | None = None) -> Tensor:
-    """Features as long as CLIP's, for which no snippet is near the masking threshold at T.
+def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm: float = CLIP_NORM) -> Tensor:
+    """Features for which no snippet is near the masking threshold at T.
+
+    Args:
+        network: whose threshold.
+        B: videos.
+        T: snippets at which the network sees them.
+        S: snippets that they have.
+        norm: length of a snippet's features.
 
     Returns:
         (B, S, C), S = T unless given.
@@ -123,7 +133,7 @@ def draw_features(network: Stale, B: int, T: int, S: int | None = None) -> Tenso
     for seed in range(64 * B):
         noise = torch.randn(S, C, generator=torch.Generator().manual_seed(seed))
         drift = torch.randn(1, C, generator=torch.Generator().manual_seed(seed + 10_000))
-        video = nn.functional.normalize(noise + drift, dim=1) * 10
+        video = nn.functional.normalize(noise + drift, dim=1) * norm
         if _threshold_margin(network, stretched(video[None], T)[0]) > CLEAR_MARGIN:
             videos.append(video)
         if len(videos) == B:

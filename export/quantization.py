@@ -120,6 +120,12 @@ class Quantizer:
         if self.measure is None:
             return schemes, None
         exact = self.measure(self._model(FLOAT))
+        if not exact > self.max_map_drop:
+            raise QuantizationError(
+                f"{file}: mAP {exact:.2f} in float, where even a graph that finds nothing drops by at most "
+                f"{self.max_map_drop}: it proves nothing; are the videos, features and class names those of the "
+                "network? nothing was written"
+            )
         score = self.measure(self._model(schemes))
         while not exact - score <= self.max_map_drop:
             trials = {

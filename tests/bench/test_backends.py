@@ -23,7 +23,7 @@ def test_every_engine_exists(name: str) -> None:
 
 
 def test_a_backend_without_its_file_says_so(bundle: Path) -> None:
-    backend = Backend(name="x", engine="", file="localizer.nothing.*")
+    backend = Backend(name="x", engine="", file="localizer.nothing.onnx")
     assert isinstance(backend.problem(Bundle(bundle)), BundleError)
     assert "x: the bundle" in str(backend.problem(Bundle(bundle)))
     assert BACKENDS["ort-fp32"].problem(Bundle(bundle)) is None

@@ -4,11 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_bench.inputs import feature_files, random_features, read_classes, read_evaluation, video_features
+from stale_bench.inputs import (
+    feature_files,
+    random_features,
+    read_classes,
+    read_encoded,
+    read_evaluation,
+    video_features,
+    write_encoded,
+)
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError, PromptError
-from stale_runtime.localizer import PROMPTS_NAME
+from stale_runtime.localizer import PROMPTS_NAME, EncodedPrompts
 from tests.bench.helpers import make_job
 from tests.runtime.helpers import with_file
 from tests.tiny import CHANNELS, CLASSES
@@ -59,6 +67,15 @@ def test_a_folder_without_features_is_refused(tmp_path: Path) -> None:
         feature_files(tmp_path, CHANNELS)
     with pytest.raises(FeatureError, match="no such folder"):
         feature_files(tmp_path / "x", CHANNELS)
+
+
+def test_encoded_prompts_are_kept_for_workers(tmp_path: Path) -> None:
+    prompts = EncodedPrompts(("a", "ß"), np.ones((2, 3), np.float32), np.zeros((2, 6), np.float32))
+    write_encoded(tmp_path, prompts)
+    read = read_encoded(tmp_path)
+    assert read.names == prompts.names
+    assert np.array_equal(read.embeddings, prompts.embeddings)
+    assert np.array_equal(read.queries, prompts.queries)
 
 
 def annotated(path: Path, **videos: float | None) -> Path:

@@ -174,7 +174,7 @@ def test_the_thesis_and_all_that_can_run(work: Path) -> None:
     assert "upstream-int8 s" in printed
     original, *ours = json.loads((work / "t.json").read_text())["rows"]
     assert original["backend"] == "upstream-int8"
-    assert original["stages"]["forward"]["per_launch"] == [3]
+    assert len(original["stages"]["forward"]["per_launch"]) == 1
     assert all(row["stages"]["forward"]["median_ms"] < original["stages"]["forward"]["median_ms"] for row in ours)
     content = measured(work, "--backend", "all")
     assert {row["backend"] for row in content["rows"]} >= {"upstream-fp32", "upstream-int8", "ort-fp32"}
