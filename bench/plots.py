@@ -68,6 +68,7 @@ def _map_against_latency(axes: "Axes", rows: Sequence[Row]) -> None:
             axes.annotate(f"T={row.length}", (x, y), fontsize="x-small", xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel(LATENCY)
     axes.set_ylabel(MAP)
 

@@ -41,8 +41,8 @@ class FoldedAttention:
             linear.weight.detach().double().numpy().reshape(H, C, C) for linear in (block.query, block.key, block.value)
         )  # (H, D, C) each, D the width of a head, equal to C
         output = block.output.weight.detach().double().numpy().reshape(C, H, C)  # (C, H, D)
-        absorbed_query = np.einsum("hdc,hde->che", query, key) / np.sqrt(C)
-        absorbed_output = np.einsum("ohd,hdc->hco", output, value)
+        absorbed_query = (query.transpose(0, 2, 1) @ key).transpose(1, 0, 2) / np.sqrt(C)  # (C, H, C)
+        absorbed_output = (output.transpose(1, 0, 2) @ value).transpose(0, 2, 1)  # (H, C, C)
         return cls(
             heads=H,
             query=absorbed_query.reshape(C, H * C).astype(np.float32),

@@ -36,7 +36,7 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
 @click.option(
     "--length",
     type=Length(),
-    help="Snippets that videos are resampled to; default: as trained. auto: twice that for videos of still more snippets.",
+    help="Snippets that videos are resampled to; default: as trained. auto: twice that where videos have still more.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads to use.")
 @click.option("--decoder", type=click.Choice(list(DECODERS)), help="upstream: the published post-processing.")

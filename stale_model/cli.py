@@ -97,7 +97,10 @@ def stale_train(**options: Any) -> None:
     if fabric.is_global_zero:
         click.echo()
         click.echo(summary_table(results))
-        write_whole(options["output"] / SUMMARY, summary_csv(results))
+        try:
+            write_whole(options["output"] / SUMMARY, summary_csv(results))
+        except OSError as problem:
+            raise click.UsageError(f"-o {options['output'] / SUMMARY}: {reason(problem)}") from problem
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from stale_export.calibration import Calibration, graph_inputs
 from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.schemes import DynamicScheme
-from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale
 from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.localizer import EncodedPrompts
@@ -52,7 +51,7 @@ def saturating_product(activations: NDArray[np.generic], weights: NDArray[np.int
     return total
 
 
-class MatMulInteger(OpRun):  # type: ignore[misc]
+class MatMulInteger(OpRun):
     """ONNX's operator of that name on a CPU without VNNI."""
 
     op_domain = ""
@@ -73,8 +72,9 @@ def run_emulated(network: Stale, features: Array, prompts: EncodedPrompts, bits:
         patch.setattr(localizer_graph, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
         model = localizer_model(network, schemes)
     evaluator = ReferenceEvaluator(model, new_ops=[] if vnni else [MatMulInteger])
-    outputs: list[Array] = evaluator.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
-    return outputs
+    return [
+        np.asarray(output) for output in evaluator.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
+    ]
 
 
 def linear_weights(network: Stale) -> dict[str, Array]:
@@ -96,24 +96,23 @@ def encode(network: Stale, K: int = len(tiny.CLASSES)) -> EncodedPrompts:
     return EncodedPrompts(names, prompts.numpy(), cross_queries(network, prompts).numpy())
 
 
-def draw_videos(count: int, *, seed: int = 0, T: int = tiny.LENGTH, C: int = tiny.CHANNELS) -> dict[str, Array]:
+def draw_videos(
+    count: int, *, name: str = "video", seed: int = 0, T: int = tiny.LENGTH, C: int = tiny.CHANNELS
+) -> dict[str, Array]:
     """Features (T, C) by video id."""
     generator = np.random.default_rng(seed)
-    return {f"video{n}": generator.standard_normal((T, C)).astype(np.float32) for n in range(count)}
+    return {f"{name}{n}": generator.standard_normal((T, C)).astype(np.float32) for n in range(count)}
 
 
 def calibration(count: int = 12) -> Calibration:
     return Calibration(features=draw_videos(count, seed=1), seed=0)
 
 
-def float_finds(folder: Path, network: Stale, prompts: EncodedPrompts) -> ValidationVideos:
-    """Validation videos whose annotations say what the float graph finds: see ``annotate``."""
-    videos = draw_videos(8, seed=2)
+def write_validation(folder: Path, network: Stale, prompts: EncodedPrompts) -> tuple[Path, Path]:
+    """Annotations that say what the float graph finds, see ``annotate``, and the folder of those videos' features."""
+    videos = draw_videos(8, name="unseen", seed=2)
     annotations = annotate(folder / "annotations.json", network, prompts, videos)
-    features = write_videos(folder / "validation", videos)
-    return read_validation(
-        annotations, features, subset="validation", channels=network.config.channels, length=tiny.LENGTH
-    )
+    return annotations, write_videos(folder / "validation", videos)
 
 
 def ruin(monkeypatch: pytest.MonkeyPatch, *linears: str, by: float = 8) -> None:
@@ -122,7 +121,7 @@ def ruin(monkeypatch: pytest.MonkeyPatch, *linears: str, by: float = 8) -> None:
     ruined = {f"{linear}.scale" for linear in linears}
 
     def weight(self: GraphBuilder, name: str, values: NDArray[np.generic]) -> str:
-        return honest(self, name, values * np.float32(by) if name in ruined else values)
+        return honest(self, name, values.astype(np.float32) * np.float32(by) if name in ruined else values)
 
     monkeypatch.setattr(GraphBuilder, "weight", weight)
 

@@ -13,10 +13,9 @@ from stale_export.calibration import (
     graph_inputs,
     logit_errors,
     read_calibration,
-    watched_name,
 )
 from stale_export.graph_builder import serialize
-from stale_export.localizer_graph import LINEARS, localizer_model
+from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme
 from stale_export.validation_gate import read_validation
 from stale_runtime.errors import DatasetError, QuantizationError

@@ -100,7 +100,7 @@ def test_weights_are_rounded_to_the_nearest_step_of_their_column(bits: int, data
     weights = np.array(data.draw(values), np.float32).reshape(M, N)
     integers, step = Scheme(weight_bits=bits).quantize(weights)
     most = 2 ** (bits - 1) - 1
-    assert (integers.dtype, step.dtype, step.shape) == (np.int8, np.float32, (N,))
+    assert (integers.dtype.name, step.dtype.name, step.shape) == ("int8", "float32", (N,))
     assert np.abs(integers.astype(int)).max() <= most
     assert (np.abs(integers * step.astype(np.float64) - weights) <= 0.5001 * step).all()
     used = np.abs(weights).max(axis=0) > 1e-30

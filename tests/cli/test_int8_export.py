@@ -1,0 +1,128 @@
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stale_runtime import Localizer
+from tests import tiny
+from tests.cli.command import fails, run
+from tests.export.int8 import draw_videos, write_validation, write_videos
+
+NAME = "stale-export"
+FROM = ("--ckpt", "best.pth", "--clip", "clip", "--classes", "classes.txt")
+
+
+@pytest.fixture
+def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path) -> Path:
+    """A checkpoint with training features, and with validation videos whose mAP is high."""
+    shutil.copy(checkpoint, tmp_path / "best.pth")
+    shutil.copytree(clip_folder, tmp_path / "clip")
+    (tmp_path / "classes.txt").write_text("\n".join(tiny.CLASSES))
+    write_videos(tmp_path / "training", draw_videos(10, seed=1))
+    write_validation(tmp_path, tiny.make_network(), Localizer.open(bundle).encode_prompts(tiny.CLASSES))
+    return tmp_path
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """The cells behind each file's name."""
+    return {cells[0]: cells[1:] for cells in (re.split(r" {2,}", line.strip()) for line in table.splitlines()[2:])}
+
+
+def records(work: Path) -> dict[str, dict[str, object]]:
+    content = json.loads((work / "stale_bundle" / "manifest.json").read_text())
+    return {record["file"]: record for record in content["quantization"]}
+
+
+def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
+    for target in ([], ["--target", "portable"]):
+        fails(
+            NAME, *FROM, "--weight-bits", "8", *target, cwd=work, code=1, says="--weight-bits 8 with --target portable"
+        )
+    assert not (work / "stale_bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--validate", "annotations.json"], "--validate and --validation-features go together"),
+        (["--validation-features", "validation"], "--validate and --validation-features go together"),
+        (["--weight-bits", "9", "--target", "vnni"], "--weight-bits"),
+        (["--target", "sse"], "--target"),
+        (["--text-precision", "int4"], "--text-precision"),
+        (["--calibration-videos", "0"], "--calibration-videos"),
+        (["--max-map-drop", "-1"], "--max-map-drop"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(work: Path, arguments: list[str], says: str) -> None:
+    fails(NAME, *FROM, *arguments, cwd=work, code=2, says=says)
+
+
+def test_without_calibration_the_graph_is_dynamic_and_nothing_is_proved(work: Path) -> None:
+    done = run(NAME, *FROM, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "stale-export: no --calibration: ort-int8 is the dynamic graph" in done.stderr.splitlines()
+    for name in ("localizer.int8.onnx", "localizer.int8-dynamic.onnx"):
+        assert rows(done.stdout)[name][1:] == ["dynamic, 4 of 4 operators", "none", "not measured"]
+        record = records(work)[name]
+        assert (record["kind"], record["map_percent"], record["calibration_videos"]) == ("dynamic", None, [])
+        assert (record["target"], record["weight_bits"]) == ("portable", 7)
+    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    np.save(work / "video.npy", draw_videos(1)["video0"])
+    found = run("stale-run", "video.npy", "--prompts", "classes.txt", "-v", cwd=work)
+    assert found.returncode == 0, found.stderr
+    assert "ort-fp32, T=" in found.stderr
+
+
+def test_calibrated_and_validated_for_vnni(work: Path) -> None:
+    (work / "training" / "v_broken.npy").write_bytes(b"broken")
+    done = run(
+        NAME,
+        *FROM,
+        *("--calibration", "training", "--calibration-videos", "11", "--calibration-seed", "3"),
+        *(
+            "--validate",
+            "annotations.json",
+            "--validation-features",
+            "validation",
+            "--max-map-drop",
+            "60",
+        ),  # wide, for CPUs without VNNI
+        *("--target", "vnni", "--weight-bits", "8", "--text-precision", "int8"),
+        cwd=work,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "left out: training/v_broken.npy: not a .npy file" in done.stderr
+    table = rows(done.stdout)
+    assert table["localizer.int8.onnx"][1:3] == ["static, 4 of 4 operators", "none"]
+    assert table["localizer.int8-dynamic.onnx"][1:3] == ["dynamic, 4 of 4 operators", "none"]
+    assert table["text_encoder.onnx"][1:] == ["dynamic, 8 of 8 operators", "none", "not measured"]
+    static = records(work)["localizer.int8.onnx"]
+    assert static["calibration_videos"] == sorted(draw_videos(10))
+    assert (static["calibration_seed"], static["target"], static["weight_bits"]) == (3, "vnni", 8)
+    exact, score = static["fp32_map_percent"], static["map_percent"]
+    assert isinstance(exact, float)
+    assert isinstance(score, float)
+    assert 60 < exact <= score + 60
+    assert table["localizer.int8.onnx"][3] == f"{score:.2f} ({score - exact:+.2f})"
+
+    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    for chosen, backend in (([], "ort-int8"), (["--backend", "ort-int8-dynamic"], "ort-int8-dynamic")):
+        found = run("stale-run", "training/v_video0.npy", "--prompts", "classes.txt", "-v", *chosen, cwd=work)
+        assert found.returncode == 0, found.stderr
+        assert f"{backend}, T=" in found.stderr
+
+
+def test_a_leak_ends_it_with_one_line_and_nothing_is_written(work: Path) -> None:
+    done = run(
+        NAME,
+        *FROM,
+        *("--calibration", "validation", "--validate", "annotations.json", "--validation-features", "validation"),
+        cwd=work,
+    )
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("stale-export: error: --calibration validation: holds 8 of the validation videos, unseen0")
+    assert not (work / "stale_bundle").exists()

@@ -1,0 +1,112 @@
+"""The int8 graphs through the whole export, on the tiny network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from stale_export import Int8Options, export_bundle, exporter, quantization
+from stale_export.localizer_graph import LINEARS
+from stale_model import TrainedStale
+from stale_runtime import Localizer, Prompts
+from stale_runtime.errors import DatasetError, ExportError, QuantizationError
+from stale_runtime.manifest import Manifest
+from tests import tiny
+from tests.export.int8 import draw_videos, ruin, write_validation, write_videos
+
+Export = Callable[..., Manifest]
+
+
+@pytest.fixture
+def export(
+    bundle: Path, trained: TrainedStale, text_model_bytes: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Export:
+    """Exports to ``tmp_path / "out" / "bundle"``, validated, without tracing the text tower anew."""
+    monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: onnx.load_from_string(text_model_bytes))
+    (tmp_path / "out").mkdir()
+    prompts = Localizer.open(bundle).encode_prompts(tiny.CLASSES)
+    annotations, features = write_validation(tmp_path, trained.network, prompts)
+
+    def run(**options: Any) -> Manifest:
+        given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
+        int8 = Int8Options(**{**given, **options})
+        return export_bundle(
+            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda text: None
+        )
+
+    return run
+
+
+def test_a_validated_export_says_so(export: Export, tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "training", draw_videos(12, seed=1))
+    manifest = export(calibration=folder, calibration_videos=7, calibration_seed=5)
+    static_record, dynamic_record = manifest.quantization[:2]
+    assert (static_record.file, static_record.kind) == ("localizer.int8.onnx", "static")
+    assert (dynamic_record.file, dynamic_record.kind) == ("localizer.int8-dynamic.onnx", "dynamic")
+    assert static_record.calibration_seed == 5
+    assert len(static_record.calibration_videos) == 7
+    assert set(static_record.calibration_videos) < draw_videos(12).keys()
+    for record in (static_record, dynamic_record):
+        assert record.map_percent is not None
+        assert record.fp32_map_percent is not None
+        assert record.fp32_map_percent > 50
+    assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
+
+
+def test_without_calibration_the_same_dynamic_graph_is_both(export: Export, tmp_path: Path) -> None:
+    manifest = export()
+    records = manifest.quantization[:2]
+    assert [record.kind for record in records] == ["dynamic", "dynamic"]
+    assert manifest.files["localizer.int8.onnx"] == manifest.files["localizer.int8-dynamic.onnx"]
+    assert manifest.files["localizer.int8.onnx"].size < manifest.files["localizer.fp32.onnx"].size
+
+
+def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ruin(monkeypatch, *LINEARS)
+    with pytest.raises(QuantizationError, match="with each alone in float"):
+        export()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_skipped_quantization_writes_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "count_integer_operators", lambda model: 2)
+    with pytest.raises(QuantizationError, match="computes 2 of 4 layers"):
+        export(annotations=None, validation_features=None)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_leak_is_refused_before_anything_is_made(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: pytest.fail("it begins"))
+    folder = write_videos(tmp_path / "training", draw_videos(5) | draw_videos(2, name="unseen"))
+    with pytest.raises(DatasetError, match="holds 2 of the validation videos, unseen0 first"):
+        export(calibration=folder)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"target": "sse"}, "target 'sse', expected one of portable, vnni"),
+        ({"text_precision": "int4"}, "text_precision 'int4'"),
+        ({"annotations": Path("x")}, "annotations and validation_features go together"),
+        ({"validation_features": Path("x")}, "annotations and validation_features go together"),
+        ({"calibration_videos": 0}, "calibration_videos 0"),
+        ({"max_map_drop": -1.0}, "max_map_drop -1.0"),
+        ({"max_map_drop": float("nan")}, "max_map_drop nan"),
+        ({"weight_bits": 3}, "weight_bits 3, expected 4 to 8"),
+        ({"weight_bits": 9, "target": "vnni"}, "weight_bits 9"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Int8Options(**options)
+
+
+def test_options_that_saturate_are_refused() -> None:
+    with pytest.raises(ExportError, match="--weight-bits 8 with --target portable"):
+        Int8Options(weight_bits=8)
+    assert Int8Options(weight_bits=8, target="vnni").weight_bits == 8
