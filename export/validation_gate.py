@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stale_export.calibration import Features, graph_inputs
 from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.detections import Detection
+from stale_runtime.detections import named
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation import mean_average_precision
 from stale_runtime.features import read_features, resample
@@ -46,9 +46,7 @@ class ValidationVideos:
         found = {}
         for video, features in self.features.items():
             ranked = DECODERS[DEFAULT_DECODER](*run(features))
-            unit = self.truth.videos[video].duration_s or 1.0
-            rows = zip(ranked.classes.tolist(), (ranked.segments * unit).tolist(), ranked.scores.tolist(), strict=True)
-            found[video] = [Detection(prompts.names[label], start, end, score) for label, (start, end), score in rows]
+            found[video] = named(ranked, prompts.names, self.truth.videos[video].duration_s)
         return 100 * mean_average_precision(found, self.truth, charge_foreign=False).average
 
 

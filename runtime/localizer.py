@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from stale_runtime.arrays import unpack_arrays
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
-from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.detections import VideoDetections, named
 from stale_runtime.errors import BundleError, PromptError, StaleError
 from stale_runtime.features import check_features, read_features, resample
 from stale_runtime.manifest import Manifest
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
-from stale_runtime.proposals import Ranked
 from stale_runtime.segments import FloatArray
 from stale_runtime.sessions import available_threads, open_session, require_interface
 from stale_runtime.text_encoder import TextEncoder, encoder_identity
@@ -283,9 +282,7 @@ class Localizer:
         """Find actions in features that have been checked."""
         encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
         ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
-        return VideoDetections(
-            video=video, duration_s=duration_s, detections=tuple(_detections(ranked, encoded.names, duration_s))
-        )
+        return VideoDetections(video=video, duration_s=duration_s, detections=named(ranked, encoded.names, duration_s))
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         return self.forward(self.prepared(features), prompts)
@@ -354,10 +351,3 @@ def default_backend(manifest: Manifest) -> str:
     """The fastest backend whose mAP the bundle proves."""
     proved = {record.file for record in manifest.quantization if record.map_percent is not None}
     return "ort-int8" if BACKENDS["ort-int8"] in proved else "ort-fp32"
-
-
-def _detections(ranked: Ranked, names: Sequence[str], duration_s: float | None) -> Iterator[Detection]:
-    unit = 1.0 if duration_s is None else duration_s
-    segments = ranked.segments.clip(0, 1) * unit
-    rows = zip(ranked.classes.tolist(), segments.tolist(), ranked.scores.tolist(), strict=True)
-    return (Detection(names[label], start, end, score) for label, (start, end), score in rows)

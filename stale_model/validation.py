@@ -7,7 +7,7 @@ import torch
 from stale_model.dataset import VideoSample
 from stale_model.own_checkpoint import StaleWithText
 from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.detections import Detection
+from stale_runtime.detections import named
 from stale_runtime.evaluation import mean_average_precision
 from stale_runtime.features import read_features, resample
 from stale_runtime.ground_truth import AnnotatedVideo, GroundTruth
@@ -34,11 +34,7 @@ def validate(
             features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
             localization = model.network.localize(features[None].to(device), prompts)
             ranked = DECODERS[DEFAULT_DECODER](*(output[0].float().cpu().numpy() for output in localization))
-            rows = zip(ranked.classes.tolist(), ranked.segments.tolist(), ranked.scores.tolist(), strict=True)
-            found[sample.video] = [
-                Detection(classes[label], start * sample.duration_s, end * sample.duration_s, score)
-                for label, (start, end), score in rows
-            ]
+            found[sample.video] = named(ranked, classes, sample.duration_s)
     truth = {
         sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
     }

@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
 
 from stale_export import quantization
 from stale_export.calibration import TAILS, Calibration, graph_inputs
@@ -141,9 +142,11 @@ def test_onnx_runtime_computes_the_integer_product(
     model = layer(weights, scheme)
     assert count_integer_operators(model) == 1
     (got,) = open_session(model, name="layer", threads=1).run(["y"], {"x": x})
+    (by_definition,) = ReferenceEvaluator(onnx.load_from_string(model)).run(["y"], {"x": x})
     expected = dequantized_product(x[0], weights, scheme)
     tolerance = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(got[0], expected, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(np.asarray(by_definition)[0], expected, rtol=0, atol=tolerance)
     assert np.abs(expected - x[0].astype(np.float64) @ weights).max() > 100 * tolerance  # which float would be
     step = scheme.quantize(weights)[1]
     found, byte_step, zero = bytes_of(x[0], scheme)
