@@ -32,7 +32,7 @@ def test_what_decides_speed_is_said_explicitly() -> None:
     session = open_session(doubling(), name="m.onnx", threads=3)
     options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
-    assert options.enable_cpu_mem_arena is False
+    assert options.enable_cpu_mem_arena is True
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert session.get_providers() == ["CPUExecutionProvider"]
 
