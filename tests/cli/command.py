@@ -1,6 +1,7 @@
 """Running our commands as a user does: in a process of their own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,8 @@ def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) ->
     assert lines[0].startswith(f"{name}: error: "), done.stderr
     assert says in lines[0], done.stderr
     assert done.stdout == ""
+
+
+def interruptible() -> None:
+    """Let a child be interrupted, as one started from a terminal, even if the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cli.command import fails, run
+from tests.cli.command import fails, interruptible, run
 from tests.tiny import CHANNELS
 
 QUICK = ("--lengths", "16", "--budget", "1")
@@ -110,7 +110,12 @@ def test_new_prompts_are_measured_too(work: Path, private_cache: Path) -> None:
 def test_an_interruption_prints_what_is_done(work: Path) -> None:
     command = [str(Path(sys.executable).parent / "stale-bench"), "--backend", "ort-fp32", "--budget", "100"]
     with subprocess.Popen(
-        [*command, "-o", "r.json"], cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "-o", "r.json"],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
     ) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         end = time.monotonic() + 30

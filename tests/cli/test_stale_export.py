@@ -30,8 +30,11 @@ def refused(work: Path, *arguments: str, code: int, says: str) -> None:
 def test_a_checkpoint_becomes_a_bundle_that_runs(work: Path) -> None:
     done = run("stale-export", "--ckpt", "best.pth", "--clip", "clip", cwd=work)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].split() == ["file", "size", "max", "deviation"]
-    assert "localizer.fp32.onnx" in done.stdout
+    header, _, *rows = done.stdout.splitlines()
+    assert all(name in header for name in ("file", "size", "max deviation", "int8", "layers in float", "mAP"))
+    assert [row.split()[0] for row in rows if "int8" in row] == [
+        *("localizer.int8.onnx", "localizer.int8-dynamic.onnx", "localizer.torch-int8.pth")
+    ]
     assert sorted(path.name for path in work.iterdir()) == ["best.pth", "clip", "stale_bundle"]
     assert run("stale-run", "--self-test", cwd=work).returncode == 0
 

@@ -17,7 +17,7 @@ import torch
 
 from stale_model.trainer import BEST, CURVES, LAST, METRICS
 from tests import tiny
-from tests.cli.command import run
+from tests.cli.command import interruptible, run
 
 COMMAND = str(Path(sys.executable).parent / "stale-train")
 NOT_REPRODUCED = ("seconds", "peak_memory_mb")
@@ -139,15 +139,19 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_end(options: list[str], unb
 
 
 def test_interrupted_it_leaves_the_last_epoch_and_says_so(options: list[str], tmp_path: Path) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [COMMAND, *options, "--epochs", "1000", "-o", "out"],
-        *(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for _ in range(3):
-        process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
+    ) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in stderr.strip().splitlines()[-1]
     assert "Traceback" not in stderr
