@@ -62,7 +62,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m stale_model.demo $(DEMO)
 	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/features \
 	  --seen $(DEMO)/splits/seen.txt --unseen $(DEMO)/splits/unseen.txt --clip $(DEMO)/clip --freeze-text \
-	  --epochs 12 --batch-size 16 --learning-rate 4e-4 -o $(DEMO)/training
+	  --epochs 16 --batch-size 8 --learning-rate 4e-4 -o $(DEMO)/training
 	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth -o $(DEMO)/bundle
 	$(BIN)/stale-run "$$(ls $(DEMO)/features/*.npy | tail -1)" --prompts $(DEMO)/splits/all.txt \
 	  --durations $(DEMO)/annotations.json --bundle $(DEMO)/bundle
