@@ -24,6 +24,8 @@ from stale_runtime.segments import FloatArray
 from stale_runtime.text_encoder import TOKENIZER_NAME, Tokenizer
 
 CLIP_VOCABULARY = 49408
+PROMPT_TOKENS = 20
+"""What the original fills every prompt up to: its recorded token ids are (200, 20), the longest prompt has 12."""
 
 
 def vit_b_32(channels: int, end_token: int) -> CLIPTextConfig:
@@ -67,7 +69,7 @@ class PublishedNetwork(nn.Module):
 
         Args:
             features: (B, T, C)
-            token_ids: (K, L), all prompts padded to the longest.
+            token_ids: (K, L), all prompts padded alike.
         """
         outputs: TrainingOutputs = self.network(features, self.network.with_background(self.tower(token_ids)))
         return outputs
@@ -119,10 +121,12 @@ class Published(Engine):
             self.network(batch, self._token_ids)
 
     def _tokens(self) -> Tensor:
-        """Token ids (K, L) of all prompts."""
+        """Token ids (K, L) of all prompts, L at least ``PROMPT_TOKENS``."""
         spec = self.bundle.manifest.text_encoder
         tokenizer = Tokenizer(self.bundle.read(TOKENIZER_NAME), spec)
-        return torch.from_numpy(tokenizer(spec.fill(self.job.classes)))
+        token_ids = torch.from_numpy(tokenizer(spec.fill(self.job.classes)))  # (K, longest)
+        missing = max(0, PROMPT_TOKENS - token_ids.shape[1])
+        return nn.functional.pad(token_ids, (0, missing), value=spec.pad_token)
 
 
 class PublishedInt8(Published):

@@ -47,6 +47,19 @@ def test_the_tower_runs_in_every_forward_pass(bundle: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("small_tower")
+def test_short_prompts_are_filled_up_as_the_original_does(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "PROMPT_TOKENS", 60)
+    engine = Published(make_job(bundle, tmp_path))
+    runs: list[torch.Tensor] = []
+    engine.network.get_submodule("tower").register_forward_pre_hook(lambda module, inputs: runs.append(inputs[0]))
+    engine.steps(engine.features())["forward"]()
+    assert runs[0].shape == (len(CLASSES), 60)
+    assert (runs[0][:, -1] == engine.bundle.manifest.text_encoder.pad_token).all()
+
+
+@pytest.mark.usefixtures("small_tower")
 def test_all_outputs_are_computed_at_the_length(bundle: Path) -> None:
     network = PublishedNetwork(Bundle(bundle), 24).eval()
     ids = torch.zeros(3, 5, dtype=torch.int64)
