@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from stale_runtime.backends import BACKENDS as DEPLOYED
+from stale_runtime.backends import backend_problem
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError, StaleError
-from stale_runtime.localizer import BACKENDS as DEPLOYED
 
 QUANTIZER = "torch.ao.quantization.quantize"
-_LIBRARIES = {"torch": ("torch",), "openvino": ("openvino",)}
-"""What the deployed backends of each family need beside the runtime."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +28,8 @@ class Backend:
 
     def problem(self, bundle: Bundle) -> StaleError | None:
         """Why it cannot run here with this bundle; None if it can."""
+        if self.name in DEPLOYED and (problem := backend_problem(self.name, bundle.manifest)) is not None:
+            return problem
         for module in self.needs:
             if module == QUANTIZER and not _is_there(module):
                 return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
@@ -42,8 +43,7 @@ class Backend:
 def _deployed() -> Iterable[Backend]:
     """What ``stale_runtime`` runs."""
     for name, file in DEPLOYED.items():
-        needs = _LIBRARIES.get(name.partition("-")[0], ())
-        yield Backend(name=name, engine="stale_bench.localizer_engine:LocalizerEngine", needs=needs, file=file)
+        yield Backend(name=name, engine="stale_bench.localizer_engine:LocalizerEngine", file=file)
 
 
 def _of_torch() -> Iterable[Backend]:

@@ -9,9 +9,10 @@ import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of w
 from stale_bench.engine import Engine, Facts, Step
 from stale_bench.macs import count_onnx
 from stale_bench.protocol import Job
+from stale_runtime.backends import BACKENDS
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import Detection
-from stale_runtime.localizer import BACKENDS, Localizer, Settings
+from stale_runtime.localizer import Localizer, Settings
 from stale_runtime.segments import FloatArray
 from stale_runtime.text_encoder import TextEncoder
 from stale_runtime.timeline import Timeline

@@ -9,8 +9,8 @@ from stale_bench.backends import BACKENDS, Backend, choose_named
 from stale_bench.benchmark import FP32, Plan
 from stale_bench.inputs import feature_files, read_classes, read_evaluation, write_encoded
 from stale_bench.machine import choose_cpus
+from stale_runtime.backends import BACKENDS as DEPLOYED
 from stale_runtime.bundle import Bundle, find_bundle
-from stale_runtime.localizer import BACKENDS as DEPLOYED
 from stale_runtime.localizer import Localizer, Settings
 from stale_runtime.prompts import Prompts
 from stale_runtime.text_encoder import TOKENIZER_NAME, Tokenizer

@@ -31,9 +31,10 @@ from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale, TrainedStale
 from stale_model.clip import text_encoder_spec
 from stale_runtime.arrays import pack_arrays
+from stale_runtime.backends import BACKENDS
 from stale_runtime.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError, QuantizationError
-from stale_runtime.localizer import BACKENDS, LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
+from stale_runtime.localizer import LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
 from stale_runtime.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
 from stale_runtime.prompts import Prompts
 from stale_runtime.self_test import SELFTEST_NAME, replay_name
@@ -321,7 +322,7 @@ def _selftest(
     with torch.no_grad():
         localization = network.localize(features, network.with_background(embeddings))
     prompts = EncodedPrompts(tuple(names), embeddings.numpy(), cross_queries(network, embeddings).numpy())
-    backends = {file: backend for backend, file in BACKENDS.items()}
+    backends = {file: backend for backend, file in BACKENDS.items() if backend.startswith("ort-")}
     replayed: dict[str, NDArray[np.generic]] = {}
     for graph in graphs:
         session = open_session(graph.model, name=graph.record.file, threads=1)

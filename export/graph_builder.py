@@ -113,10 +113,23 @@ class GraphBuilder:
         """A constant () of float32; the same one for the same value."""
         return self.weight(f"float_{float(value)!r}", np.array(value, np.float32))
 
-    def subgraph(self, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.GraphProto:
-        """The nodes as a graph inside another, for ``If``, ``Scan`` and their like; it sees the outer one's values."""
-        ins, outs = ([helper.make_empty_tensor_value_info(name) for name in names] for names in (inputs, outputs))
-        return helper.make_graph(self._nodes, f"{self.prefix}graph", ins, outs, list(self._weights.values()))
+    def subgraph(self, outputs: Sequence[str]) -> onnx.GraphProto:
+        """The nodes as a graph inside another, as ``If`` takes it; it sees the outer one's values."""
+        results = [helper.make_empty_tensor_value_info(name) for name in outputs]
+        return helper.make_graph(self._nodes, f"{self.prefix}graph", [], results, list(self._weights.values()))
+
+    def loop(self, number: str, outputs: Sequence[str]) -> onnx.GraphProto:
+        """The nodes as the body of a ``Loop`` that runs to its end.
+
+        Args:
+            number: name for how often it ran before, () of int64.
+            outputs: values that are stacked over the times.
+        """
+        going = f"{self.prefix}going"
+        graph = self.subgraph([self.op("Identity", going), *outputs])
+        for name, kind in ((number, onnx.TensorProto.INT64), (going, onnx.TensorProto.BOOL)):
+            graph.input.append(helper.make_tensor_value_info(name, kind, []))
+        return graph
 
     def model(self, spec: GraphSpec) -> onnx.ModelProto:
         """The finished graph with this interface, checked by ONNX."""

@@ -111,19 +111,19 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, C: int) -> str:
 def _stretch(lower: str, share: str) -> onnx.GraphProto:
     """The features resampled to the length: (B, S, C) -> (B, T, C)."""
     graph = GraphBuilder("stretch/")
-    return graph.subgraph([], [_resampled(graph, "features", lower, share, axis=1)])
+    return graph.subgraph([_resampled(graph, "features", lower, share, axis=1)])
 
 
 def _unchanged() -> onnx.GraphProto:
     graph = GraphBuilder("unchanged/")
-    return graph.subgraph([], [graph.op("Identity", "features")])
+    return graph.subgraph([graph.op("Identity", "features")])
 
 
 def _attend_plainly(queries: str, heads: int, C: int) -> onnx.GraphProto:
     """Attention to the features as they are: queries (B, T, H*C) -> (B, T, H*C)."""
     graph = GraphBuilder("plain/")
     keys = graph.op("Transpose", "features", perm=[0, 2, 1])  # (B, C, T)
-    return graph.subgraph([], [_attend(graph, queries, keys, "features", heads)])
+    return graph.subgraph([_attend(graph, queries, keys, "features", heads)])
 
 
 def _attend_stretched(queries: str, lower: str, share: str, heads: int, C: int) -> onnx.GraphProto:
@@ -145,7 +145,7 @@ def _attend_stretched(queries: str, lower: str, share: str, heads: int, C: int) 
     gathered = _attend(graph, scores, keys, batch, heads)  # (B, T, H*S)
     narrow = graph.op("Concat", graph.integers(0, -1), size, axis=0)
     gathered = graph.op("MatMul", graph.op("Reshape", gathered, narrow), "features")  # (B, T*H, C)
-    return graph.subgraph([], [graph.op("Reshape", gathered, graph.integers(0, -1, heads * C))])
+    return graph.subgraph([graph.op("Reshape", gathered, graph.integers(0, -1, heads * C))])
 
 
 def _attend(graph: GraphBuilder, queries: str, keys: str, values: str, heads: int) -> str:
@@ -177,7 +177,7 @@ def _attend_by_heads(prefix: str, queries: str, keys: str, values: str, heads: i
     for query in graph.ops("Split", queries, outputs=heads, axis=2, num_outputs=heads):  # (B, T, D)
         weights = graph.op("Softmax", graph.op("MatMul", query, keys), axis=-1)  # (B, T, T)
         gathered.append(graph.op("MatMul", weights, values))
-    return graph.subgraph([], [graph.op("Concat", *gathered, axis=2)])
+    return graph.subgraph([graph.op("Concat", *gathered, axis=2)])
 
 
 def _attend_in_tiles(prefix: str, queries: str, keys: str, values: str, heads: int) -> onnx.GraphProto:
@@ -193,20 +193,16 @@ def _attend_in_tiles(prefix: str, queries: str, keys: str, values: str, heads: i
     tiles = graph.op("Reshape", graph.op("Pad", rows, pads), tiled)  # (B, tiles, TILE, D)
 
     body = GraphBuilder(f"{prefix}tile/")
-    tile = f"{prefix}tile"
-    weights = body.op("Softmax", body.op("MatMul", tile, keys), axis=-1)  # (B, TILE, T)
-    gathered = body.op("MatMul", weights, values)  # (B, TILE, D)
-    tiles = graph.op(
-        "Scan",
-        tiles,
-        body=body.subgraph([tile], [gathered]),
-        num_scan_inputs=1,
-        scan_input_axes=[1],
-        scan_output_axes=[1],
-    )
+    number = f"{prefix}tile/number"
+    tile = body.op("Gather", tiles, number, axis=1)  # (B, TILE, D)
+    scores = body.op("Reshape", body.op("MatMul", tile, keys), body.integers(0, TILE, -1))  # OpenVINO needs the rank
+    gathered = body.op("MatMul", body.op("Softmax", scores, axis=-1), values)  # (B, TILE, D)
+    count_tiles = graph.op("Squeeze", graph.op("Shape", tiles, start=1, end=2))
+    tiles = graph.op("Loop", count_tiles, "", body=body.loop(number, [gathered]))  # (tiles, B, TILE, D)
+    tiles = graph.op("Transpose", tiles, perm=[1, 0, 2, 3])
     rows = graph.op("Slice", graph.op("Reshape", tiles, flat), graph.integers(0), count, graph.integers(1))
     whole = graph.op("Concat", graph.op("Shape", queries, end=2), graph.integers(-1), axis=0)
-    return graph.subgraph([], [graph.op("Reshape", rows, whole)])
+    return graph.subgraph([graph.op("Reshape", rows, whole)])
 
 
 def _positions(graph: GraphBuilder, count: str, length: str) -> tuple[str, str]:
@@ -313,7 +309,11 @@ def _compact(graph: GraphBuilder, snippets: str, keep: str) -> tuple[str, str]:
     """
     counts = graph.op("ReduceSum", graph.op("Cast", keep, to=onnx.TensorProto.INT64), graph.integers(1), keepdims=0)
     number = graph.op("Max", graph.op("ReduceMax", counts, keepdims=1), graph.integers(1))  # (1,)
-    flags, index = graph.ops("TopK", graph.op("Cast", keep, to=onnx.TensorProto.FLOAT), number, outputs=2, axis=1)
+    length = graph.op("Squeeze", graph.op("Shape", keep, start=1))
+    position = graph.op("Range", graph.scalar(0), length, graph.scalar(1))  # (T,)
+    order = graph.op("Sub", graph.op("Where", keep, length, graph.scalar(0)), position)  # all differ; above 0 are kept
+    order, index = graph.ops("TopK", graph.op("Cast", order, to=onnx.TensorProto.FLOAT), number, outputs=2, axis=1)
+    flags = graph.op("Cast", graph.op("Greater", order, graph.number(0)), to=onnx.TensorProto.FLOAT)  # (B, N)
     kept = graph.op("GatherND", snippets, graph.op("Unsqueeze", index, graph.integers(2)), batch_dims=1)
     kept = graph.op("Mul", kept, graph.op("Unsqueeze", flags, graph.integers(2)))  # (B, N, C)
     return graph.op("Pad", kept, graph.integers(0, 0, 0, 0, 1, 0)), number

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from stale_runtime import __version__, console
+from stale_runtime.backends import BACKENDS
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError, FeatureError, StaleError
-from stale_runtime.localizer import BACKENDS, Localizer, Settings
+from stale_runtime.localizer import Localizer, Settings
 from stale_runtime.options import Length
 from stale_runtime.output import check_output, write_output
 from stale_runtime.prompts import read_prompts

@@ -7,6 +7,7 @@
     ├── PromptError             3   a prompt or a prompt file
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that goes with it
+    ├── BackendError            2   a backend that this machine or install does not have
     ├── BundleError             4   a bundle that is not there, or not as a bundle should be
     │   ├── ChecksumError       4   a file that is not what the manifest says
     │   └── BundleVersionError  4   a format that this version cannot read
@@ -49,6 +50,12 @@ class CheckpointError(StaleError):
     """A checkpoint, or the CLIP folder that goes with it, cannot be used."""
 
     exit_code = 3
+
+
+class BackendError(StaleError):
+    """A backend cannot run on this machine, or with what is installed."""
+
+    exit_code = 2
 
 
 class BundleError(StaleError):

@@ -9,29 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.arrays import unpack_arrays
+from stale_runtime.backends import BACKENDS, default_backend, open_backend
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections, named
 from stale_runtime.errors import BundleError, PromptError, StaleError
 from stale_runtime.features import check_features, read_features, resample
-from stale_runtime.manifest import Manifest
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
 from stale_runtime.segments import FloatArray
-from stale_runtime.sessions import available_threads, open_session, require_interface
+from stale_runtime.sessions import available_threads
 from stale_runtime.text_encoder import TextEncoder, encoder_identity
 from stale_runtime.timeline import Timeline, check_seconds
 from stale_runtime.videos import video_id
 
-BACKENDS: Mapping[str, str] = {
-    "ort-fp32": "localizer.fp32.onnx",
-    "ort-int8": "localizer.int8.onnx",
-    "ort-int8-dynamic": "localizer.int8-dynamic.onnx",
-}
-"""The graph that each backend runs."""
 PROMPTS_NAME = "prompts.npz"
 SHORTEST, LONGEST = 16, 4096
 """Temporal scales that a localizer graph is exported for, in snippets."""
+INPUTS = ("features", "length", "prompts", "queries")
+"""What a localizer graph is fed."""
 NO_TIMELINE = Timeline()
 
 
@@ -112,10 +108,10 @@ class Localizer:
 
         Raises:
             BundleError: the bundle is broken, or has no graph for this backend.
+            BackendError: the backend cannot run on this machine.
         """
         manifest = bundle.manifest
         self.backend = settings.backend or default_backend(manifest)
-        name = BACKENDS[self.backend]
         self.bundle = bundle
         self.settings = settings
         self.length = settings.length or manifest.temporal_scale
@@ -128,8 +124,13 @@ class Localizer:
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}; export the bundle again"
             )
         self.threads = min(settings.threads, available_threads())
-        self._session = open_session(bundle.read(name), name=name, threads=self.threads)
-        require_interface(self._session, ("features", "length", "prompts", "queries"), Outputs._fields, name)
+        self._session = open_backend(
+            self.backend,
+            bundle,
+            inputs=INPUTS,
+            outputs=Outputs._fields,
+            threads=self.threads,
+        )
 
     @classmethod
     def open(
@@ -152,6 +153,7 @@ class Localizer:
 
         Raises:
             BundleError: there is no bundle, or it is broken.
+            BackendError: the backend cannot run on this machine.
             ValueError: an argument is out of range.
         """
         settings = Settings(backend=backend, threads=threads, length=length, decoder=decoder)
@@ -345,9 +347,3 @@ class Localizer:
             encoder=encoder_identity(self.bundle),
             width=self._vector_width(),
         )
-
-
-def default_backend(manifest: Manifest) -> str:
-    """The fastest backend whose mAP the bundle proves."""
-    proved = {record.file for record in manifest.quantization if record.map_percent is not None}
-    return "ort-int8" if BACKENDS["ort-int8"] in proved else "ort-fp32"

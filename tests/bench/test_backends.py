@@ -7,9 +7,9 @@ from stale_bench import backends
 from stale_bench.backends import BACKENDS, Backend, choose_named
 from stale_bench.engine import Engine
 from stale_bench.worker import engine_class
+from stale_runtime.backends import BACKENDS as DEPLOYED
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError
-from stale_runtime.localizer import BACKENDS as DEPLOYED
 
 
 def test_all_that_the_runtime_runs_is_there_and_more() -> None:

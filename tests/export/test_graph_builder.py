@@ -60,7 +60,7 @@ def test_a_subgraph_sees_the_outer_values() -> None:
     branches = {}
     for name, operator in (("then_branch", "Neg"), ("else_branch", "Identity")):
         inner = GraphBuilder(f"{name}/")
-        branches[name] = inner.subgraph([], [inner.op(operator, inner.op("Add", rectified, inner.number(1)))])
+        branches[name] = inner.subgraph([inner.op(operator, inner.op("Add", rectified, inner.number(1)))])
     many = graph.op("Greater", graph.op("Shape", "x", start=0, end=1), graph.integers(1))
     graph.name("y", graph.op("If", graph.op("Squeeze", many), **branches))
     model = graph.model(SPEC)
