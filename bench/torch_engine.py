@@ -12,7 +12,7 @@ from stale_bench.protocol import Job
 from stale_bench.torch_macs import count_torch
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
 from stale_runtime.decoders import DECODERS
-from stale_runtime.detections import Detection
+from stale_runtime.detections import Detection, named
 from stale_runtime.features import check_features, read_features, resample
 from stale_runtime.segments import FloatArray
 
@@ -58,6 +58,4 @@ class TorchEngine(Engine):
         check_features(features, self.bundle.manifest.channels)
         outputs = self._forward(resample(features, self.job.length))
         ranked = DECODERS[self.bundle.manifest.decoder](*outputs)
-        segments = ranked.segments.clip(0, 1) * duration_s
-        rows = zip(ranked.classes.tolist(), segments.tolist(), ranked.scores.tolist(), strict=True)
-        return tuple(Detection(self._prompts.names[label], start, end, score) for label, (start, end), score in rows)
+        return named(ranked, self._prompts.names, duration_s)

@@ -1,6 +1,5 @@
 """Calibration: what ranges the activations of the deployed graph have on training videos."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_export.feature_folder import feature_paths
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import StaticScheme
 from stale_model import Stale
+from stale_model.dataset import rank
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.features import read_features, resample
-from stale_runtime.files import reason
 from stale_runtime.localizer import EncodedPrompts
 from stale_runtime.sessions import available_threads, open_session
-from stale_runtime.videos import video_id
 
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Ways to a range, and the share of the values that each leaves out at either end."""
@@ -58,24 +57,15 @@ def read_calibration(
     Raises:
         DatasetError: the folder cannot be read, holds a video of the validation, or no usable file.
     """
-    try:
-        paths = {video_id(path.stem): path for path in folder.iterdir() if path.suffix == ".npy"}
-    except OSError as problem:
-        raise DatasetError(
-            f"--calibration {folder}: {reason(problem)}; give a folder of training features"
-        ) from problem
+    paths = feature_paths(folder, "--calibration")
     if leaked := sorted(paths.keys() & set(unwanted)):
         raise DatasetError(
             f"--calibration {folder}: holds {len(leaked)} of the validation videos, {leaked[0]} first; calibrate on "
             "training videos alone, or the validation proves nothing"
         )
-
-    def rank(video: str) -> bytes:
-        return hashlib.sha256(f"{seed}:{video}".encode("utf-8", "surrogatepass")).digest()
-
     features: dict[str, Features] = {}
     broken: list[FeatureError] = []
-    for video in sorted(paths, key=rank):
+    for video in sorted(paths, key=lambda video: rank(video, seed)):
         if len(features) == count:
             break
         try:

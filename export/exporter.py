@@ -12,28 +12,21 @@ from numpy.typing import NDArray
 from stale_export.bundle_writer import write_bundle
 from stale_export.calibration import Calibration, graph_inputs, read_calibration
 from stale_export.graph_builder import serialize
-from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, localizer_spec
+from stale_export.localizer_graph import cross_queries, localizer_model, localizer_spec
 from stale_export.parity import CLIP_NORM, compare_localizer, compare_text_encoder, draw_features, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.schemes import TARGETS, bits_for
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model
 from stale_export.text_graph import text_encoder_spec as text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
-from stale_export.torch_localizer import (
-    TORCH_FILES,
-    TorchLocalizer,
-    count_integer_layers,
-    pack_torch_localizer,
-    quantized,
-    torch_runner,
-)
+from stale_export.torch_quantization import torch_backends
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale, TrainedStale
 from stale_model.clip import text_encoder_spec
 from stale_runtime.arrays import pack_arrays
 from stale_runtime.backends import BACKENDS
 from stale_runtime.decoders import DEFAULT_DECODER
-from stale_runtime.errors import ExportError, QuantizationError
+from stale_runtime.errors import ExportError
 from stale_runtime.localizer import LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
 from stale_runtime.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
 from stale_runtime.prompts import Prompts
@@ -149,7 +142,9 @@ def export_bundle(
     ]
     encoded = EncodedPrompts(prompts.names, embeddings.numpy(), queries.numpy())
     graphs = _int8_graphs(network, encoded, int8, calibration, validation, say)
-    torch_files, torch_records = _torch_files(network, encoded, int8, validation, say)
+    torch_files, torch_records = torch_backends(
+        network, encoded, validation=validation, max_map_drop=int8.max_map_drop, say=say
+    )
     text_model, text_records = _text_encoder(text_model, suffixes, embeddings, queries, int8, say)
     contents = {
         localizer_name: localizer,
@@ -241,48 +236,6 @@ def _int8_graphs(
         return [quantizer.static(BACKENDS["ort-int8"], calibration), dynamic]
     say("no --calibration: ort-int8 is the dynamic graph")
     return [replace(dynamic, record=replace(dynamic.record, file=BACKENDS["ort-int8"])), dynamic]
-
-
-def _torch_files(
-    network: Stale, prompts: EncodedPrompts, options: Int8Options, validation: ValidationVideos | None, say: Say
-) -> tuple[dict[str, bytes], tuple[QuantizationRecord, ...]]:
-    """What the ``torch-*`` backends load, and what there is to say of int8."""
-    localizer = TorchLocalizer.of(network)
-    files = {TORCH_FILES["torch-fp32"]: pack_torch_localizer(localizer, int8=False)}
-    try:
-        module = quantized(localizer)
-    except ImportError as problem:
-        say(f"torch-int8 is unavailable: this PyTorch has no dynamic quantization ({problem})")
-        return files, ()
-    name = TORCH_FILES["torch-int8"]
-    files[name] = pack_torch_localizer(localizer, int8=True)
-    scores = None
-    if validation is not None:
-        runs = (torch_runner(part, prompts) for part in (module, localizer))
-        scores = tuple(validation.measure_outputs(run, prompts) for run in runs)
-        if scores[1] - scores[0] > options.max_map_drop:
-            raise QuantizationError(
-                f"{name}: mAP {scores[0]:.2f} against {scores[1]:.2f} in float, expected a drop of at most "
-                f"{options.max_map_drop}; nothing was written"
-            )
-    found = count_integer_layers(module)
-    if found != len(LINEARS):
-        raise QuantizationError(f"{name}: PyTorch computes {found} of {len(LINEARS)} layers in integers")
-    record = QuantizationRecord(
-        file=name,
-        kind="dynamic",
-        target="portable",
-        weight_bits=8,
-        integer_operators_expected=len(LINEARS),
-        integer_operators_found=found,
-        float_layers=(),
-        range_method=None,
-        calibration_videos=(),
-        calibration_seed=None,
-        map_percent=scores[0] if scores else None,
-        fp32_map_percent=scores[1] if scores else None,
-    )
-    return files, (record,)
 
 
 def _text_encoder(

@@ -74,14 +74,12 @@ def localizer_model(network: Stale, schemes: Mapping[str, Scheme] = FLOAT, *, wa
     masks = _propose_masks(graph, network, snippets)  # (B, T, T)
     keep = _foreground(graph, masks)  # (B, T) of bool
     _classify(graph, network, snippets, keep)
-    watched = (
-        [TensorSpec(name=watched_name(name), dtype="float32", shape=("B", "N", "C")) for name in graph.linears]
-        if watch
-        else []
-    )
-    for name, value in graph.linears.items() if watch else ():
-        graph.name(watched_name(name), graph.op("Identity", value))
     spec = localizer_spec(network)
+    if not watch:
+        return graph.model(spec)
+    for name, value in graph.linears.items():
+        graph.name(watched_name(name), graph.op("Identity", value))
+    watched = (TensorSpec(name=watched_name(name), dtype="float32", shape=("B", "N", "C")) for name in graph.linears)
     return graph.model(replace(spec, outputs=(*spec.outputs, *watched)))
 
 

@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from stale_export.calibration import TAILS, Activations, Calibration, logit_erro
 from stale_export.graph_builder import FLOAT, serialize
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import DynamicScheme, Scheme, bits_for
+from stale_export.validation_gate import holds, require_proof
 from stale_model import Stale
 from stale_runtime.errors import QuantizationError
 from stale_runtime.localizer import EncodedPrompts
@@ -77,7 +79,7 @@ class Quantizer:
         candidates = {method: activations.schemes(method, self.bits) for method in TAILS}
         models = [self._model(schemes) for schemes in candidates.values()]
         videos = list(calibration.features.values())[:COMPARED]
-        errors = dict(zip(candidates, logit_errors(models, self._model(FLOAT), videos, self.prompts), strict=True))
+        errors = dict(zip(candidates, logit_errors(models, self._float_model, videos, self.prompts), strict=True))
         method = min(errors, key=errors.__getitem__)
         self.say(f"{file}: ranges by {method}, class activations off by {errors[method]:.3f} (root mean square)")
         return self._finish(file, "static", candidates[method], method, calibration)
@@ -119,15 +121,9 @@ class Quantizer:
         """Return layers to float, the most harmful first, until mAP holds; and the mAP then, beside float's."""
         if self.measure is None:
             return schemes, None
-        exact = self.measure(self._model(FLOAT))
-        if not exact > self.max_map_drop:
-            raise QuantizationError(
-                f"{file}: mAP {exact:.2f} in float, where even a graph that finds nothing drops by at most "
-                f"{self.max_map_drop}: it proves nothing; are the videos, features and class names those of the "
-                "network? nothing was written"
-            )
+        require_proof(file, self._exact, self.max_map_drop)
         score = self.measure(self._model(schemes))
-        while not exact - score <= self.max_map_drop:
+        while not holds(score, self._exact, self.max_map_drop):
             trials = {
                 linear: {name: scheme for name, scheme in schemes.items() if name != linear} for linear in schemes
             }
@@ -136,13 +132,24 @@ class Quantizer:
             worst = max(scores, key=scores.__getitem__)
             if len(schemes) == 1:
                 raise QuantizationError(
-                    f"{file}: mAP {score:.2f} against {exact:.2f} in float, expected a drop of at most "
+                    f"{file}: mAP {score:.2f} against {self._exact:.2f} in float, expected a drop of at most "
                     f"{self.max_map_drop}, and no layer can stay in integers (with each alone in float: {table}); "
                     "nothing was written"
                 )
-            self.say(f"{file}: mAP {score:.2f} against {exact:.2f}; back to float: {worst} (with each alone: {table})")
+            lost = f"mAP {score:.2f} against {self._exact:.2f}"
+            self.say(f"{file}: {lost}; back to float: {worst} (with each alone: {table})")
             schemes, score = trials[worst], scores[worst]
-        return schemes, (score, exact)
+        return schemes, (score, self._exact)
+
+    @cached_property
+    def _float_model(self) -> bytes:
+        return self._model(FLOAT)
+
+    @cached_property
+    def _exact(self) -> float:
+        """MAP of the float graph, in percent."""
+        assert self.measure is not None
+        return self.measure(self._float_model)
 
     def _model(self, schemes: Mapping[str, Scheme]) -> bytes:
         return serialize(localizer_model(self.network, schemes))

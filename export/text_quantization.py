@@ -51,12 +51,6 @@ def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedG
         weight_bits=bits_for(target),
         integer_operators_expected=expected,
         integer_operators_found=found,
-        float_layers=(),
-        range_method=None,
-        calibration_videos=(),
-        calibration_seed=None,
-        map_percent=None,
-        fp32_map_percent=None,
     )
     return QuantizedGraph(model=quantized, record=record)
 

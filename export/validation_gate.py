@@ -1,20 +1,19 @@
-"""mAP of a localizer graph on annotated videos, to hold int8 against float."""
+"""mAP of a localizer on annotated videos, to hold int8 against float."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stale_export.calibration import Features, graph_inputs
+from stale_export.feature_folder import feature_paths
 from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.detections import named
-from stale_runtime.errors import DatasetError
+from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation import mean_average_precision
 from stale_runtime.features import read_features, resample
-from stale_runtime.files import reason
 from stale_runtime.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.localizer import EncodedPrompts
 from stale_runtime.sessions import available_threads, open_session
-from stale_runtime.videos import video_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +49,29 @@ class ValidationVideos:
         return 100 * mean_average_precision(found, self.truth, charge_foreign=False).average
 
 
+def holds(score: float, exact: float, max_drop: float) -> bool:
+    """Whether mAP in int8 is close enough to that in float, all in percent; never where one is NaN."""
+    return exact - score <= max_drop
+
+
+def require_proof(file: str, exact: float, max_drop: float) -> None:
+    """Make sure that the videos can tell a good graph from one that finds nothing.
+
+    Args:
+        file: the graph that is to be proved, for messages.
+        exact: mAP in float, in percent.
+        max_drop: what int8 may lose of it.
+
+    Raises:
+        QuantizationError: they cannot.
+    """
+    if not exact > max_drop:
+        raise QuantizationError(
+            f"{file}: mAP {exact:.2f} in float, where even a graph that finds nothing drops by at most {max_drop}: it "
+            "proves nothing; are the videos, features and class names those of the network? nothing was written"
+        )
+
+
 def read_validation(annotations: Path, folder: Path, *, subset: str, channels: int, length: int) -> ValidationVideos:
     """Read annotated videos and their features.
 
@@ -65,10 +87,7 @@ def read_validation(annotations: Path, folder: Path, *, subset: str, channels: i
         FeatureError: a feature file cannot be used.
     """
     truth = read_ground_truth(annotations, subset=subset)
-    try:
-        paths = {video_id(path.stem): path for path in sorted(folder.iterdir()) if path.suffix == ".npy"}
-    except OSError as problem:
-        raise DatasetError(f"--validation-features {folder}: {reason(problem)}; give a folder of features") from problem
+    paths = feature_paths(folder, "--validation-features")
     videos: dict[str, AnnotatedVideo] = {name: truth.videos[name] for name in truth.videos if name in paths}
     if not any(known.annotations for known in videos.values()):
         raise DatasetError(

@@ -105,16 +105,16 @@ class QuantizationRecord:
     integer_operators_expected: int
     integer_operators_found: int
     """In the graph as ONNX Runtime ran it on the machine that exported it."""
-    float_layers: tuple[str, ...]
+    float_layers: tuple[str, ...] = ()
     """Layers that were returned to float, to keep mAP."""
-    range_method: str | None
+    range_method: str | None = None
     """How ranges were taken from the calibration videos; None for a dynamic graph."""
-    calibration_videos: tuple[str, ...]
+    calibration_videos: tuple[str, ...] = ()
     """Ids."""
-    calibration_seed: int | None
-    map_percent: float | None
+    calibration_seed: int | None = None
+    map_percent: float | None = None
     """Average mAP on validation videos; None where none were given, and the graph is not verified."""
-    fp32_map_percent: float | None
+    fp32_map_percent: float | None = None
     """That of the float graph on the same videos."""
 
 

