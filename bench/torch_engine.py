@@ -24,7 +24,7 @@ class TorchEngine(Engine):
         super().__init__(job)
         torch.set_num_threads(job.threads)
         self._file = str(BACKENDS[job.backend].file)
-        self._network = read_torch_localizer(self.bundle.path / self._file)
+        self._network = read_torch_localizer(self.bundle.read(self._file), self._file)
         self._prompts = read_encoded(Path(job.cache))
         self._forward = torch_runner(self._network, self._prompts)
 

@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
+from stale_runtime.signatures import SIGNATURE_NAME
 
 
 def can_be_bundle(output: Path) -> bool:
@@ -19,7 +20,7 @@ def can_be_bundle(output: Path) -> bool:
     if not output.is_dir():
         return False
     found = {path.name for path in output.iterdir()}
-    return not found or found <= {MANIFEST_NAME, *_listed_files(output / MANIFEST_NAME)}
+    return not found or found <= {MANIFEST_NAME, SIGNATURE_NAME, *_listed_files(output / MANIFEST_NAME)}
 
 
 def _listed_files(manifest: Path) -> set[str]:
@@ -31,13 +32,20 @@ def _listed_files(manifest: Path) -> set[str]:
         return set()
 
 
-def write_bundle(output: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
+def write_bundle(
+    output: Path,
+    manifest: Manifest,
+    contents: Mapping[str, bytes],
+    *,
+    sign: Callable[[Manifest], bytes] | None = None,
+) -> Manifest:
     """Write files and manifest beside the output, then rename.
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
         manifest: all of it but the files.
         contents: by file name.
+        sign: makes the signature of a manifest; None for a bundle without.
 
     Returns:
         The manifest with its files.
@@ -52,12 +60,15 @@ def write_bundle(output: Path, manifest: Manifest, contents: Mapping[str, bytes]
             for name, content in contents.items()
         },
     )
+    own = {MANIFEST_NAME: manifest.to_bytes()}
+    if sign is not None:
+        own[SIGNATURE_NAME] = sign(manifest)
     output = output.absolute()
     workspace = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".part"))
     try:
         fresh = workspace / "new"
         fresh.mkdir()
-        for name, content in (*contents.items(), (MANIFEST_NAME, manifest.to_bytes())):
+        for name, content in {**contents, **own}.items():
             _write_durably(fresh / name, content)
         if output.exists():
             output.rename(workspace / "old")

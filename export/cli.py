@@ -15,6 +15,7 @@ from stale_runtime.errors import CheckpointError, ExportError
 from stale_runtime.files import reason
 from stale_runtime.manifest import Manifest, QuantizationRecord
 from stale_runtime.prompts import Prompts, read_prompts
+from stale_runtime.signatures import Signer
 
 if TYPE_CHECKING:
     from stale_export.exporter import Int8Options
@@ -73,8 +74,14 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 )
 @click.option("--weight-bits", type=click.IntRange(4, 8), help="Of int8 weights; default: 7 portable, 8 for vnni.")
 @click.option("--text-precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Sign the bundle with this private key (PEM, elliptic curve), for stale-run --verify.",
+)
 @click.version_option(__version__, prog_name=NAME)
-def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, **int8: Any) -> None:
+def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign: Path | None, **int8: Any) -> None:
     """Export a trained STALE as a bundle that runs without PyTorch.
 
     The graphs are compared with the network in ONNX Runtime before the bundle appears under its name; a bundle that
@@ -96,6 +103,8 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, **in
     if not ckpt.is_file():
         raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
 
+    signer = Signer(sign) if sign is not None else None
+
     console.note(NAME, "loading PyTorch")
     try:
         from stale_export.exporter import Int8Options, export_bundle
@@ -111,11 +120,17 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, **in
         prompts = Prompts.of(trained.classes or CLASSES)
     try:
         manifest = export_bundle(
-            trained, prompts, output, int8=_int8_options(Int8Options, int8), say=lambda text: console.note(NAME, text)
+            trained,
+            prompts,
+            output,
+            int8=_int8_options(Int8Options, int8),
+            sign=signer.sign if signer is not None else None,
+            say=lambda text: console.note(NAME, text),
         )
     except OSError as problem:
         raise ExportError(f"-o {output}: {reason(problem)}; nothing was written") from problem
     click.echo(_table(manifest))
+    click.echo(f"\nsha256 of the bundle, for stale-run --expect-sha256: {manifest.sha256}")
 
 
 def main() -> None:

@@ -82,7 +82,13 @@ DEFAULT_INT8 = Int8Options()
 
 
 def export_bundle(
-    trained: TrainedStale, prompts: Prompts, output: Path, *, int8: Int8Options = DEFAULT_INT8, say: Say
+    trained: TrainedStale,
+    prompts: Prompts,
+    output: Path,
+    *,
+    int8: Int8Options = DEFAULT_INT8,
+    sign: Callable[[Manifest], bytes] | None = None,
+    say: Say,
 ) -> Manifest:
     """Export a trained network, verify the graphs, and write the bundle; whole, or not at all.
 
@@ -91,6 +97,7 @@ def export_bundle(
         prompts: class names whose embeddings the bundle carries.
         output: the bundle's folder; a bundle that is there is replaced.
         int8: how the int8 graphs are made and proved.
+        sign: makes the bundle's signature, see ``stale_runtime.signatures``; None for a bundle without.
         say: told what is being done.
 
     Returns:
@@ -181,7 +188,7 @@ def export_bundle(
         files={},
     )
     say(f"writing {output}")
-    return write_bundle(output, manifest, contents)
+    return write_bundle(output, manifest, contents, sign=sign)
 
 
 def _validation(network: Stale, options: Int8Options) -> ValidationVideos | None:

@@ -6,14 +6,13 @@ It is the graph of ``stale_export.localizer_graph`` for one video, without the s
 import io
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from stale_export.folding import FoldedAttention, Matrix
 from stale_model import Stale
-from stale_model.loading import load_plain
+from stale_model.loading import plain_content
 from stale_model.network import LOGIT_SCALE, SCORE_FLOOR, resample_rows
 from stale_runtime.errors import BundleError
 from stale_runtime.localizer import EncodedPrompts
@@ -126,8 +125,12 @@ def count_integer_layers(module: nn.Module) -> int:
     return sum(isinstance(layer, dynamic.Linear) for layer in module.modules())
 
 
-def read_torch_localizer(path: Path) -> nn.Module:
+def read_torch_localizer(data: bytes, name: str) -> nn.Module:
     """Load a backend's file.
+
+    Args:
+        data: its content.
+        name: how messages call it.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -137,12 +140,12 @@ def read_torch_localizer(path: Path) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
-            content = load_plain(path).content
+            content = plain_content(io.BytesIO(data), name)
             localizer = TorchLocalizer(**content["sizes"])
             module = quantized(localizer) if content["int8"] else localizer
             module.load_state_dict(content["state_dict"])
     except (KeyError, TypeError, RuntimeError) as problem:
-        raise BundleError(f"{path}: not a localizer for PyTorch; export the bundle again") from problem
+        raise BundleError(f"{name}: not a localizer for PyTorch; export the bundle again") from problem
     return module.eval()
 
 

@@ -2,18 +2,23 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple, Self
 
-from stale_runtime.errors import BundleError, ChecksumError
-from stale_runtime.files import MEGABYTE, read_bytes, reason
+from stale_runtime.errors import BundleError, ChecksumError, SignatureError
+from stale_runtime.files import MEGABYTE, reason
+from stale_runtime.held_folder import HeldFolder
 from stale_runtime.manifest import MANIFEST_NAME, Manifest
+from stale_runtime.signatures import LARGEST_SIGNATURE, SIGNATURE_NAME, verify_signature
 
 ENVIRONMENT = "STALE_BUNDLE"
 DEFAULT_FOLDER = "stale_bundle"
 LARGEST_MANIFEST = 4 * MEGABYTE
 LARGEST_FILE = 4096 * MEGABYTE
+MOST_FILES = 64
+_ATTEMPTS = 20
+"""At opening a bundle while others are put in its place."""
 
 
 def find_bundle(given: Path | None = None) -> Path:
@@ -30,29 +35,48 @@ def find_bundle(given: Path | None = None) -> Path:
     else:
         path = Path(DEFAULT_FOLDER)
         looked = f"./{DEFAULT_FOLDER} (neither --bundle nor ${ENVIRONMENT} is given)"
-    if not (path / MANIFEST_NAME).exists():
+    if not os.path.lexists(path / MANIFEST_NAME):
         raise BundleError(f"no bundle: looked in {looked}; make one with stale-export --ckpt best.pth")
     return path
 
 
 class Bundle:
-    """A folder that ``stale-export`` wrote. Its files are read whole, and only if they are what the manifest says."""
+    """A folder that ``stale-export`` wrote. Its files are read whole, and only if they are what the manifest says.
 
-    def __init__(self, path: Path) -> None:
+    All files are opened with the bundle: where another is put in its place later, this one is still read. They are
+    closed with ``close``, at the end of a ``with``, or when nobody refers to the bundle any more.
+    """
+
+    def __init__(self, path: Path, *, expect_sha256: str | None = None, verify_key: Path | None = None) -> None:
         """Read the manifest and make sure that the folder holds the files it lists, and no other.
 
+        Args:
+            path: the folder.
+            expect_sha256: the manifest's hash in hexadecimal digits, which pins all of the bundle.
+            verify_key: file of a public key that the bundle must be signed with; all of it is read and checked then.
+
         Raises:
-            BundleError: something is missing, unlisted, a link, or no plain file; or the manifest is not readable.
+            BundleError: something is missing, unlisted, a link, or no plain file; the manifest is not readable, or not
+                the one expected; the signature is missing or does not hold.
+            KeyFileError: the public key cannot be used.
         """
         self.path = path
-        data = read_bytes(path / MANIFEST_NAME, limit=LARGEST_MANIFEST, error=BundleError)
-        self.manifest_sha256 = hashlib.sha256(data).hexdigest()
-        try:
-            self.manifest = Manifest.from_bytes(data)
-        except BundleError as problem:
-            raise type(problem)(f"{path}: {problem}") from None
-        self._check_names()
-        self._check_folder()
+        self._held, self.manifest, self._signature_size = _open(path, expect_sha256)
+        self.manifest_sha256 = self.manifest.sha256
+        if verify_key is not None:
+            self._verify_signature(verify_key)
+            for _ in self.verify():
+                pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; from then on none can be read."""
+        self._held.close()
 
     def read(self, name: str) -> bytes:
         """The content of a file.
@@ -63,12 +87,8 @@ class Bundle:
         """
         if name not in self.manifest.files:
             raise BundleError(f"{self.path}: the bundle has no {name}; export it again")
-        record = self.manifest.files[name]
-        data = read_bytes(self.path / name, limit=record.size, error=ChecksumError)
-        if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
-            raise ChecksumError(
-                f"{self.path / name}: changed since it was exported; copy the bundle again, or export it again"
-            )
+        data = self._read(name, self.manifest.files[name].size)
+        self._check(name, hashlib.sha256(data).hexdigest())
         return data
 
     def verify(self) -> Iterator[str]:
@@ -77,33 +97,108 @@ class Bundle:
         Raises:
             ChecksumError: one is not.
         """
-        for name in self.manifest.files:
-            self.read(name)
+        for name, record in self.manifest.files.items():
+            digest = hashlib.sha256()
+            try:
+                for piece in self._held.pieces(name, record.size):
+                    digest.update(piece)
+            except OSError as problem:
+                raise BundleError(f"{self.path / name}: {reason(problem)}") from problem
+            self._check(name, digest.hexdigest())
             yield name
 
-    def _check_names(self) -> None:
-        for name, record in self.manifest.files.items():
-            if not name or name != os.path.basename(name) or "\\" in name or name.startswith(".") or "\0" in name:
-                raise BundleError(f"{self.path}: the manifest names {name[:80]!r}, expected plain file names")
-            if name == MANIFEST_NAME or not 0 <= record.size <= LARGEST_FILE:
-                raise BundleError(f"{self.path}: the manifest cannot list {name} with {record.size} bytes")
-
-    def _check_folder(self) -> None:
+    def _read(self, name: str, size: int) -> bytes:
         try:
-            with os.scandir(self.path) as entries:
-                found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+            return self._held.read(name, size)
         except OSError as problem:
-            raise BundleError(f"{self.path}: {reason(problem)}") from problem
-        found.pop(MANIFEST_NAME, None)
-        for name in sorted(self.manifest.files.keys() - found.keys()):
-            raise BundleError(f"{self.path}: {name} is missing; copy the bundle again, or export it again")
-        for name in sorted(found.keys() - self.manifest.files.keys()):
-            raise BundleError(f"{self.path}: {name[:80]!r} is not in the manifest; remove it, or export again")
-        for name, status in found.items():
-            if not stat.S_ISREG(status.st_mode):
-                raise BundleError(f"{self.path}: {name} is a link or no plain file; export the bundle again")
-            if status.st_size != self.manifest.files[name].size:
-                raise ChecksumError(
-                    f"{self.path / name}: {status.st_size:,} bytes, expected {self.manifest.files[name].size:,}; "
-                    "copy the bundle again, or export it again"
-                )
+            raise BundleError(f"{self.path / name}: {reason(problem)}") from problem
+
+    def _check(self, name: str, sha256: str) -> None:
+        if sha256 != self.manifest.files[name].sha256:
+            raise ChecksumError(
+                f"{self.path / name}: changed since it was exported; copy the bundle again, or export it again"
+            )
+
+    def _verify_signature(self, key: Path) -> None:
+        place = self.path / SIGNATURE_NAME
+        if self._signature_size is None:
+            raise SignatureError(f"{place}: the bundle is not signed; export it with stale-export --sign KEY")
+        verify_signature(self.manifest, self._read(SIGNATURE_NAME, self._signature_size), key, place)
+
+
+class _Opened(NamedTuple):
+    """A bundle's files, all open."""
+
+    held: HeldFolder
+    manifest: Manifest
+    signature_size: int | None
+    """Bytes; None if there is no signature."""
+
+
+def _open(path: Path, expect_sha256: str | None) -> _Opened:
+    """Open a bundle's files; again, if another bundle was put in its place meanwhile."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            held = HeldFolder(path)
+        except OSError as problem:
+            raise BundleError(f"{path}: {reason(problem)}") from problem
+        try:
+            return _open_files(held, path, expect_sha256)
+        except (BundleError, OSError) as problem:
+            replaced = held.was_replaced()
+            held.close()
+            if replaced and attempt < _ATTEMPTS - 1:
+                continue
+            if isinstance(problem, BundleError):
+                raise
+            raise BundleError(f"{path}: {reason(problem)}") from problem
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Opened:
+    manifest = _read_manifest(held, path, expect_sha256)
+    _check_names(path, manifest)
+    found, expected = held.names(), manifest.files.keys()
+    for name in sorted(expected - found):
+        raise BundleError(f"{path}: {name} is missing; copy the bundle again, or export it again")
+    for name in sorted(found - expected - {MANIFEST_NAME, SIGNATURE_NAME}):
+        raise BundleError(f"{path}: {name[:80]!r} is not in the manifest; remove it, or export again")
+    for name, record in manifest.files.items():
+        size = _hold(held, path, name)
+        if size != record.size:
+            raise ChecksumError(
+                f"{path / name}: {size:,} bytes, expected {record.size:,}; copy the bundle again, or export it again"
+            )
+    signature_size = _hold(held, path, SIGNATURE_NAME, most=LARGEST_SIGNATURE) if SIGNATURE_NAME in found else None
+    return _Opened(held, manifest, signature_size)
+
+
+def _read_manifest(held: HeldFolder, path: Path, expect_sha256: str | None) -> Manifest:
+    data = held.read(MANIFEST_NAME, _hold(held, path, MANIFEST_NAME, most=LARGEST_MANIFEST))
+    found = hashlib.sha256(data).hexdigest()
+    if expect_sha256 is not None and found != expect_sha256.lower():
+        raise ChecksumError(f"{path}: sha256 {found}, expected {expect_sha256.lower()}; get the bundle that was meant")
+    try:
+        return Manifest.from_bytes(data)
+    except BundleError as problem:
+        raise type(problem)(f"{path}: {problem}") from None
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    if len(manifest.files) > MOST_FILES:
+        raise BundleError(f"{path}: the manifest lists {len(manifest.files)} files, expected at most {MOST_FILES}")
+    for name, record in manifest.files.items():
+        if not name or name != os.path.basename(name) or "\\" in name or name.startswith(".") or "\0" in name:
+            raise BundleError(f"{path}: the manifest names {name[:80]!r}, expected plain file names")
+        if name in (MANIFEST_NAME, SIGNATURE_NAME) or not 0 <= record.size <= LARGEST_FILE:
+            raise BundleError(f"{path}: the manifest cannot list {name} with {record.size} bytes")
+
+
+def _hold(held: HeldFolder, path: Path, name: str, *, most: int = LARGEST_FILE) -> int:
+    """Open a file and give its size."""
+    size = held.hold(name)
+    if size is None:
+        raise BundleError(f"{path}: {name} is a link or no plain file; export the bundle again")
+    if size > most:
+        raise BundleError(f"{path / name}: {size:,} bytes, expected at most {most:,}; export the bundle again")
+    return size

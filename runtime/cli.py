@@ -14,7 +14,7 @@ from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError, FeatureError, StaleError
 from stale_runtime.localizer import Localizer, Settings
-from stale_runtime.options import Length
+from stale_runtime.options import Length, Sha256
 from stale_runtime.output import check_output, write_output
 from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, results_json, unit_of
@@ -33,6 +33,13 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
 @click.argument("features", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="Class names, UTF-8, one a line.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Default: $STALE_BUNDLE, then ./stale_bundle.")
+@click.option("--expect-sha256", type=Sha256(), help="Take no bundle but this: the hash that stale-export printed.")
+@click.option(
+    "--verify",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Take no bundle but one signed with this public key.",
+)
 @click.option("--backend", type=click.Choice(list(BACKENDS)), help="Default: int8 if its mAP is proved.")
 @click.option(
     "--length",
@@ -77,7 +84,7 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
     """  # noqa: D301 -- click reads the backslash
     if self_test:
-        return _self_test(find_bundle(options["bundle"]))
+        return _self_test(_bundle(options))
     if not features:
         raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
     if prompts_file is None:
@@ -89,7 +96,7 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
     timeline = _timeline(options)
     external = options["external_classifier"]
     labels = read_video_labels(external) if external is not None else None
-    localizer = Localizer(Bundle(find_bundle(options["bundle"])), _settings(options))
+    localizer = Localizer(_bundle(options), _settings(options))
     encoded = localizer.encode_prompts(prompts)
     ready = time.perf_counter()
     found: list[VideoDetections] = []
@@ -156,6 +163,11 @@ def _timeline(options: Mapping[str, Any]) -> Timeline:
     )
 
 
+def _bundle(options: Mapping[str, Any]) -> Bundle:
+    path = find_bundle(options["bundle"])
+    return Bundle(path, expect_sha256=options["expect_sha256"], verify_key=options["verify"])
+
+
 def _settings(options: Mapping[str, Any]) -> Settings:
     return Settings(
         backend=options["backend"],
@@ -194,7 +206,7 @@ def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Map
 
 def _description(localizer: Localizer) -> str:
     settings = f"{localizer.backend}, T={localizer.length}, decoder {localizer.decoder}"
-    return f"bundle {localizer.bundle.path}, {settings}, {localizer.threads} of the CPU's threads"
+    return f"bundle {localizer.bundle.path} (sha256 {localizer.bundle.manifest_sha256}), {settings}, {localizer.threads} of the CPU's threads"
 
 
 def _report(problems: Sequence[StaleError], videos: int) -> int:
@@ -211,16 +223,16 @@ def _report(problems: Sequence[StaleError], videos: int) -> int:
     return SOME_FAILED
 
 
-def _self_test(path: Path) -> int:
+def _self_test(bundle: Bundle) -> int:
     from stale_runtime.self_test import self_test
 
     failed = 0
-    for check in self_test(Bundle(path)):
+    for check in self_test(bundle):
         failed += not check.passed
         measured = (
             "" if check.deviation is None else f"  {check.measure} {check.deviation:.1e}, limit {check.limit:.0e}"
         )
         click.echo(f"{'ok' if check.passed else 'FAILED':6}  {check.what}{measured}")
     if failed:
-        raise BundleError(f"{path}: {failed} checks failed on this machine; report it with this output")
+        raise BundleError(f"{bundle.path}: {failed} checks failed on this machine; report it with this output")
     return 0

@@ -8,8 +8,10 @@
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that goes with it
     ├── BackendError            2   a backend that this machine or install does not have
+    ├── KeyFileError            3   a key to sign or verify with
     ├── BundleError             4   a bundle that is not there, or not as a bundle should be
     │   ├── ChecksumError       4   a file that is not what the manifest says
+    │   ├── SignatureError      4   a signature that is not there, or does not hold
     │   └── BundleVersionError  4   a format that this version cannot read
     ├── ExportError             1   an export that cannot be completed
     │   ├── ParityError         1   an exported graph that differs from the network
@@ -58,6 +60,12 @@ class BackendError(StaleError):
     exit_code = 2
 
 
+class KeyFileError(StaleError):
+    """A key to sign or verify with cannot be used."""
+
+    exit_code = 3
+
+
 class BundleError(StaleError):
     """A bundle is not there, or is not as a bundle should be."""
 
@@ -66,6 +74,10 @@ class BundleError(StaleError):
 
 class ChecksumError(BundleError):
     """A file of a bundle is not what the manifest says."""
+
+
+class SignatureError(BundleError):
+    """A bundle's signature is not there, or does not hold."""
 
 
 class BundleVersionError(BundleError):

@@ -141,6 +141,8 @@ class Localizer:
         threads: int = 1,
         length: int | Literal["auto"] | None = None,
         decoder: str | None = None,
+        expect_sha256: str | None = None,
+        verify_key: Path | None = None,
     ) -> "Localizer":
         """Open a bundle, ready to detect.
 
@@ -150,14 +152,18 @@ class Localizer:
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained one, ``auto`` to choose by the video.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
+            expect_sha256: hash that the bundle must have, as ``stale-export`` printed it.
+            verify_key: file of a public key that the bundle must be signed with.
 
         Raises:
-            BundleError: there is no bundle, or it is broken.
+            BundleError: there is no bundle, it is broken, or not the one expected.
+            KeyFileError: the public key cannot be used.
             BackendError: the backend cannot run on this machine.
             ValueError: an argument is out of range.
         """
         settings = Settings(backend=backend, threads=threads, length=length, decoder=decoder)
-        return cls(Bundle(find_bundle(Path(bundle) if bundle is not None else None)), settings)
+        path = find_bundle(Path(bundle) if bundle is not None else None)
+        return cls(Bundle(path, expect_sha256=expect_sha256, verify_key=verify_key), settings)
 
     def encode_prompts(self, prompts: Prompts | Sequence[str]) -> EncodedPrompts:
         """Embed class names; the text tower is opened only for those that neither bundle nor cache know.

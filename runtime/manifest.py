@@ -142,6 +142,11 @@ class Manifest:
     files: Mapping[str, FileRecord]
     """Every file of the bundle but the manifest."""
 
+    @property
+    def sha256(self) -> str:
+        """The hash of ``manifest.json``, which stands for all of the bundle."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
     def to_bytes(self) -> bytes:
         """The content of ``manifest.json``, with a digest of itself."""
         content = asdict(self)

@@ -1,85 +1,194 @@
-"""Refusing ONNX files that reach outside themselves, by reading just enough of their protobuf encoding."""
+"""Refusing ONNX files that could do more than compute, by reading just enough of their protobuf encoding.
 
-from collections.abc import Iterator
+ONNX Runtime sees a file only if every tensor is inside it and as large as its shape says, every operator is one of
+ONNX's own, and nothing is in it that ``stale-export`` never writes: functions, which expand without bound, sparse
+tensors, which are as large as they declare, types other than tensors, training steps.
+"""
+
+import math
+from typing import TypeAlias
 
 from stale_runtime.errors import BundleError
 
-# Which fields of which message lead to a TensorProto, by field number in onnx.proto.
-_TENSOR = "tensor"
-_CHILDREN: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: _TENSOR, 15: "sparse"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {5: _TENSOR, 6: "graph", 10: _TENSOR, 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: _TENSOR, 2: _TENSOR},
-}
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+Fields: TypeAlias = "dict[int, list[memoryview | int]]"
+"""Of a message, by number: bytes of the length-delimited ones, value of the integers."""
+
+LARGEST_SHAPE = 2**31
+"""Numbers that an input, output or intermediate may declare."""
+_DOMAINS = (b"", b"ai.onnx")
+_ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
+"""Of a tensor's numbers, by data type."""
+_TYPED_DATA = (4, 5, 7, 10, 11)
+"""Fields of a tensor."""
+_VARINT, _BYTES = 0, 2
+_FIXED = {1: 8, 5: 4}
+"""Bytes of a value, by wire type."""
 _DEEPEST = 32
+_MOST_FIELDS = 2**20
+_MOST_AXES = 16
 
 
-def refuse_external_data(model: bytes, name: str) -> None:
-    """Make sure that all tensors of an ONNX model are inside the file.
+class _UnsafeError(Exception):
+    """A model that is well-formed and will not be run."""
+
+
+def refuse_unsafe(model: bytes, name: str) -> None:
+    """Make sure that an ONNX model does nothing but compute on what is inside the file.
 
     Args:
         model: the file's content.
         name: how messages call it.
 
     Raises:
-        BundleError: a tensor is kept in another file, or this is not an ONNX model.
+        BundleError: it does more, declares what it cannot hold, or is not an ONNX model.
     """
     try:
-        external = _is_external(memoryview(model), "model", 0)
-    except (IndexError, ValueError) as problem:
+        fields = _parse(memoryview(model))
+        _refuse(fields, {20: "training steps", 25: "functions of its own"})
+        _check_graph(_only(fields, 7), 0)
+    except ValueError as problem:
         raise BundleError(f"{name}: not an ONNX model ({problem}); export the bundle again") from None
-    if external:
-        raise BundleError(f"{name}: keeps tensors in another file, which is never followed; export the bundle again")
+    except _UnsafeError as problem:
+        raise BundleError(f"{name}: {problem}; export the bundle again") from None
 
 
-def _is_external(message: memoryview, kind: str, depth: int) -> bool:
+def _check_graph(graph: memoryview | None, depth: int) -> None:
+    if graph is None:
+        return
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
-    children = _CHILDREN.get(kind, {})
-    for field, value in _fields(message):
-        if kind == _TENSOR:
-            if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0):
-                return True
-        elif field in children and isinstance(value, memoryview) and _is_external(value, children[field], depth + 1):
-            return True
-    return False
+    fields = _parse(graph)
+    _refuse(fields, {15: "sparse tensors"})
+    for tensor in _messages(fields, 5):
+        _check_tensor(tensor)
+    for number in (11, 12, 13):  # inputs, outputs, intermediates
+        for value in _messages(fields, number):
+            _check_type(_only(_parse(value), 2))
+    for node in _messages(fields, 1):
+        _check_node(_parse(node), depth)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Field numbers of a message, with the bytes of the length-delimited ones and the value of the integers."""
-    at = 0
+def _check_node(fields: Fields, depth: int) -> None:
+    for domain in _messages(fields, 7):
+        if bytes(domain) not in _DOMAINS:
+            raise _UnsafeError(f"uses operators of {_text(domain)!r}, expected none but ONNX's own")
+    for attribute in map(_parse, _messages(fields, 5)):
+        _refuse(attribute, {14: "types", 15: "types", 22: "sparse tensors", 23: "sparse tensors"})
+        one = _only(attribute, 5)
+        for tensor in [*([one] if one is not None else []), *_messages(attribute, 10)]:
+            _check_tensor(tensor)
+        for graph in [_only(attribute, 6), *_messages(attribute, 11)]:
+            _check_graph(graph, depth + 1)
+
+
+def _check_tensor(tensor: memoryview) -> None:
+    fields = _parse(tensor)
+    if 13 in fields or any(fields.get(14, ())):
+        raise _UnsafeError("keeps tensors in another file, which is never followed")
+    dims = _shape(_integers(fields, 1))
+    kind = _integers(fields, 2)[-1:]
+    if not kind or kind[0] not in _ITEM_BYTES:
+        raise _UnsafeError(f"has a tensor of data type {kind}, expected plain numbers")
+    size = math.prod(dims) * _ITEM_BYTES[kind[0]]
+    raw = _messages(fields, 9)
+    # A number in one of the typed fields takes a byte at least.
+    typed = sum(
+        len(part) if isinstance(part, memoryview) else 1 for n in (4, 5, 7, 10, 11) for part in fields.get(n, ())
+    )
+    fits = size == len(raw[-1]) if raw else math.prod(dims) <= typed
+    if not fits:
+        name = _text(_messages(fields, 8)[-1]) if 8 in fields else ""
+        raise _UnsafeError(f"declares tensor {name!r} of shape {dims}, and does not hold so many numbers")
+
+
+def _check_type(kind: memoryview | None) -> None:
+    """Args: kind: of a graph's input, output or intermediate."""
+    fields = _parse(kind or memoryview(b""))
+    _refuse(fields, {4: "sequences", 5: "maps", 7: "opaque types", 8: "sparse tensors", 9: "optional values"})
+    shape = _only(_parse(_only(fields, 1) or memoryview(b"")), 2)
+    axes = [_integers(_parse(axis), 1)[-1:] for axis in _messages(_parse(shape or memoryview(b"")), 1)]
+    dims = _shape([dim for axis in axes for dim in axis])
+    if math.prod(dims) > LARGEST_SHAPE:
+        raise _UnsafeError(f"declares a value of shape {dims}, expected at most {LARGEST_SHAPE:,} numbers")
+
+
+def _shape(dims: list[int]) -> tuple[int, ...]:
+    if len(dims) > _MOST_AXES or any(dim >= 2**63 for dim in dims):
+        raise _UnsafeError(f"declares a shape of {len(dims)} axes, or of negative size")
+    return tuple(dims)
+
+
+def _refuse(fields: Fields, unwanted: dict[int, str]) -> None:
+    for number, what in unwanted.items():
+        if number in fields:
+            raise _UnsafeError(f"has {what}, which are never run")
+
+
+def _messages(fields: Fields, number: int) -> list[memoryview]:
+    values = fields.get(number, [])
+    found = [value for value in values if isinstance(value, memoryview)]
+    if len(found) != len(values):
+        raise ValueError(f"field {number} is a number")
+    return found
+
+
+def _only(fields: Fields, number: int) -> memoryview | None:
+    """A message that may be there once: protobuf would merge several, and what is in one may hide behind another."""
+    found = _messages(fields, number)
+    if len(found) > 1:
+        raise ValueError(f"field {number} is there twice")
+    return found[0] if found else None
+
+
+def _integers(fields: Fields, number: int) -> list[int]:
+    """Integers, packed or not."""
+    values: list[int] = []
+    for value in fields.get(number, ()):
+        if isinstance(value, int):
+            values.append(value)
+            continue
+        at = 0
+        while at < len(value):
+            integer, at = _varint(value, at)
+            values.append(integer)
+    return values
+
+
+def _parse(message: memoryview) -> Fields:
+    fields: Fields = {}
+    at = count = 0
     while at < len(message):
         key, at = _varint(message, at)
         field, wire = key >> 3, key & 7
+        count += 1
+        if not 0 < field < 2**29 or count > _MOST_FIELDS:  # a key beyond 32 bits is another's to some parsers
+            raise ValueError(f"field {field} as number {count}")
         if wire == _VARINT:
             value, at = _varint(message, at)
-            yield field, value
-        elif wire == _BYTES:
+            fields.setdefault(field, []).append(value)
+            continue
+        size = _FIXED.get(wire)
+        if wire == _BYTES:
             size, at = _varint(message, at)
-            if size > len(message) - at:
-                raise ValueError("truncated")
-            yield field, message[at : at + size]
-            at += size
-        elif wire in (_FIXED32, _FIXED64):
-            at += 4 if wire == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {wire}")
+        if size is None or size > len(message) - at:
+            raise ValueError(f"wire type {wire}" if size is None else "truncated")
+        fields.setdefault(field, []).append(message[at : at + size])
+        at += size
+    return fields
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at == len(message):
+            raise ValueError("truncated")
         byte = message[at]
         value |= (byte & 0x7F) << shift
         at += 1
-        if byte < 0x80:
+        if byte < 0x80 and value < 2**64:
             return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
+    raise ValueError("a number of more than 64 bits")
+
+
+def _text(data: memoryview) -> str:
+    return bytes(data[:60]).decode(errors="replace")

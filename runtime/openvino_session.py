@@ -9,7 +9,7 @@ import openvino
 from numpy.typing import NDArray
 
 from stale_runtime.errors import BackendError, BundleError
-from stale_runtime.onnx_safety import refuse_external_data
+from stale_runtime.onnx_safety import refuse_unsafe
 
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 _INTEGERS = ("i8", "u8")
@@ -44,7 +44,7 @@ class OpenVinoSession:
             BundleError: OpenVINO cannot load it, or it has other inputs or outputs.
             BackendError: OpenVINO would compute layers in float.
         """
-        refuse_external_data(model, name)
+        refuse_unsafe(model, name)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,

@@ -1,5 +1,6 @@
 """Kinds of command-line options that click does not have."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -29,6 +30,22 @@ class Length(click.ParamType):  # type: ignore[type-arg]
         if not SHORTEST <= length <= LONGEST:
             self.fail(f"{str(value)[:20]!r}, expected {SHORTEST} to {LONGEST} snippets, or auto", param, ctx)
         return length
+
+
+class Sha256(click.ParamType):  # type: ignore[type-arg]
+    """A SHA-256 hash."""
+
+    name = "HEX"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The option's value, in lower case.
+
+        Raises:
+            click.BadParameter: it is no such hash.
+        """
+        if not re.fullmatch("[0-9a-fA-F]{64}", value):
+            self.fail(f"{str(value)[:80]!r}, expected 64 hexadecimal digits", param, ctx)
+        return str(value).lower()
 
 
 class Lengths(click.ParamType):  # type: ignore[type-arg]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stale_runtime.errors import BundleError
-from stale_runtime.onnx_safety import refuse_external_data
+from stale_runtime.onnx_safety import refuse_unsafe
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -42,11 +42,11 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
         threads: threads an operator may use; more than ``available_threads`` gain nothing.
 
     Raises:
-        BundleError: it is no ONNX model, keeps tensors elsewhere, or ONNX Runtime cannot load it.
+        BundleError: it is no ONNX model, could do more than compute, or ONNX Runtime cannot load it.
     """
     import onnxruntime  # takes a tenth of a second, which reading a prompt file need not pay
 
-    refuse_external_data(model, name)
+    refuse_unsafe(model, name)
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -54,6 +54,7 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
     options.enable_cpu_mem_arena = True  # without it the heap splinters: half as much again at T=3000, and slower
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just looked through
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's exceptions share no base of their own

@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
@@ -32,24 +32,36 @@ def load_plain(path: Path) -> Loaded:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
-            stored = _is_stored_zip(path)
+            return Loaded(plain_content(file, str(path)), sha256, size)
     except OSError as problem:
         raise CheckpointError(f"{path}: {reason(problem)}") from problem
-    if not stored:
-        raise CheckpointError(f"{path}: not a PyTorch checkpoint (an uncompressed zip file); save it with torch.save")
+
+
+def plain_content(file: BinaryIO, name: str) -> Any:
+    """The same of a file that is open, wherever it stands.
+
+    Args:
+        file: what ``torch.save`` wrote.
+        name: how messages call it.
+
+    Raises:
+        CheckpointError: it cannot be read, is compressed, truncated, or holds objects with code.
+    """
+    if not _is_stored_zip(file):
+        raise CheckpointError(f"{name}: not a PyTorch checkpoint (an uncompressed zip file); save it with torch.save")
+    file.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as problem:  # torch raises many kinds on broken and on hostile files
         raise CheckpointError(
-            f"{path}: cannot be read as plain tensors ({_first_line(problem)}); it is truncated, or holds objects "
+            f"{name}: cannot be read as plain tensors ({_first_line(problem)}); it is truncated, or holds objects "
             "with code, which are never loaded"
         ) from problem
-    return Loaded(content, sha256, size)
 
 
-def _is_stored_zip(path: Path) -> bool:
+def _is_stored_zip(file: BinaryIO) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return False

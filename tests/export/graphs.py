@@ -15,7 +15,7 @@ from torch import Tensor
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
 from stale_runtime.manifest import GraphSpec
-from stale_runtime.onnx_safety import refuse_external_data
+from stale_runtime.onnx_safety import refuse_unsafe
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
@@ -93,7 +93,7 @@ def weights(model: bytes) -> int:
 
 def assert_whole_and_anonymous(model: bytes) -> None:
     """A graph has all its tensors inside and says nothing of the machine that it was made on."""
-    refuse_external_data(model, "graph")
+    refuse_unsafe(model, "graph")
     assert all(not tensor.external_data for tensor in onnx.load_from_string(model).graph.initializer)
     for trace in (*TRACES, "stack_trace"):
         assert trace.encode() not in model, trace

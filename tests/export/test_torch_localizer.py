@@ -42,24 +42,22 @@ def test_it_computes_what_the_network_does(trained: TrainedStale, T: int) -> Non
     np.testing.assert_allclose(masks, expected.action_masks[0].numpy(), rtol=0, atol=1e-5)
 
 
-def test_in_int8_all_linear_layers_are_integers_and_close(trained: TrainedStale, tmp_path: Path) -> None:
+def test_in_int8_all_linear_layers_are_integers_and_close(trained: TrainedStale) -> None:
     localizer = TorchLocalizer.of(trained.network)
     assert count_integer_layers(localizer) == 0
     assert count_integer_layers(quantized(localizer)) == 4
-    path = tmp_path / TORCH_FILES["torch-int8"]
-    path.write_bytes(pack_torch_localizer(localizer, int8=True))
-    module = read_torch_localizer(path)
+    name = TORCH_FILES["torch-int8"]
+    module = read_torch_localizer(pack_torch_localizer(localizer, int8=True), name)
     assert count_integer_layers(module) == 4
     prompts, features = encoded(trained, 3), draw_features(trained.network, 1, 32)[0].numpy()
     exact, rough = (torch_runner(part, prompts)(features) for part in (localizer, module))
     assert 0 < np.abs(exact[1] - rough[1]).mean() < 0.02
 
 
-def test_a_file_gives_back_what_was_packed(trained: TrainedStale, tmp_path: Path) -> None:
+def test_a_file_gives_back_what_was_packed(trained: TrainedStale) -> None:
     localizer = TorchLocalizer.of(trained.network)
-    path = tmp_path / TORCH_FILES["torch-fp32"]
-    path.write_bytes(pack_torch_localizer(localizer, int8=False))
-    state = read_torch_localizer(path).state_dict()
+    name = TORCH_FILES["torch-fp32"]
+    state = read_torch_localizer(pack_torch_localizer(localizer, int8=False), name).state_dict()
     assert all(torch.equal(value, state[name]) for name, value in localizer.state_dict().items())
 
 
@@ -68,11 +66,11 @@ def test_other_files_are_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "other.pth"
     torch.save(content, path)
     with pytest.raises(BundleError, match="not a localizer for PyTorch"):
-        read_torch_localizer(path)
+        read_torch_localizer(path.read_bytes(), path.name)
 
 
 def test_a_file_with_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "code.pth"
     torch.save({"sizes": tiny.make_network()}, path)
     with pytest.raises(CheckpointError, match="plain tensors"):
-        read_torch_localizer(path)
+        read_torch_localizer(path.read_bytes(), path.name)
