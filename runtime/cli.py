@@ -206,7 +206,8 @@ def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Map
 
 def _description(localizer: Localizer) -> str:
     settings = f"{localizer.backend}, T={localizer.length}, decoder {localizer.decoder}"
-    return f"bundle {localizer.bundle.path} (sha256 {localizer.bundle.manifest_sha256}), {settings}, {localizer.threads} of the CPU's threads"
+    bundle = f"bundle {localizer.bundle.path} (sha256 {localizer.bundle.manifest_sha256})"
+    return f"{bundle}, {settings}, {localizer.threads} of the CPU's threads"
 
 
 def _report(problems: Sequence[StaleError], videos: int) -> int:
