@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stale_runtime.errors import KeyFileError, SignatureError
+from stale_runtime.errors import ExportError, KeyFileError, SignatureError, StaleError
 from stale_runtime.files import MEGABYTE, read_bytes
 from stale_runtime.manifest import MANIFEST_NAME, Manifest
 
@@ -35,9 +35,9 @@ class Signer:
 
         Raises:
             KeyFileError: it is not such a file.
-            SignatureError: ``model_signing`` is not installed.
+            ExportError: ``model_signing`` is not installed.
         """
-        _require()
+        _require(ExportError)
         from model_signing.signing import Config
 
         read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
@@ -72,7 +72,7 @@ def verify_signature(manifest: Manifest, signature: bytes, key: Path, place: Pat
         SignatureError: it is another key's, or of other files; or ``model_signing`` is not installed.
         KeyFileError: the key cannot be used.
     """
-    _require()
+    _require(SignatureError)
     from model_signing.verifying import Config
 
     read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
@@ -119,13 +119,11 @@ def _signed(manifest: Manifest) -> dict[str, str]:
     return {MANIFEST_NAME: manifest.sha256, **files}
 
 
-def _require() -> None:
+def _require(error: type[StaleError]) -> None:
     try:
         import model_signing  # noqa: F401
     except ModuleNotFoundError as problem:
-        raise SignatureError(
-            f"signatures need {problem.name}; install it with: pip install 'stale-edge[sign]'"
-        ) from problem
+        raise error(f"signatures need {problem.name}; install it with: pip install 'stale-edge[sign]'") from problem
 
 
 def _unusable(key: Path, kind: str, problem: Exception) -> KeyFileError:

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 import shutil
 from pathlib import Path
@@ -5,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stale_runtime.bundle import Bundle
 from tests import tiny
 from tests.cli.command import run
+from tests.signing import make_keys
 
 
 @pytest.fixture
@@ -30,7 +33,9 @@ def refused(work: Path, *arguments: str, code: int, says: str) -> None:
 def test_a_checkpoint_becomes_a_bundle_that_runs(work: Path) -> None:
     done = run("stale-export", "--ckpt", "best.pth", "--clip", "clip", cwd=work)
     assert done.returncode == 0, done.stderr
-    header, _, *rows = done.stdout.splitlines()
+    table, _, pin = done.stdout.rstrip().rpartition("\n\n")
+    assert pin == f"sha256 of the bundle, for stale-run --expect-sha256: {sha256(work / 'stale_bundle')}"
+    header, _, *rows = table.splitlines()
     assert all(name in header for name in ("file", "size", "max deviation", "int8", "layers in float", "mAP"))
     assert [row.split()[0] for row in rows if "int8" in row] == [
         *("localizer.int8.onnx", "localizer.int8-dynamic.onnx", "localizer.torch-int8.pth")
@@ -44,6 +49,20 @@ def test_classes_are_embedded_and_another_folder_is_used(work: Path) -> None:
     done = run("stale-export", "--ckpt", "best.pth", "--clip", "clip", "--classes", "names.txt", "-o", "mine", cwd=work)
     assert done.returncode == 0, done.stderr
     assert (work / "mine" / "manifest.json").exists()
+
+
+def sha256(bundle: Path) -> str:
+    return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+
+
+def test_a_signed_bundle_is_replaced_by_an_unsigned_one(work: Path) -> None:
+    keys = make_keys(work / "keys")
+    export = ("--ckpt", "best.pth", "--clip", "clip")
+    refused(work, *export, "--sign", "keys/key.pub", code=3, says="key.pub: not a private key to use")
+    assert run("stale-export", *export, "--sign", keys.private, cwd=work).returncode == 0
+    assert Bundle(work / "stale_bundle", verify_key=keys.public).manifest_sha256 == sha256(work / "stale_bundle")
+    assert run("stale-export", *export, cwd=work).returncode == 0
+    assert not (work / "stale_bundle" / "model.sig").exists()
 
 
 class Code:

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import io
 import json
 import pickle
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import Bundle
+from stale_runtime.signatures import Signer
 from tests.cli.command import fails, run
+from tests.signing import make_keys
 from tests.tiny import CHANNELS, CLASSES
 
 Array = NDArray[np.float32]
@@ -127,6 +131,34 @@ def test_self_test_passes_and_finds_a_flipped_byte_in_every_file(work: Path) -> 
         assert done.returncode == 4, path
         assert path.name in done.stderr.strip().splitlines()[-1]
         path.write_bytes(data)
+
+
+def test_a_bundle_is_pinned_by_the_hash_that_verbose_says(work: Path) -> None:
+    done = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "-v", cwd=work)
+    pin = hashlib.sha256((work / "stale_bundle" / "manifest.json").read_bytes()).hexdigest()
+    assert f"bundle stale_bundle (sha256 {pin}), ort-" in done.stderr.replace("; ", ", ")
+    assert detect(work, "v_one.npy", "--expect-sha256", pin) == done.stdout
+    assert run("stale-run", "--self-test", "--expect-sha256", pin.upper(), cwd=work).returncode == 0
+    other = "0" * 64
+    pinned = ("v_one.npy", "--prompts", "classes.txt", "--expect-sha256")
+    fails("stale-run", *pinned, other, cwd=work, code=4, says=f"stale_bundle: sha256 {pin}, expected {other}")
+    fails("stale-run", "--self-test", "--expect-sha256", other, cwd=work, code=4, says=f"expected {other}")
+    fails("stale-run", *pinned, pin[1:], cwd=work, code=2, says="expected 64 hexadecimal digits")
+
+
+def test_only_what_the_key_signed_is_run(work: Path) -> None:
+    keys, other = make_keys(work / "keys"), make_keys(work / "other")
+    bundle = work / "stale_bundle"
+    verified = ("v_one.npy", "--prompts", "classes.txt", "--verify")
+    fails("stale-run", *verified, keys.public, cwd=work, code=4, says="model.sig: the bundle is not signed")
+    expected = detect(work, "v_one.npy")
+    (bundle / "model.sig").write_bytes(Signer(keys.private).sign(Bundle(bundle).manifest))
+    assert detect(work, "v_one.npy", "--verify", keys.public) == expected
+    assert run("stale-run", "--self-test", "--verify", keys.public, cwd=work).returncode == 0
+    fails("stale-run", *verified, other.public, cwd=work, code=4, says="model.sig: does not hold for")
+    fails("stale-run", *verified, keys.private, cwd=work, code=3, says="key.pem: not a public key")
+    (bundle / "localizer.torch.pth").write_bytes(bytes((bundle / "localizer.torch.pth").stat().st_size))
+    fails("stale-run", *verified, keys.public, cwd=work, code=4, says="localizer.torch.pth: changed")
 
 
 def test_only_what_is_loaded_is_read(work: Path) -> None:

@@ -151,6 +151,15 @@ def test_a_bundle_may_be_there(tmp_path: Path, old: dict[str, bytes]) -> None:
     assert can_be_bundle(tmp_path / "bundle")
 
 
+def test_a_signature_is_of_the_manifest_and_goes_with_it(tmp_path: Path) -> None:
+    manifest = write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS, sign=lambda manifest: manifest.sha256.encode())
+    assert snapshot(tmp_path / "bundle")["model.sig"] == Bundle(tmp_path / "bundle").manifest_sha256.encode()
+    assert manifest.files.keys() == CONTENTS.keys()
+    assert can_be_bundle(tmp_path / "bundle")
+    write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
+    assert "model.sig" not in snapshot(tmp_path / "bundle")
+
+
 def test_a_broken_bundle_may_be_there(tmp_path: Path, old: dict[str, bytes]) -> None:
     (tmp_path / "bundle" / "old.onnx").unlink()
     assert can_be_bundle(tmp_path / "bundle")

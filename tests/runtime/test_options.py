@@ -3,7 +3,7 @@ import pytest
 from click.testing import CliRunner
 
 from stale_runtime.localizer import LONGEST, SHORTEST, Settings
-from stale_runtime.options import Length
+from stale_runtime.options import Length, Sha256
 
 
 @click.command()
@@ -42,3 +42,17 @@ def test_what_the_option_takes_the_library_takes() -> None:
 def test_help_says_both() -> None:
     (line,) = (line for line in CliRunner().invoke(show, ["--help"]).output.splitlines() if "--length" in line)
     assert "N|AUTO" in line.upper()
+
+
+@click.command()
+@click.option("--hash", "given", type=Sha256())
+def show_hash(given: object) -> None:
+    click.echo(given)
+
+
+def test_a_hash_is_64_digits_in_any_case() -> None:
+    assert CliRunner().invoke(show_hash, ["--hash", "Ab" * 32]).output.strip() == "ab" * 32
+    for given in ("ab" * 31, "ab" * 33, "xy" * 32, "", "sha256:" + "ab" * 32):
+        done = CliRunner().invoke(show_hash, ["--hash", given])
+        assert done.exit_code == 2
+        assert "expected 64 hexadecimal digits" in done.output

@@ -1,0 +1,75 @@
+"""Many runs at once on a bundle that is being replaced under them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stale_export import export_bundle
+from stale_export.bundle_writer import write_bundle
+from stale_model import read_original_checkpoint
+from stale_runtime import Prompts
+from stale_runtime.bundle import Bundle
+from tests import tiny
+
+PROCESSES = 8
+NAMES = ("long jump", "snooker", "playing the harp", "polo")
+
+
+@pytest.fixture(scope="module")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    """A bundle of another network with another text tower."""
+    folder = tmp_path_factory.mktemp("other")
+    state = tiny.upstream_state(tiny.make_network(seed=1), tiny.make_tower(clip_folder, seed=1))
+    trained = read_original_checkpoint(tiny.save_checkpoint(folder / "best.pth", state), str(clip_folder))
+    export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", say=lambda text: None)
+    return folder / "bundle"
+
+
+def start(work: Path, bundle: Path, cache: str) -> "subprocess.Popen[str]":
+    command = [str(Path(sys.executable).parent / "stale-run"), "v.npy", "--prompts", "classes.txt", "--format", "json"]
+    return subprocess.Popen(
+        [*command, "--bundle", str(bundle), "--cache", cache],
+        cwd=work,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    content: dict[str, Any] = json.loads(out)
+    return content
+
+
+def test_each_of_eight_runs_sees_one_bundle_or_the_other(
+    bundle: Path, other_bundle: Path, features: NDArray[np.float32], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "v.npy", features)
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+    expected = [result(start(tmp_path, path, f"own cache {n}")) for n, path in enumerate((bundle, other_bundle))]
+    by_hash = {content["run"]["bundle_sha256"]: content for content in expected}
+    assert len(by_hash) == 2
+    assert expected[0]["results"] != expected[1]["results"]
+
+    place = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    exports = [
+        (opened.manifest, {name: opened.read(name) for name in opened.manifest.files})
+        for opened in map(Bundle, (other_bundle, bundle))
+    ]
+    runs = [start(tmp_path, place, "shared cache") for _ in range(PROCESSES)]
+    exported = 0
+    while any(run.poll() is None for run in runs):
+        write_bundle(place, *exports[exported % 2])
+        exported += 1
+    found = [result(run) for run in runs]
+    assert exported > 2
+    assert all(content == by_hash[content["run"]["bundle_sha256"]] for content in found)
