@@ -61,8 +61,7 @@ class Bundle:
             KeyFileError: the public key cannot be used.
         """
         self.path = path
-        self._held, self.manifest, self._signature_size = _open(path, expect_sha256)
-        self.manifest_sha256 = self.manifest.sha256
+        self._held, self.manifest, self.manifest_sha256, self._signature_size = _open(path, expect_sha256)
         if verify_key is not None:
             self._verify_signature(verify_key)
             for _ in self.verify():
@@ -131,6 +130,7 @@ class _Opened(NamedTuple):
 
     held: HeldFolder
     manifest: Manifest
+    manifest_sha256: str
     signature_size: int | None
     """Bytes; None if there is no signature."""
 
@@ -156,7 +156,7 @@ def _open(path: Path, expect_sha256: str | None) -> _Opened:
 
 
 def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Opened:
-    manifest = _read_manifest(held, path, expect_sha256)
+    manifest, sha256 = _read_manifest(held, path, expect_sha256)
     _check_names(path, manifest)
     found, expected = held.names(), manifest.files.keys()
     for name in sorted(expected - found):
@@ -170,16 +170,16 @@ def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Ope
                 f"{path / name}: {size:,} bytes, expected {record.size:,}; copy the bundle again, or export it again"
             )
     signature_size = _hold(held, path, SIGNATURE_NAME, most=LARGEST_SIGNATURE) if SIGNATURE_NAME in found else None
-    return _Opened(held, manifest, signature_size)
+    return _Opened(held, manifest, sha256, signature_size)
 
 
-def _read_manifest(held: HeldFolder, path: Path, expect_sha256: str | None) -> Manifest:
+def _read_manifest(held: HeldFolder, path: Path, expect_sha256: str | None) -> tuple[Manifest, str]:
     data = held.read(MANIFEST_NAME, _hold(held, path, MANIFEST_NAME, most=LARGEST_MANIFEST))
     found = hashlib.sha256(data).hexdigest()
     if expect_sha256 is not None and found != expect_sha256.lower():
         raise ChecksumError(f"{path}: sha256 {found}, expected {expect_sha256.lower()}; get the bundle that was meant")
     try:
-        return Manifest.from_bytes(data)
+        return Manifest.from_bytes(data), found
     except BundleError as problem:
         raise type(problem)(f"{path}: {problem}") from None
 

@@ -32,22 +32,23 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) ->
     return folder / "bundle"
 
 
-def start(work: Path, bundle: Path, cache: str) -> "subprocess.Popen[str]":
-    command = [str(Path(sys.executable).parent / "stale-run"), "v.npy", "--prompts", "classes.txt", "--format", "json"]
-    return subprocess.Popen(
-        [*command, "--bundle", str(bundle), "--cache", cache],
-        cwd=work,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Run:
+    """A run of ``stale-run`` under way; its result goes to a file, so that nobody has to read along."""
 
+    def __init__(self, work: Path, name: str, *, bundle: Path, cache: str) -> None:
+        command = [str(Path(sys.executable).parent / "stale-run"), "v.npy", "--prompts", "classes.txt"]
+        command += ["--bundle", str(bundle), "--cache", cache, "--format", "json", "-o", f"{name}.json"]
+        self._output = work / f"{name}.json"
+        self._process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True)
 
-def result(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    content: dict[str, Any] = json.loads(out)
-    return content
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def result(self) -> dict[str, Any]:
+        _, complaint = self._process.communicate(timeout=120)
+        assert self._process.returncode == 0, complaint
+        content: dict[str, Any] = json.loads(self._output.read_text())
+        return content
 
 
 def test_each_of_eight_runs_sees_one_bundle_or_the_other(
@@ -55,7 +56,10 @@ def test_each_of_eight_runs_sees_one_bundle_or_the_other(
 ) -> None:
     np.save(tmp_path / "v.npy", features)
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
-    expected = [result(start(tmp_path, path, f"own cache {n}")) for n, path in enumerate((bundle, other_bundle))]
+    alone = [
+        Run(tmp_path, f"alone {n}", bundle=path, cache=f"cache {n}") for n, path in enumerate((bundle, other_bundle))
+    ]
+    expected = [run.result() for run in alone]
     by_hash = {content["run"]["bundle_sha256"]: content for content in expected}
     assert len(by_hash) == 2
     assert expected[0]["results"] != expected[1]["results"]
@@ -65,11 +69,11 @@ def test_each_of_eight_runs_sees_one_bundle_or_the_other(
         (opened.manifest, {name: opened.read(name) for name in opened.manifest.files})
         for opened in map(Bundle, (other_bundle, bundle))
     ]
-    runs = [start(tmp_path, place, "shared cache") for _ in range(PROCESSES)]
+    runs = [Run(tmp_path, f"run {n}", bundle=place, cache="shared cache") for n in range(PROCESSES)]
     exported = 0
-    while any(run.poll() is None for run in runs):
+    while not all(run.is_over() for run in runs):
         write_bundle(place, *exports[exported % 2])
         exported += 1
-    found = [result(run) for run in runs]
+    found = [run.result() for run in runs]
     assert exported > 2
     assert all(content == by_hash[content["run"]["bundle_sha256"]] for content in found)
