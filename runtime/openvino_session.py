@@ -7,6 +7,7 @@ from typing import Any
 
 import openvino
 from numpy.typing import NDArray
+from openvino.frontend import FrontEndManager
 
 from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.onnx_safety import refuse_unsafe
@@ -51,9 +52,10 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
         try:
-            core = openvino.Core()
-            self._compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
-        except RuntimeError as problem:
+            reader = FrontEndManager().load_by_framework("onnx")  # and no other format, which nobody looked through
+            graph = reader.convert(reader.load(io.BytesIO(model)))
+            self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        except Exception as problem:  # its exceptions share no base of their own
             text = " ".join(str(problem).split())[-200:]
             raise BundleError(
                 f"{name}: OpenVINO cannot load it ({text}); export the bundle again, or take an ort backend"

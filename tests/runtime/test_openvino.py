@@ -100,6 +100,9 @@ def test_what_is_no_graph_is_refused(bundle: Path) -> None:
         load(model.SerializeToString())
     with pytest.raises(BundleError, match="not an ONNX model"):
         load(b"nonsense")
+    model.graph.node.add(op_type="NoSuchOperator", domain="com.example")
+    with pytest.raises(BundleError, match=r"uses operators of 'com\.example'"):
+        load(model.SerializeToString())
 
 
 def test_other_inputs_are_refused(bundle: Path) -> None:

@@ -14,6 +14,7 @@ EXIT_CODES = {
     "PromptError": 3,
     "DatasetError": 3,
     "CheckpointError": 3,
+    "BackendError": 2,
     "KeyFileError": 3,
     "BundleError": 4,
     "ChecksumError": 4,
