@@ -28,7 +28,8 @@ def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     """The arrays of an uncompressed ``.npz`` file.
 
     Args:
-        data: the file's content. Nothing larger than it is allocated, since compressed members are refused.
+        data: the file's content. Nothing larger than it is allocated, since compressed and overlapping members are
+            refused.
         name: how messages call it.
 
     Raises:
@@ -39,6 +40,8 @@ def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("compressed")
+            if sum(member.file_size for member in members) > len(data):
+                raise ValueError("members that overlap")
             return {member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members}
     except Exception as problem:  # zipfile and numpy raise many kinds on crafted files
         raise BundleError(f"{name}: not an archive of plain arrays ({problem}); export the bundle again") from problem
@@ -54,4 +57,6 @@ def _read_array(data: bytes) -> NDArray[Any]:
         raise ValueError("shape and size disagree")
     stream.seek(0)
     array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+    if dtype.kind == "U":
+        array.tolist()  # raises ValueError where a number stands for no character
     return array

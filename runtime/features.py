@@ -1,5 +1,6 @@
 """Snippet features: reading them from strangers' files, checking them, resampling them to a temporal scale."""
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -108,18 +109,19 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.
         raise FeatureError(f"{path}: an .npz archive, expected one array; save it with numpy.save")
     if start != npy.MAGIC_PREFIX:
         raise FeatureError(f"{path}: not a .npy file, expected an array (snippets, channels) saved with numpy.save")
-    file.seek(0)
+    head = io.BytesIO(start + file.read(_HEADER_BYTES))  # a file would have as much memory taken as its header asks for
     try:
-        reader = _READERS[npy.read_magic(file)]
+        reader = _READERS[npy.read_magic(head)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-            shape, fortran_order, dtype = reader(file, max_header_size=_HEADER_BYTES)
+            shape, fortran_order, dtype = reader(head, max_header_size=_HEADER_BYTES)
         if any(type(size) is not int for size in shape):
             raise TypeError("shape")
     except KeyError:
         raise FeatureError(f"{path}: an unknown version of .npy; save it with numpy.save") from None
     except Exception as problem:  # whatever a crafted header makes numpy's parser raise
         raise FeatureError(f"{path}: a broken .npy header; save it with numpy.save") from problem
+    file.seek(head.tell())
     return shape, fortran_order, dtype
 
 

@@ -1,16 +1,20 @@
 """Reading strangers' files within bounds, and writing files whole or not at all."""
 
+import io
 import json
 import math
 import os
+import re
 import stat
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from stale_runtime.errors import StaleError
 
 MEGABYTE = 2**20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes halves of characters, UTF-16's surrogates."""
 
 
 def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
@@ -22,7 +26,7 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, error)
-            data = file.read(limit + 1)
+            data = _read_at_most(file, limit + 1)
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
     if len(data) > limit:
@@ -49,14 +53,17 @@ def read_text(path: Path, *, limit: int, error: type[StaleError]) -> str:
 
 
 def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
-    """Parse a JSON file of at most ``limit`` bytes; numbers must be finite.
+    """Parse a JSON file of at most ``limit`` bytes; numbers must be finite, and strings text.
 
     Raises:
         StaleError: as ``error``, if it cannot be read or is not JSON.
     """
     text = read_text(path, limit=limit, error=error)
     try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be encoded, a pair of them can
+        return content
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid JSON ({problem})") from problem
 
@@ -98,6 +105,14 @@ def refuse_irregular(descriptor: int, path: Path, error: type[StaleError]) -> No
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise error(f"{path}: not a regular file; give the path of a file")
+
+
+def _read_at_most(file: BinaryIO, size: int) -> bytes:
+    """Read in pieces: asked for all at once, a small file would have memory taken for the largest."""
+    buffer = io.BytesIO()
+    while piece := file.read(min(MEGABYTE, size - buffer.tell())):
+        buffer.write(piece)
+    return buffer.getvalue()
 
 
 def _finite(text: str) -> float:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+_ENCODER = json.JSONEncoder(indent=1, ensure_ascii=True, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The content of ``manifest.json``, with a digest of itself."""
         content = asdict(self)
-        return _encode({"manifest_sha256": hashlib.sha256(_encode(content)).hexdigest(), **content})
+        return _encode({"manifest_sha256": _sha256(_encode(content)), **content})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
@@ -163,7 +165,7 @@ class Manifest:
         """
         try:
             content = json.loads(data)
-            _encode(content)
+            json.dumps(content, ensure_ascii=False).encode()  # halves of characters could not be printed later
         except (ValueError, RecursionError):
             raise ChecksumError(f"{MANIFEST_NAME}: damaged, not valid JSON; copy or export the bundle again") from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
@@ -174,9 +176,8 @@ class Manifest:
                 f"{FORMAT_VERSION}; update stale-edge or export the bundle again"
             )
         digest = content.pop("manifest_sha256", None)
-        if digest != hashlib.sha256(_encode(content)).hexdigest() or data != _encode(
-            {"manifest_sha256": digest, **content}
-        ):
+        unsealed = b"{\n" + data.split(b"\n", 2)[-1]
+        if not _is_encoded(data, {"manifest_sha256": digest, **content}) or digest != _sha256(unsealed):
             raise ChecksumError(f"{MANIFEST_NAME}: damaged or edited by hand; copy or export the bundle again")
         manifest = _build(cls, content, "")
         assert isinstance(manifest, cls)
@@ -184,7 +185,24 @@ class Manifest:
 
 
 def _encode(content: Any) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+    return ("".join(_ENCODER.iterencode(content)) + "\n").encode()
+
+
+def _is_encoded(data: bytes, content: Any) -> bool:
+    """Whether bytes are what ``_encode`` makes, found out without making more: nested deeply, that can be gigabytes."""
+    at = 0
+    try:
+        for piece in _ENCODER.iterencode(content):
+            if not data.startswith(piece.encode(), at):
+                return False
+            at += len(piece)
+    except (ValueError, RecursionError):
+        return False
+    return data[at:] == b"\n"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _build(expected: Any, value: Any, where: str) -> Any:
@@ -208,4 +226,5 @@ def _build(expected: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) in kinds:
         return value
-    raise BundleError(f"{MANIFEST_NAME}: {where} is {str(value)[:60]!r}, expected {expected}")
+    shown = value if isinstance(value, str) else reprlib.repr(value)  # which goes no deeper than a message needs
+    raise BundleError(f"{MANIFEST_NAME}: {where[:200]} is {shown[:60]!r}, expected {expected}")

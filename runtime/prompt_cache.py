@@ -50,7 +50,8 @@ class PromptCache:
         digest, vector = data[:_DIGEST], data[_DIGEST:]
         if len(vector) != self._bytes or digest != hashlib.sha256(vector).digest():
             return None
-        return np.frombuffer(vector, dtype="<f4").astype(np.float32)
+        values = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+        return values if np.isfinite(values).all() else None
 
     def put(self, text: str, vector: NDArray[np.float32]) -> None:
         """Keep the vector (width,) of a text, if the disk lets us."""

@@ -52,11 +52,13 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = True  # without it the heap splinters: half as much again at T=3000, and slower
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised as well
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just looked through
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(  # its fallback tries the same again, and prints on stdout
+            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as problem:  # ONNX Runtime's exceptions share no base of their own
         text = " ".join(str(problem).split())[:200]
         raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); export the bundle again") from problem

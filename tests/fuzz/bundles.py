@@ -1,0 +1,255 @@
+"""A bundle so small that it is opened in milliseconds, whole or broken in every way that a folder can be."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from stale_runtime.arrays import pack_arrays
+from stale_runtime.bundle import Bundle
+from stale_runtime.localizer import PROMPTS_NAME, SHORTEST, Localizer, Settings
+from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest, TextEncoderSpec
+from stale_runtime.self_test import SELFTEST_NAME, self_test
+from stale_runtime.sessions import open_session
+from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from tests import tiny
+from tests.fuzz.mutations import changed_tree, mutate_archive, mutate_bytes, mutate_json
+from tests.fuzz.target import Choices, Target
+from tests.runtime.test_manifest import MANIFEST, encoded
+
+CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, SHORTEST, "polo", "localizer.fp32.onnx"
+NAMES = ("", ".", "..", ".hidden", "a/b", "a\\b", "../a", "\ud800", "\0", "x" * 300, "manifest.json", "MANIFEST.JSON")
+NAMES += ("localizer.int8.onnx", "text_encoder.onnx", "prompts.npz", "new\nline", "\u202e")
+
+
+def folder_target(folder: Path) -> Target:
+    """A bundle folder, opened, verified and put to its self-test; the bytes say how it is broken before."""
+    files, manifest = parts(folder / "clip")
+    place = folder / "bundle"
+
+    def run(data: bytes) -> object:
+        broken = Broken(dict(files), json.loads(manifest.to_bytes()))
+        choices = Choices(data)
+        while choices.left:
+            broken.take(choices)
+        broken.write(place)
+        return use(place)
+
+    dice = Random(0)
+    return Target(seeds=(b"", *(dice.randbytes(n) for n in (4, 8, 16, 40))), run=run)
+
+
+def prompts_target(folder: Path) -> Target:
+    """The prompts that a bundle carries: its ``prompts.npz``, with checksums that agree."""
+    files, manifest = parts(folder / "clip")
+    place = folder / "bundle"
+
+    def run(data: bytes) -> object:
+        write(place, {**files, PROMPTS_NAME: data}, manifest)
+        return Localizer(Bundle(place), Settings(cache=False)).encode_prompts([NAME])
+
+    return Target(seeds=(files[PROMPTS_NAME],), run=run, mutate=mutate_archive)
+
+
+def self_test_target(folder: Path) -> Target:
+    """A bundle's recorded outputs: its ``selftest.npz``, with checksums that agree."""
+    files, manifest = parts(folder / "clip")
+    place = folder / "bundle"
+
+    def run(data: bytes) -> object:
+        write(place, {**files, SELFTEST_NAME: data}, manifest)
+        return list(self_test(Bundle(place)))
+
+    return Target(seeds=(files[SELFTEST_NAME],), run=run, mutate=mutate_archive)
+
+
+def tokenizer_target(folder: Path) -> Target:
+    """A bundle's ``tokenizer.json``, and the prompts it is used on."""
+    files, manifest = parts(folder / "clip")
+
+    def run(data: bytes) -> object:
+        return Tokenizer(data, manifest.text_encoder).suffixes([NAME, "long jump", "Caf\u00e9"])
+
+    return Target(seeds=(files[TOKENIZER_NAME],), run=run, mutate=mutate_json)
+
+
+def graph_target(folder: Path) -> Target:
+    """An ONNX file: the scan for tensors in other files, then ONNX Runtime's own loading."""
+    files, _ = parts(folder / "clip")
+
+    def run(data: bytes) -> object:
+        return open_session(data, name=GRAPH_NAME, threads=1)
+
+    return Target(seeds=(files[GRAPH_NAME], files[TEXT_ENCODER_NAME]), run=run)
+
+
+def parts(clip: Path) -> tuple[dict[str, bytes], Manifest]:
+    """The files of a bundle that passes its self-test, and its manifest."""
+    tokenizer = (tiny.write_clip_folder(clip) / "tokenizer.json").read_bytes()
+    vocabulary = json.loads(tokenizer)["model"]["vocab"]
+    spec = TextEncoderSpec(
+        clip="tiny",
+        context_length=tiny.CONTEXT,
+        pad_token=vocabulary[tiny.END],
+        prefix=(vocabulary[tiny.START],),
+        prompt_template="{}",
+    )
+    files = _contents(tokenizer)
+    whole = replace(MANIFEST, channels=CHANNELS, heads=1, temporal_scale=LENGTH, text_encoder=spec, parity=(), graphs={})
+    return files, replace(whole, files=_records(files))
+
+
+def write(place: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
+    """Write a bundle whose manifest agrees with its files."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    (place / MANIFEST_NAME).write_bytes(replace(manifest, files=_records(files)).to_bytes())
+
+
+def use(place: Path) -> object:
+    """Everything that a command does with a bundle but detecting."""
+    bundle = Bundle(place)
+    assert set(bundle.verify()) == set(bundle.manifest.files)
+    return Localizer(bundle, Settings(cache=False)).encode_prompts([NAME]), list(self_test(bundle))
+
+
+@dataclass
+class Broken:
+    """A bundle's files and manifest, on their way to being broken."""
+
+    files: dict[str, Any]
+    """By name: content, or what stands there instead: ``link``, ``fifo``, ``folder``, ``outside``."""
+    manifest: Any
+    seal: bool = True
+    """Whether the manifest's digest is to agree with what it says."""
+    raw: bytes | None = None
+    """A manifest that is no longer JSON."""
+
+    def take(self, choices: Choices) -> None:
+        """Break one thing more."""
+        names = sorted(self.files)
+        name = names[choices.below(len(names))] if names else ""
+        kind = choices.below(13)
+        content = self.files.get(name)
+        if kind == 0 and isinstance(content, bytes):
+            self.files[name] = content[: choices.below(len(content) + 1)]
+        elif kind == 1 and isinstance(content, bytes):
+            self.files[name] = mutate_bytes(content, Random(choices.below(2**16)))
+        elif kind == 2 and names:
+            self.files[NAMES[choices.below(len(NAMES))]] = self.files.pop(name)
+        elif kind == 3 and names:
+            self.files[name] = ("link", "fifo", "folder", "outside")[choices.below(4)]
+        elif kind == 4 and names:
+            other = names[choices.below(len(names))]
+            self.files[name], self.files[other] = self.files[other], self.files[name]
+        elif kind in (5, 6):
+            self.manifest = changed_tree(self.manifest, Random(choices.below(2**16)))
+        elif kind == 7:
+            self.files[NAMES[choices.below(len(NAMES))]] = choices.piece(choices.below(40))
+        elif kind == 8:
+            self.files.pop(name, None)
+        elif kind == 9:
+            self.seal = not self.seal
+        elif kind == 10 and isinstance(self.manifest, dict):  # what lies behind the checksums is reached
+            self.manifest["files"] = _plain_records(self.files)
+        elif kind == 11:
+            self.raw = mutate_json(json.dumps(self.manifest).encode(), Random(choices.below(2**16)))
+        elif kind == 12 and name.endswith(".npz") and isinstance(content, bytes):
+            self.files[name] = mutate_archive(content, Random(choices.below(2**16)))
+
+    def write(self, place: Path) -> None:
+        """Put it on the disk, as far as the disk can hold it."""
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name, content in self.files.items():
+            if not _is_possible(name):
+                continue
+            if isinstance(content, bytes):
+                (place / name).write_bytes(content)
+            elif content == "fifo":
+                os.mkfifo(place / name)
+            elif content == "folder":
+                (place / name).mkdir()
+            else:
+                (place / name).symlink_to("/etc/passwd" if content == "outside" else GRAPH_NAME)
+        if (place / MANIFEST_NAME).exists():
+            return
+        if self.raw is not None:
+            data = self.raw
+        elif self.seal and isinstance(self.manifest, dict):
+            data = encoded(self.manifest)
+        else:
+            data = (json.dumps(self.manifest, indent=1) + "\n").encode()
+        (place / MANIFEST_NAME).write_bytes(data)
+
+
+def _is_possible(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name and name.isascii() and len(name) < 256
+
+
+def _records(files: Mapping[str, bytes]) -> dict[str, FileRecord]:
+    return {name: FileRecord(**record) for name, record in _plain_records(files).items()}
+
+
+def _plain_records(files: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        for name, content in files.items()
+        if isinstance(content, bytes) and name != MANIFEST_NAME
+    }
+
+
+def _contents(tokenizer: bytes) -> dict[str, bytes]:
+    vectors = np.linspace(-1, 1, 2 * CHANNELS, dtype=np.float32)[None]
+    recording = {
+        "names": np.array([NAME]),
+        "features": np.ones((20, CHANNELS), np.float32),
+        "embeddings": vectors[:, :CHANNELS],
+        "queries": vectors[:, CHANNELS:],
+        "cas_logits": np.zeros((2, LENGTH), np.float32),
+        "action_masks": np.full((LENGTH, LENGTH), 0.5, np.float32),
+    }
+    floats, whole = TensorProto.FLOAT, TensorProto.INT64
+    localizer_inputs = {
+        "features": (floats, [1, "S", CHANNELS]),
+        "length": (whole, []),
+        "prompts": (floats, ["K", CHANNELS]),
+        "queries": (floats, ["K", CHANNELS]),
+    }
+    said = {name: recording[name][None] for name in ("cas_logits", "action_masks")}
+    texts = {name: recording[name] for name in ("embeddings", "queries")}
+    return {
+        GRAPH_NAME: _graph(localizer_inputs, said),
+        TEXT_ENCODER_NAME: _graph({"token_ids": (whole, ["K", "L"])}, texts),
+        TOKENIZER_NAME: tokenizer,
+        PROMPTS_NAME: pack_arrays({"texts": np.array([NAME, "archery"]), "vectors": np.repeat(vectors, 2, axis=0)}),
+        SELFTEST_NAME: pack_arrays(recording),
+    }
+
+
+def _graph(inputs: Mapping[str, tuple[int, list[Any]]], outputs: Mapping[str, Any]) -> bytes:
+    """A graph that says the same whatever it is fed."""
+    return onnx.ModelProto.SerializeToString(
+        helper.make_model(
+            helper.make_graph(
+                [helper.make_node("Identity", [f"{name}_value"], [name]) for name in outputs],
+                "graph",
+                [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+                [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in outputs.items()],
+                [numpy_helper.from_array(value, f"{name}_value") for name, value in outputs.items()],
+            ),
+            opset_imports=[helper.make_opsetid("", 18)],
+            ir_version=9,
+        )
+    )

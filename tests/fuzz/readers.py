@@ -1,0 +1,176 @@
+"""Readers of single files: features, prompts, splits, annotations, durations, detections, labels, the prompt cache."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from stale_runtime.features import read_features
+from stale_runtime.ground_truth import read_ground_truth
+from stale_runtime.manifest import Manifest
+from stale_runtime.prompt_cache import PromptCache
+from stale_runtime.prompts import read_prompts
+from stale_runtime.results import read_results
+from stale_runtime.video_labels import read_video_labels
+from stale_runtime.videos import read_durations
+from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
+from tests.fuzz.target import Target
+from tests.runtime.helpers import npy_bytes
+from tests.runtime.test_manifest import MANIFEST, encoded
+
+CHANNELS = 4
+ANNOTATIONS = [{"label": "polo", "segment": [0, 2.5]}, {"label": "archery", "segment": [3, 3], "id": 7}]
+TRUTH = {
+    "database": {
+        "v_a": {"subset": "validation", "duration": 12.5, "annotations": ANNOTATIONS},
+        "b": {"subset": "training", "annotations": []},
+    }
+}
+ORIGINAL = {"v_a": {"duration_second": 12.5, "annotations": ANNOTATIONS}, "v_b": {"duration_second": 3}}
+RESULTS = {"results": {"a": [{"label": "polo", "score": 0.5, "segment": [0, 1.5]}], "v_b": []}, "unit": "seconds"}
+LABELS = {"v_a": {"class": "polo", "score": 0.9}, "b": {"class": "archery", "score": 1}}
+
+
+def npy(folder: Path) -> Target:
+    """``read_features`` of a ``.npy`` file."""
+    path = folder / "video.npy"
+
+    def run(data: bytes) -> object:
+        path.write_bytes(data)
+        features = read_features(path, CHANNELS)
+        assert features.shape[1] == CHANNELS
+        assert np.isfinite(features).all()
+        return features
+
+    data = np.arange(12, dtype="<f4").tobytes()
+    seeds = [npy_bytes("(3, 4)", data, fortran_order=order) for order in ("False", "True")]
+    seeds += [npy_bytes("(3, 4)", data * 2, descr="'>f8'"), npy_bytes("(6, 4)", data, descr="'<f2'")]
+    version_2 = seeds[0][:6] + b"\x02\x00" + seeds[0][8:10] + b"\0\0" + seeds[0][10:]
+    return Target(seeds=(*seeds, version_2), run=run, mutate=mutate_npy)
+
+
+def prompts(folder: Path) -> Target:
+    """``read_prompts`` of a prompt file."""
+    return _file(
+        folder / "prompts.txt",
+        lambda path: read_prompts(path).names,
+        "long jump\narchery\n# a comment\n\npolo\n".encode(),
+        "\ufefflong jump\r\n\u0130stanbul\r\ncaf\u00e9\r\n".encode(),
+    )
+
+
+def splits(folder: Path) -> Target:
+    """``read_split`` of two files of classes, divided at the first ``|``."""
+    from stale_model.splits import read_split
+
+    seen, unseen = folder / "seen.list", folder / "unseen.list"
+
+    def run(data: bytes) -> object:
+        first, _, second = data.partition(b"|")
+        seen.write_bytes(first)
+        unseen.write_bytes(second)
+        return read_split(None, lists=None, seen=seen, unseen=unseen, labels={"long jump", "archery", "polo"})
+
+    seeds = b"polo\n|archery\nlong jump\n", b"polo\npollo\n|", b"archery\n|archery\n"
+    return Target(seeds=seeds, run=run)
+
+
+def truth(folder: Path) -> Target:
+    """``read_ground_truth`` of annotations in either format, with and without a subset."""
+
+    def read(path: Path) -> Iterable[str]:
+        found = read_ground_truth(path)
+        read_ground_truth(path, subset="validation")
+        return [*found.videos, *found.labels]
+
+    return _json_file(folder / "truth.json", read, TRUTH, ORIGINAL)
+
+
+def durations_csv(folder: Path) -> Target:
+    """``read_durations`` of a CSV file."""
+    seeds = b"video,seconds\nv_a,12.5\nb,3\n", b'v_a,12.5\n"b, c",3\r\n', b"id,seconds,video\n1,2.5,a\n"
+    return _file(folder / "durations.csv", read_durations, *seeds)
+
+
+def durations_json(folder: Path) -> Target:
+    """``read_durations`` of a JSON file."""
+    return _json_file(folder / "durations.json", read_durations, ORIGINAL, {"database": {"v_a": {"duration": 2.5}}})
+
+
+def results(folder: Path) -> Target:
+    """``read_results`` of detections."""
+
+    def read(path: Path) -> Iterable[str]:
+        found = read_results(path)
+        return [found.unit, *found.videos, *(row.label for rows in found.videos.values() for row in rows)]
+
+    return _json_file(folder / "detections.json", read, RESULTS)
+
+
+def labels(folder: Path) -> Target:
+    """``read_video_labels`` of an external classifier's answers."""
+
+    def read(path: Path) -> Iterable[str]:
+        found = read_video_labels(path)
+        return [*found, *(label.label for label in found.values())]
+
+    return _json_file(folder / "labels.json", read, LABELS)
+
+
+def prompt_cache(folder: Path) -> Target:
+    """``PromptCache.get`` of a file in the cache; the first byte says whether its digest is to agree."""
+    cache = PromptCache(folder, encoder="encoder", width=CHANNELS)
+    vector = np.arange(CHANNELS, dtype=np.float32)
+    cache.put("a text", vector)
+    (path,) = (path for path in folder.rglob("*") if path.is_file())
+
+    def run(data: bytes) -> object:
+        content = data[1:]
+        path.write_bytes(hashlib.sha256(content).digest() + content if data[:1] < b"\x80" else content)
+        found = cache.get("a text")
+        assert found is None or (found.shape == (CHANNELS,) and np.isfinite(found).all())
+        return found
+
+    return Target(seeds=(b"\0" + vector.tobytes(), b"\xff" + path.read_bytes()), run=run)
+
+
+def manifest(folder: Path) -> Target:
+    """``Manifest.from_bytes`` of bytes as they are, and of the JSON in them laid out and sealed as it should be."""
+
+    def run(data: bytes) -> object:
+        try:
+            content = json.loads(data)
+            shallow = isinstance(content, dict) and data.count(b"[") + data.count(b"{") < 200  # sealing is slow
+            sealed = encoded(content) if shallow else data
+        except (ValueError, RecursionError):
+            sealed = data
+        found = Manifest.from_bytes(sealed)
+        assert Manifest.from_bytes(found.to_bytes()) == found
+        return found
+
+    return Target(seeds=(MANIFEST.to_bytes(),), run=run, mutate=mutate_json)
+
+
+def _file(
+    path: Path,
+    read: Callable[[Path], Iterable[str]],
+    *seeds: bytes,
+    mutate: Callable[[bytes, Random], bytes] = mutate_bytes,
+) -> Target:
+    """A reader of a text file, what it reads being names that can be written as text."""
+    return Target(seeds=seeds, run=partial(_read_names, path, read), mutate=mutate)
+
+
+def _json_file(path: Path, read: Callable[[Path], Iterable[str]], *seeds: object) -> Target:
+    return _file(path, read, *(json.dumps(seed).encode() for seed in seeds), mutate=mutate_json)
+
+
+def _read_names(path: Path, read: Callable[[Path], Iterable[str]], data: bytes) -> object:
+    path.write_bytes(data)
+    names = list(read(path))
+    "\n".join(names).encode()
+    return names
