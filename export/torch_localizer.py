@@ -140,7 +140,7 @@ def read_torch_localizer(data: bytes, name: str) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
-            content = plain_content(io.BytesIO(data), name)
+            content = plain_content(io.BytesIO(data), name, quantized=True)
             localizer = TorchLocalizer(**content["sizes"])
             module = quantized(localizer) if content["int8"] else localizer
             module.load_state_dict(content["state_dict"])

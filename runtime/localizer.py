@@ -337,12 +337,12 @@ class Localizer:
         if (
             texts is None
             or vectors is None
-            or (texts.ndim, texts.dtype.kind, vectors.dtype.kind) != (1, "U", "f")
+            or (texts.ndim, texts.dtype.kind, vectors.dtype) != (1, "U", np.dtype(np.float32))
             or vectors.shape != (len(texts), self._vector_width())
             or not np.isfinite(vectors).all()
         ):
             raise BundleError(f"{PROMPTS_NAME}: expected texts and a vector for each; export the bundle again")
-        return dict(zip(texts.tolist(), vectors.astype(np.float32, copy=False), strict=True))
+        return dict(zip(texts.tolist(), vectors, strict=True))
 
     def _prompt_cache(self) -> PromptCache | None:
         folder = self.settings.cache_folder or default_cache_folder()

@@ -25,15 +25,16 @@ it. Integers are exact, so next to nothing is right: measured 1e-6 on an emulate
 saturation of 8-bit weights comes to 0.02 (masks) and 0.05 (class activations)."""
 INT8_COSINE = 0.03
 """How far an int8 text encoder's cosine with the network may lie from 1."""
-_ARRAYS = {
+_FLOAT = np.dtype(np.float32)
+_ARRAYS: dict[str, tuple[object, int]] = {
     "names": ("U", 1),
-    "features": ("f", 2),
-    "embeddings": ("f", 2),
-    "queries": ("f", 2),
-    "cas_logits": ("f", 2),
-    "action_masks": ("f", 2),
+    "features": (_FLOAT, 2),
+    "embeddings": (_FLOAT, 2),
+    "queries": (_FLOAT, 2),
+    "cas_logits": (_FLOAT, 2),
+    "action_masks": (_FLOAT, 2),
 }
-"""Kind of type and number of axes of each recorded array."""
+"""Type and number of axes of each recorded array."""
 
 
 class Check(NamedTuple):
@@ -98,7 +99,7 @@ def replay_name(backend: str, output: str) -> str:
 
 def _check_recording(recorded: Mapping[str, NDArray[Any]], channels: int, heads: int, replayed: Sequence[str]) -> None:
     """Make sure that the arrays are there, of the right types, and fit one another."""
-    kinds = {name: (array.dtype.kind, array.ndim) for name, array in recorded.items()}
+    kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
     replays = {replay_name(backend, output): output for backend in replayed for output in Outputs._fields}
     fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()}
     if fits:

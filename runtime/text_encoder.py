@@ -47,7 +47,9 @@ class Tokenizer:
 
         try:
             self._implementation = Implementation.from_str(tokenizer_json.decode())
-        except Exception as problem:  # the library raises bare Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as problem:  # the library raises bare Exception, and where it panics not even that
             raise BundleError(f"{TOKENIZER_NAME}: not a tokenizer ({problem}); export the bundle again") from problem
         self._implementation.no_padding()
         self._implementation.no_truncation()
@@ -65,8 +67,14 @@ class Tokenizer:
 
         Raises:
             PromptError: a text has more tokens than the text tower takes.
+            BundleError: the tokenizer fails at a text.
         """
-        rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
+        try:
+            rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as problem:  # the library raises bare Exception, and where it panics not even that
+            raise BundleError(f"{TOKENIZER_NAME}: fails ({problem}); export the bundle again") from problem
         for n, row in enumerate(rows):
             if len(row) > self._spec.context_length:
                 place = places[n] if places is not None else f"prompt {n + 1}"

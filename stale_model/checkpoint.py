@@ -1,5 +1,6 @@
 """Reading checkpoints, the original code's and our own. Nothing in them is ever executed."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stale_model.clip import ClipParts, TextTower, empty_tower, read_clip_parts
+from stale_model.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
 from stale_model.config import StaleConfig
-from stale_model.loading import Loaded, load_plain
+from stale_model.loading import Loaded, load_plain, usable
 from stale_model.network import Stale
 from stale_model.own_checkpoint import unpack_checkpoint
 from stale_model.upstream_names import TEXT_TOWER, UNUSED, our_name
@@ -82,7 +83,6 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
 
 def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
     state = _state_dict(loaded.content, path)
-    parts = read_clip_parts(clip)
     tower_state: dict[str, Tensor] = {}
     network_state: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
@@ -96,7 +96,7 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
             unknown.append(name)
             continue
         theirs[ours] = name
-        (tower_state if in_tower else network_state)[ours] = _usable(tensor, name, path)
+        (tower_state if in_tower else network_state)[ours] = usable(tensor, name, path)
     if unknown:
         listed = ", ".join(map(_shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
@@ -107,6 +107,7 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
     with torch.device("meta"):
         network = Stale(config)
     _fill(network, network_state, theirs, path)
+    parts = read_clip_parts(clip)
     tower = _tower(parts, tower_state, theirs, path)
     if tower.clip.text_projection.out_features != config.channels:
         raise CheckpointError(
@@ -139,28 +140,20 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _usable(tensor: Tensor, name: str, path: Path) -> Tensor:
-    if not tensor.is_floating_point() or tensor.layout is not torch.strided or tensor.device.type != "cpu":
-        raise CheckpointError(f"{path}: tensor {name} is {tensor.dtype}, expected dense floating-point weights")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise CheckpointError(f"{path}: tensor {name} has fewer weights than its shape says; the file is damaged")
-    weights = tensor.detach().to(torch.float32).contiguous()
-    if not weights.isfinite().all():
-        raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity; training diverged, or the file is damaged")
-    return weights
-
-
 def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
     """Read the network's sizes off the shapes that carry them."""
     try:
         C = state["snippet_embedding.norm.weight"].shape[0]
         T, M = state["mask_localizer.kernel"].shape[:2]
+        layers = len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")})
+        if layers > MOST_LAYERS:
+            raise ValueError(f"{layers} layers, expected at most {MOST_LAYERS}")
         return StaleConfig(
             channels=C,
             temporal_scale=T,
             heads=state["snippet_embedding.query.weight"].shape[0] // C,
             mask_channels=M,
-            foreground_layers=len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")}),
+            foreground_layers=layers,
             foreground_feedforward=state["foreground.encoder.0.feedforward.inner.weight"].shape[0],
         )
     except KeyError as problem:
@@ -203,5 +196,5 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str
 
 def _shown(name: object) -> str:
     """A name from a file, fit for a message."""
-    text = str(name)[:80]
+    text = name[:80] if isinstance(name, str) else reprlib.repr(name)
     return text if text.isprintable() else repr(text)

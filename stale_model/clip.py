@@ -1,8 +1,11 @@
 """CLIP's text tower: prompts in, embeddings in the space of the snippet features out."""
 
 import json
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,11 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
 MOST_LAYERS = 64
 """CLIP's largest text tower has 24."""
+_LARGEST_SIZE = 2**20
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers")
+_SIZES += ("num_attention_heads", "max_position_embeddings")
+_OTHERS = ("hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor")
+_OTHERS += ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
 class TextTower(nn.Module):
@@ -61,7 +69,7 @@ def read_clip_parts(clip: str) -> ClipParts:
     """
     folder = Path(clip)
     try:
-        text_config = _text_config(_read_file(clip, "config.json"))
+        config = _text_config(_read_file(clip, "config.json"))
         tokenizer_json = _read_file(clip, "tokenizer.json")
     except Exception as problem:  # transformers raises many kinds, on files that are missing as on those that are wrong
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
@@ -70,7 +78,7 @@ def read_clip_parts(clip: str) -> ClipParts:
             "reached from here, or a folder with config.json and tokenizer.json"
         ) from problem
     return ClipParts(
-        name=folder.resolve().name if folder.is_dir() else clip, text_config=text_config, tokenizer_json=tokenizer_json
+        name=folder.resolve().name if folder.is_dir() else clip, text_config=config, tokenizer_json=tokenizer_json
     )
 
 
@@ -87,8 +95,24 @@ def _text_config(config_json: bytes) -> CLIPTextConfig:
         raise ValueError("config.json is not of a CLIP")
     if not isinstance(content.get("text_config"), dict):
         raise ValueError("config.json has no text_config")
-    config = CLIPTextConfig(**content["text_config"])
-    if not 1 <= config.num_hidden_layers <= MOST_LAYERS:
+    return text_config(content["text_config"])
+
+
+def text_config(content: Mapping[str, Any]) -> CLIPTextConfig:
+    """A text tower's configuration from a file.
+
+    Only what decides what the tower computes is taken: other values have transformers do other things, such as fetch
+    the implementation of attention that they name.
+
+    Raises:
+        Exception: no tower can be built from it; transformers and PyTorch raise many kinds.
+    """
+    kept = {key: content[key] for key in (*_SIZES, *_OTHERS) if key in content}
+    for key in _SIZES:
+        if key in kept and not (type(kept[key]) is int and 1 <= kept[key] <= _LARGEST_SIZE):
+            raise ValueError(f"{key} is {reprlib.repr(kept[key])}, expected 1 to {_LARGEST_SIZE}")
+    config = CLIPTextConfig(**kept)
+    if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{config.num_hidden_layers} layers, expected 1 to {MOST_LAYERS}")
     empty_tower(config)  # refuses what no tower can be built from
     return config

@@ -1,7 +1,8 @@
 """Our own checkpoints: tensors and plain values only, with everything that an export needs."""
 
 import io
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 from torch import nn
 from transformers import CLIPTextConfig
 
-from stale_model.clip import ClipParts, TextTower
+from stale_model.clip import MOST_LAYERS, ClipParts, TextTower, text_config
 from stale_model.config import StaleConfig
+from stale_model.loading import first_line, usable
 from stale_model.network import Stale
 from stale_runtime.errors import CheckpointError
 
 FORMAT_VERSION = 1
+_LARGEST_SIZE = 2**16
 _KINDS = {
     "format_version": int,
     "config": dict,
@@ -72,23 +75,25 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     """
     if content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {str(content.get('format_version'))[:20]}, this version of stale-edge reads "
+            f"{path}: format_version {reprlib.repr(content.get('format_version'))[:20]}, this version of stale-edge reads "
             f"{FORMAT_VERSION}; update stale-edge"
         )
     for key, kind in _KINDS.items():
         if not isinstance(content.get(key), kind):
             raise CheckpointError(f"{path}: no {key!r} of type {kind.__name__}, expected a checkpoint of stale-train")
     try:
-        config = StaleConfig(**content["config"])
-        text_config = CLIPTextConfig(**content["text_config"])
-    except (TypeError, ValueError) as problem:
-        raise CheckpointError(f"{path}: its configuration is not usable ({problem})") from problem
+        config = _network_config(content["config"])
+        tower_config = text_config(content["text_config"])
+        classes = _texts(content["classes"])
+        name, tokenizer_json = _texts([content["clip"], content["tokenizer_json"]])
+    except Exception as problem:  # transformers and PyTorch raise many kinds
+        raise CheckpointError(f"{path}: its configuration is not usable ({first_line(problem)})") from problem
     state = content["state_dict"]
-    refuse_misfits(config, text_config, state, path)
-    model = StaleWithText(Stale(config), TextTower(text_config))
+    refuse_misfits(config, tower_config, state, path)
+    model = StaleWithText(Stale(config), TextTower(tower_config))
     model.load_state_dict(state)
-    clip = ClipParts(name=content["clip"], text_config=text_config, tokenizer_json=content["tokenizer_json"].encode())
-    return model.eval(), clip, tuple(map(str, content["classes"]))
+    clip = ClipParts(name=name, text_config=tower_config, tokenizer_json=tokenizer_json.encode())
+    return model.eval(), clip, classes
 
 
 def serialize(content: Mapping[str, Any]) -> bytes:
@@ -104,19 +109,37 @@ def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapp
     Raises:
         CheckpointError: one is missing, unknown, misshapen, or holds NaN or infinity.
     """
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise CheckpointError(f"{path}: {reprlib.repr(name)} in 'state_dict' is no tensor")
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
-    if layers != text_config.num_hidden_layers or config.foreground_layers > len(state):
+    if layers != text_config.num_hidden_layers or config.foreground_layers > min(len(state), MOST_LAYERS):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
     with torch.device("meta"):
         expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
         raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {name}")
     for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.shape != expected[name].shape:
-            got = tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-            raise CheckpointError(f"{path}: tensor {name} is {got}, expected {tuple(expected[name].shape)}")
-        if not tensor.isfinite().all():
-            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity; training diverged, or it is damaged")
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path}: tensor {name} is {shapes}")
+        usable(tensor, name, path)
+
+
+def _network_config(content: Mapping[str, Any]) -> StaleConfig:
+    for name, value in content.items():
+        if type(value) not in (int, float) or not 0 <= value <= _LARGEST_SIZE:
+            raise ValueError(f"{reprlib.repr(name)} is {reprlib.repr(value)}, expected 0 to {_LARGEST_SIZE}")
+    return StaleConfig(**content)
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    """The same values, if they are text that can be written."""
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(f"{reprlib.repr(value)}, expected text")
+        value.encode()
+    return tuple(values)
 
 
 def _plain(value: Any) -> Any:

@@ -104,7 +104,9 @@ def parts(clip: Path) -> tuple[dict[str, bytes], Manifest]:
         prompt_template="{}",
     )
     files = _contents(tokenizer)
-    whole = replace(MANIFEST, channels=CHANNELS, heads=1, temporal_scale=LENGTH, text_encoder=spec, parity=(), graphs={})
+    whole = replace(
+        MANIFEST, channels=CHANNELS, heads=1, temporal_scale=LENGTH, text_encoder=spec, parity=(), graphs={}
+    )
     return files, replace(whole, files=_records(files))
 
 
@@ -246,7 +248,10 @@ def _graph(inputs: Mapping[str, tuple[int, list[Any]]], outputs: Mapping[str, An
                 [helper.make_node("Identity", [f"{name}_value"], [name]) for name in outputs],
                 "graph",
                 [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
-                [helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in outputs.items()],
+                [
+                    helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape)
+                    for name, value in outputs.items()
+                ],
                 [numpy_helper.from_array(value, f"{name}_value") for name, value in outputs.items()],
             ),
             opset_imports=[helper.make_opsetid("", 18)],

@@ -59,7 +59,8 @@ def fuzz(
     )
     with ThreadPoolExecutor(jobs) as pool:
         rows = list(pool.map(partial(_fuzzed, plan), chosen))
-    click.echo(tabulate([_row(name, *row) for name, row in zip(chosen, rows, strict=True)], HEADERS, disable_numparse=True))
+    table = [_row(name, *row) for name, row in zip(chosen, rows, strict=True)]
+    click.echo(tabulate(table, HEADERS, disable_numparse=True))
     for name, (tally, _) in zip(chosen, rows, strict=True):
         for problem, path in tally.findings.items():
             click.echo(f"{name}: {console.one_line(problem)}\n  {NAME} {name} --replay {path}")

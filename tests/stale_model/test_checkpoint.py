@@ -247,13 +247,27 @@ def test_a_value_that_is_no_tensor_is_named(read: Read, state: State, value: obj
     [
         lambda weight: weight.long(),
         lambda weight: weight > 0,
-        lambda weight: weight.to(torch.complex64),
-        lambda weight: weight.to_sparse(),
-        lambda weight: weight.to("meta"),
         lambda weight: weight[0, 0].clone().expand_as(weight),
+        lambda weight: weight[:0],
     ],
-    ids=["integer", "bool", "complex", "sparse", "meta", "expanded"],
+    ids=["integer", "bool", "expanded", "empty"],
 )
 def test_a_tensor_of_no_plain_floats_is_named(read: Read, state: State, change: Callable[[Tensor], Tensor]) -> None:
     state["embedding.fc.weight"] = change(state["embedding.fc.weight"])
     assert "embedding.fc.weight" in refusal(read, state)
+
+
+@pytest.mark.parametrize(
+    ("change", "asked_for"),
+    [
+        (lambda weight: weight.to(torch.complex64), "torch ComplexFloatStorage"),
+        (lambda weight: weight.to_sparse(), "torch._utils _rebuild_sparse_tensor"),
+        (lambda weight: weight.to("meta"), "torch._utils _rebuild_meta_tensor_no_storage"),
+    ],
+    ids=["complex", "sparse", "meta"],
+)
+def test_a_tensor_of_another_kind_is_not_even_made(
+    read: Read, state: State, change: Callable[[Tensor], Tensor], asked_for: str
+) -> None:
+    state["embedding.fc.weight"] = change(state["embedding.fc.weight"])
+    assert f"it asks for {asked_for}" in refusal(read, state)
