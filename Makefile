@@ -1,5 +1,6 @@
 # make test    make a virtual environment, install, run the tests
 # make check   lint, types, layering
+# make fuzz    every reader on 200,000 broken files each and more, which takes an hour or two
 # make demo    made-up videos, training, export, detection and evaluation, in a few minutes
 # make         this help
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 
-.PHONY: help test check lint types layering format core demo clean
+.PHONY: help test check lint types layering format core fuzz demo clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -55,6 +56,12 @@ core:
 	build/core/bin/stale-bench --help >/dev/null
 	! build/core/bin/python -c 'import torch' 2>/dev/null
 	build/core/bin/stale-train --help 2>&1 | grep -q "needs torch"
+
+FUZZ_INPUTS ?= 200000
+fuzz: $(VENV)/installed
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	STALE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
+	$(BIN)/python -m tests.fuzz.run all --inputs $(FUZZ_INPUTS) --jobs 2
 
 DEMO := build/demo
 demo: $(VENV)/installed

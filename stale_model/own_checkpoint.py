@@ -74,9 +74,9 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
         CheckpointError: it is of another version, incomplete, or does not fit together.
     """
     if content.get("format_version") != FORMAT_VERSION:
+        got = reprlib.repr(content.get("format_version"))[:20]
         raise CheckpointError(
-            f"{path}: format_version {reprlib.repr(content.get('format_version'))[:20]}, this version of stale-edge reads "
-            f"{FORMAT_VERSION}; update stale-edge"
+            f"{path}: format_version {got}, this version of stale-edge reads {FORMAT_VERSION}; update stale-edge"
         )
     for key, kind in _KINDS.items():
         if not isinstance(content.get(key), kind):

@@ -97,12 +97,12 @@ def main(plan: Plan) -> None:
     """Do what a plan says."""
     guided = plan.engine == "atheris"
     with _instrumented() if guided else contextlib.nullcontext():
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.targets import find_target
         from tests.fuzz.watch import Watch, limit_memory
 
         folder = Path(plan.work) / "files"
         folder.mkdir()
-        target = TARGETS[plan.target](folder)
+        target = find_target(plan.target)(folder)
         for seed in target.seeds:  # modules that a reader loads late are loaded, and count for nothing
             with contextlib.suppress(Exception):
                 target.run(seed)

@@ -58,7 +58,7 @@ def prompts(folder: Path) -> Target:
     return _file(
         folder / "prompts.txt",
         lambda path: read_prompts(path).names,
-        "long jump\narchery\n# a comment\n\npolo\n".encode(),
+        b"long jump\narchery\n# a comment\n\npolo\n",
         "\ufefflong jump\r\n\u0130stanbul\r\ncaf\u00e9\r\n".encode(),
     )
 

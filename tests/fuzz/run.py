@@ -25,7 +25,8 @@ from tests.fuzz.watch import MOST_BYTES, SLOWEST_S, Tally, Watch, keep, limit_me
 
 NAME = "python -m tests.fuzz.run"
 FOUND = 5
-KEPT = Path("build/fuzz")
+ROOT = Path(__file__).parents[2]
+KEPT = ROOT / "build" / "fuzz"
 HEADERS = ("target", "inputs", "results", "refused", "slowest ms", "peak MB", "inputs/s", "findings")
 _STALLED_S = 60.0
 _NOTE_S = 30.0
@@ -58,12 +59,12 @@ def fuzz(
         target="", engine=_engine(engine), inputs=inputs, seconds=seconds, seed=seed, work="", corpus="", findings=""
     )
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(partial(_fuzzed, plan), chosen))
+        rows = list(pool.map(partial(fuzzed, plan, kept=KEPT), chosen))
     table = [_row(name, *row) for name, row in zip(chosen, rows, strict=True)]
     click.echo(tabulate(table, HEADERS, disable_numparse=True))
     for name, (tally, _) in zip(chosen, rows, strict=True):
         for problem, path in tally.findings.items():
-            click.echo(f"{name}: {console.one_line(problem)}\n  {NAME} {name} --replay {path}")
+            click.echo(f"{name}: {console.one_line(problem)}\n  {NAME} {name} --replay {os.path.relpath(path)}")
     return FOUND if any(tally.findings for tally, _ in rows) else 0
 
 
@@ -76,17 +77,26 @@ def _engine(wanted: str) -> str:
     return "atheris" if installed and wanted != "seeded" else "seeded"
 
 
-def _fuzzed(plan: Plan, name: str) -> tuple[Tally, float]:
-    """What was seen of a reader, and the seconds it took."""
+def fuzzed(plan: Plan, name: str, *, kept: Path) -> tuple[Tally, float]:
+    """Fuzz one reader in a process of its own.
+
+    Args:
+        plan: all but the target and the folders.
+        name: as ``find_target`` takes it.
+        kept: folder for the corpus and for findings.
+
+    Returns:
+        What was seen of it, and the seconds it took.
+    """
     with _workplace() as work:
-        findings = KEPT / "findings" / name
+        findings = kept / "findings" / name
         plan = replace(
-            plan, target=name, work=str(work), corpus=str(KEPT / "corpus" / name), findings=str(findings.absolute())
+            plan, target=name, work=str(work), corpus=str(kept / "corpus" / name), findings=str(findings.absolute())
         )
         started = time.monotonic()
         with open(work / LOG, "wb") as log:
             command = [sys.executable, "-m", "tests.fuzz.child", plan.to_json()]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             ended = _watched(process, work, name)
         finally:

@@ -1,6 +1,7 @@
 """Every reader of strangers' bytes, by name."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 from tests.fuzz import readers
@@ -62,3 +63,12 @@ TARGETS: Mapping[str, Callable[[Path], Target]] = {
     "checkpoint": _checkpoint,
 }
 """What makes each target; a folder is given for its files. PyTorch and ONNX are loaded by those that need them."""
+
+
+def find_target(name: str) -> Callable[[Path], Target]:
+    """What makes a target: one of ``TARGETS``, or any ``module:function``."""
+    if name in TARGETS:
+        return TARGETS[name]
+    module, _, function = name.partition(":")
+    found: Callable[[Path], Target] = getattr(import_module(module), function)
+    return found

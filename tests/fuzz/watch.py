@@ -38,9 +38,16 @@ class Tally:
 class Watch:
     """Feeds a reader one input after the other, and keeps the first of each kind of finding as a file."""
 
-    def __init__(self, run: Callable[[bytes], object], kept: Path) -> None:
-        """Args: run: the reader, as ``Target`` has it. kept: folder for findings, made when there is one."""
+    def __init__(self, run: Callable[[bytes], object], kept: Path, *, slowest_s: float = SLOWEST_S) -> None:
+        """Watch a reader.
+
+        Args:
+            run: the reader, as ``Target`` has it.
+            kept: folder for findings, made when there is one.
+            slowest_s: seconds that an input may take.
+        """
         self.tally = Tally()
+        self._slowest_s = slowest_s
         self._run = run
         self._kept = kept
 
@@ -61,7 +68,9 @@ class Watch:
             self.tally.refused += 1
         elif found is None:
             self.tally.results += 1
-        problem = _problem(found, elapsed)
+        problem = _problem(found)
+        if problem is None and elapsed > self._slowest_s:
+            problem = f"slower than {self._slowest_s} s"
         if problem is not None:
             keep(data, problem, self.tally, self._kept)
         return problem
@@ -94,7 +103,7 @@ def limit_memory(most: int = MOST_BYTES) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (held + most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _problem(found: BaseException | None, elapsed: float) -> str | None:
+def _problem(found: BaseException | None) -> str | None:
     cause: BaseException | None = found
     while cause is not None:
         if isinstance(cause, MemoryError) or "allocate memory" in str(cause) or "bad allocation" in str(cause):
@@ -102,7 +111,7 @@ def _problem(found: BaseException | None, elapsed: float) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if found is not None and not isinstance(found, StaleError):
         return f"{type(found).__name__} at {_place(found)}"
-    return f"slower than {SLOWEST_S} s" if elapsed > SLOWEST_S else None
+    return None
 
 
 def _place(problem: BaseException) -> str:

@@ -1,0 +1,56 @@
+"""A short budget of the fuzzing that ``make fuzz`` does for long."""
+
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.child import seeded_inputs
+from tests.fuzz.target import Target
+from tests.fuzz.targets import TARGETS
+from tests.fuzz.watch import Watch
+
+INPUTS = {"checkpoint": 100, "bundle": 100, "prompts-archive": 60, "self-test-archive": 60}
+"""Those that take milliseconds; of the others, more."""
+EXAMPLES = int(os.environ.get("STALE_FUZZ_EXAMPLES", "15"))
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def target(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUST_BACKTRACE", "0")  # the tokenizer's panics print as much as all other tests
+        yield TARGETS[name](tmp_path_factory.mktemp("fuzz"))
+
+
+def test_changed_inputs_end_in_a_result_or_one_of_our_errors(name: str, target: Target, tmp_path: Path) -> None:
+    watch = Watch(target.run, tmp_path, slowest_s=math.inf)
+    for data in itertools.islice(seeded_inputs(target, name, seed=0), INPUTS.get(name, 300)):
+        watch.feed(data)
+    assert watch.tally.findings == {}
+    assert watch.tally.results > 0
+    assert watch.tally.refused > 0
+
+
+def test_drawn_inputs_end_in_a_result_or_one_of_our_errors(target: Target, tmp_path: Path) -> None:
+    watch = Watch(target.run, tmp_path, slowest_s=math.inf)
+
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES < 100, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(target.seeds), st.randoms(use_true_random=False), st.integers(1, 6))
+    def draw(data: bytes, dice: Random, changes: int) -> None:
+        for _ in range(changes):
+            data = target.mutate(data, dice)
+        assert watch.feed(data) is None
+
+    draw()
+    assert watch.tally.inputs > 0
