@@ -121,7 +121,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert cells["videos a CPU second"] == ["40.0", "40.0", "+0.0%"]
     assert cells["resident memory, MB"][2] == "+9.1%"
     assert lines[6] == "500 videos of 16 to 3,000 snippets in 50 rounds of 10."
-    slope, low, high = (float(lines[7].split()[n].rstrip(".")) for n in (5, 11, 13))
+    slope, low, high = (float(lines[7].split()[n].rstrip(".")) for n in (5, 12, 14))
     assert low < 20_000 < high
     assert low < slope < high
     assert lines[8] == "Open descriptors: 8 before, 8 after. Detections unlike those of the first time: 0."
