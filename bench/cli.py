@@ -8,18 +8,20 @@ from typing import Any
 
 import click
 
-from stale_bench import plots, report, thesis
+from stale_bench import plots, report, soak, thesis
 from stale_bench.backends import BACKENDS
 from stale_bench.benchmark import Benchmark, Plan
 from stale_bench.compare import compare, comparison_table
+from stale_bench.inputs import read_classes
 from stale_bench.prepare import Request, prepare
 from stale_bench.progress import Progress
 from stale_bench.results import Results, read_results
 from stale_bench.summary import summarise
-from stale_runtime import __version__, console
+from stale_runtime import Bundle, Localizer, Settings, __version__, console, find_bundle
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.files import reason, write_whole
-from stale_runtime.options import Lengths, SpaceSeparated
+from stale_runtime.localizer import BACKENDS as DEPLOYED
+from stale_runtime.options import Length, Lengths, SpaceSeparated
 from stale_runtime.output import check_output, write_output
 
 NAME = "stale-bench"
@@ -76,6 +78,7 @@ def stale_bench(context: click.Context, /, **options: Any) -> int | None:
       stale-bench --backend all --lengths 100 200 400 800 --features feats/ --ground-truth gt.json -o results.json
       stale-bench --compare old.json new.json
       stale-bench thesis
+      stale-bench soak
     """  # noqa: D301 -- click reads the backslash
     given = {name for name in options if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
     if context.invoked_subcommand is not None:
@@ -132,6 +135,38 @@ def thesis_command(device: str, seeds: int, **options: Any) -> int:
     else:
         click.echo(_rendered(results, options["form"]), nl=False)
     return _exit_code(results, code)
+
+
+@stale_bench.command("soak", epilog=EXIT_CODES)
+@click.option("--videos", type=click.IntRange(soak.FEWEST_VIDEOS), default=20_000, show_default=True)
+@click.option("--backend", type=click.Choice(list(DEPLOYED)), help="Default: what the bundle is deployed with.")
+@click.option("--length", type=Length(), default="auto", show_default=True, help="Snippets to resample videos to.")
+@click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operator may use.")
+@click.option("--prompts", type=PATH, help="Class names, one a line; default: those that the bundle carries.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of all that is random.")
+@click.option("--format", "form", type=click.Choice(list(STYLES)), default="table", show_default=True)
+def soak_command(videos: int, seed: int, form: str, **options: Any) -> None:
+    """Detect in very many videos with one localizer, and see whether it stays as it was.
+
+    Memory that grows, files left open, or detections that change end it with code 1. It takes no times of a single
+    step, so it may run beside other work; its speed is by the CPU's clock as well as the wall's.
+    """
+    settings = Settings(backend=options["backend"], length=options["length"], threads=options["threads"])
+    localizer = Localizer(Bundle(find_bundle(options["bundle"])), settings)
+    classes = read_classes(localizer.bundle, options["prompts"])
+    progress = Progress(NAME)
+    done = soak.soak(
+        localizer,
+        classes,
+        videos=videos,
+        seed=seed,
+        say=lambda seen: progress.say(f"{seen:,} of {videos:,} videos", None),
+    )
+    progress.done()
+    click.echo(report.soak_table(done, STYLES[form]), nl=False)
+    if done.problems():
+        raise BenchmarkError("; ".join(done.problems()))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How sure a ratio of times is."""
+"""How sure a ratio of times is, or another estimate."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +15,11 @@ _STUDENT = (
     63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05, 3.01, 2.98, 2.95, 2.92, 2.90, 2.88, 2.86,
 )  # fmt: skip
 """Quantile 0.995 of Student's t by degrees of freedom, from 1 on."""
+
+
+def student(free: int) -> float:
+    """Half the width of an interval in standard errors, for so many degrees of freedom, at least one."""
+    return _STUDENT[min(free, len(_STUDENT)) - 1]
 
 
 class Interval(NamedTuple):
@@ -59,7 +64,7 @@ def ratio_interval(times: Sequence[Sequence[float]], baseline: Sequence[Sequence
     picked = generator.integers(G, size=(RESAMPLES, G))
     resampled = np.take_along_axis(medians, picked, axis=1).mean(axis=1)
     tail = (1 - CONFIDENCE) / 2
-    widening = _STUDENT[min(G - 1, len(_STUDENT)) - 1] / _NORMAL * (G / (G - 1)) ** 0.5
+    widening = student(G - 1) / _NORMAL * (G / (G - 1)) ** 0.5
     low, high = point + widening * (np.quantile(resampled, [tail, 1 - tail]) - point)
     return Interval(float(np.exp(point)), float(np.exp(min(low, point))), float(np.exp(max(high, point))))
 

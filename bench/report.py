@@ -5,10 +5,12 @@ import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
+from statistics import median
 from typing import Any, NamedTuple
 
 from stale_bench.results import Results, Row
 from stale_bench.rows import STAGES
+from stale_bench.soak import LONGEST, SHORTEST, Soak
 
 MAP_COLUMNS = ("0.50", "0.75", "0.95", "average")
 
@@ -42,6 +44,32 @@ def results_csv(results: Results) -> str:
     writer.writerow(columns)
     writer.writerows([get(row) for get in columns.values()] for row in results.rows)
     return buffer.getvalue()
+
+
+def soak_table(soak: Soak, style: str) -> str:
+    """What a long run showed, the first tenth of it beside the last.
+
+    Args:
+        soak: as measured.
+        style: as ``tabulate`` names it.
+    """
+    tenth = max(len(soak.samples) // 10, 1)
+    wall, cpu = soak.throughput(attrgetter("wall_s")), soak.throughput(attrgetter("cpu_s"))
+    memory = [median(sample.rss_mb for sample in part) for part in (soak.samples[:tenth], soak.samples[-tenth:])]
+    slope, low, high = (1e6 * value for value in soak.memory_trend())  # KB a thousand videos
+    rows = [
+        ("videos a second", f"{wall.first:.1f}", f"{wall.last:.1f}", f"{wall.ratio - 1:+.1%}"),
+        ("videos a CPU second", f"{cpu.first:.1f}", f"{cpu.last:.1f}", f"{cpu.ratio - 1:+.1%}"),
+        ("resident memory, MB", *(f"{held:.1f}" for held in memory), f"{memory[1] / memory[0] - 1:+.1%}"),
+    ]
+    held = soak.samples[-1].descriptors
+    notes = [
+        f"{soak.videos:,} videos of {SHORTEST} to {LONGEST:,} snippets in {len(soak.samples)} rounds of {soak.mix}.",
+        f"Memory after the first tenth: {slope:+.1f} KB by 1,000 videos, 99% interval {low:+.1f} to {high:+.1f}.",
+        f"Open descriptors: {soak.descriptors} before, {held} after. "
+        f"Detections unlike those of the first time: {soak.changed}.",
+    ]
+    return "\n\n".join([tabulated(rows, ("", "first tenth", "last tenth", "change"), style), "\n".join(notes)]) + "\n"
 
 
 def milliseconds(value: float | None) -> str | None:

@@ -2,7 +2,7 @@
 
 import io
 import os
-import warnings
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,9 @@ MOST_SNIPPETS = 2**18
 LARGEST_VALUE = 1e6
 """Largest magnitude that is accepted, far above that of any CLIP feature: beyond, float32 overflows in the network."""
 _HEADER_BYTES = 4096
-_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
+"""By version of the format, with the bytes that the header's size takes."""
+_PYTHON_2_INTEGER = re.compile(rb"(\d\s*)L")
 
 
 def read_features(path: Path, channels: int) -> FloatArray:
@@ -111,10 +113,11 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.
         raise FeatureError(f"{path}: not a .npy file, expected an array (snippets, channels) saved with numpy.save")
     head = io.BytesIO(start + file.read(_HEADER_BYTES))  # a file would have as much memory taken as its header asks for
     try:
-        reader = _READERS[npy.read_magic(head)]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about headers that Python 2 wrote
-            shape, fortran_order, dtype = reader(head, max_header_size=_HEADER_BYTES)
+        reader, width = _READERS[npy.read_magic(head)]
+        size = head.read(width)
+        header = head.read(min(int.from_bytes(size, "little"), _HEADER_BYTES + 1))
+        header = _PYTHON_2_INTEGER.sub(rb"\1 ", header)  # which numpy reads too, but warns of to the whole process
+        shape, fortran_order, dtype = reader(io.BytesIO(size + header), max_header_size=_HEADER_BYTES)
         if any(type(size) is not int for size in shape):
             raise TypeError("shape")
     except KeyError:

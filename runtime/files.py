@@ -5,8 +5,8 @@ import json
 import math
 import os
 import re
+import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,13 +74,13 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".stale-", suffix=".part")
+    temporary = path.parent / f".stale-{secrets.token_hex(8)}.part"
+    file = open(temporary, "xb")  # noqa: SIM115 -- what cannot be made need not be removed
     try:
-        with open(handle, "wb") as file:
+        with file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -125,9 +125,3 @@ def _finite(text: str) -> float:
 def _fitting(text: str) -> int:
     _finite(text)
     return int(text)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

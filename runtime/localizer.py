@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -101,7 +102,11 @@ class Settings:
 
 
 class Localizer:
-    """Finds actions in videos, with one bundle opened once."""
+    """Finds actions in videos, with one bundle opened once.
+
+    Threads may share one and call all its methods at once; each gets what it would get alone. Prompts are encoded by
+    one thread at a time, so that the text tower is in memory only once. Processes need one each: open it after forking.
+    """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
         """Load the backend's graph; see ``open`` for the usual way in.
@@ -124,6 +129,7 @@ class Localizer:
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}; export the bundle again"
             )
         self.threads = min(settings.threads, available_threads())
+        self._encoding = Lock()
         self._session = open_backend(
             self.backend,
             bundle,
@@ -172,7 +178,10 @@ class Localizer:
             PromptError: a name cannot be used, or is too long for the text tower.
             BundleError: a file that is needed is broken.
         """
-        prompts = as_prompts(prompts)
+        with self._encoding:
+            return self._encode(as_prompts(prompts))
+
+    def _encode(self, prompts: Prompts) -> EncodedPrompts:
         texts = self.bundle.manifest.text_encoder.fill(prompts.names)
         known = self._encoded_prompts()
         cache = self._prompt_cache()

@@ -185,3 +185,20 @@ def test_the_thesis_and_all_that_can_run(work: Path) -> None:
     assert {row["backend"] for row in content["rows"]} >= {"upstream-fp32", "upstream-int8", "ort-fp32"}
     assert not {row["backend"] for row in content["rows"]} & content["unavailable"].keys()
     assert all(row["error"] is None for row in content["rows"])
+
+
+def test_a_soak_shows_that_nothing_grows(work: Path) -> None:
+    lines = bench(work, "soak", "--videos", "200", "--length", "16").splitlines()
+    assert [line.split("  ")[0] for line in lines[2:5]] == [
+        "videos a second",
+        "videos a CPU second",
+        "resident memory, MB",
+    ]
+    assert lines[6] == "200 videos of 16 to 3,000 snippets in 20 rounds of 10."
+    assert lines[8].endswith("Detections unlike those of the first time: 0.")
+
+
+def test_a_soak_that_cannot_be_run_says_why(work: Path) -> None:
+    fails("stale-bench", "soak", "--videos", "10", cwd=work, code=2, says="--videos")
+    fails("stale-bench", "soak", "--bundle", "no", cwd=work, code=4, says="no bundle")
+    fails("stale-bench", "--seed", "1", "soak", cwd=work, code=2, says="options of soak stand behind it")

@@ -99,7 +99,16 @@ def test_a_written_file_has_the_usual_permissions(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("failing", ["os.replace", "os.fsync", "os.chmod"])
+def test_writing_leaves_the_process_s_permissions_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(mask: int) -> int:
+        raise AssertionError("another thread may write a file meanwhile")
+
+    monkeypatch.setattr("os.umask", fail)
+    write_whole(path, b"data")
+    assert path.read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("failing", ["os.replace", "os.fsync"])
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_write_that_fails_leaves_things_as_they_were(
