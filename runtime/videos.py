@@ -17,7 +17,12 @@ def video_id(name: str) -> str:
 
     Bytes of a file name that are no UTF-8 are replaced, so that every id can be written as text.
     """
-    return name.removeprefix("v_").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return as_text(name.removeprefix("v_"))
+
+
+def as_text(name: str) -> str:
+    """A file's name, or what holds it, with the bytes that are no UTF-8 replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_durations(path: Path) -> dict[str, float]:
