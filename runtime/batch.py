@@ -14,7 +14,7 @@ from stale_runtime.timeline import Timeline
 from stale_runtime.version import __version__
 from stale_runtime.videos import video_id
 
-MOST_VIDEOS = 100_000
+MOST_FILES = 100_000
 """Videos of one run: all their detections are held until the end, 30 kB a video at most."""
 SOME_FAILED = 5
 
@@ -66,8 +66,8 @@ def find_files(given: Sequence[Path]) -> list[Path]:
             paths += inside
         else:
             paths.append(path)
-    if len(paths) > MOST_VIDEOS:
-        raise FeatureError(f"{len(paths):,} videos, expected at most {MOST_VIDEOS:,} in one run; make several of it")
+    if len(paths) > MOST_FILES:
+        raise FeatureError(f"{len(paths):,} feature files, expected at most {MOST_FILES:,} in one run; make several")
     first: dict[str, Path] = {}
     for path in paths:
         other = first.setdefault(video_id(path.stem), path)

@@ -16,7 +16,7 @@ from stale_runtime.batch import Batch, detect_batch, find_files, finished_videos
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import BundleError, StaleError
+from stale_runtime.errors import BundleError
 from stale_runtime.journal import Journal, journal_path
 from stale_runtime.localizer import EncodedPrompts, Localizer, Settings
 from stale_runtime.options import Length, Sha256
@@ -106,6 +106,7 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
     labels = read_video_labels(external) if external is not None else None
     localizer = Localizer(_bundle(options), _settings(options))
     encoded = localizer.encode_prompts(prompts)
+    localizer.require_memory(encoded)
     ready = time.perf_counter()
     with _journal(localizer, encoded, timeline, len(paths), options) as journal:
         finished = finished_videos(paths, journal, timeline) if journal is not None else {}

@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from stale_runtime.errors import StaleError
+from stale_runtime.errors import OutOfMemoryError, StaleError
 from stale_runtime.sessions import available_threads
 
 USAGE, BUG, INTERRUPTED = 2, 1, 130
@@ -35,6 +35,8 @@ def run(command: click.Command, name: str) -> NoReturn:
         code = _complain(name, _interruption(problem), INTERRUPTED)
     except StaleError as problem:
         code = _complain(name, str(problem), problem.exit_code)
+    except MemoryError as problem:
+        code = _complain(name, f"not enough memory ({problem}); give less at once", OutOfMemoryError.exit_code)
     except BrokenPipeError:  # the reader, head for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import StaleError
+from stale_runtime.memory import require_memory
 
 MEGABYTE = 2**20
+JSON_GROWTH = 8
+"""Memory that annotations or detections take for each byte of their JSON."""
 
 
 def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
@@ -53,8 +56,10 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
 
     Raises:
         StaleError: as ``error``, if it cannot be read or is not JSON.
+        OutOfMemoryError: there is not enough memory to parse it.
     """
     text = read_text(path, limit=limit, error=error)
+    require_memory(JSON_GROWTH * len(text), str(path), "split it")
     try:
         return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
     except (ValueError, RecursionError) as problem:

@@ -26,7 +26,8 @@ from stale_runtime.files import MEGABYTE, reason, refuse_irregular
 
 SYNC_S = 10.0
 """Seconds between two times that the disk is made to hold the lines."""
-LONGEST_LINE = MEGABYTE
+LONGEST_LINE = 4 * MEGABYTE
+"""Bytes; a hundred detections with the longest labels that are accepted need half."""
 _KIND = "stale-run"
 _START = b'{"journal": '
 

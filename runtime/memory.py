@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stale_runtime.errors import OutOfMemoryError
-from stale_runtime.files import MEGABYTE
 
-NEGLIGIBLE = 4 * MEGABYTE
+_MEGABYTE = 2**20
+NEGLIGIBLE = 4 * _MEGABYTE
 """What needs no more is not worth a look: the look itself takes some tenths of a millisecond."""
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60
@@ -21,6 +21,22 @@ class Available(NamedTuple):
     bytes: int
     limited_by: str
     """What would be exceeded first."""
+
+
+def detection_bytes(*, length: int, classes: int, channels: int, heads: int) -> int:
+    """About what it takes to run the network on a video and to decode its outputs.
+
+    Measured with ONNX Runtime 1.32 from T=100 to 4096 and K=1 to 4096: 5 % below to 60 % above the true peak, and at
+    most 6 MB away from it where that is small.
+
+    Args:
+        length: T, in snippets.
+        classes: K
+        channels: C
+        heads: H
+    """
+    T, K, C, H = length, classes, channels, heads
+    return 4 * (3 * T * T + 7 * K * T + 10 * T * C + K * H * C)
 
 
 def available_memory() -> Available | None:
@@ -47,7 +63,7 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     available = available_memory()
     if available is not None and needed > available.bytes:
         raise OutOfMemoryError(
-            f"{what}: needs about {needed / MEGABYTE:,.0f} MB of memory, {available.bytes / MEGABYTE:,.0f} MB are left "
+            f"{what}: needs about {needed / _MEGABYTE:,.0f} MB of memory, {available.bytes / _MEGABYTE:,.0f} MB are left "
             f"by {available.limited_by}; {remedy}"
         )
 
@@ -56,7 +72,8 @@ def _address_space() -> Iterator[Available]:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     pages = None if limit == resource.RLIM_INFINITY else _number(_PROC / "self" / "statm")
     if pages is not None:
-        yield Available(max(limit - pages * resource.getpagesize(), 0), "the limit on address space (ulimit -v)")
+        left = max(limit - pages * resource.getpagesize(), 0)
+        yield Available(left // 2, "the limit on address space (ulimit -v), half of which allocators leave unused")
 
 
 def _machine() -> Iterator[Available]:
