@@ -1,7 +1,10 @@
 """``stale-run``: features and prompts in, detections out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +12,24 @@ import click
 
 from stale_runtime import __version__, console
 from stale_runtime.backends import BACKENDS
+from stale_runtime.batch import Batch, detect_batch, find_files, finished_videos, journal_settings, run_settings
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import BundleError, FeatureError, StaleError
-from stale_runtime.localizer import Localizer, Settings
+from stale_runtime.errors import BundleError
+from stale_runtime.journal import Journal, journal_path
+from stale_runtime.localizer import EncodedPrompts, Localizer, Settings
 from stale_runtime.options import Length, Sha256
 from stale_runtime.output import check_output, write_output
 from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, results_json, unit_of
+from stale_runtime.run_report import run_report_json
 from stale_runtime.timeline import Timeline
 from stale_runtime.video_labels import VideoLabel, override_labels, read_video_labels
-from stale_runtime.videos import read_durations, video_id
+from stale_runtime.videos import read_durations
 from stale_runtime.writers import detections_csv, detections_srt, detections_table
 
 NAME = "stale-run"
-SOME_FAILED = 5
 TABLE_ROWS = 10
 POSITIVE = click.FloatRange(1e-6, 1e9)
 
@@ -61,6 +66,9 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
     "--format", "form", type=click.Choice(["table", "json", "csv", "srt"]), default="table", show_default=True
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write what became of each video to this JSON file.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails, with its exit code.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run with the same -o was.")
 @click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
 @click.option(
     "--cache",
@@ -91,28 +99,42 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
         raise click.UsageError("no --prompts; give a text file with a class name a line")
     _check_usage(features, options)
     started = time.perf_counter()
-    paths = _find_files(features)
+    paths = find_files(features)
     prompts = read_prompts(prompts_file)
     timeline = _timeline(options)
     external = options["external_classifier"]
     labels = read_video_labels(external) if external is not None else None
     localizer = Localizer(_bundle(options), _settings(options))
     encoded = localizer.encode_prompts(prompts)
+    localizer.require_memory(encoded)
     ready = time.perf_counter()
-    found: list[VideoDetections] = []
-    problems: list[StaleError] = []
-    outcomes = localizer.detect_many(paths, encoded, timeline=timeline)
-    for outcome in console.progress(outcomes, label="Detecting", total=len(paths)):
-        try:
-            found.append(_finish(outcome.result(), labels, options["top"]))
-        except StaleError as problem:
-            problems.append(problem)
-    if found:
-        write_output(_render(found, localizer, options), options["output"])
+    with _journal(localizer, encoded, timeline, len(paths), options) as journal:
+        finished = finished_videos(paths, journal, timeline) if journal is not None else {}
+        if options["resume"]:
+            console.note(NAME, f"{len(finished):,} of {len(paths):,} videos were finished before")
+        outcomes = detect_batch(
+            localizer,
+            paths,
+            encoded,
+            timeline=timeline,
+            journal=journal,
+            finished=finished,
+            finish=partial(_finish, labels=labels, top=options["top"]),
+            fail_fast=options["fail_fast"],
+        )
+        outcomes = console.progress(outcomes, label="Detecting", total=len(paths))
+        batch = Batch(paths=tuple(paths), outcomes=tuple(outcomes))
+        if batch.found:
+            write_output(_render(batch.found, localizer, options), options["output"])
+        if options["report"] is not None:
+            report = run_report_json(batch, resumed=len(finished), run=run_settings(localizer, encoded))
+            write_output(report, options["report"], "--report")
+        if journal is not None and not batch.stopped:
+            journal.remove()
     if options["verbose"]:
         times = f"ready in {ready - started:.3f} s, {len(paths)} videos in {time.perf_counter() - ready:.3f} s"
         console.note(NAME, f"{_description(localizer)}; {len(encoded.names)} prompts; {times}")
-    return _report(problems, len(paths))
+    return _conclude(batch)
 
 
 def main() -> None:
@@ -134,24 +156,11 @@ def _check_usage(features: Sequence[Path], options: Mapping[str, Any]) -> None:
         if all(options[name] is None for name in ("duration", "fps", "durations")):
             raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
     check_output(options["output"])
-
-
-def _find_files(given: Sequence[Path]) -> list[Path]:
-    paths: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(path.glob("*.npy"))
-            if not inside:
-                raise FeatureError(f"{path}: no .npy files in this folder")
-            paths += inside
-        else:
-            paths.append(path)
-    first: dict[str, Path] = {}
-    for path in paths:
-        other = first.setdefault(video_id(path.stem), path)
-        if other is not path:
-            raise FeatureError(f"{path}: the same video id as {other}; rename or leave out one")
-    return paths
+    check_output(options["report"], "--report")
+    if options["output"] is None and options["resume"]:
+        raise click.UsageError("--resume without -o; what a run has finished is kept beside its output")
+    if options["report"] is not None and options["report"] == options["output"]:
+        raise click.UsageError("-o and --report are the same file; give two")
 
 
 def _timeline(options: Mapping[str, Any]) -> Timeline:
@@ -172,18 +181,38 @@ def _settings(options: Mapping[str, Any]) -> Settings:
     return Settings(
         backend=options["backend"],
         length=options["length"],
-        threads=options["threads"],
+        threads=console.usable_threads(NAME, options["threads"]),
         decoder=options["decoder"],
         cache_folder=options["cache_folder"],
         cache=not options["no_cache"],
     )
 
 
-def _finish(video: VideoDetections, labels: Mapping[str, VideoLabel] | None, top: int | None) -> VideoDetections:
+@contextmanager
+def _journal(
+    localizer: Localizer, prompts: EncodedPrompts, timeline: Timeline, videos: int, options: Mapping[str, Any]
+) -> Iterator[Journal | None]:
+    """What keeps finished videos until the output is written; None where that is not worth it."""
+    if options["output"] is None or videos == 1:
+        yield None
+        return
+    settings = journal_settings(localizer, prompts, timeline)
+    with Journal(journal_path(options["output"]), settings, resume=options["resume"]) as journal:
+        if journal.discarded:
+            known = f"{journal.discarded:,} videos that an interrupted run had finished"
+            console.note(NAME, f"{known} are done anew; --resume would have kept them")
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            done = f"{len(journal):,} of {videos:,} videos are done"
+            raise KeyboardInterrupt(f"{done}, the same command with --resume goes on") from None
+
+
+def _finish(video: VideoDetections, *, labels: Mapping[str, VideoLabel] | None, top: int | None) -> VideoDetections:
     rows = video.detections[:top]
     if labels is not None:
         rows = override_labels(rows, video.video, labels)
-    return VideoDetections(video=video.video, duration_s=video.duration_s, detections=rows)
+    return replace(video, detections=rows)
 
 
 def _render(found: Sequence[VideoDetections], localizer: Localizer, options: Mapping[str, Any]) -> str:
@@ -210,18 +239,19 @@ def _description(localizer: Localizer) -> str:
     return f"{bundle}, {settings}, {localizer.threads} of the CPU's threads"
 
 
-def _report(problems: Sequence[StaleError], videos: int) -> int:
-    if not problems:
-        return 0
-    if videos == 1:
+def _conclude(batch: Batch) -> int:
+    """Say what went wrong, and give the exit code."""
+    problems, videos = batch.problems, len(batch.paths)
+    if problems and (videos == 1 or batch.stopped):
+        if videos > 1:
+            console.note(NAME, f"stopped at the first problem: {len(batch.found):,} of {videos:,} videos are done")
         raise problems[0]
     for problem in problems:
         console.note(NAME, f"error: {problem}")
-    if len(problems) == videos:
-        console.note(NAME, f"all {videos} videos failed")
-        return problems[0].exit_code
-    console.note(NAME, f"{len(problems)} of {videos} videos failed, the others are done")
-    return SOME_FAILED
+    if problems:
+        failed = f"{len(problems)} of {videos} videos failed, the others are done"
+        console.note(NAME, failed if batch.found else f"all {videos} videos failed")
+    return batch.exit_code
 
 
 def _self_test(bundle: Bundle) -> int:

@@ -8,7 +8,8 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from stale_runtime.errors import StaleError
+from stale_runtime.errors import OutOfMemoryError, StaleError
+from stale_runtime.sessions import available_threads
 
 USAGE, BUG, INTERRUPTED = 2, 1, 130
 TRACEBACK = "STALE_TRACEBACK"
@@ -26,14 +27,16 @@ def run(command: click.Command, name: str) -> NoReturn:
     try:
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        code = _complain(name, "interrupted; nothing half-done is left behind", INTERRUPTED)
+    except click.exceptions.Abort as problem:
+        code = _complain(name, _interruption(problem.__cause__), INTERRUPTED)
     except click.ClickException as problem:
         code = _complain(name, f"{problem.format_message()} (see {name} --help)", USAGE)
-    except KeyboardInterrupt:
-        code = _complain(name, "interrupted; nothing half-done is left behind", INTERRUPTED)
+    except KeyboardInterrupt as problem:
+        code = _complain(name, _interruption(problem), INTERRUPTED)
     except StaleError as problem:
         code = _complain(name, str(problem), problem.exit_code)
+    except MemoryError as problem:
+        code = _complain(name, f"not enough memory ({problem}); give less at once", OutOfMemoryError.exit_code)
     except BrokenPipeError:  # the reader, head for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -62,6 +65,19 @@ def progress(items: Iterable[T], *, label: str, total: int) -> Iterator[T]:
         return
     with click.progressbar(items, length=total, label=label, file=sys.stderr) as bar:
         yield from bar
+
+
+def usable_threads(name: str, asked: int) -> int:
+    """As many threads as were asked for, but no more than the CPUs this process may run on; says so."""
+    available = available_threads()
+    if asked > available:
+        note(name, f"--threads {asked}: this process may run on {available} CPUs, so {available} are used")
+    return min(asked, available)
+
+
+def _interruption(problem: BaseException | None) -> str:
+    """What is said of an interruption: what it says of itself, if anything."""
+    return f"interrupted; {str(problem or '') or 'nothing half-done is left behind'}"
 
 
 def _complain(name: str, text: str, code: int) -> int:

@@ -9,6 +9,8 @@
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that goes with it
     ├── BackendError            2   a backend that this machine or install does not have
     ├── KeyFileError            3   a key to sign or verify with
+    ├── JournalError            3   what is kept of an interrupted run
+    ├── OutOfMemoryError        3   an input that needs more memory than there is
     ├── BundleError             4   a bundle that is not there, or not as a bundle should be
     │   ├── ChecksumError       4   a file that is not what the manifest says
     │   ├── SignatureError      4   a signature that is not there, or does not hold
@@ -62,6 +64,18 @@ class BackendError(StaleError):
 
 class KeyFileError(StaleError):
     """A key to sign or verify with cannot be used."""
+
+    exit_code = 3
+
+
+class JournalError(StaleError):
+    """What is kept of an interrupted run cannot be used or written."""
+
+    exit_code = 3
+
+
+class OutOfMemoryError(StaleError):
+    """An input needs more memory than this process may take."""
 
     exit_code = 3
 

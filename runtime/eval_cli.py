@@ -13,7 +13,7 @@ from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, Results, read_results
 
 NAME = "stale-eval"
-_MOST_TIOUS = 1000
+MOST_TIOUS = 1000
 
 
 def _thresholds(context: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
@@ -22,11 +22,13 @@ def _thresholds(context: click.Context, parameter: click.Parameter, value: str) 
         if ":" in value:
             start, step, stop = map(float, value.split(":"))
             count = int((stop - start) / step + 1.5) if step > 0 else 0
-            thresholds = tuple(round(start + step * i, 10) for i in range(min(count, _MOST_TIOUS)))
+            thresholds = tuple(round(start + step * i, 10) for i in range(min(count, MOST_TIOUS + 1)))
         else:
             thresholds = tuple(map(float, value.split(",")))
     except (ValueError, OverflowError):
         thresholds = ()
+    if len(thresholds) > MOST_TIOUS:
+        raise click.BadParameter(f"{value[:40]!r}, expected at most {MOST_TIOUS:,} thresholds")
     if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
         raise click.BadParameter(f"{value!r}, expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95")
     return thresholds

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from stale_runtime.activitynet import CLASSES
 from stale_runtime.detections import Detection
 from stale_runtime.ground_truth import GroundTruth
+from stale_runtime.memory import require_memory
 from stale_runtime.segments import FloatArray, temporal_iou
 
 ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
 THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+_MATCHING_BYTES = 60
+"""For each place of a table of annotations, beside ten for each threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,7 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
     Videos do not compete with one another, so the n-th best detections of all videos are matched in one step.
     """
     hits = np.zeros((len(video), len(thresholds)), dtype=np.bool_)
-    truth_segments, is_real, row_of_video = _padded_by_video(truth)
+    truth_segments, is_real, row_of_video = _padded_by_video(truth, len(thresholds))
     rows = np.array([row_of_video.get(v, -1) for v in video.tolist()])
     candidates = np.flatnonzero(rows >= 0)
     rank = _rank_within(rows[candidates])
@@ -156,7 +159,7 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
     return hits
 
 
-def _padded_by_video(truth: _Rows) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
+def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
     """Annotations as (V, G, 2), padded to equal numbers; which of them are real, (V, G); and each video's row.
 
     The last annotation comes first, since of equal overlaps the evaluation takes the later annotation.
@@ -165,7 +168,10 @@ def _padded_by_video(truth: _Rows) -> tuple[FloatArray, NDArray[np.bool_], dict[
     backwards = np.arange(len(row))[::-1]
     place = np.empty_like(row)
     place[backwards] = _rank_within(row[backwards])
-    padded = np.zeros((len(videos), place.max() + 1, 2))
+    V, G = len(videos), int(place.max()) + 1
+    what = f"{V:,} videos of one class, one of them with {G:,} annotations"
+    require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer at once")
+    padded = np.zeros((V, G, 2))
     padded[row, place] = truth.segments
     is_real = np.zeros(padded.shape[:2], dtype=np.bool_)
     is_real[row, place] = True

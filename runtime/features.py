@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
 from stale_runtime.files import open_without_blocking, reason, refuse_irregular
+from stale_runtime.memory import require_memory
 from stale_runtime.segments import FloatArray
 
 MOST_SNIPPETS = 2**18
@@ -36,6 +37,7 @@ def read_features(path: Path, channels: int) -> FloatArray:
 
     Raises:
         FeatureError: the file cannot be read, is no such array, or holds NaN or infinity.
+        OutOfMemoryError: there is not enough memory for it.
     """
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
@@ -49,6 +51,7 @@ def read_features(path: Path, channels: int) -> FloatArray:
                 raise FeatureError(
                     f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; extract it again"
                 )
+            require_memory(2 * wanted, str(path), "cut the video, or end other programs")  # checking takes a copy
             flat = np.fromfile(file, dtype=dtype)
     except OSError as problem:
         raise FeatureError(f"{path}: {reason(problem)}") from problem

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from stale_runtime.errors import StaleError
+from stale_runtime.memory import require_memory
 
 MEGABYTE = 2**20
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes halves of characters, UTF-16's surrogates."""
+JSON_GROWTH = 8
+"""Memory that annotations or detections take for each byte of their JSON."""
 
 
 def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
@@ -57,8 +60,10 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
 
     Raises:
         StaleError: as ``error``, if it cannot be read or is not JSON.
+        OutOfMemoryError: there is not enough memory to parse it.
     """
     text = read_text(path, limit=limit, error=error)
+    require_memory(JSON_GROWTH * len(text), str(path), "split it")
     try:
         content = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
         if _HALF.search(text):

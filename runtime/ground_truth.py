@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import read_json
-from stale_runtime.videos import LARGEST_FILE, video_id
+from stale_runtime.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
+
+MOST_ANNOTATIONS = 1_000_000
+"""Of all videos that are kept; ActivityNet has 30,791."""
 
 
 class Annotation(NamedTuple):
@@ -69,8 +72,10 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
         DatasetError: the file is like neither, or has no video in the subset.
     """
     database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
+    check_count(len(database), MOST_VIDEOS, "videos", path)
     videos: dict[str, AnnotatedVideo] = {}
     subsets = set()
+    annotations = 0
     for name, video in database.items():
         place = f"{path}: video {name[:60]!r}"
         if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
@@ -80,6 +85,8 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
             continue
         if video_id(name) in videos:
             raise DatasetError(f"{place} is there twice, with and without v_; remove one")
+        annotations += len(video["annotations"])
+        check_count(annotations, MOST_ANNOTATIONS, "annotations and more", path)
         videos[video_id(name)] = AnnotatedVideo(
             duration_s=_duration(video), annotations=tuple(_annotation(row, place) for row in video["annotations"])
         )

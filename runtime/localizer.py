@@ -14,12 +14,13 @@ from stale_runtime.backends import BACKENDS, default_backend, open_backend
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import VideoDetections, named
-from stale_runtime.errors import BundleError, PromptError, StaleError
+from stale_runtime.errors import BundleError, OutOfMemoryError, PromptError, StaleError
 from stale_runtime.features import check_features, read_features, resample
+from stale_runtime.memory import detection_bytes, require_memory
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
 from stale_runtime.segments import FloatArray
-from stale_runtime.sessions import available_threads
+from stale_runtime.sessions import available_threads, run_session
 from stale_runtime.text_encoder import TextEncoder, encoder_identity
 from stale_runtime.timeline import Timeline, check_seconds
 from stale_runtime.videos import video_id
@@ -130,6 +131,7 @@ class Localizer:
             )
         self.threads = min(settings.threads, available_threads())
         self._encoding = Lock()
+        self._granted = 0
         self._session = open_backend(
             self.backend,
             bundle,
@@ -265,6 +267,9 @@ class Localizer:
                 yield Outcome(path, self.detect_file(path, encoded, timeline=timeline), None)
             except StaleError as problem:
                 yield Outcome(path, None, problem)
+            except MemoryError as problem:
+                text = f"{path}: not enough memory ({problem}); take a smaller --length, or end other programs"
+                yield Outcome(path, None, OutOfMemoryError(text))
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         """Run the network on one video.
@@ -302,7 +307,26 @@ class Localizer:
         return VideoDetections(video=video, duration_s=duration_s, detections=named(ranked, encoded.names, duration_s))
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
+        self.require_memory(prompts, self.length_for(len(features)))
         return self.forward(self.prepared(features), prompts)
+
+    def require_memory(self, prompts: EncodedPrompts, length: int | None = None) -> None:
+        """Make sure that there is memory for a video; a run over many finds out so before the first.
+
+        What has been granted once is not asked for again: ONNX Runtime keeps the memory that it has taken.
+
+        Args:
+            prompts: K encoded prompts.
+            length: T, in snippets; None for this localizer's, and for ``auto`` the shorter of the two.
+
+        Raises:
+            OutOfMemoryError: there is not.
+        """
+        T, K, manifest = length or self.length_for(1), len(prompts.names), self.bundle.manifest
+        needed = detection_bytes(length=T, classes=K, channels=manifest.channels, heads=manifest.heads)
+        if needed > self._granted:
+            require_memory(needed, f"T={T} with {K:,} prompts", "take a smaller --length or fewer prompts")
+            self._granted = needed
 
     def forward(self, prepared: Mapping[str, NDArray[Any]], prompts: EncodedPrompts) -> Outputs:
         """Run the network and nothing else.
@@ -319,7 +343,7 @@ class Localizer:
         if shapes != ((len(names), channels), (len(names), self._vector_width() - channels)):
             raise PromptError(f"encoded prompts of shapes {shapes}, expected those of encode_prompts for {len(names)}")
         inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
-        cas_logits, action_masks = self._session.run(Outputs._fields, inputs)
+        cas_logits, action_masks = run_session(self._session, Outputs._fields, inputs)
         return Outputs(cas_logits[0], action_masks[0])
 
     def prepared(self, features: FloatArray) -> dict[str, NDArray[Any]]:

@@ -32,8 +32,13 @@ def check_output(path: Path | None, option: str = "-o") -> None:
         raise click.UsageError(f"{option} {path}: no permission to write in {path.parent}")
 
 
-def write_output(text: str, path: Path | None) -> None:
+def write_output(text: str, path: Path | None, option: str = "-o") -> None:
     """Print a result, or write it to a file.
+
+    Args:
+        text: the result.
+        path: a file; None for stdout.
+        option: what messages call it.
 
     Raises:
         click.ClickException: the file cannot be written.
@@ -44,4 +49,4 @@ def write_output(text: str, path: Path | None) -> None:
     try:
         write_whole(path, text.encode())
     except OSError as problem:
-        raise click.UsageError(f"-o {path}: {reason(problem)}") from problem
+        raise click.UsageError(f"{option} {path}: {reason(problem)}") from problem

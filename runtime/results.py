@@ -10,9 +10,11 @@ from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import read_json
 from stale_runtime.ground_truth import read_segment
-from stale_runtime.videos import LARGEST_FILE, video_id
+from stale_runtime.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 
 SECONDS, FRACTION = "seconds", "fraction of the video"
+MOST_DETECTIONS = 5_000_000
+"""Of all videos of a file, as many as 50,000 videos have at most."""
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
@@ -73,10 +75,14 @@ def read_results(path: Path) -> Results:
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise DatasetError(f"{path}: no 'results', expected detections in ActivityNet's JSON format")
+    check_count(len(results), MOST_VIDEOS, "videos", path)
     videos: dict[str, Sequence[Detection]] = {}
+    count = 0
     for name, rows in results.items():
         if not isinstance(rows, list):
             raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
+        count += len(rows)
+        check_count(count, MOST_DETECTIONS, "detections and more", path)
         if video_id(name) in videos:
             raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
         videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]

@@ -1,14 +1,18 @@
 """ONNX Runtime sessions, with everything that decides their speed and memory said explicitly."""
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from stale_runtime.errors import BundleError
 from stale_runtime.onnx_safety import refuse_unsafe
 
 if TYPE_CHECKING:
     import onnxruntime
+
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
 
 
 def require_interface(
@@ -31,6 +35,23 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def run_session(
+    session: "onnxruntime.InferenceSession", outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]
+) -> list[Any]:
+    """Run a graph.
+
+    Raises:
+        MemoryError: there was not enough for it.
+    """
+    try:
+        results: list[Any] = session.run(outputs, inputs)
+    except Exception as problem:  # ONNX Runtime's exceptions share no base, and say in words which they are
+        if any(text in str(problem) for text in _NO_MEMORY):
+            raise MemoryError("ONNX Runtime found too little") from problem
+        raise
+    return results
 
 
 def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.InferenceSession":

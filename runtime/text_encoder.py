@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, PromptError
 from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.sessions import open_session, require_interface
+from stale_runtime.sessions import open_session, require_interface, run_session
 
 TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
@@ -146,7 +146,7 @@ class TextEncoder:
             members = list(group)
             for start in range(0, len(members), _BATCH):
                 token_ids = np.array([suffixes[n] for n in members[start : start + _BATCH]], dtype=np.int64)
-                results.append(self._session.run(PromptVectors._fields, {"token_ids": token_ids}))
+                results.append(run_session(self._session, PromptVectors._fields, {"token_ids": token_ids}))
         back = np.argsort(order)
         embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
         return PromptVectors(embeddings, queries)

@@ -43,6 +43,10 @@ class Timeline:
             return self.snippet_s * snippets
         return self.duration_s
 
+    def agrees(self, video: str, duration_s: float | None) -> bool:
+        """Whether a duration that was found before is still that of the video, as far as it is known by its id."""
+        return self.durations_s is None or self.durations_s.get(video) == duration_s
+
 
 def check_seconds(value: float | None, name: str) -> None:
     """Make sure that a time is unknown, or a positive number.

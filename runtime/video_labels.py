@@ -11,7 +11,7 @@ from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import read_json
 from stale_runtime.prompts import has_unusable_characters
-from stale_runtime.videos import LARGEST_FILE, video_id
+from stale_runtime.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 
 
 class VideoLabel(NamedTuple):
@@ -33,6 +33,7 @@ def read_video_labels(path: Path) -> dict[str, VideoLabel]:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict):
         raise DatasetError(f'{path}: expected {{"v_...": {{"class": ..., "score": ...}}}}')
+    check_count(len(content), MOST_VIDEOS, "videos", path)
     labels: dict[str, VideoLabel] = {}
     for name, answer in content.items():
         if (

@@ -10,6 +10,8 @@ from stale_runtime.errors import DatasetError
 from stale_runtime.files import MEGABYTE, read_json, read_text
 
 LARGEST_FILE = 512 * MEGABYTE
+MOST_VIDEOS = 1_000_000
+"""Videos that a file may list, whatever it says of them."""
 
 
 def video_id(name: str) -> str:
@@ -17,7 +19,22 @@ def video_id(name: str) -> str:
 
     Bytes of a file name that are no UTF-8 are replaced, so that every id can be written as text.
     """
-    return name.removeprefix("v_").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return as_text(name.removeprefix("v_"))
+
+
+def as_text(name: str) -> str:
+    """A file's name, or what holds it, with the bytes that are no UTF-8 replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def check_count(count: int, most: int, what: str, path: Path) -> None:
+    """Make sure that a file lists no more than it may.
+
+    Raises:
+        DatasetError: it does.
+    """
+    if count > most:
+        raise DatasetError(f"{path}: {count:,} {what}, expected at most {most:,}; split it")
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -49,6 +66,7 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     database = content.get("database", content) if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise DatasetError(f"{path}: no videos, expected ActivityNet's JSON with 'database', or a video,seconds CSV")
+    check_count(len(database), MOST_VIDEOS, "videos", path)
     for name, video in database.items():
         if not isinstance(video, Mapping) or not {"duration", "duration_second"} & video.keys():
             raise DatasetError(f"{path}: video {name[:60]!r} has no 'duration', expected ActivityNet's JSON format")
@@ -56,7 +74,9 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
-    reader = csv.reader(read_text(path, limit=LARGEST_FILE, error=DatasetError).splitlines())
+    text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
+    check_count(text.count("\n"), MOST_VIDEOS + 1, "lines", path)
+    reader = csv.reader(text.splitlines())
     video, seconds = 0, 1
     try:
         for row in reader:

@@ -16,6 +16,8 @@ EXIT_CODES = {
     "CheckpointError": 3,
     "BackendError": 2,
     "KeyFileError": 3,
+    "JournalError": 3,
+    "OutOfMemoryError": 3,
     "BundleError": 4,
     "ChecksumError": 4,
     "SignatureError": 4,
