@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stale_runtime.files import reason, write_whole
+from stale_runtime.files import why_unwritten, write_whole
 
 
 def check_output(path: Path | None, option: str = "-o") -> None:
@@ -44,4 +44,4 @@ def write_output(text: str, path: Path | None) -> None:
     try:
         write_whole(path, text.encode())
     except OSError as problem:
-        raise click.UsageError(f"-o {path}: {reason(problem)}") from problem
+        raise click.UsageError(f"-o {path}: {why_unwritten(problem)}") from problem
