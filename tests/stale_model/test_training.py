@@ -92,11 +92,16 @@ def test_what_a_run_killed_while_it_saved_did_not_get_to_is_made_up_for(
 ) -> None:
     config = TrainingConfig(**{**vars(CONFIG), "epochs": 1})
     run(training_data, clip_folder, tmp_path, config=config)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    rest = {name: (tmp_path / name).read_bytes() for name in (METRICS, CURVES)}
+    best = load_plain(tmp_path / BEST).content
     for name in (BEST, METRICS, CURVES):
         (tmp_path / name).unlink()
     run(training_data, clip_folder, tmp_path, config=config, resume=True)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {name: (tmp_path / name).read_bytes() for name in rest} == rest
+    again = load_plain(tmp_path / BEST).content
+    before, after = (content.pop("state_dict") for content in (best, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again == best
 
 
 def test_another_seed_is_another_training(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
