@@ -35,6 +35,11 @@ def visible(folder: Path) -> Snapshot:
     return {name: data for name, data in snapshot(folder).items() if PREFIX not in name}
 
 
+def files(state: Snapshot) -> Snapshot:
+    """The files of a snapshot."""
+    return {name: data for name, data in state.items() if data is not None}
+
+
 def killed(action: Action, before: int) -> bool:
     """Kill an action, in a process of its own, before its n-th file operation from 0; whether it got that far."""
 

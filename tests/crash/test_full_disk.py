@@ -13,7 +13,7 @@ import pytest
 
 from stale_model import training_files
 from tests import tiny
-from tests.crash.faults import Snapshot, snapshot, visible
+from tests.crash.faults import files, snapshot, visible
 from tests.crash.writers import WRITERS, Writer
 
 PAGE = 4096
@@ -51,20 +51,15 @@ def test_whatever_room_there_is_the_old_state_or_the_new_one_stands(
         leave_room(small_disk, pages * PAGE)
         with suppress(OSError):
             writer.write(folder)
-        found = files(folder)
-        assert found == {name: data for name, data in visible(folder).items() if data is not None}
+        found = files(snapshot(folder))
+        assert found == files(visible(folder))
         assert found in allowed
-        refused += found != files(tmp_path / "after")
+        refused += found != files(snapshot(tmp_path / "after"))
         (small_disk / "ballast").unlink()
         writer.write(folder)
         assert snapshot(folder) == snapshot(tmp_path / "after")
         shutil.rmtree(folder)
     assert 0 < refused < 10
-
-
-def files(folder: Path) -> Snapshot:
-    """All files of a folder, hidden ones included."""
-    return {name: data for name, data in snapshot(folder).items() if data is not None}
 
 
 def leave_room(disk: Path, free: int) -> None:
@@ -107,15 +102,18 @@ def test_stale_run_says_so_and_keeps_the_old_file(work: Path, private_cache: Pat
         "(see stale-run --help)\n"
     )
     assert snapshot(work) == before
-    assert not files(private_cache)
+    assert not files(snapshot(private_cache))
 
 
 def test_stale_run_says_so_where_stdout_is_a_full_disk(work: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    command = [Path(sys.executable).parent / "stale-run", "video.npy", "--prompts", "classes.txt", "--bundle", "bundle"]
+    command = str(Path(sys.executable).parent / "stale-run")
+    arguments = ("video.npy", "--prompts", "classes.txt", "--bundle", "bundle")
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, cwd=work, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [command, *arguments], cwd=work, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
     assert done.stderr == "stale-run: error: stdout: No space left on device; make room and run it again\n"
 

@@ -11,7 +11,7 @@ from stale_export import bundle_writer
 from stale_model import training_files
 from stale_runtime.bundle import Bundle
 from stale_runtime.workspace import sweep
-from tests.crash.faults import disk_full, killed, killed_in_mid_write, snapshot, visible
+from tests.crash.faults import disk_full, files, killed, killed_in_mid_write, snapshot, visible
 from tests.crash.writers import WRITERS, Writer, write_new_bundle, write_old_bundle
 
 
@@ -32,8 +32,7 @@ class Scene:
 
     def check(self) -> None:
         """That the folder is in a state that it may be in, and that the next run ends as an undisturbed one."""
-        files = {name: data for name, data in visible(self.folder).items() if data is not None}
-        assert files in list(self.writer.states(snapshot(self.before), snapshot(self.after)))
+        assert files(visible(self.folder)) in list(self.writer.states(snapshot(self.before), snapshot(self.after)))
         self.writer.write(self.folder)
         assert snapshot(self.folder) == snapshot(self.after)
 

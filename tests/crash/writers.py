@@ -15,7 +15,7 @@ from stale_model.training_files import BEST, CURVES, LAST, METRICS, complete, sa
 from stale_runtime.files import write_whole
 from stale_runtime.manifest import FORMAT_VERSION, Manifest, Source, TextEncoderSpec
 from stale_runtime.prompt_cache import PromptCache
-from tests.crash.faults import Snapshot
+from tests.crash.faults import Snapshot, files
 
 MANIFEST = Manifest(
     format_version=FORMAT_VERSION,
@@ -49,7 +49,7 @@ class Writer:
 
     def states(self, before: Snapshot, after: Snapshot) -> Iterator[Snapshot]:
         """Every content by file that may be seen once the writer was killed."""
-        old, new = ({name: data for name, data in state.items() if data is not None} for state in (before, after))
+        old, new = files(before), files(after)
         yield dict(old)
         for wanted in self.order:
             for name, data in new.items():

@@ -10,6 +10,7 @@ from stale_export import bundle_writer
 from stale_export.bundle_writer import can_be_bundle, write_bundle
 from stale_runtime.bundle import Bundle
 from stale_runtime.manifest import FORMAT_VERSION, FileRecord, Manifest, Source, TextEncoderSpec
+from stale_runtime.workspace import write_durably
 
 CONTENTS = {"one.onnx": b"1", "two.npz": b"22", "three.json": b"", "four.npz": bytes(1000)}
 MANIFEST = Manifest(
@@ -34,7 +35,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def raises(error: BaseException, *, at: int) -> Callable[..., None]:
     """A stand-in for the function that writes a file, which fails at one of them."""
-    write, calls = bundle_writer.write_durably, []
+    write, calls = write_durably, []
 
     def write_or_raise(path: Path, content: bytes) -> None:
         calls.append(path)
