@@ -60,6 +60,8 @@ def main(kills: int, seed: int, only: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         inputs = write_inputs(Path(folder) / "inputs")
         os.environ["STALE_CACHE"] = str(Path(folder) / "no cache")
+        os.environ["TMPDIR"] = str(Path(folder) / "tmp")
+        Path(os.environ["TMPDIR"]).mkdir()
         rows = []
         for scenario in scenarios(inputs):
             if only in (None, scenario.name):
@@ -219,6 +221,7 @@ def kill_often(scenario: Scenario, work: Path, kills: int, moments: random.Rando
         duration = (duration + time.monotonic() - started) / 2
         assert scenario.verdict(folder, old, new) == "new"
         assert snapshot(folder).keys() == snapshot(new).keys()
+        assert not os.listdir(os.environ["TMPDIR"])
     return [found[name] for name in ("old", "new", "part", "left", "ended first")]
 
 
