@@ -1,6 +1,5 @@
 """``stale-bench``: what every backend costs and finds, at every length."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,12 @@ from stale_bench.progress import Progress
 from stale_bench.results import Results, read_results
 from stale_bench.summary import summarise
 from stale_runtime import Bundle, Localizer, Settings, __version__, console, find_bundle
+from stale_runtime.backends import BACKENDS as DEPLOYED
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.files import reason, write_whole
-from stale_runtime.localizer import BACKENDS as DEPLOYED
+from stale_runtime.files import why_unwritten, write_whole
 from stale_runtime.options import Length, Lengths, SpaceSeparated
 from stale_runtime.output import check_output, write_output
+from stale_runtime.workspace import workspace
 
 NAME = "stale-bench"
 SOME_FAILED = 5
@@ -88,8 +88,8 @@ def stale_bench(context: click.Context, /, **options: Any) -> int | None:
     if options["compare"] is not None:
         return _compare(options, given)
     _check_usage(options)
-    with tempfile.TemporaryDirectory(prefix="stale-bench-") as cache:
-        plan, left_out = prepare(_request(options), Path(cache))
+    with workspace() as cache:
+        plan, left_out = prepare(_request(options), cache)
         baseline = options["baseline"] or plan.backends[0].name
         if baseline not in {backend.name for backend in plan.backends}:
             raise click.UsageError(f"--baseline {baseline} is not among the backends measured; add it to --backend")
@@ -122,9 +122,9 @@ def thesis_command(device: str, seeds: int, **options: Any) -> int:
     check_output(options["output"])
     lengths = _flat(options["lengths"]) or thesis.LENGTHS
     request = Request(backends=(), lengths=lengths, bundle=options["bundle"], threads=options["threads"])
-    with tempfile.TemporaryDirectory(prefix="stale-bench-") as cache:
+    with workspace() as cache:
         choose = thesis.choose_gpu if device == "cuda" else thesis.choose_cpu
-        plan, left_out = prepare(request, Path(cache), choose=choose)
+        plan, left_out = prepare(request, cache, choose=choose)
         rounds = (thesis.ROUNDS, thesis.ROUNDS)
         plan = replace(plan, launches=seeds, rounds=rounds, budget_s=options["budget"], cold_prompts=False)
         results, code = _measure(plan, plan.backends[0].name, left_out)
@@ -226,7 +226,7 @@ def _write(results: Results, options: Mapping[str, Any]) -> None:
         try:
             write_whole(plot, plots.plot(results, plot.suffix.lower()))
         except OSError as problem:
-            raise click.UsageError(f"--plot {plot}: {reason(problem)}") from problem
+            raise click.UsageError(f"--plot {plot}: {why_unwritten(problem)}") from problem
 
 
 def _rendered(results: Results, form: str) -> str:

@@ -1,6 +1,5 @@
 """Backends that ``stale_runtime.Localizer`` runs."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from stale_runtime.localizer import Localizer, Settings
 from stale_runtime.segments import FloatArray
 from stale_runtime.text_encoder import TextEncoder
 from stale_runtime.timeline import Timeline
+from stale_runtime.workspace import workspace
 
 
 class LocalizerEngine(Engine):
@@ -56,8 +56,8 @@ class LocalizerEngine(Engine):
         prompts = self._localizer.encode_prompts(self.job.classes)
         prepared = self._localizer.prepared(features)
         inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
-        with tempfile.TemporaryDirectory(prefix="stale-bench-") as folder:
-            macs = count_onnx(self.bundle.read(name), inputs, Path(folder))
+        with workspace() as folder:
+            macs = count_onnx(self.bundle.read(name), inputs, folder)
         file_mb = self.bundle.manifest.files[name].size / 1e6
         return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share)
 

@@ -1,23 +1,23 @@
 """Writing a bundle whole or not at all."""
 
+import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from stale_export.exchange import exchange
 from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
 from stale_runtime.signatures import SIGNATURE_NAME
+from stale_runtime.workspace import SET_ASIDE, sync_folder, workspace, write_durably
 
 
 def can_be_bundle(output: Path) -> bool:
     """Whether a path is free for a bundle: nothing is there, or an empty folder, or a bundle and nothing else."""
     if not output.exists() and not output.is_symlink():
         return True
-    if not output.is_dir():
+    if not output.is_dir() or output.is_mount():
         return False
     found = {path.name for path in output.iterdir()}
     return not found or found <= {MANIFEST_NAME, SIGNATURE_NAME, *_listed_files(output / MANIFEST_NAME)}
@@ -39,7 +39,11 @@ def write_bundle(
     *,
     sign: Callable[[Manifest], bytes] | None = None,
 ) -> Manifest:
-    """Write files and manifest beside the output, then rename.
+    """Write files and manifest beside the output, then give them its name.
+
+    At every moment the name stands for all of the old bundle or all of the new one. Where the file system cannot
+    exchange two folders there is a moment at which it stands for none; a run killed then leaves the old bundle in its
+    workspace, and the next to write beside it puts it back.
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
@@ -63,28 +67,35 @@ def write_bundle(
     own = {MANIFEST_NAME: manifest.to_bytes()}
     if sign is not None:
         own[SIGNATURE_NAME] = sign(manifest)
-    output = output.absolute()
-    workspace = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name[:100]}.", suffix=".part"))
-    try:
-        fresh = workspace / "new"
+    output = output.resolve()  # a link to a bundle stays one
+    with workspace(output.parent) as space:
+        fresh = space / "new"
         fresh.mkdir()
         for name, content in {**contents, **own}.items():
-            _write_durably(fresh / name, content)
-        if output.exists():
-            output.rename(workspace / "old")
-        try:
-            fresh.rename(output)
-        except BaseException:
-            if (workspace / "old").exists():
-                (workspace / "old").rename(output)
-            raise
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+            write_durably(fresh / name, content)
+        sync_folder(fresh)
+        if not _take(fresh, output) and not exchange(fresh, output):
+            _replace(fresh, output, space / SET_ASIDE)
+        sync_folder(output.parent)
     return manifest
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _take(fresh: Path, output: Path) -> bool:
+    """Give a folder a name that is free, or that of an empty folder; whether it was."""
+    try:
+        fresh.rename(output)
+    except OSError as problem:
+        if problem.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
+def _replace(fresh: Path, output: Path, aside: Path) -> None:
+    aside.mkdir()
+    output.rename(aside / output.name)
+    try:
+        fresh.rename(output)
+    except BaseException:
+        (aside / output.name).rename(output)
+        raise

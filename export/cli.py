@@ -12,10 +12,11 @@ from stale_runtime import __version__, console
 from stale_runtime.activitynet import CLASSES
 from stale_runtime.bundle import DEFAULT_FOLDER
 from stale_runtime.errors import CheckpointError, ExportError
-from stale_runtime.files import reason
+from stale_runtime.files import why_unwritten
 from stale_runtime.manifest import Manifest, QuantizationRecord
 from stale_runtime.prompts import Prompts, read_prompts
 from stale_runtime.signatures import Signer
+from stale_runtime.workspace import workspace
 
 if TYPE_CHECKING:
     from stale_export.exporter import Int8Options
@@ -99,6 +100,11 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign
         raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
+    try:
+        with workspace(output.resolve().parent):  # shows that it can be written, and removes what a killed run left
+            pass
+    except OSError as problem:
+        raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
     prompts = read_prompts(classes) if classes is not None else None
     if not ckpt.is_file():
         raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
@@ -128,7 +134,7 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign
             say=lambda text: console.note(NAME, text),
         )
     except OSError as problem:
-        raise ExportError(f"-o {output}: {reason(problem)}; nothing was written") from problem
+        raise ExportError(f"-o {output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
     click.echo(_table(manifest))
     click.echo(f"\nsha256 of the bundle, for stale-run --expect-sha256: {manifest.sha256}")
 

@@ -1,11 +1,9 @@
 """The int8 graphs of a bundle: made, counted, and held against a limit of mAP."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import onnx
 
@@ -18,6 +16,7 @@ from stale_model import Stale
 from stale_runtime.errors import QuantizationError
 from stale_runtime.localizer import EncodedPrompts
 from stale_runtime.manifest import QuantizationRecord
+from stale_runtime.workspace import workspace
 
 INTEGER_OPERATORS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulInteger")
 """What ONNX Runtime multiplies integers with."""
@@ -163,9 +162,9 @@ def count_integer_operators(model: bytes) -> int:
     """
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
+    with workspace() as folder:
         options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        options.optimized_model_filepath = str(folder / "optimized.onnx")
         options.log_severity_level = 4
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         optimized = onnx.load(options.optimized_model_filepath)

@@ -1,8 +1,6 @@
 """The text encoder in int8, where a real one is 250 MB in float."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ from stale_export.schemes import bits_for
 from stale_runtime.errors import QuantizationError
 from stale_runtime.manifest import QuantizationRecord
 from stale_runtime.sessions import open_session
+from stale_runtime.workspace import workspace
 
 LOWEST_COSINE = 0.98
 """Below this a prompt means something else."""
@@ -31,8 +30,8 @@ def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedG
         QuantizationError: not all of them are computed in integers.
     """
     portable = target == "portable"
-    with tempfile.TemporaryDirectory() as folder:
-        source, result = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+    with workspace() as folder:
+        source, result = folder / "float.onnx", folder / "int8.onnx"
         source.write_bytes(model)
         quantize_dynamic(source, result, per_channel=True, reduce_range=portable, weight_type=QuantType.QInt8)
         quantized = result.read_bytes()

@@ -1,5 +1,6 @@
 """What all our commands share: how they end, and what they say on stderr."""
 
+import errno
 import os
 import sys
 import traceback
@@ -9,10 +10,12 @@ from typing import NoReturn, TypeVar
 import click
 
 from stale_runtime.errors import OutOfMemoryError, StaleError
+from stale_runtime.files import why_unwritten
 from stale_runtime.sessions import available_threads
 
 USAGE, BUG, INTERRUPTED = 2, 1, 130
 TRACEBACK = "STALE_TRACEBACK"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 T = TypeVar("T")
 
@@ -38,9 +41,12 @@ def run(command: click.Command, name: str) -> NoReturn:
     except MemoryError as problem:
         code = _complain(name, f"not enough memory ({problem}); give less at once", OutOfMemoryError.exit_code)
     except BrokenPipeError:  # the reader, head for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         code = 0
     except Exception as problem:
+        if isinstance(problem, OSError) and problem.errno in _FULL and problem.filename is None:
+            _close_stdout()
+            sys.exit(_complain(name, f"stdout: {why_unwritten(problem)}", USAGE))
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         text = f"a bug in stale-edge: {type(problem).__name__}: {problem}; set {TRACEBACK}=1 for the details to report"
@@ -78,6 +84,11 @@ def usable_threads(name: str, asked: int) -> int:
 def _interruption(problem: BaseException | None) -> str:
     """What is said of an interruption: what it says of itself, if anything."""
     return f"interrupted; {str(problem or '') or 'nothing half-done is left behind'}"
+
+
+def _close_stdout() -> None:
+    """Let Python write what is left nowhere when it ends, or it would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(name: str, text: str, code: int) -> int:

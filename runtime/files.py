@@ -1,23 +1,30 @@
 """Reading strangers' files within bounds, and writing files whole or not at all."""
 
+import errno
 import io
 import json
 import math
 import os
 import re
-import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from stale_runtime.errors import StaleError
 from stale_runtime.memory import require_memory
+from stale_runtime.workspace import sync_folder, workspace, write_durably
 
 MEGABYTE = 2**20
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes halves of characters, UTF-16's surrogates."""
 JSON_GROWTH = 8
 """Memory that annotations or detections take for each byte of their JSON."""
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run it again"),
+    errno.EFBIG: "raise the limit on file sizes, or give another place",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give a place that you may write to"),
+}
 
 
 def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
@@ -74,27 +81,42 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name only ever stands for all of ``data``: beside it first, then renamed.
+    """Write a file so that its name only ever stands for all of ``data``, whatever happens meanwhile.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    temporary = path.parent / f".stale-{secrets.token_hex(8)}.part"
-    file = open(temporary, "xb")  # noqa: SIM115 -- what cannot be made need not be removed
-    try:
-        with file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_together(path.parent, [(path.name, data)])
+
+
+def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Write files of one folder; all are on the disk before the first gets its name, in the order given.
+
+    Args:
+        folder: is there.
+        contents: names, each once, and what they stand for then.
+
+    Raises:
+        OSError: one cannot be written; what was there before still is.
+    """
+    with workspace(folder) as space:
+        names = []
+        for name, data in contents:
+            write_durably(space / name, data)
+            names.append(name)
+        for name in names:
+            os.replace(space / name, folder / name)
+        sync_folder(folder)
 
 
 def reason(problem: OSError) -> str:
     """What the operating system says went wrong, without number and path."""
     return problem.strerror or str(problem)
+
+
+def why_unwritten(problem: OSError) -> str:
+    """What went wrong with writing, and the remedy."""
+    return f"{reason(problem)}; {_REMEDIES.get(problem.errno or 0, 'give another place')}"
 
 
 def open_without_blocking(path: str, flags: int) -> int:

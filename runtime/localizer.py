@@ -192,10 +192,11 @@ class Localizer:
         if missing:
             encoder = TextEncoder(self.bundle, threads=self.threads)
             fresh = encoder.encode([prompts.names[n] for n in missing], [prompts.places[n] for n in missing])
-            for n, vector in zip(missing, np.concatenate(fresh, axis=1), strict=True):
+            vectors = np.concatenate(fresh, axis=1)
+            for n, vector in zip(missing, vectors, strict=True):
                 found[n] = vector
-                if cache:
-                    cache.put(texts[n], vector)
+            if cache:
+                cache.put([texts[n] for n in missing], vectors)
         vectors = np.stack([vector for vector in found if vector is not None])
         if vectors.shape != (len(texts), self._vector_width()):
             raise BundleError(f"{self.bundle.path}: prompts of shape {vectors.shape}; export the bundle again")

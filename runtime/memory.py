@@ -63,8 +63,8 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     available = available_memory()
     if available is not None and needed > available.bytes:
         raise OutOfMemoryError(
-            f"{what}: needs about {needed / _MEGABYTE:,.0f} MB of memory, {available.bytes / _MEGABYTE:,.0f} MB are left "
-            f"by {available.limited_by}; {remedy}"
+            f"{what}: needs about {needed / _MEGABYTE:,.0f} MB of memory, {available.bytes / _MEGABYTE:,.0f} MB are "
+            f"left by {available.limited_by}; {remedy}"
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from stale_runtime.files import reason, write_whole
+from stale_runtime.files import why_unwritten, write_whole
 
 
 def check_output(path: Path | None, option: str = "-o") -> None:
@@ -49,4 +49,4 @@ def write_output(text: str, path: Path | None, option: str = "-o") -> None:
     try:
         write_whole(path, text.encode())
     except OSError as problem:
-        raise click.UsageError(f"{option} {path}: {reason(problem)}") from problem
+        raise click.UsageError(f"{option} {path}: {why_unwritten(problem)}") from problem

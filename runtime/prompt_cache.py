@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.errors import PromptError
-from stale_runtime.files import read_bytes, write_whole
+from stale_runtime.files import read_bytes
+from stale_runtime.workspace import workspace
 
 _DIGEST = hashlib.sha256().digest_size
 
@@ -53,14 +55,20 @@ class PromptCache:
         values = np.frombuffer(vector, dtype="<f4").astype(np.float32)
         return values if np.isfinite(values).all() else None
 
-    def put(self, text: str, vector: NDArray[np.float32]) -> None:
-        """Keep the vector (width,) of a text, if the disk lets us."""
-        data = vector.astype("<f4").tobytes()
+    def put(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep the vectors (N, width) of N texts, as many as the disk lets us."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_whole(self._path(text), hashlib.sha256(data).digest() + data)
+            with workspace(self._folder) as space:
+                for text, vector in zip(texts, vectors, strict=True):
+                    self._put(text, vector, space / "vector")
         except OSError:
             return
+
+    def _put(self, text: str, vector: NDArray[np.float32], unnamed: Path) -> None:
+        data = vector.astype("<f4").tobytes()
+        unnamed.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: what a power cut damages is absent
+        unnamed.replace(self._path(text))
 
     def _path(self, text: str) -> Path:
         return self._folder / hashlib.sha256(text.encode()).hexdigest()

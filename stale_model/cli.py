@@ -16,17 +16,20 @@ from stale_model.checkpoint import read_checkpoint
 from stale_model.clip import DEFAULT_CLIP, ClipParts, TextTower, read_clip_parts, read_tower
 from stale_model.config import StaleConfig
 from stale_model.dataset import Selection, sample_fraction, select_videos
+from stale_model.history import best_epoch
 from stale_model.losses import LossWeights
 from stale_model.network import Stale
 from stale_model.own_checkpoint import StaleWithText
 from stale_model.report import Reporter, Result, summary_csv, summary_table
 from stale_model.splits import Split, read_split
-from stale_model.trainer import BEST, LAST, TrainingData, best_epoch, train, unseen_map
+from stale_model.trainer import TrainingData, train, unseen_map
 from stale_model.training import TrainingConfig
+from stale_model.training_files import BEST, LAST
 from stale_runtime import __version__, console
 from stale_runtime.errors import DatasetError
-from stale_runtime.files import reason, write_whole
+from stale_runtime.files import why_unwritten, write_whole
 from stale_runtime.ground_truth import read_ground_truth
+from stale_runtime.workspace import workspace
 
 NAME = "stale-train"
 SUMMARY = "summary.csv"
@@ -100,7 +103,7 @@ def stale_train(**options: Any) -> None:
         try:
             write_whole(options["output"] / SUMMARY, summary_csv(results))
         except OSError as problem:
-            raise click.UsageError(f"-o {options['output'] / SUMMARY}: {reason(problem)}") from problem
+            raise click.UsageError(f"-o {options['output'] / SUMMARY}: {why_unwritten(problem)}") from problem
 
 
 def main() -> None:
@@ -145,9 +148,8 @@ def _train(fabric: Fabric, options: dict[str, Any], split: Split) -> Result:
             progress=reporter.step,
         )
     except OSError as problem:
-        raise click.UsageError(
-            f"-o {folder}: {reason(problem)}; the last complete checkpoint stands, go on with --resume"
-        ) from problem
+        stands = ", with --resume: the last complete epoch stands" if (folder / LAST).exists() else ""
+        raise click.UsageError(f"-o {folder}: {why_unwritten(problem)}{stands}") from problem
     best = best_epoch(history)
     if main_process:
         console.note(NAME, f"{folder / BEST} is epoch {best.epoch}")
@@ -166,8 +168,10 @@ def _train(fabric: Fabric, options: dict[str, Any], split: Split) -> Result:
 def _check_output(folder: Path, *, resume: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with workspace(folder):  # shows that files can be written, and removes what a killed run left
+            pass
     except OSError as problem:
-        raise click.UsageError(f"-o {folder}: {reason(problem)}") from problem
+        raise click.UsageError(f"-o {folder}: {why_unwritten(problem)}") from problem
     if (folder / LAST).exists() and not resume:
         raise click.UsageError(f"-o {folder}: holds a training already; give --resume, or another folder")
 

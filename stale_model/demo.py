@@ -5,7 +5,6 @@ trained on the seen classes can find the unseen ones by their names.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from stale_model.demo_clip import DemoClip, make_clip
 from stale_model.demo_videos import DemoVideo, draw_features, draw_timeline
 from stale_runtime import console
 from stale_runtime.errors import DatasetError
-from stale_runtime.files import reason
+from stale_runtime.files import why_unwritten
 from stale_runtime.segments import FloatArray
+from stale_runtime.workspace import workspace
 
 NAME = "stale_model.demo"
 SEEN = (
@@ -56,8 +56,8 @@ def write_demo(
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise DatasetError(f"{folder}: is there and not empty; give a new folder, or remove it first")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part") as space:
-            fresh = Path(space) / "new"  # made anew, since the temporary one is for its owner only
+        with workspace(target.parent) as space:
+            fresh = space / "new"  # made anew, since the workspace is for its maker only
             timelines = {
                 "training": draw_timelines("training", videos, seed),
                 "validation": draw_timelines("validation", validation_videos, seed),
@@ -67,7 +67,7 @@ def write_demo(
             _write_features(fresh / "features", clip, watch([*timelines["training"], *timelines["validation"]]), seed)
             fresh.rename(target)
     except OSError as problem:
-        raise DatasetError(f"{folder}: {reason(problem)}; nothing was written") from problem
+        raise DatasetError(f"{folder}: {why_unwritten(problem)}") from problem
 
 
 def draw_timelines(subset: str, count: int, seed: int) -> list[DemoVideo]:

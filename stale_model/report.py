@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 import click
 from tabulate import tabulate
 
-from stale_model.trainer import Epoch
+from stale_model.history import Epoch
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
 _SUMMARY = ("seed", "videos", "best epoch", "seen mAP %", "unseen mAP %", "s an epoch", "peak MB", "GPU %")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_model.trainer import BEST, CURVES, LAST, METRICS
+from stale_model.training_files import BEST, CURVES, LAST, METRICS
 from tests import tiny
 from tests.cli.command import interruptible, run
 
@@ -178,7 +178,7 @@ def test_a_full_disk_costs_nothing_that_was_there(options: list[str], unbroken: 
         preexec_fn=limited(30_000),
     )
     assert full.returncode == 2, full.stderr
-    assert "File too large; the last complete checkpoint stands" in full.stderr.strip().splitlines()[-1]
+    assert "File too large; raise the limit on file sizes" in full.stderr.strip().splitlines()[-1]
     assert metrics(tmp_path / "out") == before
     torch.load(tmp_path / "out" / LAST, weights_only=True)
     done = run("stale-train", *options, "-o", "out", "--resume", cwd=tmp_path)

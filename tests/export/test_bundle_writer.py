@@ -1,4 +1,5 @@
 import hashlib
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from stale_export import bundle_writer
 from stale_export.bundle_writer import can_be_bundle, write_bundle
 from stale_runtime.bundle import Bundle
 from stale_runtime.manifest import FORMAT_VERSION, FileRecord, Manifest, Source, TextEncoderSpec
+from stale_runtime.workspace import write_durably
 
 CONTENTS = {"one.onnx": b"1", "two.npz": b"22", "three.json": b"", "four.npz": bytes(1000)}
 MANIFEST = Manifest(
@@ -33,7 +35,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def raises(error: BaseException, *, at: int) -> Callable[..., None]:
     """A stand-in for the function that writes a file, which fails at one of them."""
-    write, calls = bundle_writer._write_durably, []
+    write, calls = write_durably, []
 
     def write_or_raise(path: Path, content: bytes) -> None:
         calls.append(path)
@@ -94,7 +96,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 def test_a_failure_midway_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
 ) -> None:
-    monkeypatch.setattr(bundle_writer, "_write_durably", raises(error, at=at))
+    monkeypatch.setattr(bundle_writer, "write_durably", raises(error, at=at))
     with pytest.raises(type(error)):
         write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
     assert list(tmp_path.iterdir()) == []
@@ -105,7 +107,7 @@ def test_a_failure_midway_leaves_nothing(
 def test_a_failure_midway_leaves_the_old_bundle(
     tmp_path: Path, old: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
 ) -> None:
-    monkeypatch.setattr(bundle_writer, "_write_durably", raises(error, at=at))
+    monkeypatch.setattr(bundle_writer, "write_durably", raises(error, at=at))
     with pytest.raises(type(error)):
         write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
     assert snapshot(tmp_path / "bundle") == old
@@ -113,7 +115,7 @@ def test_a_failure_midway_leaves_the_old_bundle(
 
 
 @pytest.mark.parametrize("error", [OSError("busy"), KeyboardInterrupt()], ids=["busy", "interrupt"])
-@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("at", [1, 2, 3])
 def test_a_failing_rename_leaves_the_old_bundle(
     tmp_path: Path, old: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
 ) -> None:
@@ -125,11 +127,44 @@ def test_a_failing_rename_leaves_the_old_bundle(
             raise error
         return rename(path, target)
 
+    monkeypatch.setattr(bundle_writer, "exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", rename_or_raise)
     with pytest.raises(type(error)):
         write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
     assert snapshot(tmp_path / "bundle") == old
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_where_folders_cannot_be_exchanged_it_is_replaced_all_the_same(
+    tmp_path: Path, old: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_writer, "exchange", lambda one, other: False)
+    write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
+    assert snapshot(tmp_path / "bundle").keys() == {*CONTENTS, "manifest.json"}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_who_has_the_old_bundle_open_reads_on(tmp_path: Path, old: dict[str, bytes]) -> None:
+    with open(tmp_path / "bundle" / "old.onnx", "rb") as file:
+        folder = os.open(tmp_path / "bundle", os.O_RDONLY)
+        write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
+        assert file.read() == old["old.onnx"]
+        assert os.fstat(folder).st_ino != (tmp_path / "bundle").stat().st_ino
+        os.close(folder)
+
+
+def test_a_link_to_a_bundle_stays_one(tmp_path: Path, old: dict[str, bytes]) -> None:
+    (tmp_path / "current").symlink_to("bundle")
+    write_bundle(tmp_path / "current", MANIFEST, CONTENTS)
+    assert os.readlink(tmp_path / "current") == "bundle"
+    assert Bundle(tmp_path / "bundle").read("one.onnx") == b"1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "current"]
+
+
+@pytest.mark.parametrize("name", ["跳" * 85, "🤸" * 63])
+def test_every_name_that_the_file_system_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    write_bundle(tmp_path / name, MANIFEST, CONTENTS)
+    assert Bundle(tmp_path / name).read("one.onnx") == b"1"
 
 
 def test_a_missing_parent_is_an_error(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_runtime.errors import BundleError, DatasetError, PromptError
-from stale_runtime.files import read_bytes, read_json, read_text, write_whole
+from stale_runtime.files import read_bytes, read_json, read_text, why_unwritten, write_together, write_whole
 from tests.runtime.helpers import make_fifo, no_waiting
 
 LIMIT = 1000
@@ -108,7 +110,7 @@ def test_writing_leaves_the_process_s_permissions_alone(path: Path, monkeypatch:
     assert path.read_bytes() == b"data"
 
 
-@pytest.mark.parametrize("failing", ["os.replace", "os.fsync"])
+@pytest.mark.parametrize("failing", ["os.replace", "os.mkdir"])
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
 @pytest.mark.parametrize("there", [True, False])
 def test_a_write_that_fails_leaves_things_as_they_were(
@@ -125,6 +127,33 @@ def test_a_write_that_fails_leaves_things_as_they_were(
         with pytest.raises(type(problem)):
             write_whole(path, b"new")
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("file", b"old")] * there
+
+
+def test_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    write_together(tmp_path, [("a", b"1"), ("b", b"2")])
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        yield "a", b"3"
+        yield "c", b"4"
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        write_together(tmp_path, contents())
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == {"a": b"1", "b": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (errno.ENOSPC, "No space left on device; make room and run it again"),
+        (errno.EDQUOT, "Disk quota exceeded; make room and run it again"),
+        (errno.EROFS, "Read-only file system; give a place that you may write to"),
+        (errno.EIO, "Input/output error; give another place"),
+    ],
+)
+def test_what_cannot_be_written_has_a_remedy(code: int, says: str) -> None:
+    assert why_unwritten(OSError(code, os.strerror(code))) == says
 
 
 def test_a_folder_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:

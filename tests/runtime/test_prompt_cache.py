@@ -17,6 +17,10 @@ def cache(tmp_path: Path) -> PromptCache:
     return PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH)
 
 
+def put(cache: PromptCache, text: str, vector: NDArray[np.float32]) -> None:
+    cache.put([text], vector[None])
+
+
 def only_file(tmp_path: Path) -> Path:
     (path,) = (path for path in (tmp_path / "cache").rglob("*") if path.is_file())
     return path
@@ -28,47 +32,54 @@ def same(a: NDArray[np.float32] | None, b: NDArray[np.float32]) -> bool:
 
 def test_gives_back_what_was_put(cache: PromptCache) -> None:
     assert cache.get(TEXT) is None
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert same(cache.get(TEXT), VECTOR)
     assert cache.get(TEXT.upper()) is None
-    cache.put(TEXT, -VECTOR)
+    put(cache, TEXT, -VECTOR)
     assert same(cache.get(TEXT), -VECTOR)
 
 
 def test_another_process_finds_it(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert same(PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH).get(TEXT), VECTOR)
 
 
 def test_a_vector_that_was_got_can_be_changed(cache: PromptCache) -> None:
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     got = cache.get(TEXT)
     assert got is not None
     got += 1
     assert same(cache.get(TEXT), VECTOR)
 
 
+def test_puts_several_at_once(cache: PromptCache) -> None:
+    cache.put([TEXT, "b", "c"], np.stack([VECTOR, 2 * VECTOR, 3 * VECTOR]))
+    assert same(cache.get(TEXT), VECTOR)
+    assert same(cache.get("b"), 2 * VECTOR)
+    assert same(cache.get("c"), 3 * VECTOR)
+
+
 def test_encoders_and_widths_do_not_mix(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert PromptCache(tmp_path / "cache", encoder="f" * 64, width=WIDTH).get(TEXT) is None
     assert PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH - 1).get(TEXT) is None
     assert PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH + 1).get(TEXT) is None
 
 
 def test_a_damaged_file_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     path = only_file(tmp_path)
     good = path.read_bytes()
     flipped = [good[:n] + bytes([good[n] ^ 1]) + good[n + 1 :] for n in range(len(good))]
     for bad in (b"", good[:-1], good + b"\0", good[32:], bytes(len(good)), *flipped):
         path.write_bytes(bad)
         assert cache.get(TEXT) is None
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert same(cache.get(TEXT), VECTOR)
 
 
 def test_what_is_no_file_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     path = only_file(tmp_path)
     path.unlink()
     make_fifo(path)
@@ -77,30 +88,30 @@ def test_what_is_no_file_counts_as_absent(cache: PromptCache, tmp_path: Path) ->
     path.unlink()
     path.mkdir()
     assert cache.get(TEXT) is None
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert cache.get(TEXT) is None
 
 
 def test_a_folder_that_cannot_be_made_is_survived(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = PromptCache(tmp_path / "file" / "cache", encoder="e" * 64, width=WIDTH)
-    cache.put(TEXT, VECTOR)
+    put(cache, TEXT, VECTOR)
     assert cache.get(TEXT) is None
 
 
 def test_a_full_disk_is_survived(cache: PromptCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+    def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full)
-        cache.put(TEXT, VECTOR)
+        patch.setattr(Path, "write_bytes", full)
+        put(cache, TEXT, VECTOR)
     assert cache.get(TEXT) is None
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_file_names_give_nothing_away_and_stay_inside(cache: PromptCache, tmp_path: Path) -> None:
-    cache.put("../../etc/passwd", VECTOR)
+    put(cache, "../../etc/passwd", VECTOR)
     assert only_file(tmp_path).name.isalnum()
 
 

@@ -195,7 +195,7 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail(videos: object) -> list[None]:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(DatasetError, match="No space left on device; nothing was written"):
+    with pytest.raises(DatasetError, match="No space left on device; make room"):
         write_demo(tmp_path / "data", videos=1, validation_videos=0, watch=fail)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 

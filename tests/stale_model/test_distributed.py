@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from stale_model.trainer import BEST, LAST, METRICS
 from stale_model.training import share
+from stale_model.training_files import BEST, LAST, METRICS
 from tests import tiny
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from stale_model.history import Epoch
 from stale_model.report import Reporter, Result, duration, summary_csv, summary_table
-from stale_model.trainer import Epoch
 
 RESULT = Result(
     seed=3,

@@ -9,10 +9,12 @@ from lightning_fabric import Fabric
 from stale_model import read_checkpoint
 from stale_model.clip import read_clip_parts
 from stale_model.dataset import select_videos
+from stale_model.history import Epoch
 from stale_model.loading import load_plain
 from stale_model.own_checkpoint import StaleWithText
-from stale_model.trainer import BEST, CURVES, LAST, METRICS, Epoch, TrainingData, train
+from stale_model.trainer import TrainingData, train
 from stale_model.training import TrainingConfig, epoch_batches
+from stale_model.training_files import BEST, CURVES, LAST, METRICS
 from stale_runtime.errors import CheckpointError
 from stale_runtime.ground_truth import read_ground_truth
 from tests import tiny
@@ -83,6 +85,23 @@ def test_a_resumed_training_equals_an_unbroken_one(training_data: Path, clip_fol
     assert [epoch.validation_map for epoch in resumed] == [epoch.validation_map for epoch in unbroken]
     states = [load_plain(tmp_path / name / LAST).content["state_dict"] for name in ("a", "b")]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_a_run_killed_while_it_saved_did_not_get_to_is_made_up_for(
+    training_data: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    config = TrainingConfig(**{**vars(CONFIG), "epochs": 1})
+    run(training_data, clip_folder, tmp_path, config=config)
+    rest = {name: (tmp_path / name).read_bytes() for name in (METRICS, CURVES)}
+    best = load_plain(tmp_path / BEST).content
+    for name in (BEST, METRICS, CURVES):
+        (tmp_path / name).unlink()
+    run(training_data, clip_folder, tmp_path, config=config, resume=True)
+    assert {name: (tmp_path / name).read_bytes() for name in rest} == rest
+    again = load_plain(tmp_path / BEST).content
+    before, after = (content.pop("state_dict") for content in (best, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again == best
 
 
 def test_another_seed_is_another_training(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
