@@ -1,15 +1,14 @@
 """The report of a benchmark, as dataclasses and as versioned JSON."""
 
 import json
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import MEGABYTE, read_json
+from stale_runtime.strict import build
 
 FORMAT_VERSION = 1
 LARGEST_FILE = 512 * MEGABYTE
@@ -119,35 +118,6 @@ def read_results(path: Path) -> Results:
             "measure again"
         )
     try:
-        results = _build(Results, content)
-    except (TypeError, ValueError, KeyError) as problem:
+        return build(Results, content)
+    except ValueError as problem:
         raise DatasetError(f"{path}: damaged ({problem}); measure again") from problem
-    assert isinstance(results, Results)
-    return results
-
-
-def _build(expected: Any, value: Any) -> Any:
-    """Turn parsed JSON into what a type annotation asks for.
-
-    Raises:
-        TypeError, ValueError: it is not like that.
-    """
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if expected is Any:
-        return value
-    if is_dataclass(expected) and isinstance(value, dict):
-        hints = typing.get_type_hints(expected)
-        if value.keys() != {field.name for field in fields(expected)}:
-            raise ValueError(f"unexpected fields for a {getattr(expected, '__name__', expected)}")
-        return expected(**{name: _build(hints[name], value[name]) for name in hints})  # type: ignore[operator]
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _build(arguments[0], value)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], item) for item in value)
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _build(arguments[1], item) for key, item in value.items()}
-    if expected is float and type(value) is int:
-        return float(value)
-    if type(value) is expected:
-        return value
-    raise TypeError(f"{str(value)[:40]!r}, expected {expected}")

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import reprlib
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
+from stale_runtime.strict import build
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -179,9 +177,10 @@ class Manifest:
         unsealed = b"{\n" + data.split(b"\n", 2)[-1]
         if not _is_encoded(data, {"manifest_sha256": digest, **content}) or digest != _sha256(unsealed):
             raise ChecksumError(f"{MANIFEST_NAME}: damaged or edited by hand; copy or export the bundle again")
-        manifest = _build(cls, content, "")
-        assert isinstance(manifest, cls)
-        return manifest
+        try:
+            return build(cls, content)
+        except ValueError as problem:
+            raise BundleError(f"{MANIFEST_NAME}: {problem}") from None
 
 
 def _encode(content: Any) -> bytes:
@@ -203,28 +202,3 @@ def _is_encoded(data: bytes, content: Any) -> bool:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _build(expected: Any, value: Any, where: str) -> Any:
-    """Turn parsed JSON into what a type annotation asks for, strictly."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if is_dataclass(expected):
-        hints = typing.get_type_hints(expected)
-        names = {field.name for field in fields(expected)}
-        if not isinstance(value, dict) or value.keys() != names:
-            got = ", ".join(sorted(value))[:200] if isinstance(value, dict) else type(value).__name__
-            wanted = ", ".join(sorted(names))
-            raise BundleError(f"{MANIFEST_NAME}: {where or 'top level'} has {got}, expected {wanted}")
-        built = {name: _build(hints[name], value[name], f"{where}.{name}".lstrip(".")) for name in hints}
-        return expected(**built)  # type: ignore[operator]
-    if origin is tuple and isinstance(value, list):
-        return tuple(_build(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    kinds = arguments if origin in (typing.Union, types.UnionType) else (expected,)
-    if float in kinds and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    if type(value) in kinds:
-        return value
-    shown = value if isinstance(value, str) else reprlib.repr(value)  # which goes no deeper than a message needs
-    raise BundleError(f"{MANIFEST_NAME}: {where[:200]} is {shown[:60]!r}, expected {expected}")
