@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stale_runtime import Detection, EncodedPrompts, Localizer, read_features, read_ground_truth, read_prompts
 from stale_runtime.evaluation import mean_average_precision
+from stale_runtime.localizer import Outputs
+from stale_runtime.proposals import class_scores
 from stale_runtime.results import read_results
-from stale_runtime.upstream_decoder import upstream_proposals
+from stale_runtime.upstream_decoder import MASK_THRESHOLDS, SNIPPETS, upstream_proposals
 from stale_runtime.video_labels import override_labels, read_video_labels
 from tests.parity.replay import FAINT, NotFollowedError, follow
 
@@ -24,18 +27,32 @@ def localize(reference: Path, bundle: Path, classes: str) -> tuple[Localizer, En
     return localizer, localizer.encode_prompts(read_prompts(reference / classes))
 
 
+def is_at_threshold(outputs: Outputs) -> bool:
+    """Whether a mask is so close to a threshold that a proposal is one snippet longer on another CPU."""
+    surest = np.argsort(-class_scores(outputs.cas_logits).max(axis=0))[:SNIPPETS]
+    masks = outputs.action_masks[surest]
+    return bool(min(abs(masks - threshold).min() for threshold in MASK_THRESHOLDS) < 1e-6)
+
+
 def follow_all(localizer: Localizer, prompts: EncodedPrompts, recorded: Found, reference: Path) -> Found:
     truth = read_ground_truth(reference / "ground_truth.json")
-    found = {}
+    found: dict[str, Sequence[Detection]] = {}
     for video, rows in recorded.items():
         features = read_features(reference / "features" / f"v_{video}.npy", 512)
-        proposals = upstream_proposals(*localizer.outputs(features, prompts))
+        outputs = localizer.outputs(features, prompts)
+        proposals = upstream_proposals(*outputs)
         label = prompts.names[proposals.classes[0]]
         assert {row.label for row in rows} == {label}, video
         duration_s = truth.videos[video].duration_s
         assert duration_s is not None
-        found[video] = follow(proposals, list(rows), duration_s, label)
-        assert len(found[video]) == sum(row.score >= FAINT for row in rows), video
+        try:
+            found[video] = follow(proposals, list(rows), duration_s, label)
+        except NotFollowedError:
+            if not is_at_threshold(outputs):
+                raise
+            found[video] = localizer.detect(features, prompts, duration_s=duration_s).detections
+        else:
+            assert len(found[video]) == sum(row.score >= FAINT for row in rows), video
     return found
 
 
