@@ -21,9 +21,15 @@ END_TOKEN = "<|endoftext|>"
 MOST_LAYERS = 64
 """CLIP's largest text tower has 24."""
 _LARGEST_SIZE = 2**20
-_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers")
+_SIZES: tuple[str, ...] = ("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers")
 _SIZES += ("num_attention_heads", "max_position_embeddings")
-_OTHERS = ("hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor")
+_OTHERS: tuple[str, ...] = (
+    "hidden_act",
+    "layer_norm_eps",
+    "attention_dropout",
+    "initializer_range",
+    "initializer_factor",
+)
 _OTHERS += ("pad_token_id", "bos_token_id", "eos_token_id")
 
 

@@ -26,7 +26,7 @@ def test_a_straight_line_is_found_exactly() -> None:
 @pytest.mark.parametrize("slope", [0.0, 0.002, -0.002])
 @pytest.mark.parametrize("kept", [0.0, 0.7])
 def test_the_interval_holds_the_slope_about_as_often_as_it_says(slope: float, kept: float) -> None:
-    found = [trend(AT, slope * np.array(AT) + noise(seed, kept)) for seed in range(200)]
+    found = [trend(AT, (slope * np.array(AT) + noise(seed, kept)).tolist()) for seed in range(200)]
     assert all(low < middle < high for middle, low, high in found)
     assert sum(low <= slope <= high for _, low, high in found) >= 192
 

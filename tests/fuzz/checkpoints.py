@@ -22,7 +22,13 @@ from tests import tiny
 from tests.fuzz.mutations import mutate_bytes
 from tests.fuzz.target import Choices, Target
 
-_GLOBALS = ("builtins bytearray", "builtins set", "collections OrderedDict", "collections Counter", "os system")
+_GLOBALS: tuple[str, ...] = (
+    "builtins bytearray",
+    "builtins set",
+    "collections OrderedDict",
+    "collections Counter",
+    "os system",
+)
 _GLOBALS += (
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
@@ -32,7 +38,16 @@ _GLOBALS += ("torch FloatStorage", "torch LongStorage", "torch ComplexFloatStora
 _GLOBALS += ("torch._utils _rebuild_qtensor", "torch._utils _rebuild_meta_tensor_no_storage", "torch device")
 _GLOBALS += ("torch.storage UntypedStorage", "torch._utils _rebuild_wrapper_subclass", "torch.nn.parameter Parameter")
 _INTEGERS = (0, 1, 2, 3, 5, 16, 255, 2**16, 2**30, 2**31 - 1, -1, -(2**31))
-_TEXTS = ("", "x", "0", "\n", "state_dict", "module.", "tower.clip.text_model.encoder.layers.7.x", "bg_embeddings")
+_TEXTS: tuple[str, ...] = (
+    "",
+    "x",
+    "0",
+    "\n",
+    "state_dict",
+    "module.",
+    "tower.clip.text_model.encoder.layers.7.x",
+    "bg_embeddings",
+)
 _TEXTS += ("attn_implementation", "num_hidden_layers", "hidden_act", "gelu", "cuda", "format_version", "channels")
 _SHARE = 48
 """One in so many inputs begins with each of the whole checkpoints."""
@@ -59,7 +74,7 @@ def checkpoint_target(folder: Path) -> Target:
     all that there is but is refused at its end for what it lacks.
     """
     torch.set_num_threads(1)
-    logging.set_verbosity_error()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     clip = tiny.write_clip_folder(folder / "tiny-clip")
     bases = _bases(clip)
     path = folder / "best.pth"

@@ -11,12 +11,24 @@ from typing import Any
 
 from tests.runtime.helpers import npy_bytes
 
-PIECES = (b"", b"\0", b"\n", b"\r\n", b",", b'"', b"#", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xa8")
+PIECES: tuple[bytes, ...] = (
+    b"",
+    b"\0",
+    b"\n",
+    b"\r\n",
+    b",",
+    b'"',
+    b"#",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\xed\xa0\x80",
+    b"\xe2\x80\xa8",
+)
 PIECES += (b"\x7f\xff\xff\xff", b"\xff" * 8, b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"nan", b"-1e999", b"v_")
 PIECES += ("\u0130".encode(), "\u2028".encode(), "e\u0301".encode(), "\U0010ffff".encode(), b"9" * 400, b" " * 200)
 
 _DEEP = 900, 960, 985, 1000, 5000
-RAW_JSON = (
+RAW_JSON: tuple[str, ...] = (
     "NaN",
     "-Infinity",
     "1e999",
@@ -67,7 +79,7 @@ VALUES += (
     {"a": 1},
 )
 
-SHAPES = (
+SHAPES: tuple[str, ...] = (
     "()",
     "(0, 4)",
     "(-1, 4)",
@@ -89,7 +101,7 @@ SHAPES += (
     "None",
 )
 SHAPES += (f"({'(' * 90}1{')' * 90}, 4)", f"({'-' * 500}1, 4)", f"({'9' * 4400}, 4)", "(1, 4" + ", 1" * 400 + ")", "{}")
-DESCRS = (
+DESCRS: tuple[str, ...] = (
     "'<f4'",
     "'>f4'",
     "'<f2'",

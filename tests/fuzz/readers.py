@@ -125,7 +125,7 @@ def prompt_cache(folder: Path) -> Target:
     """``PromptCache.get`` of a file in the cache; the first byte says whether its digest is to agree."""
     cache = PromptCache(folder, encoder="encoder", width=CHANNELS)
     vector = np.arange(CHANNELS, dtype=np.float32)
-    cache.put("a text", vector)
+    cache.put(["a text"], vector[None])
     (path,) = (path for path in folder.rglob("*") if path.is_file())
 
     def run(data: bytes) -> object:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from stale_runtime.errors import DatasetError, PromptError
-from tests.fuzz import watch as module
 from tests.fuzz.child import Plan
 from tests.fuzz.run import ROOT, fuzzed
 from tests.fuzz.watch import Watch
@@ -28,7 +27,7 @@ def test_results_and_our_errors_are_no_findings(tmp_path: Path) -> None:
 
 def test_another_exception_is_a_finding_whose_first_input_is_kept(tmp_path: Path) -> None:
     def run(data: bytes) -> object:
-        return {}[data]
+        return dict[bytes, object]()[data]
 
     watch = Watch(run, tmp_path / "kept")
     assert watch.feed(b"first") == watch.feed(b"second")
@@ -53,7 +52,7 @@ def test_an_input_that_is_slow_every_time_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: tuple[float, ...], found: bool
 ) -> None:
     clock = iter([moment for n, taken in enumerate(times) for moment in (100.0 * n, 100.0 * n + taken)])
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr("tests.fuzz.watch.time.perf_counter", lambda: next(clock))
     watch = Watch(lambda data: data, tmp_path)
     assert (watch.feed(b"") == "slower than 2.0 s") is found
     assert watch.tally.slowest_ms == pytest.approx(1000 * min(times))
