@@ -2,6 +2,7 @@
 # make check   lint, types, layering
 # make fuzz    every reader on 200,000 broken files each and more, which takes an hour or two
 # make demo    made-up videos, training, export, detection and evaluation, in a few minutes
+# make reproducible, audit, sbom   two wheels that are one; known vulnerabilities; a bill of materials
 # make         this help
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 
-.PHONY: help test check lint types layering format core fuzz demo clean
+.PHONY: help test check lint types layering format core fuzz reproducible audit sbom demo clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -79,6 +80,30 @@ demo: $(VENV)/installed
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
+
+# Two wheels of one commit, built in two places, are the same file.
+WHEEL_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
+reproducible: $(VENV)/installed
+	rm -rf build/one build/two build/wheels
+	for copy in one two; do \
+	  mkdir -p build/$$copy && git archive HEAD | tar x -C build/$$copy && \
+	  SOURCE_DATE_EPOCH=$(WHEEL_TIME) $(BIN)/python -m pip wheel --quiet --no-deps build/$$copy \
+	    --wheel-dir build/wheels/$$copy || exit 1; \
+	done
+	sha256sum build/wheels/*/*.whl
+	cmp build/wheels/one/*.whl build/wheels/two/*.whl
+
+# Known vulnerabilities of what the tests run with, and a bill of materials of the runtime; tools of their own.
+build/tools/installed:
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install --quiet pip-audit cyclonedx-bom
+	touch $@
+
+audit: build/tools/installed
+	build/tools/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+sbom: build/tools/installed core
+	build/tools/bin/cyclonedx-py environment build/core --output-file build/sbom.json
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,198 @@
+"""A folder of a thousand videos of which fifty are broken, and runs over it that end early."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.command import interruptible, run
+from tests.tiny import CHANNELS, CLASSES
+
+VIDEOS, EVERY = 1000, 20
+ARGUMENTS = ("features", "--prompts", "classes.txt", "--format", "json", "-o", "out.json")
+JOURNAL = "out.json.partial.jsonl"
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def drawn(seed: int) -> np.ndarray:
+    dice = np.random.default_rng(seed)
+    return dice.standard_normal((int(dice.integers(4, 40)), CHANNELS)).astype(np.float32)
+
+
+def with_value(value: float) -> bytes:
+    array = drawn(0)
+    array[2, 3] = value
+    return npy(array)
+
+
+def pickled() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return file.getvalue()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, a=drawn(0))
+    return file.getvalue()
+
+
+BROKEN: tuple[tuple[Callable[[], bytes] | None, str], ...] = (
+    (lambda: npy(drawn(1))[:-5], "truncated"),
+    (lambda: b"", "not a .npy file"),
+    (lambda: b"not an array at all", "not a .npy file"),
+    (zipped, "an .npz archive"),
+    (pickled, "pickled objects, which are never loaded"),
+    (lambda: npy(drawn(1)[:, 1:]), f"expected (snippets, {CHANNELS})"),
+    (lambda: with_value(np.nan), "NaN or infinity"),
+    (lambda: with_value(1e9), "a value beyond"),
+    (lambda: npy(np.ones((8, CHANNELS), np.int64)), "type int64"),
+    (None, "No such file"),
+)
+"""What stands in place of a feature file, None for a link to nothing; and what is said of it."""
+
+
+@pytest.fixture(scope="module")
+def whole(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundle, prompts and the folder; read-only by convention."""
+    work = tmp_path_factory.mktemp("thousand")
+    shutil.copytree(bundle, work / "stale_bundle")
+    (work / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    (work / "features").mkdir()
+    for n in range(VIDEOS):
+        path = work / "features" / f"v_{n:04}.npy"
+        if n % EVERY:
+            path.write_bytes(npy(drawn(n)))
+        elif make := BROKEN[n // EVERY % len(BROKEN)][0]:
+            path.write_bytes(make())
+        else:
+            path.symlink_to("nowhere")
+    return work
+
+
+@pytest.fixture(scope="module")
+def unbroken(whole: Path) -> bytes:
+    """What a run that nothing disturbs writes."""
+    done = run("stale-run", *ARGUMENTS, "--report", "report.json", cwd=whole)
+    assert done.returncode == 5, done.stderr
+    return (whole / "out.json").read_bytes()
+
+
+@pytest.fixture
+def work(whole: Path, tmp_path: Path) -> Path:
+    """A copy to change, without results; files keep their times."""
+    ignore = shutil.ignore_patterns("out.json*", "report.json")
+    shutil.copytree(whole, tmp_path / "work", symlinks=True, ignore=ignore)
+    return tmp_path / "work"
+
+
+def stopped(work: Path, number: int) -> int:
+    """Start a run, stop it once its journal has some videos, and give how many are kept."""
+    command = [str(Path(sys.executable).parent / "stale-run"), *ARGUMENTS]
+    process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
+    journal = work / JOURNAL
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 40):
+        pass
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    if number == signal.SIGINT:
+        assert "the same command with --resume goes on" in said
+    assert not (work / "out.json").exists()
+    return journal.read_bytes().count(b"\n") - 1
+
+
+def finished(work: Path) -> list[str]:
+    lines = (work / JOURNAL).read_bytes().split(b"\n")[1:-1]
+    return [json.loads(line)["video"] for line in lines]
+
+
+def test_every_good_video_is_done_and_every_broken_one_named(whole: Path, unbroken: bytes) -> None:
+    results = json.loads(unbroken)["results"]
+    broken = {f"{n:04}" for n in range(0, VIDEOS, EVERY)}
+    assert len(results) == VIDEOS - len(broken) == 950
+    assert not results.keys() & broken
+    report = json.loads((whole / "report.json").read_text())
+    assert report["counts"] == {"videos": 1000, "ok": 950, "failed": 50, "skipped": 0, "resumed": 0}
+    assert report["exit_code"] == 5
+    failed: dict[str, Any] = {video["video"]: video for video in report["videos"] if video["status"] == "failed"}
+    assert failed.keys() == broken
+    for name, video in failed.items():
+        says = BROKEN[int(name) // EVERY % len(BROKEN)][1]
+        assert says in video["message"], video
+        assert (video["error"], video["exit_code"]) == ("FeatureError", 3)
+        assert video["path"] == f"features/v_{name}.npy"
+    good = [video for video in report["videos"] if video["status"] == "ok"]
+    assert {video["video"]: video["detections"] for video in good} == {
+        name: len(rows) for name, rows in results.items()
+    }
+    assert not (whole / JOURNAL).exists()
+
+
+def test_fail_fast_stops_at_the_first(work: Path, unbroken: bytes) -> None:
+    (work / "features" / "v_0000.npy").unlink()
+    done = run("stale-run", *ARGUMENTS, "--fail-fast", "--report", "report.json", cwd=work)
+    assert done.returncode == 3
+    assert "stopped at the first problem: 19 of 999 videos are done" in done.stderr
+    counts = json.loads((work / "report.json").read_text())["counts"]
+    assert counts == {"videos": 999, "ok": 19, "failed": 1, "skipped": 979, "resumed": 0}
+    results, all_results = json.loads((work / "out.json").read_text())["results"], json.loads(unbroken)["results"]
+    assert results == {f"{n:04}": all_results[f"{n:04}"] for n in range(1, 20)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_without_doing_anything_again(
+    work: Path, unbroken: bytes, number: signal.Signals
+) -> None:
+    kept = stopped(work, number)
+    assert 40 <= kept < 950
+    for name in finished(work):  # done again, they would fail
+        path = work / "features" / f"v_{name}.npy"
+        times = path.stat()
+        path.write_bytes(b"x" * times.st_size)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = run("stale-run", *ARGUMENTS, "--resume", "--report", "report.json", cwd=work)
+    assert done.returncode == 5, done.stderr
+    assert f"{kept} of 1,000 videos were finished before" in done.stderr
+    assert (work / "out.json").read_bytes() == unbroken
+    assert json.loads((work / "report.json").read_text())["counts"]["resumed"] == kept
+    assert not (work / JOURNAL).exists()
+
+
+def test_what_has_changed_since_is_done_again(work: Path, unbroken: bytes) -> None:
+    stopped(work, signal.SIGKILL)
+    name = finished(work)[3]
+    (work / "features" / f"v_{name}.npy").write_bytes(npy(drawn(5000)))
+    done = run("stale-run", *ARGUMENTS, "--resume", cwd=work)
+    assert done.returncode == 5, done.stderr
+    found, before = json.loads((work / "out.json").read_text())["results"], json.loads(unbroken)["results"]
+    assert {video for video in before if found[video] != before[video]} == {name}
+
+
+def test_another_run_s_journal_is_refused_and_left_alone(work: Path) -> None:
+    stopped(work, signal.SIGKILL)
+    before = (work / JOURNAL).read_bytes()
+    done = run("stale-run", *ARGUMENTS, "--resume", "--length", "32", cwd=work)
+    assert done.returncode == 3
+    assert "the interrupted run had other settings (length 16, now 32)" in done.stderr
+    assert (work / JOURNAL).read_bytes() == before
+
+
+def test_resuming_needs_an_output(work: Path) -> None:
+    done = run("stale-run", "features", "--prompts", "classes.txt", "--resume", cwd=work)
+    assert done.returncode == 2
+    assert "--resume without -o" in done.stderr

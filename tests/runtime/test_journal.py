@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.errors import JournalError
+from stale_runtime.journal import FileState, Journal, file_state
+
+SETTINGS = {"length": 16, "backend": "ort-fp32"}
+STATE = FileState(10, 20)
+
+
+def video(name: str) -> VideoDetections:
+    rows = (Detection("long jump", 0.1, 2.25, 0.5), Detection("Käse", 0.0, 1 / 3, 1e-9))
+    return VideoDetections(video=name, duration_s=9.5, detections=rows)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The journal of a run that was killed after two videos."""
+    path = tmp_path / "out.json.partial.jsonl"
+    with Journal(path, SETTINGS, resume=False) as journal:
+        journal.add(STATE, video("a"))
+        journal.add(STATE, video("b"))
+    return path
+
+
+def test_what_is_finished_comes_back_to_the_last_digit(path: Path) -> None:
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert journal.finished("a", STATE) == video("a")
+        assert journal.finished("c", STATE) is None
+        assert len(journal) == 2
+
+
+@pytest.mark.parametrize("state", [FileState(11, 20), FileState(10, 21), None])
+def test_a_changed_file_is_not_finished(path: Path, state: FileState | None) -> None:
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert journal.finished("a", state) is None
+
+
+def test_a_torn_line_is_unfinished_and_written_over(path: Path) -> None:
+    whole = path.read_bytes()
+    for cut in range(1, len(whole.splitlines(keepends=True)[-1])):
+        path.write_bytes(whole[:-cut])
+        with Journal(path, SETTINGS, resume=True) as journal:
+            assert (journal.finished("a", STATE) is not None, journal.finished("b", STATE)) == (True, None)
+            journal.add(STATE, video("b"))
+        assert path.read_bytes() == whole
+
+
+def test_a_run_killed_before_it_began_is_begun(path: Path) -> None:
+    first = path.read_bytes().splitlines(keepends=True)[0]
+    for cut in range(len(first)):
+        path.write_bytes(first[:cut])
+        with Journal(path, SETTINGS, resume=True) as journal:
+            assert len(journal) == 0
+        assert path.read_bytes() == first
+
+
+def test_without_resume_it_starts_over_and_says_so(path: Path) -> None:
+    with Journal(path, SETTINGS, resume=False) as journal:
+        assert (journal.discarded, journal.finished("a", STATE)) == (2, None)
+
+
+def test_other_settings_are_refused_by_name(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=r"other settings \(length 16, now 32\)"):
+        Journal(path, {**SETTINGS, "length": 32}, resume=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"a user's notes\n", b'{"journal": "another"}\n', b"\xff\n"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_of_another_kind_is_left_alone(path: Path, content: bytes, resume: bool) -> None:
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="not a journal of stale-run"):
+        Journal(path, SETTINGS, resume=resume)
+    assert path.read_bytes() == content
+
+
+def test_two_runs_do_not_write_one_journal(path: Path) -> None:
+    with Journal(path, SETTINGS, resume=True), pytest.raises(JournalError, match="another stale-run is writing it"):
+        Journal(path, SETTINGS, resume=True)
+
+
+def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with pytest.raises(JournalError, match="link"):
+        Journal(link, SETTINGS, resume=True)
+
+
+def test_the_state_of_a_file_tells_a_change(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    assert file_state(file) is None
+    file.write_bytes(b"one")
+    before = file_state(file)
+    file.write_bytes(b"three")
+    assert before is not None
+    assert file_state(file) != before
