@@ -12,7 +12,7 @@ PACKAGES := stale_runtime stale_model stale_export stale_bench
 
 .PHONY: help test check lint types layering format core fuzz reproducible audit sbom demo clean
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
