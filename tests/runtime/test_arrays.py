@@ -1,3 +1,4 @@
+import copy
 import io
 import zipfile
 from typing import Any
@@ -90,6 +91,25 @@ def test_compressed_archives_are_refused() -> None:
 )
 def test_crafted_members_are_refused(member: bytes) -> None:
     refused(archive(x=member))
+
+
+def test_members_that_overlap_are_refused() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("x0.npy", npy_bytes("(2500,)", bytes(10_000)))
+        for n in range(1, 50):
+            other = copy.copy(file.filelist[0])
+            other.filename = f"x{n}.npy"
+            file.filelist.append(other)
+    data = buffer.getvalue()
+    assert len(data) < 20_000
+    with pytest.raises(BundleError, match="overlap"):
+        unpack_arrays(data, "some.npz")
+
+
+@pytest.mark.parametrize("number", [0x110000, 0xFFFFFFFF])
+def test_numbers_that_stand_for_no_character_are_refused(number: int) -> None:
+    refused(archive(x=npy_bytes("(1,)", number.to_bytes(4, "little"), descr="'<U1'")))
 
 
 def test_what_is_no_archive_is_refused() -> None:

@@ -1,5 +1,6 @@
 import io
 import os
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,17 @@ def test_refuses_crafted_headers(path: Path, shape: str, message: str) -> None:
 def test_refuses_crafted_types(path: Path, descr: str) -> None:
     path.write_bytes(npy_bytes("(1, 16)", bytes(64), descr=descr))
     refused(path, "type|broken|pickled")
+
+
+@pytest.mark.parametrize("version", [(b"\x01\x00", b"\xff\xff"), (b"\x02\x00", b"\xff\xff\xff\xff")])
+def test_takes_no_memory_for_a_header_that_says_it_is_long(path: Path, version: tuple[bytes, bytes]) -> None:
+    path.write_bytes(b"\x93NUMPY" + b"".join(version) + b"{'descr': '<f4'")
+    tracemalloc.start()
+    try:
+        refused(path, r"broken \.npy header")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_reads_headers_that_python_2_wrote(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

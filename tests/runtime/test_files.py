@@ -72,6 +72,18 @@ def test_bad_json_is_refused(path: Path, text: str) -> None:
     assert str(caught.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\uDFFF": 1}', r'["a\udbff\ud800"]', r'"\ude00\ud83d"'])
+def test_half_a_character_is_refused(path: Path, text: str) -> None:
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=r"not valid JSON.*surrogates"):
+        read_json(path, limit=LIMIT, error=DatasetError)
+
+
+def test_two_halves_are_a_character(path: Path) -> None:
+    path.write_text(r'"\ud83d\ude00"')
+    assert read_json(path, limit=LIMIT, error=DatasetError) == "\U0001f600"
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_raise_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:

@@ -361,6 +361,8 @@ KNOWN = np.array(["a video of action polo"])
         (KNOWN, np.zeros((1, C), dtype=np.float32)),
         (KNOWN, np.zeros((1, WIDTH), dtype=np.int64)),
         (KNOWN, np.array([["x"] * WIDTH])),
+        (KNOWN, np.full((1, WIDTH), 1e300)),
+        (KNOWN, np.zeros((1, WIDTH), dtype=np.longdouble)),
         (KNOWN, np.full((1, WIDTH), np.nan, dtype=np.float32)),
     ],
 )

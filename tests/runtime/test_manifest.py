@@ -228,6 +228,13 @@ def test_deep_nesting_is_refused() -> None:
             Manifest.from_bytes(data)
 
 
+def test_half_a_character_is_refused() -> None:
+    data = MANIFEST.to_bytes().replace(b'"tiny"', rb'"\ud800"')
+    assert data != MANIFEST.to_bytes()
+    with pytest.raises(BundleError, match="damaged"):
+        Manifest.from_bytes(data)
+
+
 def test_not_a_number_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON"):
         Manifest(**{**MANIFEST.__dict__, "channels": float("nan")}).to_bytes()

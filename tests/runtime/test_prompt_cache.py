@@ -66,6 +66,12 @@ def test_encoders_and_widths_do_not_mix(cache: PromptCache, tmp_path: Path) -> N
     assert PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH + 1).get(TEXT) is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_count_as_absent(cache: PromptCache, value: float) -> None:
+    put(cache, TEXT, np.full(WIDTH, value, dtype=np.float32))
+    assert cache.get(TEXT) is None
+
+
 def test_a_damaged_file_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
     put(cache, TEXT, VECTOR)
     path = only_file(tmp_path)

@@ -90,6 +90,9 @@ def test_a_recording_of_other_shapes_or_names_is_a_bundle_error(bundle: Path, tm
         ("queries", np.zeros((3, 32), dtype=np.int64)),
         ("action_masks", np.zeros((3, 3), dtype=np.float32)),
         ("action_masks", np.float32(3)),
+        ("action_masks", np.zeros((3, 3), dtype=np.float16)),
+        ("features", np.full((12, 16), 1e300)),
+        ("features", np.zeros((12, 16), dtype=np.longdouble)),
     ],
 )
 def test_a_crafted_recording_is_refused(bundle: Path, tmp_path: Path, name: str, value: NDArray[Any]) -> None:

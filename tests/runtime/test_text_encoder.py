@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -73,6 +74,36 @@ def test_padding_and_truncation_of_the_file_are_not_followed(clip_folder: Path) 
 def test_what_is_no_tokenizer_is_a_bundle_error(data: bytes) -> None:
     with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
         Tokenizer(data, SPEC)
+
+
+class Panic(BaseException):
+    """What the library raises where its Rust panics is no Exception either."""
+
+
+def test_a_tokenizer_that_panics_is_a_bundle_error(
+    tokenizer: Tokenizer, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*arguments: object) -> None:
+        raise Panic("index out of bounds")
+
+    monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=panic))
+    with pytest.raises(BundleError, match=r"tokenizer\.json: fails \(index out of bounds\)"):
+        tokenizer(["polo"])
+    monkeypatch.setattr("tokenizers.Tokenizer", SimpleNamespace(from_str=panic))
+    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer \(index out of bounds\)"):
+        Tokenizer((clip_folder / "tokenizer.json").read_bytes(), SPEC)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_a_tokenizer_can_be_interrupted(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=interrupt))
+    with pytest.raises(interruption):
+        tokenizer(["polo"])
 
 
 def test_embeddings_are_those_that_were_exported(encoder: TextEncoder, bundle: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stale_model import StaleConfig, TrainedStale, read_original_checkpoint
+from stale_model.clip import MOST_LAYERS
 from stale_runtime.errors import CheckpointError
 from tests import tiny
 
@@ -255,6 +256,20 @@ def test_a_value_that_is_no_tensor_is_named(read: Read, state: State, value: obj
 def test_a_tensor_of_no_plain_floats_is_named(read: Read, state: State, change: Callable[[Tensor], Tensor]) -> None:
     state["embedding.fc.weight"] = change(state["embedding.fc.weight"])
     assert "embedding.fc.weight" in refusal(read, state)
+
+
+def test_a_tensor_with_fewer_weights_than_its_shape_is_named(read: Read, state: State) -> None:
+    weight = state["embedding.fc.weight"]
+    state["embedding.fc.weight"] = torch.zeros(1).as_strided(weight.shape, (0,) * weight.ndim)
+    assert "embedding.fc.weight has fewer weights than its shape says" in refusal(read, state)
+
+
+def test_more_layers_than_there_can_be_are_refused(read: Read, state: State) -> None:
+    layer = {name: tensor for name, tensor in state.items() if ".layers.0." in name and "transformer" in name}
+    assert layer
+    for n in range(1, MOST_LAYERS + 1):
+        state.update({name.replace(".layers.0.", f".layers.{n}."): tensor for name, tensor in layer.items()})
+    assert f"{MOST_LAYERS + 1} layers" in refusal(read, state)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Files that are no checkpoint, or not the one that goes with the CLIP folder."""
 
+import copy
 import json
 import os
 import pickle
 import random
 import shutil
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from stale_model import read_original_checkpoint
 from stale_runtime.errors import CheckpointError
 from tests import tiny
+from tests.runtime.helpers import make_fifo, no_waiting
 
 
 def refusal(path: Path, clip_folder: Path) -> str:
@@ -107,6 +110,46 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path, clip_
         torch.save({**content, "optimizer": Bomb(target)}, path)
     refusal(path, clip_folder)
     assert not target.exists()
+
+
+def with_pickle(checkpoint: Path, path: Path, content: bytes) -> Path:
+    """A copy of a checkpoint with another pickle in it."""
+    with zipfile.ZipFile(checkpoint) as good, zipfile.ZipFile(path, "w") as changed:
+        for member in good.infolist():
+            is_pickle = member.filename.endswith("data.pkl")
+            changed.writestr(member.filename, content if is_pickle else good.read(member))
+    return path
+
+
+def test_tuples_that_take_years_to_hash_are_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    doubled = b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(100))
+    content = b"\x80\x02}q\xff)q\x00" + doubled + b"K\x01s."  # {((...), (...)): 1}
+    started = time.monotonic()
+    assert "tuples that are shared" in refusal(with_pickle(checkpoint, tmp_path / "best.pth", content), clip_folder)
+    assert time.monotonic() - started < 10
+
+
+def test_what_would_take_any_amount_of_memory_is_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    content = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # bytearray(2147483647)
+    path = with_pickle(checkpoint, tmp_path / "best.pth", content)
+    assert "it asks for builtins bytearray" in refusal(path, clip_folder)
+
+
+def test_members_that_overlap_are_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
+    path = Path(shutil.copy(checkpoint, tmp_path / "best.pth"))
+    with zipfile.ZipFile(path, "a") as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        for n in range(-(-path.stat().st_size // largest.file_size)):
+            again = copy.copy(largest)
+            again.filename = f"{largest.filename}{n}"
+            archive.filelist.append(again)
+        archive.writestr("last", b"")  # or the directory would not be written
+    assert "uncompressed" in refusal(path, clip_folder)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, clip_folder: Path) -> None:
+    with no_waiting():
+        refusal(make_fifo(tmp_path / "best.pth"), clip_folder)
 
 
 def test_the_bomb_is_a_bomb(tmp_path: Path) -> None:

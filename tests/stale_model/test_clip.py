@@ -83,6 +83,9 @@ def test_a_configuration_of_something_else_is_refused(folder: Path, content: dic
         ("vocab_size", -3),
         ("hidden_size", None),
         ("num_hidden_layers", 1.5),
+        ("num_hidden_layers", 65),
+        ("num_hidden_layers", True),
+        ("intermediate_size", 2**40),
     ],
 )
 def test_an_impossible_tower_is_refused(checkpoint: Path, folder: Path, key: str, value: object) -> None:
@@ -90,6 +93,12 @@ def test_an_impossible_tower_is_refused(checkpoint: Path, folder: Path, key: str
     with pytest.raises(CheckpointError) as caught:
         read_original_checkpoint(checkpoint, str(folder))
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_but_what_the_tower_computes_is_taken_from_a_configuration(folder: Path) -> None:
+    expected = read_clip_parts(str(folder)).text_config.to_dict()
+    edit_config(folder, lambda content: content["text_config"].update(_attn_implementation="some-one/kernel", x="y"))
+    assert read_clip_parts(str(folder)).text_config.to_dict() == expected
 
 
 @pytest.mark.parametrize("value", [None, [1], "text"])
