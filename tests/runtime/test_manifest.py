@@ -229,10 +229,8 @@ def test_deep_nesting_is_refused() -> None:
 
 
 def test_half_a_character_is_refused() -> None:
-    data = MANIFEST.to_bytes().replace(b'"tiny"', rb'"\ud800"')
-    assert data != MANIFEST.to_bytes()
     with pytest.raises(BundleError, match="damaged"):
-        Manifest.from_bytes(data)
+        Manifest.from_bytes(changed("text_encoder.clip", "\ud800"))
 
 
 def test_not_a_number_is_never_written() -> None:
