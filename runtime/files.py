@@ -32,10 +32,12 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
 
     Raises:
         StaleError: as ``error``, if there is no such file, it is not a regular one, or it is larger.
+        OutOfMemoryError: there is not enough memory for it.
     """
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, error)
+            require_memory(2 * min(os.fstat(file.fileno()).st_size, limit), str(path), "split it")
             data = _read_at_most(file, limit + 1)
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
