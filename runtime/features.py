@@ -74,7 +74,8 @@ def check_features(features: NDArray[Any], channels: int, *, name: str = "featur
         FeatureError: wrong type or shape, no snippet, too many of them, NaN, infinity, or absurdly large values.
     """
     _check_shape(features.shape, features.dtype, channels, name)
-    largest = np.abs(features).max(axis=1).astype(np.float64)  # (T0,), NaN where a snippet holds one
+    with np.errstate(invalid="ignore"):  # signalling NaN makes numpy warn
+        largest = np.abs(features).max(axis=1).astype(np.float64)  # (T0,), NaN where a snippet holds one
     usable = largest <= LARGEST_VALUE
     if not usable.all():
         snippet = int(usable.argmin())

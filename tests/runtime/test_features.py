@@ -103,6 +103,15 @@ def test_says_where_a_number_is_not_finite(path: Path, value: float) -> None:
     refused(path, r"NaN or infinity.* in 2 of 9 snippets, the first is snippet 3;")
 
 
+@pytest.mark.parametrize(("descr", "bits"), [("'<f2'", 0x7C01), ("'<f4'", 0x7F800001), ("'<f8'", 0x7FF0000000000001)])
+def test_refuses_nan_that_signals_without_a_warning(path: Path, descr: str, bits: int) -> None:
+    item = int(descr[3])
+    path.write_bytes(npy_bytes(f"(1, {C})", bits.to_bytes(item, "little") + bytes(item * (C - 1)), descr=descr))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refused(path, "NaN or infinity.* in 1 of 1 snippets")
+
+
 def test_refuses_truncated_and_too_long_files(path: Path) -> None:
     np.save(path, some())
     data = path.read_bytes()
