@@ -120,7 +120,7 @@ def test_more_threads_than_cpus_are_capped_and_said(work: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much address space a process has")
 def test_memory_that_is_not_there_is_not_taken(work: Path) -> None:
-    """A network of this size needs little itself, but as many prompts as there can be at T=4096 need more than half a gigabyte."""
+    """Even a network of this size needs more than half a gigabyte for all the prompts there can be at T=4096."""
     (work / "classes.txt").write_text("\n".join(f"class {n}" for n in range(4096)))
     command = ["stale-run", "video.npy", "--prompts", "classes.txt", "--length", "4096", "--no-cache"]
     done = subprocess.run(

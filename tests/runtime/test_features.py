@@ -106,7 +106,8 @@ def test_says_where_a_number_is_not_finite(path: Path, value: float) -> None:
 @pytest.mark.parametrize(("descr", "bits"), [("'<f2'", 0x7C01), ("'<f4'", 0x7F800001), ("'<f8'", 0x7FF0000000000001)])
 def test_refuses_nan_that_signals_without_a_warning(path: Path, descr: str, bits: int) -> None:
     item = int(descr[3])
-    path.write_bytes(npy_bytes(f"(1, {C})", bits.to_bytes(item, "little") + bytes(item * (C - 1)), descr=descr))
+    data = bytes(item) + bits.to_bytes(item, "little") + bytes(item * (C - 2))
+    path.write_bytes(npy_bytes(f"(1, {C})", data, descr=descr))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         refused(path, "NaN or infinity.* in 1 of 1 snippets")
