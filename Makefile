@@ -1,22 +1,27 @@
-# make test    make a virtual environment, install, run the tests
-# make check   lint, types, layering
-# make fuzz    every reader on 200,000 broken files each and more, which takes an hour or two
-# make demo    made-up videos, training, export, detection and evaluation, in a few minutes
-# make reproducible, audit, sbom   two wheels that are one; known vulnerabilities; a bill of materials
-# make         this help
+# make test          make a virtual environment, install, run the tests
+# make check         lint, types, layering
+# make demo          made-up videos, training, export, detection and evaluation, in a few minutes
+# make fuzz          every reader on 200,000 broken files each and more, which takes an hour or two
+# make lowest        the tests with the oldest versions that setup.cfg allows
+# make newest        the tests with the newest versions there are
+# make reproducible  two wheels, built in two places, that are one
+# make audit         known vulnerabilities of what the tests run with
+# make sbom          a bill of materials of what an edge box gets
+# make               this help
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 
-.PHONY: help test check lint types layering format core fuzz reproducible audit sbom demo clean
+.PHONY: help test check lint types layering format core fuzz lowest newest reproducible audit sbom demo clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+$(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
 test: $(VENV)/installed
@@ -80,6 +85,13 @@ demo: $(VENV)/installed
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
+
+# Both fetch a PyTorch of several gigabytes where no CPU build of that version is to be had.
+lowest:
+	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
+
+newest:
+	$(MAKE) test VENV=build/newest CONSTRAINTS=/dev/null
 
 # Two wheels of one commit, built in two places, are the same file.
 WHEEL_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
