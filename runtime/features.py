@@ -96,7 +96,7 @@ def resample(features: FloatArray, length: int) -> NDArray[np.float32]:
 
     Returns:
         (T, C) of float32; what PyTorch's ``interpolate(mode="linear", align_corners=False)`` gives, to the last bit
-        or the one before.
+        or the one before, where PyTorch was built to round positions once, as for the recordings.
     """
     T0 = len(features)
     if length == T0:

@@ -26,9 +26,10 @@ def detections_table(videos: Sequence[VideoDetections], *, top: int) -> str:
         for row in video.detections[:top]
     ]
     headers = ("video", "label", "start", "end", "score")
-    lines = [tabulate(rows, headers, disable_numparse=True, colalign=("left", "left", "right", "right", "right"))]
-    if not rows:
-        lines = ["No actions found."]
+    align = ("left", "left", "right", "right", "right")
+    lines = ["No actions found."]
+    if rows:
+        lines = [tabulate(rows, headers, disable_numparse=True, colalign=align)]
     if in_fractions and rows:
         lines.append(_FRACTION_NOTE)
     left_out = sum(len(video.detections) for video in videos) - len(rows)

@@ -205,7 +205,7 @@ class Broken:
                 (place / name).mkdir()
             else:
                 (place / name).symlink_to("/etc/passwd" if content == "outside" else GRAPH_NAME)
-        if (place / MANIFEST_NAME).exists():
+        if os.path.lexists(place / MANIFEST_NAME):
             return
         if self.raw is not None:
             data = self.raw

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "build" / "fuzz"
 HEADERS = ("target", "inputs", "results", "refused", "slowest ms", "peak MB", "inputs/s", "findings")
 _STALLED_S = 60.0
+_STARTED_S = 300.0
 _NOTE_S = 30.0
 _PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -122,8 +123,9 @@ def _watched(process: "subprocess.Popen[bytes]", work: Path, name: str) -> str |
         tally, _ = _tally(work)
         if tally.inputs != seen:
             seen, moved = tally.inputs, now
-        if now - moved > _STALLED_S:
-            return f"no end within {_STALLED_S:.0f} s"
+        patience = _STALLED_S if seen > 0 else _STARTED_S
+        if now - moved > patience:
+            return f"no end within {patience:.0f} s"
         if now - noted > _NOTE_S:
             noted = now
             console.note(NAME, f"{name}: {tally.inputs:,} inputs, {len(tally.findings)} findings")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
 from stale_runtime.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, read_features, resample
+from stale_runtime.segments import FloatArray
 from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 
 C = 16
@@ -256,7 +257,17 @@ def test_resampling_by_value() -> None:
 
 @pytest.mark.parametrize(("T0", "length"), [(1, 16), (7, 100), (333, 100), (100, 333), (3000, 16), (50, 4096)])
 def test_resampling_is_what_pytorch_does(T0: int, length: int) -> None:
-    features = some(T0)
+    """Builds of PyTorch differ in whether positions are rounded once, as ours, or after each step."""
+    features, scale = some(T0), np.float32(T0) / np.float32(length)
     tensor = torch.from_numpy(features).T[None]  # (1, C, T0)
     expected = torch.nn.functional.interpolate(tensor, length, mode="linear", align_corners=False)[0].T.numpy()
-    np.testing.assert_allclose(resample(features, length), expected, rtol=0, atol=1e-6)
+    once = (np.float64(scale) * (np.arange(length) + 0.5) - 0.5).astype(np.float32)
+    stepwise = scale * (np.arange(length, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    assert min(np.abs(at(features, position) - expected).max() for position in (once, stepwise)) < 1e-6
+    np.testing.assert_allclose(resample(features, length), at(features, once), rtol=0, atol=1e-6)
+
+
+def at(features: FloatArray, position: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Features at positions between snippets, (T, C)."""
+    snippets = np.arange(len(features))
+    return np.stack([np.interp(position, snippets, channel) for channel in features.T], axis=1)
