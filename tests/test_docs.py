@@ -1,0 +1,28 @@
+"""What the documentation points to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXTS = ("README.md", "SECURITY.md", "docs/threats.md", "docs/limits.md")
+NAMED = re.compile(r"[`(]((?:tests|docs|runtime|export|bench|stale_model)/[\w/.]*\w)")
+PATHS = sorted({(text, path) for text in TEXTS for path in NAMED.findall((ROOT / text).read_text())})
+ROWS = [line for line in (ROOT / "docs/threats.md").read_text().splitlines() if line.startswith("| ")]
+
+
+@pytest.mark.parametrize(("text", "path"), PATHS)
+def test_a_file_that_is_named_is_there(text: str, path: str) -> None:
+    assert (ROOT / path).exists(), f"{text} names {path}"
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if "`" in row])
+def test_a_threat_s_tests_are_there(row: str) -> None:
+    shown_by = row.split("|")[-2]
+    names = re.findall(r"`(tests/[\w/]+\.py)?(?:::(\w+))?`", shown_by)
+    assert any(path for path, _ in names), row
+    path = ""
+    for other, name in names:
+        path = other or path
+        assert not name or f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
