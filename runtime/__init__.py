@@ -7,6 +7,8 @@
     video = localizer.detect(features, prompts, duration_s=48.9)
 """
 
+import os
+
 from stale_runtime.bundle import Bundle, find_bundle
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import StaleError
@@ -18,6 +20,9 @@ from stale_runtime.prompts import Prompts, read_prompts
 from stale_runtime.results import read_results
 from stale_runtime.timeline import Timeline
 from stale_runtime.version import __version__
+
+# ONNX Runtime, which we load late, reports what it runs to its makers (1.29 and newer), unless told not to beforehand.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Bundle",

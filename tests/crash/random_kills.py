@@ -221,7 +221,8 @@ def kill_often(scenario: Scenario, work: Path, kills: int, moments: random.Rando
         duration = (duration + time.monotonic() - started) / 2
         assert scenario.verdict(folder, old, new) == "new"
         assert snapshot(folder).keys() == snapshot(new).keys()
-        assert not os.listdir(os.environ["TMPDIR"])
+        left = os.listdir(os.environ["TMPDIR"])
+        assert not left, left
     return [found[name] for name in ("old", "new", "part", "left", "ended first")]
 
 

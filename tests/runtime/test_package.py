@@ -1,7 +1,9 @@
 import inspect
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +106,21 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 def test_the_version_is_a_version() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", stale_runtime.__version__)
+
+
+@pytest.mark.parametrize("telemetry", [None, "0"])
+def test_onnx_runtime_reports_nothing_unless_asked_to(bundle: Path, tmp_path: Path, telemetry: str | None) -> None:
+    """Where it reports, it keeps an identifier of the machine and a queue under the user's and the temporary folder."""
+    kept = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in kept}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    if telemetry is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = telemetry
+    code = f"from stale_runtime import Localizer; Localizer.open({str(bundle)!r}); import os; "
+    code += "print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == (telemetry or "1")
+    if telemetry is None:
+        assert list(tmp_path.iterdir()) == []
