@@ -43,7 +43,8 @@ class Backend:
 def _deployed() -> Iterable[Backend]:
     """What ``stale_runtime`` runs."""
     for name, file in DEPLOYED.items():
-        yield Backend(name=name, engine="stale_bench.localizer_engine:LocalizerEngine", file=file)
+        needs = ("openvino",) if name.startswith("openvino-") else ()
+        yield Backend(name=name, engine="stale_bench.localizer_engine:LocalizerEngine", needs=needs, file=file)
 
 
 def _of_torch() -> Iterable[Backend]:
