@@ -62,8 +62,10 @@ def _check_graph(graph: memoryview | None, depth: int) -> None:
     for tensor in _messages(fields, 5):
         _check_tensor(tensor)
     for number in (11, 12, 13):  # inputs, outputs, intermediates
-        for value in _messages(fields, number):
-            _check_type(_only(_parse(value), 2))
+        for value in map(_parse, _messages(fields, number)):
+            for name in _messages(value, 1):
+                _check_name(name)
+            _check_type(_only(value, 2))
     for node in _messages(fields, 1):
         _check_node(_parse(node), depth)
 
@@ -99,6 +101,13 @@ def _check_tensor(tensor: memoryview) -> None:
     if not fits:
         name = _text(_messages(fields, 8)[-1]) if 8 in fields else ""
         raise _UnsafeError(f"declares tensor {name!r} of shape {dims}, and does not hold so many numbers")
+
+
+def _check_name(name: memoryview) -> None:
+    try:
+        bytes(name).decode()
+    except UnicodeDecodeError:
+        raise _UnsafeError(f"has a value called {_text(name)!r}, expected UTF-8") from None
 
 
 def _check_type(kind: memoryview | None) -> None:

@@ -234,6 +234,13 @@ def test_a_huge_declared_shape_is_refused(place: str, side: str) -> None:
     refused(made, "negative")
 
 
+@pytest.mark.parametrize("name", [b"x", b"y"])
+def test_names_that_are_no_text_are_refused(name: bytes) -> None:
+    data = plain()
+    assert data.count(b"\x0a\x01" + name + b"\x12") == 1  # the name of an input or output, before its type
+    refused(data.replace(b"\x0a\x01" + name + b"\x12", b"\x0a\x01\xf1\x12"), "has a value called .*expected UTF-8")
+
+
 def test_values_other_than_tensors_are_refused() -> None:
     made = model()
     made.graph.value_info.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [4]))
