@@ -72,7 +72,9 @@ def test_videos_of_a_batch_do_not_meet() -> None:
     branch, features, snippets = make_branch(), draw(3, 9, 16, seed=1), draw(3, 9, 16, seed=2)
     with torch.no_grad():
         alone = torch.cat([branch(features[b : b + 1], snippets[b : b + 1]) for b in range(3)])
-        torch.testing.assert_close(branch(features, snippets), alone, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            branch(features, snippets), alone, rtol=0, atol=1e-5
+        )  # kernels add in an order that goes with the batch
 
 
 def test_it_knows_when_something_happens() -> None:
