@@ -68,7 +68,7 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
     import onnxruntime  # takes a tenth of a second, which reading a prompt file need not pay
 
     refuse_unsafe(model, name)
-    onnxruntime.disable_telemetry_events()
+    onnxruntime.disable_telemetry_events()  # Windows' own builds read no variable (runtime/__init__.py)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -35,7 +35,7 @@ def test_a_documented_ceiling_is_the_code_s(number: str, module: str, name: str)
 
 
 NO_ANNOTATIONS = {"duration": 1, "annotations": []}
-THREE = {"label": "polo", "segment": [0, 1]}, {"label": "polo", "segment": [0, 1]}, {"label": "polo", "segment": [0, 1]}
+THREE = [{"label": "polo", "segment": [0, 1]}] * 3
 DETECTION = {"label": "polo", "score": 0.5, "segment": [0, 1]}
 
 

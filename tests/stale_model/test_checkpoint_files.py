@@ -6,7 +6,6 @@ import os
 import pickle
 import random
 import shutil
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -124,9 +123,8 @@ def with_pickle(checkpoint: Path, path: Path, content: bytes) -> Path:
 def test_tuples_that_take_years_to_hash_are_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
     doubled = b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(100))
     content = b"\x80\x02}q\xff)q\x00" + doubled + b"K\x01s."  # {((...), (...)): 1}
-    started = time.monotonic()
-    assert "tuples that are shared" in refusal(with_pickle(checkpoint, tmp_path / "best.pth", content), clip_folder)
-    assert time.monotonic() - started < 10
+    with no_waiting():
+        assert "tuples that are shared" in refusal(with_pickle(checkpoint, tmp_path / "best.pth", content), clip_folder)
 
 
 def test_what_would_take_any_amount_of_memory_is_refused(checkpoint: Path, tmp_path: Path, clip_folder: Path) -> None:
