@@ -31,7 +31,7 @@ def run(command: click.Command, name: str) -> NoReturn:
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort as problem:
-        code = _complain(name, _interruption(problem.__cause__), INTERRUPTED)
+        code = _complain(name, _interruption(problem.__context__), INTERRUPTED)
     except click.ClickException as problem:
         code = _complain(name, f"{problem.format_message()} (see {name} --help)", USAGE)
     except KeyboardInterrupt as problem:
