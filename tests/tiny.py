@@ -63,9 +63,13 @@ def make_network(seed: int = 0, config: StaleConfig = CONFIG) -> Stale:
 def make_tower(clip_folder: Path, seed: int = 0) -> TextTower:
     """The text tower of a CLIP folder with seeded weights, in evaluation mode."""
     config = CLIPTextConfig(**json.loads((clip_folder / "config.json").read_text())["text_config"])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return TextTower(config).eval()
+    tower = TextTower(config).eval()
+    dice = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in tower.parameters():  # not transformers' own, which change from version to version
+            if weight.ndim > 1:
+                weight.normal_(std=weight.shape[-1] ** -0.5, generator=dice)
+    return tower
 
 
 def upstream_state(network: Stale, tower: TextTower, *, unused: bool = True) -> dict[str, Tensor]:
