@@ -149,8 +149,8 @@ def thesis_command(device: str, seeds: int, **options: Any) -> int:
 def soak_command(videos: int, seed: int, form: str, **options: Any) -> None:
     """Detect in very many videos with one localizer, and see whether it stays as it was.
 
-    Memory that grows, files left open, or detections that change end it with code 1. It takes no times of a single
-    step, so it may run beside other work; its speed is by the CPU's clock as well as the wall's.
+    Memory that grows, files left open, detections that change, or less speed than new processes have, in turns with it
+    at its end, end it with code 1. Its own first and last tenth differ by what else the machine does as well.
     """
     settings = Settings(backend=options["backend"], length=options["length"], threads=options["threads"])
     localizer = Localizer(Bundle(find_bundle(options["bundle"])), settings)
@@ -161,7 +161,7 @@ def soak_command(videos: int, seed: int, form: str, **options: Any) -> None:
         classes,
         videos=videos,
         seed=seed,
-        say=lambda seen: progress.say(f"{seen:,} of {videos:,} videos", None),
+        say=lambda text: progress.say(text, None),
     )
     progress.done()
     click.echo(report.soak_table(done, STYLES[form]), nl=False)

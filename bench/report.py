@@ -9,8 +9,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from stale_bench.results import Results, Row
+from stale_bench.rounds import LONGEST, SHORTEST
 from stale_bench.rows import STAGES
-from stale_bench.soak import LONGEST, SHORTEST, Soak
+from stale_bench.soak import Soak
 
 MAP_COLUMNS = ("0.50", "0.75", "0.95", "average")
 
@@ -69,6 +70,11 @@ def soak_table(soak: Soak, style: str) -> str:
         f"Open descriptors: {soak.descriptors} before, {held} after. "
         f"Detections unlike those of the first time: {soak.changed}.",
     ]
+    if (speed := soak.speed_beside_new()) is not None:
+        text = f"Speed at the end beside {len(soak.turns)} new processes, in turns: {speed.median - 1:+.1%}"
+        if speed.low is not None and speed.high is not None:
+            text += f", 99% interval {speed.low - 1:+.1%} to {speed.high - 1:+.1%}"
+        notes.append(f"{text}.")
     return "\n\n".join([tabulated(rows, ("", "first tenth", "last tenth", "change"), style), "\n".join(notes)]) + "\n"
 
 

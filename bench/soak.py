@@ -1,34 +1,31 @@
 """One localizer over very many videos: whether memory, open files, speed and detections stay as they were."""
 
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from statistics import NormalDist, median
-from typing import NamedTuple, TypeAlias
+from statistics import median
+from typing import NamedTuple
 
-import numpy as np
-
-from stale_bench.inputs import random_features
+from stale_bench.intervals import Interval, ratio_interval
+from stale_bench.machine import choose_cpus
 from stale_bench.memory import open_descriptors, rss_mb
+from stale_bench.rounds import Beginning, NewProcess, Rounds, kept_on
 from stale_bench.trend import Trend, trend
-from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.localizer import EncodedPrompts, Localizer
+from stale_runtime.localizer import Localizer
 from stale_runtime.prompts import Prompts
 
 MIX = 200
 """Videos that are drawn. They come round again and again, each time in another order."""
 FEWEST_ROUNDS = 20
 FEWEST_VIDEOS = 10 * FEWEST_ROUNDS
-SHORTEST, MEDIAN, LONGEST = 16, 160, 3000
-"""Snippets. ActivityNet's videos have a median of 160 to 190; the others are as far as a day's recordings may reach."""
 GROWTH = 0.02
 """Most that resident memory may grow after the warm-up, as a share of itself."""
-
-Detect: TypeAlias = Callable[[EncodedPrompts], VideoDetections]
+SLOWDOWN = 0.05
+"""Most of its speed that a process may lose, against one that has only just begun."""
+NEW_PROCESSES, TURNS = 5, 4
+"""How often a new one is held against it, and in how many rounds."""
 
 
 class Sample(NamedTuple):
@@ -36,10 +33,18 @@ class Sample(NamedTuple):
 
     wall_s: float
     cpu_s: float
-    rss_mb: float
-    descriptors: int
     changed: int
     """Videos whose detections were not those of the first time."""
+    rss_mb: float
+    descriptors: int
+
+
+class Turns(NamedTuple):
+    """Seconds of rounds that two processes went through in turns."""
+
+    old: tuple[float, ...]
+    """Of the one that had run for long."""
+    new: tuple[float, ...]
 
 
 class Change(NamedTuple):
@@ -64,6 +69,8 @@ class Soak:
     """Open before the first round."""
     samples: tuple[Sample, ...]
     """One for each round, in order."""
+    turns: tuple[Turns, ...] = ()
+    """One for each new process that this one was held against at its end."""
 
     @property
     def videos(self) -> int:
@@ -91,8 +98,18 @@ class Soak:
         first, last = ([clock(sample) for sample in part] for part in (self.samples[:tenth], self.samples[-tenth:]))
         return Change(self.mix / median(first), self.mix / median(last))
 
+    def speed_beside_new(self) -> Interval | None:
+        """Speed of this process at its end over that of new ones, measured in turns; None if there were none.
+
+        What else a machine does changes its speed by more than a process loses in a day, so that the first and the
+        last rounds cannot tell.
+        """
+        if not self.turns:
+            return None
+        return ratio_interval([turns.new for turns in self.turns], [turns.old for turns in self.turns])
+
     def problems(self) -> list[str]:
-        """What did not stay as it was, times apart: those are for the reader to judge, who knows what else ran."""
+        """What did not stay as it was. Speed is judged beside new processes only."""
         found = []
         warm, last = self.samples[len(self.samples) // 10], self.samples[-1]
         growth = self.memory_trend().low * 0.9 * self.videos
@@ -102,6 +119,9 @@ class Soak:
             found.append(f"{last.descriptors - self.descriptors} descriptors were left open")
         if self.changed:
             found.append(f"{self.changed} of {self.videos} videos had other detections than the first time")
+        speed = self.speed_beside_new()
+        if speed is not None and speed.high is not None and speed.high < 1 - SLOWDOWN:
+            found.append(f"it slows down: {1 - speed.high:.0%} slower at least than a process that has only just begun")
         return found
 
 
@@ -111,66 +131,68 @@ def soak(
     *,
     videos: int,
     seed: int = 0,
-    say: Callable[[int], None] = lambda done: None,
+    new_processes: int = NEW_PROCESSES,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Soak:
     """Detect in so many videos with one localizer, from files and from arrays in turn.
 
     Every round sees the same videos in an order of its own, so that rounds can be compared, and encodes the prompts
-    anew. What the first, uncounted one finds is what all others must find.
+    anew. What the first, uncounted one finds is what all others must find. At the end the process is held against
+    new ones, which are Python's ``multiprocessing`` with ``spawn``: a script needs its ``if __name__ == "__main__"``.
 
     Args:
         localizer: opened, of any settings.
         classes: what to look for.
         videos: at least ``FEWEST_VIDEOS``; rounded up to whole rounds.
         seed: of features and orders.
-        say: is told how many videos are done after each round.
+        new_processes: how many to hold it against; from three on there is an interval.
+        say: is told how far it is after each round.
 
     Raises:
-        BenchmarkError: this system does not say what a process holds.
+        BenchmarkError: this system does not say what a process holds, or a new process failed.
         StaleError: bundle or prompts cannot be used.
     """
     mix = min(MIX, videos // FEWEST_ROUNDS)
-    rounds = -(-videos // mix)
-    generator = np.random.default_rng(seed)
+    count = -(-videos // mix)
     with tempfile.TemporaryDirectory(prefix="stale-bench-") as folder:
-        detectors = _detectors(localizer, Path(folder), mixed_lengths(mix), seed)
+        ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
+        ours.mkdir()
+        theirs.mkdir()
         before = _held()[1]
-        prompts = localizer.encode_prompts(classes)
-        first = [detect(prompts) for detect in detectors]
+        rounds = Rounds(localizer, classes, videos=mix, seed=seed, folder=ours)
         samples = []
-        for n in range(rounds):
-            order = generator.permutation(mix).tolist()
-            wall, cpu = time.perf_counter(), time.process_time()
-            prompts = localizer.encode_prompts(classes)
-            changed = sum(detectors[video](prompts) != first[video] for video in order)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            samples.append(Sample(wall, cpu, *_held(), changed))
-            say((n + 1) * mix)
-    return Soak(mix=mix, descriptors=before, samples=tuple(samples))
+        for n in range(count):
+            samples.append(Sample(*rounds.run(), *_held()))
+            say(f"{(n + 1) * mix:,} of {count * mix:,} videos")
+        beginning = Beginning(
+            bundle=localizer.bundle.path.absolute(),
+            sha256=localizer.bundle.manifest_sha256,
+            settings=localizer.settings,
+            classes=classes,
+            videos=mix,
+            seed=seed,
+            folder=theirs,
+        )
+        turns = []
+        with kept_on(choose_cpus(localizer.threads)):
+            for pair in _beside_new_processes(rounds, beginning, new_processes):
+                turns.append(pair)
+                say(f"beside new process {len(turns)} of {new_processes}")
+    return Soak(mix=mix, descriptors=before, samples=tuple(samples), turns=tuple(turns))
 
 
-def mixed_lengths(videos: int) -> tuple[int, ...]:
-    """Snippets of so many videos, from ``SHORTEST`` to ``LONGEST`` and log-normal between, as real videos are."""
-    if videos < 2:
-        raise ValueError(f"{videos} videos, expected at least 2")
-    normal = NormalDist()
-    spread = np.log(LONGEST / MEDIAN) / normal.inv_cdf(1 - 0.5 / videos)
-    lengths = [MEDIAN * np.exp(spread * normal.inv_cdf((n + 0.5) / videos)) for n in range(videos)]
-    return (SHORTEST, *(max(SHORTEST, round(length)) for length in lengths[1:-1]), LONGEST)
-
-
-def _detectors(localizer: Localizer, folder: Path, lengths: Sequence[int], seed: int) -> list[Detect]:
-    """How to detect in each video of the mix: every other one is a file, of float16 as they are on disk."""
-    detectors: list[Detect] = []
-    for n, length in enumerate(lengths):
-        features = random_features(length, localizer.bundle.manifest.channels, seed + n)
-        if n % 2:
-            detectors.append(partial(localizer.detect, features))
-        else:
-            path = folder / f"{n}.npy"
-            np.save(path, features.astype(np.float16))
-            detectors.append(partial(localizer.detect_file, path))
-    return detectors
+def _beside_new_processes(rounds: Rounds, beginning: Beginning, processes: int) -> Iterator[Turns]:
+    """Rounds of this process and of one that has only just begun, in turns on the same CPUs."""
+    for number in range(processes):
+        with NewProcess(beginning) as new:
+            pairs = []
+            for turn in range(TURNS):
+                if (number + turn) % 2:
+                    ours, theirs = rounds.run(), new.run()
+                else:
+                    theirs, ours = new.run(), rounds.run()
+                pairs.append((ours.wall_s, theirs.wall_s))
+        yield Turns(*zip(*pairs, strict=True))
 
 
 def _held() -> tuple[float, int]:

@@ -196,6 +196,7 @@ def test_a_soak_shows_that_nothing_grows(work: Path) -> None:
     ]
     assert lines[6] == "200 videos of 16 to 3,000 snippets in 20 rounds of 10."
     assert lines[8].endswith("Detections unlike those of the first time: 0.")
+    assert lines[9].startswith("Speed at the end beside 5 new processes, in turns: ")
 
 
 def test_a_soak_that_cannot_be_run_says_why(work: Path) -> None:
