@@ -1,9 +1,7 @@
 """One localizer over very many videos: whether memory, open files, speed and detections stay as they were."""
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -15,6 +13,7 @@ from stale_bench.trend import Trend, trend
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.localizer import Localizer
 from stale_runtime.prompts import Prompts
+from stale_runtime.workspace import workspace
 
 MIX = 200
 """Videos that are drawn. They come round again and again, each time in another order."""
@@ -154,8 +153,8 @@ def soak(
     """
     mix = min(MIX, videos // FEWEST_ROUNDS)
     count = -(-videos // mix)
-    with tempfile.TemporaryDirectory(prefix="stale-bench-") as folder:
-        ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
+    with workspace() as folder:
+        ours, theirs = folder / "ours", folder / "theirs"
         ours.mkdir()
         theirs.mkdir()
         before = _held()[1]

@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from stale_export.exchange import exchange
+from stale_runtime.bundle import LARGEST_MANIFEST
+from stale_runtime.errors import BundleError, StaleError
+from stale_runtime.files import read_bytes
 from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
 from stale_runtime.signatures import SIGNATURE_NAME
 from stale_runtime.workspace import SET_ASIDE, sync_folder, workspace, write_durably
@@ -26,9 +29,9 @@ def can_be_bundle(output: Path) -> bool:
 def _listed_files(manifest: Path) -> set[str]:
     """The files that a manifest lists, of whatever version; none if it is none of ours."""
     try:
-        content = json.loads(manifest.read_bytes())
+        content = json.loads(read_bytes(manifest, limit=LARGEST_MANIFEST, error=BundleError))
         return {MANIFEST_NAME, *content["files"]} if "manifest_sha256" in content else set()
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+    except (StaleError, ValueError, RecursionError, TypeError, KeyError):
         return set()
 
 

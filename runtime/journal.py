@@ -3,7 +3,7 @@
 ::
 
     {"journal": "stale-run", "settings": {"backend": "ort-int8", ...}}
-    {"video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, "detections": [[...], ...]}
+    {"crc32": 3735928559, "video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, ...}
     ...
 
 Lines are appended and flushed as videos are finished, so that a process that is killed loses none, and a machine that
@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -118,8 +119,9 @@ class Journal:
             JournalError: it cannot be written.
         """
         record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s}
+        record["detections"] = found.detections
         try:
-            self._append({**record, "detections": found.detections})
+            self._append({"crc32": _checksum(record), **record})
             if time.monotonic() > self._synced + SYNC_S:
                 self._sync()
         except OSError as problem:
@@ -152,7 +154,7 @@ class Journal:
         while (line := self._file.readline(LONGEST_LINE)).endswith(b"\n"):
             try:
                 state, found = _record(json.loads(line))
-            except (ValueError, RecursionError, KeyError, TypeError):
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
                 break
             self._videos[found.video] = state, found
             usable += len(line)
@@ -200,7 +202,14 @@ def _settings(line: bytes) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
+def _checksum(record: Mapping[str, Any]) -> int:
+    """Of a video's line without the checksum itself; what JSON makes of it is the same once it has been read."""
+    return zlib.crc32(json.dumps(record, allow_nan=False).encode())
+
+
 def _record(content: Any) -> tuple[FileState, VideoDetections]:
+    if content.pop("crc32") != _checksum(content):
+        raise ValueError("damaged")
     rows = tuple(Detection(str(label), *map(float, numbers)) for label, *numbers in content["detections"])
     duration_s = content["duration_s"]
     if duration_s is not None:

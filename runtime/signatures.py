@@ -7,7 +7,6 @@ bundle then loads.
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stale_runtime.errors import ExportError, KeyFileError, SignatureError, StaleError
 from stale_runtime.files import MEGABYTE, read_bytes
 from stale_runtime.manifest import MANIFEST_NAME, Manifest
+from stale_runtime.workspace import workspace
 
 if TYPE_CHECKING:
     import model_signing.manifest
@@ -53,8 +53,8 @@ class Signer:
             manifest: with all files.
         """
         config: Any = self._config.set_hashing_config(_Digests(_signed(manifest)))  # type: ignore[arg-type]
-        with tempfile.TemporaryDirectory(prefix="stale-") as folder:
-            signature = Path(folder) / SIGNATURE_NAME
+        with workspace() as folder:
+            signature = folder / SIGNATURE_NAME
             config.sign("bundle", signature)
             return signature.read_bytes()
 
@@ -81,8 +81,8 @@ def verify_signature(manifest: Manifest, signature: bytes, key: Path, place: Pat
     except Exception as problem:  # cryptography raises many kinds
         raise _unusable(key, "public", problem) from problem
     config.set_hashing_config(_Digests(_signed(manifest)))
-    with tempfile.TemporaryDirectory(prefix="stale-") as folder:
-        written = Path(folder) / SIGNATURE_NAME
+    with workspace() as folder:
+        written = folder / SIGNATURE_NAME
         written.write_bytes(signature)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # where it prints warnings

@@ -1,7 +1,8 @@
 """From prompts to embeddings: CLIP's tokenizer and text tower, as a bundle carries them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import NamedTuple
 
@@ -30,6 +31,20 @@ class PromptVectors(NamedTuple):
     """(K, H*C), the embeddings' side of the cross-adaptation."""
 
 
+@contextmanager
+def tokenizer_errors() -> Iterator[None]:
+    """Turn what ``tokenizers`` raises on crafted files into ValueError.
+
+    That is bare Exception, and where its Rust panics not even that.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:
+        raise ValueError(" ".join(str(problem).split())[:200] or type(problem).__name__) from problem
+
+
 class Tokenizer:
     """CLIP's tokenizer."""
 
@@ -46,10 +61,9 @@ class Tokenizer:
         from tokenizers import Tokenizer as Implementation
 
         try:
-            self._implementation = Implementation.from_str(tokenizer_json.decode())
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as problem:  # the library raises bare Exception, and where it panics not even that
+            with tokenizer_errors():
+                self._implementation = Implementation.from_str(tokenizer_json.decode())
+        except ValueError as problem:
             raise BundleError(f"{TOKENIZER_NAME}: not a tokenizer ({problem}); export the bundle again") from problem
         self._implementation.no_padding()
         self._implementation.no_truncation()
@@ -70,10 +84,9 @@ class Tokenizer:
             BundleError: the tokenizer fails at a text.
         """
         try:
-            rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as problem:  # the library raises bare Exception, and where it panics not even that
+            with tokenizer_errors():
+                rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
+        except ValueError as problem:
             raise BundleError(f"{TOKENIZER_NAME}: fails ({problem}); export the bundle again") from problem
         for n, row in enumerate(rows):
             if len(row) > self._spec.context_length:

@@ -221,7 +221,8 @@ def _text_tower(options: dict[str, Any], split: Split, *, say: bool) -> tuple[Cl
     """What the text tower starts with; its weights are None where they are to be drawn."""
     source = options["text_from"]
     if source is None:
-        clip, tower = read_clip_parts(options["clip"]), read_tower(options["clip"])
+        clip = read_clip_parts(options["clip"])
+        tower = read_tower(options["clip"], clip.text_config)
         if tower is None and say:
             console.note(NAME, f"--clip {clip.name} has no weights: the text tower starts at random")
         return clip, tower

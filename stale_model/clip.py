@@ -13,11 +13,14 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 from transformers.utils.hub import cached_file
 
 from stale_runtime.errors import CheckpointError
+from stale_runtime.files import MEGABYTE, read_bytes
 from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.text_encoder import PROMPT_TEMPLATE
+from stale_runtime.text_encoder import PROMPT_TEMPLATE, tokenizer_errors
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
+LARGEST_FILE = 64 * MEGABYTE
+"""Of configuration and tokenizer; CLIP's tokenizer has 2 to 4 MB."""
 MOST_LAYERS = 64
 """CLIP's largest text tower has 24."""
 _LARGEST_SIZE = 2**20
@@ -92,7 +95,7 @@ def _read_file(clip: str, name: str) -> bytes:
     path = cached_file(clip, name)
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(f"it has no {name}")
-    return Path(path).read_bytes()
+    return read_bytes(Path(path), limit=LARGEST_FILE, error=CheckpointError)
 
 
 def _text_config(config_json: bytes) -> CLIPTextConfig:
@@ -139,10 +142,11 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_str(clip.tokenizer_json.decode())
-        end = tokenizer.token_to_id(END_TOKEN)
-        *prefix, _ = tokenizer.encode(PROMPT_TEMPLATE.partition("{}")[0].rstrip()).ids
-    except Exception as problem:  # the library raises bare Exception
+        with tokenizer_errors():
+            tokenizer = Tokenizer.from_str(clip.tokenizer_json.decode())
+            end = tokenizer.token_to_id(END_TOKEN)
+            *prefix, _ = tokenizer.encode(PROMPT_TEMPLATE.partition("{}")[0].rstrip()).ids
+    except ValueError as problem:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
     if end is None or end >= clip.text_config.vocab_size:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's")
@@ -155,23 +159,36 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
     )
 
 
-def read_tower(clip: str) -> TextTower | None:
+def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
     """The text tower with CLIP's own weights, or None where a folder holds none.
 
     Args:
         clip: as ``read_clip_parts`` takes it.
+        config: what that has read, which is all that is taken of a configuration.
 
     Raises:
         CheckpointError: weights are there and cannot be used.
     """
-    folder = Path(clip)
-    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+    is_folder = Path(clip).is_dir()
+    if is_folder and not any(Path(clip).glob("*.safetensors")):
         return None
     try:
-        pretrained = CLIPTextModelWithProjection.from_pretrained(clip, use_safetensors=True)
+        pretrained, found = CLIPTextModelWithProjection.from_pretrained(
+            clip,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=is_folder,
+            output_loading_info=True,
+        )
     except Exception as problem:  # transformers raises many kinds
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(f"--clip {clip}: its weights cannot be read ({first})") from problem
-    tower = TextTower(pretrained.config)
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(f"--clip {clip}: its weights lack {missing[0]}; get the files of a whole CLIP")
+    for name, weights in pretrained.state_dict().items():
+        if not weights.isfinite().all():
+            raise CheckpointError(f"--clip {clip}: {name} holds NaN or infinity; get its files again")
+    tower = TextTower(config)
     tower.clip = pretrained
     return tower

@@ -21,11 +21,13 @@ from stale_runtime.localizer import PROMPTS_NAME, SHORTEST, Localizer, Settings
 from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest, TextEncoderSpec
 from stale_runtime.self_test import SELFTEST_NAME, self_test
 from stale_runtime.sessions import open_session
+from stale_runtime.signatures import SIGNATURE_NAME, Signer, verify_signature
 from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
 from tests import tiny
 from tests.fuzz.mutations import changed_tree, mutate_archive, mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target
 from tests.runtime.test_manifest import MANIFEST, encoded
+from tests.signing import make_keys
 
 CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, SHORTEST, "polo", "localizer.fp32.onnx"
 MOST_CHANGES = 20
@@ -106,6 +108,20 @@ def graph_target(folder: Path) -> Target:
         return open_session(data, name=GRAPH_NAME, threads=1)
 
     return Target(seeds=(files[GRAPH_NAME], files[TEXT_ENCODER_NAME]), run=run)
+
+
+def signature_target(folder: Path) -> Target:
+    """A bundle's ``model.sig``, and in another input the public key it is verified with: the first byte says which."""
+    keys = make_keys(folder / "keys")
+    signature, public, place = Signer(keys.private).sign(MANIFEST), keys.public.read_bytes(), folder / SIGNATURE_NAME
+
+    def run(data: bytes) -> object:
+        is_key = data[:1] < b"\x80"
+        keys.public.write_bytes(data[1:] if is_key else public)
+        verify_signature(MANIFEST, signature if is_key else data[1:], keys.public, place)
+        return "holds"
+
+    return Target(seeds=(b"\0" + public, b"\xff" + signature), run=run)
 
 
 def parts(clip: Path) -> tuple[dict[str, bytes], Manifest]:

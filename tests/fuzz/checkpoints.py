@@ -1,6 +1,7 @@
 """Checkpoints of both formats, changed where it hurts: in the pickle, the weights, the zip around them."""
 
 import io
+import json
 import pickletools
 import struct
 import warnings
@@ -16,10 +17,10 @@ import torch
 from transformers.utils import logging
 
 from stale_model import read_checkpoint
-from stale_model.clip import read_clip_parts
+from stale_model.clip import read_clip_parts, text_encoder_spec
 from stale_model.own_checkpoint import StaleWithText, pack_checkpoint, serialize
 from tests import tiny
-from tests.fuzz.mutations import mutate_bytes
+from tests.fuzz.mutations import mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target
 
 _GLOBALS: tuple[str, ...] = (
@@ -86,6 +87,25 @@ def checkpoint_target(folder: Path) -> Target:
     dice = Random(0)
     damaged = (bytes([n, 0]) + dice.randbytes(4 * n) for n in range(2, 40))
     return Target(seeds=(b"", b"\1\0", b"\2\0", b"\3\0", *damaged), run=run)
+
+
+def clip_target(folder: Path) -> Target:
+    """A CLIP's ``config.json`` and ``tokenizer.json``, which an input holds side by side; if it is no JSON, is each."""
+    place = tiny.write_clip_folder(folder / "tiny-clip")
+    names = "config.json", "tokenizer.json"
+    whole = json.dumps({name: json.loads((place / name).read_bytes()) for name in names}).encode()
+
+    def run(data: bytes) -> object:
+        try:
+            content = json.loads(data)
+            files = [json.dumps(content[name]).encode() for name in names]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            files = [data, data]
+        for name, file in zip(names, files, strict=True):
+            (place / name).write_bytes(file)
+        return text_encoder_spec(read_clip_parts(str(place)))
+
+    return Target(seeds=(whole,), run=run, mutate=mutate_json)
 
 
 def changed(bases: tuple["Base", ...], data: bytes) -> bytes:

@@ -9,8 +9,10 @@ from random import Random
 
 import numpy as np
 
+from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.features import read_features
 from stale_runtime.ground_truth import read_ground_truth
+from stale_runtime.journal import FileState, Journal
 from stale_runtime.manifest import Manifest
 from stale_runtime.prompt_cache import PromptCache
 from stale_runtime.prompts import read_prompts
@@ -119,6 +121,46 @@ def labels(folder: Path) -> Target:
         return [*found, *(label.label for label in found.values())]
 
     return _json_file(folder / "labels.json", read, LABELS)
+
+
+def benchmark(folder: Path) -> Target:
+    """``read_results`` of a benchmark, and its comparison with another."""
+    from stale_bench.compare import compare, comparison_table
+    from stale_bench.results import read_results
+    from tests.bench.helpers import make_results, make_row
+
+    path, whole = folder / "results.json", make_results(make_row())
+
+    def run(data: bytes) -> object:
+        path.write_bytes(data)
+        table = comparison_table(compare(whole, read_results(path)), "simple")
+        table.encode()
+        return table
+
+    return Target(seeds=(whole.to_json().encode(),), run=run, mutate=mutate_json)
+
+
+def journal(folder: Path) -> Target:
+    """``Journal`` of an interrupted run, taken up and written on."""
+    path, state = folder / "out.json.partial.jsonl", FileState(7, 8)
+    rows = (Detection("polo", 0.5, 1.5, 0.25),)
+    done = [VideoDetections(video=name, duration_s=2.5, detections=rows) for name in "abc"]
+    with Journal(path, {"length": 16}, resume=False) as begun:
+        for video in done[:2]:
+            begun.add(state, video)
+    whole = path.read_bytes()
+
+    def run(data: bytes) -> object:
+        path.write_bytes(data)
+        with Journal(path, {"length": 16}, resume=True) as taken_up:
+            kept = taken_up.finished("a", state)
+            assert kept in (None, done[0])
+            taken_up.add(state, done[2])
+        with Journal(path, {"length": 16}, resume=True) as again:
+            assert (again.finished("a", state), again.finished("c", state)) == (kept, done[2])
+        return kept
+
+    return Target(seeds=(whole, whole[:-5], whole.splitlines(keepends=True)[0], b""), run=run)
 
 
 def prompt_cache(folder: Path) -> Target:

@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from stale_runtime import console
 from tests.fuzz.child import INPUT, LOG, TALLY, Plan, input_at_hand
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import MOST_BYTES, SLOWEST_S, Tally, Watch, keep, limit_memory
 
 NAME = "python -m tests.fuzz.run"
@@ -159,7 +159,7 @@ def _workplace() -> Iterator[Path]:
 
 def _replay(name: str, data: bytes) -> int:
     with _workplace() as work:
-        target = TARGETS[name](work)
+        target = find_target(name)(work)
         limit_memory()
         watch = Watch(target.run, KEPT / "findings" / name)
         problem = watch.feed(data)

@@ -4,71 +4,35 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from tests.fuzz import readers
 from tests.fuzz.target import Target
 
-
-def _bundle(folder: Path) -> Target:
-    from tests.fuzz.bundles import folder_target
-
-    return folder_target(folder)
-
-
-def _prompts_archive(folder: Path) -> Target:
-    from tests.fuzz.bundles import prompts_target
-
-    return prompts_target(folder)
-
-
-def _self_test_archive(folder: Path) -> Target:
-    from tests.fuzz.bundles import self_test_target
-
-    return self_test_target(folder)
-
-
-def _tokenizer(folder: Path) -> Target:
-    from tests.fuzz.bundles import tokenizer_target
-
-    return tokenizer_target(folder)
-
-
-def _graph(folder: Path) -> Target:
-    from tests.fuzz.bundles import graph_target
-
-    return graph_target(folder)
-
-
-def _checkpoint(folder: Path) -> Target:
-    from tests.fuzz.checkpoints import checkpoint_target
-
-    return checkpoint_target(folder)
-
-
-TARGETS: Mapping[str, Callable[[Path], Target]] = {
-    "npy": readers.npy,
-    "prompts": readers.prompts,
-    "splits": readers.splits,
-    "truth": readers.truth,
-    "durations-csv": readers.durations_csv,
-    "durations-json": readers.durations_json,
-    "results": readers.results,
-    "labels": readers.labels,
-    "prompt-cache": readers.prompt_cache,
-    "manifest": readers.manifest,
-    "bundle": _bundle,
-    "prompts-archive": _prompts_archive,
-    "self-test-archive": _self_test_archive,
-    "tokenizer": _tokenizer,
-    "graph": _graph,
-    "checkpoint": _checkpoint,
+TARGETS: Mapping[str, str] = {
+    "npy": "tests.fuzz.readers:npy",
+    "prompts": "tests.fuzz.readers:prompts",
+    "splits": "tests.fuzz.readers:splits",
+    "truth": "tests.fuzz.readers:truth",
+    "durations-csv": "tests.fuzz.readers:durations_csv",
+    "durations-json": "tests.fuzz.readers:durations_json",
+    "results": "tests.fuzz.readers:results",
+    "benchmark": "tests.fuzz.readers:benchmark",
+    "labels": "tests.fuzz.readers:labels",
+    "journal": "tests.fuzz.readers:journal",
+    "prompt-cache": "tests.fuzz.readers:prompt_cache",
+    "manifest": "tests.fuzz.readers:manifest",
+    "bundle": "tests.fuzz.bundles:folder_target",
+    "prompts-archive": "tests.fuzz.bundles:prompts_target",
+    "self-test-archive": "tests.fuzz.bundles:self_test_target",
+    "tokenizer": "tests.fuzz.bundles:tokenizer_target",
+    "graph": "tests.fuzz.bundles:graph_target",
+    "signature": "tests.fuzz.bundles:signature_target",
+    "checkpoint": "tests.fuzz.checkpoints:checkpoint_target",
+    "clip": "tests.fuzz.checkpoints:clip_target",
 }
-"""What makes each target; a folder is given for its files. PyTorch and ONNX are loaded by those that need them."""
+"""What makes each target, as ``module:function``: PyTorch and ONNX are loaded by those that need them."""
 
 
 def find_target(name: str) -> Callable[[Path], Target]:
-    """What makes a target: one of ``TARGETS``, or any ``module:function``."""
-    if name in TARGETS:
-        return TARGETS[name]
-    module, _, function = name.partition(":")
+    """What makes a target, given a folder for its files: one of ``TARGETS``, or any ``module:function``."""
+    module, _, function = TARGETS.get(name, name).partition(":")
     found: Callable[[Path], Target] = getattr(import_module(module), function)
     return found

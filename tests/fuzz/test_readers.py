@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.child import seeded_inputs
 from tests.fuzz.target import Target
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import Watch
 
-INPUTS = {"checkpoint": 100, "bundle": 100, "prompts-archive": 60, "self-test-archive": 60}
+INPUTS = {"checkpoint": 100, "bundle": 100, "clip": 100, "prompts-archive": 60, "self-test-archive": 60}
 """Those that take milliseconds; of the others, more."""
 EXAMPLES = int(os.environ.get("STALE_FUZZ_EXAMPLES", "15"))
 
@@ -30,7 +30,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def target(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUST_BACKTRACE", "0")  # the tokenizer's panics print as much as all other tests
-        yield TARGETS[name](tmp_path_factory.mktemp("fuzz"))
+        yield find_target(name)(tmp_path_factory.mktemp("fuzz"))
 
 
 def test_changed_inputs_end_in_a_result_or_one_of_our_errors(name: str, target: Target, tmp_path: Path) -> None:

@@ -8,12 +8,24 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import CLIPTextModelWithProjection
 
+from stale_model import clip as clip_module
 from stale_model import read_original_checkpoint
-from stale_model.clip import END_TOKEN, ClipParts, empty_tower, read_clip_parts
+from stale_model.clip import (
+    END_TOKEN,
+    ClipParts,
+    TextTower,
+    empty_tower,
+    read_clip_parts,
+    read_tower,
+    text_encoder_spec,
+)
 from stale_runtime.errors import CheckpointError
 from tests import tiny
+
+PROJECTION = "text_projection.weight"
 
 
 @pytest.fixture
@@ -107,6 +119,25 @@ def test_a_configuration_without_a_text_tower_is_refused(folder: Path, value: ob
     refusal(str(folder))
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_file_that_is_too_large_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(clip_module, "LARGEST_FILE", 10_000)
+    read_clip_parts(str(folder))
+    with open(folder / name, "ab") as file:
+        file.write(b" " * 10_000)
+    assert f"{name}: more than 10,000 bytes" in refusal(str(folder))
+
+
+def test_a_tokenizer_that_panics_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What fuzzing found: a template for a token that it does not have."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["post_processor"]["special_tokens"].pop(END_TOKEN)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"^--clip my-clip: tokenizer\.json cannot be read \("):
+        text_encoder_spec(read_clip_parts(str(folder)))
+    assert "panicked" in capfd.readouterr().err  # else it tests nothing
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     refusal(str(tmp_path / "nowhere"))
 
@@ -145,6 +176,66 @@ def test_the_tower_computes_what_transformers_does(clip_folder: Path) -> None:
     with torch.no_grad():
         assert torch.equal(tower(ids), clip(input_ids=ids).text_embeds)
         assert tower(ids).shape == (3, tiny.CHANNELS)
+
+
+@pytest.fixture
+def whole(folder: Path) -> Path:
+    """A folder with weights as well."""
+    save_weights(folder, tiny.make_tower(folder, 3).clip.state_dict())
+    return folder
+
+
+def save_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_whole(folder: Path) -> TextTower | None:
+    return read_tower(str(folder), read_clip_parts(str(folder)).text_config)
+
+
+def test_a_tower_starts_with_the_weights_of_a_folder(whole: Path) -> None:
+    tower = read_whole(whole)
+    assert tower is not None
+    ids = torch.tensor([[53, 1, 2, 54]])
+    with torch.no_grad():
+        assert torch.equal(tower(ids), tiny.make_tower(whole, 3)(ids))
+
+
+def test_without_weights_there_is_no_tower(folder: Path) -> None:
+    assert read_whole(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weights: {**weights, PROJECTION: weights[PROJECTION] * torch.nan}, f"{PROJECTION} holds NaN"),
+        (lambda weights: {name: weights[name] for name in weights if name != PROJECTION}, f"lack {PROJECTION}"),
+        (lambda weights: {**weights, PROJECTION: weights[PROJECTION][:3].contiguous()}, "cannot be read"),
+    ],
+)
+def test_weights_that_are_no_tower_are_refused(whole: Path, change: Callable[[Any], Any], says: str) -> None:
+    save_weights(whole, change(tiny.make_tower(whole).clip.state_dict()))
+    with pytest.raises(CheckpointError, match=says) as caught:
+        read_whole(whole)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_has_no_code_fetched_with_the_weights(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
+        edit_config(whole, lambda content, key=key: content["text_config"].update({key: "some-one/kernel"}))  # type: ignore[misc]
+    edit_config(whole, lambda content: content["text_config"].update(quantization_config={"quant_method": "awq"}))
+    tower = read_whole(whole)
+    assert tower is not None
+    assert tower.clip.config._attn_implementation == "sdpa"
+    assert asked == []
 
 
 def test_padding_with_the_end_token_changes_nothing(clip_folder: Path) -> None:
