@@ -2,18 +2,21 @@
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 import click
 
-from stale_runtime.errors import OutOfMemoryError, StaleError
+from stale_runtime.errors import OutOfMemoryError, OutputError, StaleError
 from stale_runtime.files import why_unwritten
+from stale_runtime.launch import INTERRUPTED, was_interrupted
 from stale_runtime.sessions import available_threads
 
-USAGE, BUG, INTERRUPTED = 2, 1, 130
+USAGE, BUG = 2, 1
 TRACEBACK = "STALE_TRACEBACK"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -27,15 +30,16 @@ def run(command: click.Command, name: str) -> NoReturn:
         command: the command.
         name: what messages begin with.
     """
+    _hold_standard_streams()
     try:
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort as problem:
-        code = _complain(name, _interruption(problem.__context__), INTERRUPTED)
+        code = _end_interrupted(name, problem.__context__)
     except click.ClickException as problem:
         code = _complain(name, f"{problem.format_message()} (see {name} --help)", USAGE)
     except KeyboardInterrupt as problem:
-        code = _complain(name, _interruption(problem), INTERRUPTED)
+        code = _end_interrupted(name, problem)
     except StaleError as problem:
         code = _complain(name, str(problem), problem.exit_code)
     except MemoryError as problem:
@@ -44,6 +48,8 @@ def run(command: click.Command, name: str) -> NoReturn:
         _close_stdout()
         code = 0
     except Exception as problem:
+        if was_interrupted(problem):
+            sys.exit(_end_interrupted(name, None))
         if isinstance(problem, OSError) and problem.errno in _FULL and problem.filename is None:
             _close_stdout()
             sys.exit(_complain(name, f"stdout: {why_unwritten(problem)}", USAGE))
@@ -60,8 +66,25 @@ def one_line(text: str) -> str:
 
 
 def note(name: str, text: str) -> None:
-    """Say something on stderr."""
-    click.echo(f"{name}: {one_line(text)}", err=True)
+    """Say something on stderr, if there is anybody to hear it."""
+    with suppress(OSError):
+        click.echo(f"{name}: {one_line(text)}", err=True)
+
+
+def echo(text: str = "", *, nl: bool = True) -> None:
+    """Print a result on stdout. Where its reader, head for one, has seen enough, what follows goes nowhere.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        click.echo(text, nl=nl)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+    except OSError as problem:
+        _close_stdout()
+        raise OutputError(f"stdout: {why_unwritten(problem)}") from problem
 
 
 def progress(items: Iterable[T], *, label: str, total: int) -> Iterator[T]:
@@ -81,9 +104,21 @@ def usable_threads(name: str, asked: int) -> int:
     return min(asked, available)
 
 
-def _interruption(problem: BaseException | None) -> str:
-    """What is said of an interruption: what it says of itself, if anything."""
-    return f"interrupted; {str(problem or '') or 'nothing half-done is left behind'}"
+def _end_interrupted(name: str, problem: BaseException | None) -> int:
+    """Say of an interruption what it says of itself, if anything; another one changes nothing any more."""
+    with suppress(ValueError):  # where this is not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    said = str(problem or "") or "nothing half-done is left behind"
+    return _complain(name, f"interrupted; {said}", INTERRUPTED)
+
+
+def _hold_standard_streams() -> None:
+    """Let no file that is opened later take the number of a standard stream that was closed: others write to those."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- open until the process ends
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _close_stdout() -> None:

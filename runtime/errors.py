@@ -11,6 +11,7 @@
     ├── KeyFileError            3   a key to sign or verify with
     ├── JournalError            3   what is kept of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than there is
+    ├── OutputError             2   a place that a result, or what is needed on the way to it, cannot be written to
     ├── BundleError             4   a bundle that is not there, or not as a bundle should be
     │   ├── ChecksumError       4   a file that is not what the manifest says
     │   ├── SignatureError      4   a signature that is not there, or does not hold
@@ -78,6 +79,12 @@ class OutOfMemoryError(StaleError):
     """An input needs more memory than this process may take."""
 
     exit_code = 3
+
+
+class OutputError(StaleError):
+    """A result, or what is needed on the way to it, cannot be written."""
+
+    exit_code = 2
 
 
 class BundleError(StaleError):

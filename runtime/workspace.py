@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from stale_runtime.errors import OutputError
+
 PREFIX, SUFFIX = ".stale-", ".part"
 _NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}" + re.escape(SUFFIX))
 SET_ASIDE = "set-aside"
@@ -27,8 +29,9 @@ def workspace(folder: Path | None = None) -> Iterator[Path]:
 
     Raises:
         OSError: it cannot be made.
+        OutputError: no temporary folder can be written to.
     """
-    folder = Path(tempfile.gettempdir()) if folder is None else folder
+    folder = _temporary_folder() if folder is None else folder
     sweep(folder)
     path, lock = _make(folder)
     try:
@@ -69,6 +72,13 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as problem:
+        raise OutputError("no temporary folder can be written to; name one in TMPDIR") from problem
+
+
 def _make(folder: Path) -> tuple[Path, int]:
     """A locked workspace, and the descriptor that holds the lock."""
     while True:
@@ -88,10 +98,13 @@ def _make(folder: Path) -> tuple[Path, int]:
 
 
 def _remove_unlocked(path: Path) -> None:
+    """Remove a workspace unless its maker lives, or is another account: what that left there could lead anywhere."""
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
+        if os.fstat(lock).st_uid != os.geteuid():
+            return
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (path / SET_ASIDE).is_dir():
+        if (path / SET_ASIDE).is_dir() and not (path / SET_ASIDE).is_symlink():
             for kept in (path / SET_ASIDE).iterdir():
                 if not os.path.lexists(path.parent / kept.name):
                     kept.rename(path.parent / kept.name)

@@ -2,7 +2,7 @@
 
 import sys
 
-from stale_runtime import console
+from stale_runtime.launch import launch
 
 NAME = "stale-train"
 
@@ -10,8 +10,9 @@ NAME = "stale-train"
 def main() -> None:
     """Run ``stale-train``."""
     try:
-        from stale_model.cli import main as run
+        launch("stale_model.cli", NAME)
     except ModuleNotFoundError as problem:
+        from stale_runtime import console
+
         console.note(NAME, f"error: needs {problem.name}; install it with: pip install 'stale-edge[train]'")
         sys.exit(console.BUG)
-    run()

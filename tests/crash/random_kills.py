@@ -6,6 +6,7 @@ runs again, and must end as one that nobody disturbed, with nothing else left be
 """
 
 import csv
+import json
 import os
 import random
 import shutil
@@ -25,10 +26,15 @@ import torch
 from tabulate import tabulate
 
 from stale_model.training_files import BEST, CURVES, LAST, METRICS
+from stale_runtime.signatures import SIGNATURE_NAME
 from tests import tiny
 from tests.crash.faults import snapshot, visible
+from tests.signing import make_keys
 
 PROMPTS = 40
+VIDEOS = 60
+REPORT, JOURNAL = "out/report.json", "out/result.json.partial.jsonl"
+SIGNATURE = f"out/bundle/{SIGNATURE_NAME}"
 LATE = 0.7
 """Kills by the clock come after this part of a run."""
 NOT_REPRODUCED = ("seconds", "peak_memory_mb")
@@ -77,11 +83,14 @@ def main(kills: int, seed: int, only: str | None) -> None:
 def write_inputs(folder: Path) -> Path:
     """Two checkpoints, a bundle of the first, training data, a video and prompts."""
     clip = tiny.write_clip_folder(folder / "clip")
+    make_keys(folder / "keys")
     for seed in (0, 1):
         state = tiny.upstream_state(tiny.make_network(seed), tiny.make_tower(clip, seed))
         tiny.save_checkpoint(folder / f"{seed}.pth", state)
     tiny.write_training_data(folder / "data")
-    np.save(folder / "video.npy", np.random.default_rng(0).standard_normal((30, tiny.CHANNELS)))
+    (folder / "videos").mkdir()
+    for n in range(VIDEOS):
+        np.save(folder / "videos" / f"{n}.npy", np.random.default_rng(n).standard_normal((30, tiny.CHANNELS)))
     letters = random.Random(0)
     names = {"".join(letters.choices("abcdefgh", k=12)) for _ in range(PROMPTS)}
     (folder / "classes.txt").write_text("\n".join(sorted(names)))
@@ -91,13 +100,15 @@ def write_inputs(folder: Path) -> Path:
 
 def export(inputs: Path, seed: int, output: Path) -> list[str]:
     """A call of ``stale-export``."""
-    return ["stale-export", "--ckpt", f"{inputs}/{seed}.pth", "--clip", f"{inputs}/clip", "-o", str(output)]
+    command = ["stale-export", "--ckpt", f"{inputs}/{seed}.pth", "--clip", f"{inputs}/clip", "-o", str(output)]
+    return [*command, "--sign", f"{inputs}/keys/key.pem"]
 
 
 def scenarios(inputs: Path) -> list[Scenario]:
     """All commands that write."""
-    run = ["stale-run", f"{inputs}/video.npy", "--bundle", f"{inputs}/bundle", "--prompts", f"{inputs}/classes.txt"]
+    run = ["stale-run", "--bundle", f"{inputs}/bundle", "--prompts", f"{inputs}/classes.txt"]
     run += ["--format", "json", "-o", "out/result.json"]
+    one, many = [*run, f"{inputs}/videos/0.npy"], [*run, f"{inputs}/videos", "--no-cache"]
     train = ["stale-train", "--annotations", f"{inputs}/data/annotations.json", "--features", f"{inputs}/data/features"]
     train += ["--split", "closed", "--clip", f"{inputs}/clip", "--length", str(tiny.LENGTH), "--batch-size", "4"]
     train += ["--epochs", "3", "--device", "cpu", "--threads", "1", "-o", "out/training"]
@@ -106,6 +117,10 @@ def scenarios(inputs: Path) -> list[Scenario]:
         (folder / "out").mkdir()
         (folder / "out" / "result.json").write_text("old")
 
+    def old_result_and_report(folder: Path) -> None:
+        old_result(folder)
+        (folder / REPORT).write_text("old")
+
     def old_bundle(folder: Path) -> None:
         (folder / "out").mkdir()
         shutil.copytree(inputs / "bundle", folder / "out" / "bundle")
@@ -113,16 +128,28 @@ def scenarios(inputs: Path) -> list[Scenario]:
     return [
         Scenario(
             name="stale-run -o",
-            share=0.35,
-            command=lambda folder: [*run, "--no-cache"],
+            share=0.25,
+            command=lambda folder: [*one, "--no-cache", "--verify", f"{inputs}/keys/key.pub"],
             watched="out",
             prepare=old_result,
             verdict=old_or_new,
         ),
         Scenario(
+            name="stale-run of a folder",
+            share=0.2,
+            command=lambda folder: [
+                *many,
+                *("--report", REPORT),
+                *(["--resume"] if (folder / JOURNAL).exists() else []),
+            ],
+            watched="out",
+            prepare=old_result_and_report,
+            verdict=run_of_many,
+        ),
+        Scenario(
             name="prompt cache",
-            share=0.4,
-            command=lambda folder: [*run, "--cache", "cache"],
+            share=0.3,
+            command=lambda folder: [*one, "--cache", "cache"],
             watched="cache",
             prepare=old_result,
             verdict=some_of_new,
@@ -147,10 +174,29 @@ def scenarios(inputs: Path) -> list[Scenario]:
 
 
 def old_or_new(found: Path, old: Path, new: Path) -> str:
-    """Exactly one of the two."""
-    state = visible(found)
-    assert state in (visible(old), visible(new)), sorted(state)
-    return "old" if state == visible(old) else "new"
+    """Exactly one of the two; signatures of the same are never the same, but that of the old state is known."""
+    states = [visible(folder) for folder in (found, old, new)]
+    signature = states[1].get(SIGNATURE)
+    for state in states:
+        state.update({name: b"old" if state[name] == signature else b"new" for name in {SIGNATURE} & state.keys()})
+    state, *allowed = states
+    assert state in allowed, sorted(state)
+    return "old" if state == allowed[0] else "new"
+
+
+def run_of_many(found: Path, old: Path, new: Path) -> str:
+    """The old result or the new one, whole reports, and a journal while there is something to resume."""
+    states = [visible(folder) for folder in (found, old, new)]
+    journal = states[0].pop(JOURNAL, None)
+    reports = [state.pop(REPORT) for state in states]
+    assert states[0] in states[1:], sorted(states[0])
+    is_new = [states[0] == states[2], reports[0] != reports[1]]
+    if is_new[1]:
+        counts = [json.loads(report or b"")["counts"] for report in (reports[0], reports[2])]
+        assert {**counts[0], "resumed": 0} == counts[1]
+    if is_new == [False, False]:
+        return "old"
+    return "new" if all(is_new) and journal is None else "part"
 
 
 def some_of_new(found: Path, old: Path, new: Path) -> str:

@@ -1,0 +1,8 @@
+"""The entry point of ``stale-export``."""
+
+from stale_runtime.launch import launch
+
+
+def main() -> None:
+    """Run ``stale-export``."""
+    launch("stale_export.cli", "stale-export")
