@@ -19,8 +19,7 @@ from stale_bench.summary import summarise
 from stale_runtime import Bundle, Localizer, Settings, __version__, console, find_bundle
 from stale_runtime.backends import BACKENDS as DEPLOYED
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.files import why_unwritten, write_whole
-from stale_runtime.options import Length, Lengths, SpaceSeparated
+from stale_runtime.options import PATH, Length, Lengths, Number, SpaceSeparated
 from stale_runtime.output import check_output, write_output
 from stale_runtime.workspace import workspace
 
@@ -30,8 +29,7 @@ STYLES = {"table": "simple", "markdown": "github"}
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
-PATH = click.Path(path_type=Path)
-BUDGET = click.FloatRange(min=1, max=1e6)
+BUDGET = Number(min=1, max=1e6)
 FORMATS = click.Choice(["table", "json", "csv", "markdown"])
 
 
@@ -94,8 +92,8 @@ def stale_bench(context: click.Context, /, **options: Any) -> int | None:
         if baseline not in {backend.name for backend in plan.backends}:
             raise click.UsageError(f"--baseline {baseline} is not among the backends measured; add it to --backend")
         results, code = _measure(plan, baseline, left_out)
+    console.echo(_rendered(results, options["form"]), nl=False)
     _write(results, options)
-    click.echo(_rendered(results, options["form"]), nl=False)
     return _exit_code(results, code)
 
 
@@ -128,12 +126,12 @@ def thesis_command(device: str, seeds: int, **options: Any) -> int:
         rounds = (thesis.ROUNDS, thesis.ROUNDS)
         plan = replace(plan, launches=seeds, rounds=rounds, budget_s=options["budget"], cold_prompts=False)
         results, code = _measure(plan, plan.backends[0].name, left_out)
-    _write(results, {**options, "plot": None})
     if options["form"] in STYLES:
         table = thesis.gpu_table if device == "cuda" else thesis.thesis_table
-        click.echo(table(results, STYLES[options["form"]]), nl=False)
+        console.echo(table(results, STYLES[options["form"]]), nl=False)
     else:
-        click.echo(_rendered(results, options["form"]), nl=False)
+        console.echo(_rendered(results, options["form"]), nl=False)
+    _write(results, {**options, "plot": None})
     return _exit_code(results, code)
 
 
@@ -164,7 +162,7 @@ def soak_command(videos: int, seed: int, form: str, **options: Any) -> None:
         say=lambda text: progress.say(text, None),
     )
     progress.done()
-    click.echo(report.soak_table(done, STYLES[form]), nl=False)
+    console.echo(report.soak_table(done, STYLES[form]), nl=False)
     if done.problems():
         raise BenchmarkError("; ".join(done.problems()))
 
@@ -223,10 +221,7 @@ def _write(results: Results, options: Mapping[str, Any]) -> None:
         write_output(results.to_json(), options["output"])
     plot: Path | None = options["plot"]
     if plot is not None:
-        try:
-            write_whole(plot, plots.plot(results, plot.suffix.lower()))
-        except OSError as problem:
-            raise click.UsageError(f"--plot {plot}: {why_unwritten(problem)}") from problem
+        write_output(plots.plot(results, plot.suffix.lower()), plot, "--plot")
 
 
 def _rendered(results: Results, form: str) -> str:
@@ -259,7 +254,7 @@ def _compare(options: Mapping[str, Any], given: set[str]) -> int:
         raise click.UsageError("--compare prints --format table or markdown")
     old, new = map(read_results, options["compare"])
     changes = compare(old, new, despite=options["despite"])
-    click.echo(comparison_table(changes, STYLES[options["form"]]), nl=False)
+    console.echo(comparison_table(changes, STYLES[options["form"]]), nl=False)
     return 0
 
 

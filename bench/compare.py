@@ -7,6 +7,7 @@ import numpy as np
 
 from stale_bench.report import milliseconds, tabulated
 from stale_bench.results import Results, Row, Stage
+from stale_runtime.console import one_line
 from stale_runtime.errors import BenchmarkError
 
 EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
@@ -112,7 +113,7 @@ def _line(change: Change) -> list[str]:
     both = old.map is not None and new.map is not None
     agree = change.ratios_agree
     return [
-        old.backend,
+        one_line(old.backend)[:80],
         str(old.length),
         *(text or "" for text in times),
         "" if ratio is None else f"{ratio:.3f}",

@@ -12,6 +12,10 @@ from stale_runtime.strict import build
 
 FORMAT_VERSION = 1
 LARGEST_FILE = 512 * MEGABYTE
+MOST_LAUNCHES = 10_000
+"""Processes of a backend at a length."""
+LONGEST_MS = 1e9
+"""Of a stage, which is eleven days."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,14 @@ class Stage:
     """As measured, launch after launch and round after round."""
     per_launch: tuple[int, ...]
     """Samples of each launch."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.median_ms <= LONGEST_MS:
+            raise ValueError(f"median_ms is {self.median_ms:g}, expected 0 to {LONGEST_MS:g}")
+        if len(self.per_launch) > MOST_LAUNCHES or any(count < 0 for count in self.per_launch):
+            raise ValueError(f"per_launch has {len(self.per_launch)} launches, expected up to {MOST_LAUNCHES} of 0 or more")
+        if not self.n or not self.n == len(self.samples_ms) == sum(self.per_launch):
+            raise ValueError(f"samples_ms has {len(self.samples_ms)} samples, not as many as n and per_launch say")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,12 @@ class Row:
     error: str | None
     """What ended it before its time."""
     warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if "forward" in self.stages and self.stages["forward"].median_ms <= 0:
+            raise ValueError("stages.forward.median_ms is 0, expected more")
+        if self.map is not None and "average" not in self.map:
+            raise ValueError("map has no average")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """``stale-export``: a checkpoint in, a verified bundle out."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from stale_runtime.bundle import DEFAULT_FOLDER
 from stale_runtime.errors import CheckpointError, ExportError
 from stale_runtime.files import why_unwritten
 from stale_runtime.manifest import Manifest, QuantizationRecord
+from stale_runtime.options import PATH, Number
 from stale_runtime.prompts import Prompts, read_prompts
 from stale_runtime.signatures import Signer
 from stale_runtime.workspace import workspace
@@ -29,7 +31,7 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 @click.option(
     "--ckpt",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A checkpoint of the original STALE, or of stale-train.",
 )
 @click.option(
@@ -39,29 +41,29 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
     metavar="ID_OR_DIR",
     help="For the original's checkpoints: Hugging Face id of their CLIP, or folder with config.json, tokenizer.json.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=DEFAULT_FOLDER, show_default=True)
+@click.option("-o", "--output", type=PATH, default=DEFAULT_FOLDER, show_default=True)
 @click.option(
     "--classes",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Class names whose embeddings the bundle carries, one a line; default: those trained, or ActivityNet's.",
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of training features, to calibrate int8 on; without it ort-int8 is the dynamic graph.",
 )
 @click.option("--calibration-videos", type=click.IntRange(1, 10_000), default=64, show_default=True)
 @click.option("--calibration-seed", type=int, default=0, show_default=True, help="Which videos of the folder.")
 @click.option(
     "--validate",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Annotations, to measure mAP of every graph; with --validation-features.",
 )
 @click.option("--validation-subset", default="validation", show_default=True, help="Subset of the annotations.")
-@click.option("--validation-features", type=click.Path(path_type=Path), help="Folder of their features.")
+@click.option("--validation-features", type=PATH, help="Folder of their features.")
 @click.option(
     "--max-map-drop",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     default=0.5,
     show_default=True,
     help="Percent of mAP that int8 may lose; layers return to float until it holds.",
@@ -77,7 +79,7 @@ DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 @click.option("--text-precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @click.option(
     "--sign",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="KEY",
     help="Sign the bundle with this private key (PEM, elliptic curve), for stale-run --verify.",
 )
@@ -96,17 +98,17 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign
     if (int8["validate"] is None) != (int8["validation_features"] is None):
         raise click.UsageError("--validate and --validation-features go together; give both, or neither")
     bits_for(int8["target"], int8["weight_bits"])  # refuses those that saturate
-    if not can_be_bundle(output):
-        raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
-    if not output.absolute().parent.is_dir():
-        raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
     try:
+        if not can_be_bundle(output):
+            raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
+        if not output.absolute().parent.is_dir():
+            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
         with workspace(output.resolve().parent):  # shows that it can be written, and removes what a killed run left
             pass
     except OSError as problem:
         raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
     prompts = read_prompts(classes) if classes is not None else None
-    if not ckpt.is_file():
+    if not os.path.isfile(ckpt):
         raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
 
     signer = Signer(sign) if sign is not None else None
@@ -135,8 +137,8 @@ def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign
         )
     except OSError as problem:
         raise ExportError(f"-o {output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
-    click.echo(_table(manifest))
-    click.echo(f"\nsha256 of the bundle, for stale-run --expect-sha256: {manifest.sha256}")
+    console.echo(_table(manifest))
+    console.echo(f"\nsha256 of the bundle, for stale-run --expect-sha256: {manifest.sha256}")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Many videos in one run: which files they are, what an interrupted run has done of them, and how they came out."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
+from stale_runtime.files import reason
 from stale_runtime.journal import Journal, file_state
 from stale_runtime.localizer import EncodedPrompts, Localizer, Outcome
 from stale_runtime.timeline import Timeline
@@ -26,6 +28,8 @@ class Batch:
     paths: tuple[Path, ...]
     outcomes: tuple[Outcome, ...]
     """In the order of the paths, and fewer where the run stopped at a problem."""
+    fail_fast: bool = False
+    """Whether it was to stop there."""
 
     @property
     def found(self) -> list[VideoDetections]:
@@ -48,24 +52,18 @@ class Batch:
         problems = self.problems
         if not problems:
             return 0
-        return problems[0].exit_code if self.stopped or not self.found else SOME_FAILED
+        return problems[0].exit_code if self.fail_fast or not self.found else SOME_FAILED
 
 
 def find_files(given: Sequence[Path]) -> list[Path]:
     """The feature files of a run: those given, and those in the folders given, in order of name.
 
     Raises:
-        FeatureError: a folder holds none, two are of one video, or there are too many.
+        FeatureError: a folder holds none or cannot be read, two files are of one video, or there are too many.
     """
     paths: list[Path] = []
     for path in given:
-        if path.is_dir():
-            inside = sorted(path.glob("*.npy"))
-            if not inside:
-                raise FeatureError(f"{path}: no .npy files in this folder")
-            paths += inside
-        else:
-            paths.append(path)
+        paths += _inside(path) if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
         raise FeatureError(f"{len(paths):,} feature files, expected at most {MOST_FILES:,} in one run; make several")
     first: dict[str, Path] = {}
@@ -74,6 +72,18 @@ def find_files(given: Sequence[Path]) -> list[Path]:
         if other is not path:
             raise FeatureError(f"{path}: the same video id as {other}; rename or leave out one")
     return paths
+
+
+def _inside(folder: Path) -> list[Path]:
+    """A folder's feature files but hidden ones, which file systems and their tools put beside others."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as problem:
+        raise FeatureError(f"{folder}: {reason(problem)}; give a folder of .npy files") from problem
+    found = [folder / name for name in names if name.endswith(".npy") and not name.startswith(".")]
+    if not found:
+        raise FeatureError(f"{folder}: no .npy files in this folder")
+    return found
 
 
 def run_settings(localizer: Localizer, prompts: EncodedPrompts) -> dict[str, Any]:

@@ -122,7 +122,8 @@ class Bundle:
         place = self.path / SIGNATURE_NAME
         if self._signature_size is None:
             raise SignatureError(f"{place}: the bundle is not signed; export it with stale-export --sign KEY")
-        verify_signature(self.manifest, self._read(SIGNATURE_NAME, self._signature_size), key, place)
+        signature = self._read(SIGNATURE_NAME, self._signature_size)
+        verify_signature(self.manifest, self.manifest_sha256, signature, key, place)
 
 
 class _Opened(NamedTuple):
@@ -188,7 +189,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     if len(manifest.files) > MOST_FILES:
         raise BundleError(f"{path}: the manifest lists {len(manifest.files)} files, expected at most {MOST_FILES}")
     for name, record in manifest.files.items():
-        if not name or name != os.path.basename(name) or "\\" in name or name.startswith(".") or "\0" in name:
+        if name != os.path.basename(name) or "\\" in name or name[:1] in ("", ".") or not name.isprintable():
             raise BundleError(f"{path}: the manifest names {name[:80]!r}, expected plain file names")
         if name in (MANIFEST_NAME, SIGNATURE_NAME) or not 0 <= record.size <= LARGEST_FILE:
             raise BundleError(f"{path}: the manifest cannot list {name} with {record.size} bytes")

@@ -1,5 +1,6 @@
 """``stale-run``: features and prompts in, detections out."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,29 +20,29 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.journal import Journal, journal_path
 from stale_runtime.localizer import EncodedPrompts, Localizer, Settings
-from stale_runtime.options import Length, Sha256
-from stale_runtime.output import check_output, write_output
+from stale_runtime.options import PATH, Length, Number, Sha256
+from stale_runtime.output import check_output, destination, write_output
 from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, results_json, unit_of
 from stale_runtime.run_report import run_report_json
-from stale_runtime.timeline import Timeline
+from stale_runtime.timeline import LONGEST_S, Timeline
 from stale_runtime.video_labels import VideoLabel, override_labels, read_video_labels
 from stale_runtime.videos import read_durations
 from stale_runtime.writers import detections_csv, detections_srt, detections_table
 
 NAME = "stale-run"
 TABLE_ROWS = 10
-POSITIVE = click.FloatRange(1e-6, 1e9)
+POSITIVE = Number(1e-6, LONGEST_S)
 
 
 @click.command(epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some inputs failed, 1 a bug of ours.")
-@click.argument("features", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--prompts", "prompts_file", type=click.Path(path_type=Path), help="Class names, UTF-8, one a line.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Default: $STALE_BUNDLE, then ./stale_bundle.")
+@click.argument("features", nargs=-1, type=PATH)
+@click.option("--prompts", "prompts_file", type=PATH, help="Class names, UTF-8, one a line.")
+@click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
 @click.option("--expect-sha256", type=Sha256(), help="Take no bundle but this: the hash that stale-export printed.")
 @click.option(
     "--verify",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="KEY",
     help="Take no bundle but one signed with this public key.",
 )
@@ -56,24 +57,24 @@ POSITIVE = click.FloatRange(1e-6, 1e9)
 @click.option("--duration", type=POSITIVE, help="Seconds that the one video lasts.")
 @click.option("--fps", type=POSITIVE, help="Frames a second; with --stride.")
 @click.option("--stride", type=POSITIVE, help="Frames from a snippet to the next.")
-@click.option("--durations", type=click.Path(path_type=Path), help="Seconds by video: ActivityNet JSON, or CSV.")
+@click.option("--durations", type=PATH, help="Seconds by video: ActivityNet JSON, or CSV.")
 @click.option(
     "--external-classifier",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Video-level labels to prefer where they are surer, like stale_best_score.json. Not zero-shot.",
 )
 @click.option(
     "--format", "form", type=click.Choice(["table", "json", "csv", "srt"]), default="table", show_default=True
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write what became of each video to this JSON file.")
+@click.option("-o", "--output", type=PATH, help="Write to this file instead of stdout.")
+@click.option("--report", type=PATH, help="Write what became of each video to this JSON file.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails, with its exit code.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run with the same -o was.")
 @click.option("--top", type=click.IntRange(1), help=f"Detections a video; default: all, {TABLE_ROWS} in a table.")
 @click.option(
     "--cache",
     "cache_folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Default: $STALE_CACHE, then ~/.cache/stale-edge.",
 )
 @click.option("--no-cache", is_flag=True, help="Neither read nor write the prompt cache.")
@@ -123,7 +124,7 @@ def stale_run(features: tuple[Path, ...], prompts_file: Path | None, self_test: 
             fail_fast=options["fail_fast"],
         )
         outcomes = console.progress(outcomes, label="Detecting", total=len(paths))
-        batch = Batch(paths=tuple(paths), outcomes=tuple(outcomes))
+        batch = Batch(paths=tuple(paths), outcomes=tuple(outcomes), fail_fast=options["fail_fast"])
         if batch.found:
             write_output(_render(batch.found, localizer, options), options["output"])
         if options["report"] is not None:
@@ -147,7 +148,7 @@ def _check_usage(features: Sequence[Path], options: Mapping[str, Any]) -> None:
         raise click.UsageError("--fps and --stride belong together; give both or neither")
     if sum(options[name] is not None for name in ("duration", "fps", "durations")) > 1:
         raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
-    single = len(features) == 1 and not features[0].is_dir()
+    single = len(features) == 1 and not os.path.isdir(features[0])
     if options["duration"] is not None and not single:
         raise click.UsageError("--duration is for a single video; give --durations FILE")
     if options["form"] == "srt":
@@ -159,8 +160,10 @@ def _check_usage(features: Sequence[Path], options: Mapping[str, Any]) -> None:
     check_output(options["report"], "--report")
     if options["output"] is None and options["resume"]:
         raise click.UsageError("--resume without -o; what a run has finished is kept beside its output")
-    if options["report"] is not None and options["report"] == options["output"]:
-        raise click.UsageError("-o and --report are the same file; give two")
+    if options["output"] is not None and options["report"] is not None:
+        output, report = destination(options["output"]), destination(options["report"])
+        if report in (output, journal_path(output)):
+            raise click.UsageError("-o and --report are the same file, or its journal; give two")
 
 
 def _timeline(options: Mapping[str, Any]) -> Timeline:
@@ -193,11 +196,11 @@ def _journal(
     localizer: Localizer, prompts: EncodedPrompts, timeline: Timeline, videos: int, options: Mapping[str, Any]
 ) -> Iterator[Journal | None]:
     """What keeps finished videos until the output is written; None where that is not worth it."""
-    if options["output"] is None or videos == 1:
+    if options["output"] is None or (videos == 1 and not options["resume"]):
         yield None
         return
     settings = journal_settings(localizer, prompts, timeline)
-    with Journal(journal_path(options["output"]), settings, resume=options["resume"]) as journal:
+    with Journal(journal_path(destination(options["output"])), settings, resume=options["resume"]) as journal:
         if journal.discarded:
             known = f"{journal.discarded:,} videos that an interrupted run had finished"
             console.note(NAME, f"{known} are done anew; --resume would have kept them")
@@ -242,7 +245,7 @@ def _description(localizer: Localizer) -> str:
 def _conclude(batch: Batch) -> int:
     """Say what went wrong, and give the exit code."""
     problems, videos = batch.problems, len(batch.paths)
-    if problems and (videos == 1 or batch.stopped):
+    if problems and (videos == 1 or batch.fail_fast):
         if videos > 1:
             console.note(NAME, f"stopped at the first problem: {len(batch.found):,} of {videos:,} videos are done")
         raise problems[0]
@@ -263,7 +266,7 @@ def _self_test(bundle: Bundle) -> int:
         measured = (
             "" if check.deviation is None else f"  {check.measure} {check.deviation:.1e}, limit {check.limit:.0e}"
         )
-        click.echo(f"{'ok' if check.passed else 'FAILED':6}  {check.what}{measured}")
+        console.echo(f"{'ok' if check.passed else 'FAILED':6}  {console.one_line(check.what)}{measured}")
     if failed:
         raise BundleError(f"{bundle.path}: {failed} checks failed on this machine; report it with this output")
     return 0

@@ -9,6 +9,7 @@ from stale_runtime import __version__, console
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation import MeanAveragePrecision, mean_average_precision
 from stale_runtime.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.options import PATH
 from stale_runtime.prompts import read_prompts
 from stale_runtime.results import FRACTION, Results, read_results
 
@@ -35,10 +36,10 @@ def _thresholds(context: click.Context, parameter: click.Parameter, value: str) 
 
 
 @click.command()
-@click.argument("detections", type=click.Path(path_type=Path))
-@click.option("--ground-truth", required=True, type=click.Path(path_type=Path), help="Annotations, ActivityNet's JSON.")
+@click.argument("detections", type=PATH)
+@click.option("--ground-truth", required=True, type=PATH, help="Annotations, ActivityNet's JSON.")
 @click.option("--subset", help="Evaluate the videos of this subset, as validation; default: all.")
-@click.option("--classes", type=click.Path(path_type=Path), help="Evaluate only the classes in this file, one a line.")
+@click.option("--classes", type=PATH, help="Evaluate only the classes in this file, one a line.")
 @click.option("--tiou", callback=_thresholds, default="0.5:0.05:0.95", show_default=True, help="tIoU thresholds.")
 @click.option(
     "--foreign-labels",
@@ -80,7 +81,7 @@ def stale_eval(
         raise DatasetError(f"{detections}: no video in common with {ground_truth}; check ids and --subset")
     result = mean_average_precision(found.videos, truth, tious=tiou, charge_foreign=foreign_labels == "published")
     _warn(result, found, truth, foreign_labels)
-    click.echo(_json(result) if form == "json" else _table(result))
+    console.echo(_json(result) if form == "json" else _table(result))
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ LARGEST_VALUE = 1e6
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
 """By version of the format, with the bytes that the header's size takes."""
+_ODD_LITERALS = re.compile(rb"\\|\d[A-Za-z_]")
+"""What no header holds, and Python's parser warns of to the whole process."""
 _PYTHON_2_INTEGER = re.compile(rb"(\d\s*)L")
 
 
@@ -44,7 +46,8 @@ def read_features(path: Path, channels: int) -> FloatArray:
             refuse_irregular(file.fileno(), path, FeatureError)
             shape, fortran_order, dtype = _read_header(file, path)
             _check_shape(shape, dtype, channels, path)
-            held = os.fstat(file.fileno()).st_size - file.tell()
+            before = os.fstat(file.fileno())
+            held = before.st_size - file.tell()
             wanted = shape[0] * shape[1] * dtype.itemsize
             if held != wanted:
                 problem = "truncated" if held < wanted else "too long"
@@ -52,9 +55,12 @@ def read_features(path: Path, channels: int) -> FloatArray:
                     f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; extract it again"
                 )
             require_memory(2 * wanted, str(path), "cut the video, or end other programs")  # checking takes a copy
-            flat = np.fromfile(file, dtype=dtype)
+            flat = np.fromfile(file, dtype=dtype, count=shape[0] * shape[1])
+            after = os.fstat(file.fileno())
     except OSError as problem:
         raise FeatureError(f"{path}: {reason(problem)}") from problem
+    if flat.nbytes != wanted or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise FeatureError(f"{path}: changed while it was read; wait until it is written, and run it again")
     features = flat.reshape(shape, order="F" if fortran_order else "C")
     return check_features(features.astype(dtype.newbyteorder("="), copy=False), channels, name=str(path))
 
@@ -121,8 +127,10 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.
         size = head.read(width)
         header = head.read(min(int.from_bytes(size, "little"), _HEADER_BYTES + 1))
         header = _PYTHON_2_INTEGER.sub(rb"\1 ", header)  # which numpy reads too, but warns of to the whole process
+        if _ODD_LITERALS.search(header):
+            raise ValueError("header")
         shape, fortran_order, dtype = reader(io.BytesIO(size + header), max_header_size=_HEADER_BYTES)
-        if any(type(size) is not int for size in shape):
+        if any(type(size) is not int or abs(size) >= 2**63 for size in shape):
             raise TypeError("shape")
     except KeyError:
         raise FeatureError(f"{path}: an unknown version of .npy; save it with numpy.save") from None

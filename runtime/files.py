@@ -37,11 +37,13 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, error)
-            require_memory(2 * min(os.fstat(file.fileno()).st_size, limit), str(path), "split it")
-            data = _read_at_most(file, limit + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                require_memory(2 * size, str(path), "split it")
+                data = _read_at_most(file, limit + 1)
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
-    if len(data) > limit:
+    if size > limit or len(data) > limit:
         raise error(f"{path}: more than {limit:,} bytes, the most that such a file may hold")
     return data
 

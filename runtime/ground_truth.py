@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import read_json
+from stale_runtime.timeline import LONGEST_S
 from stale_runtime.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 
 MOST_ANNOTATIONS = 1_000_000
@@ -100,12 +101,14 @@ def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
     """Start and end of a row's ``segment``.
 
     Raises:
-        DatasetError: it is not two finite numbers in order.
+        DatasetError: it is not two numbers in order, of a magnitude that times have.
     """
     segment = row.get("segment")
     if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in (int, float) for x in segment):
         raise DatasetError(f"{place}: segment {str(segment)[:60]}, expected [start, end]")
     start, end = float(segment[0]), float(segment[1])
+    if max(abs(start), abs(end)) > LONGEST_S:
+        raise DatasetError(f"{place}: segment [{start}, {end}], expected times of at most {LONGEST_S:.0e}")
     if end < start:
         raise DatasetError(f"{place}: segment [{start}, {end}] ends before it starts")
     return start, end

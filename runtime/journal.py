@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import JournalError
-from stale_runtime.files import MEGABYTE, reason, refuse_irregular
+from stale_runtime.files import MEGABYTE, refuse_irregular, why_unwritten
 
 SYNC_S = 10.0
 """Seconds between two times that the disk is made to hold the lines."""
@@ -89,10 +89,10 @@ class Journal:
             self._sync()
             self._ids = set(self._videos)
         except OSError as problem:
-            self._file.close()
-            raise JournalError(f"{path}: {reason(problem)}") from problem
+            self._close()
+            raise JournalError(f"{path}: {why_unwritten(problem)}") from problem
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def __len__(self) -> int:
@@ -104,6 +104,9 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         with suppress(OSError):  # on a full disk it would try again to write what has just failed
             self._file.close()
 
@@ -126,7 +129,7 @@ class Journal:
                 self._sync()
         except OSError as problem:
             raise JournalError(
-                f"{self.path}: {reason(problem)}; the videos before are kept, the same command with --resume goes on"
+                f"{self.path}: {why_unwritten(problem)}; the videos before are kept, --resume goes on"
             ) from problem
         self._ids.add(found.video)
 
@@ -145,7 +148,8 @@ class Journal:
     def _read(self) -> tuple[dict[str, Any] | None, int]:
         """The settings of the run that was interrupted, if any, and the bytes up to which its lines are whole."""
         first = self._file.readline(LONGEST_LINE)
-        if not first.endswith(b"\n") and first.startswith(_START[: len(first)]):  # stopped before it began
+        torn = not first.endswith(b"\n") and first.startswith(_START[: len(first)])
+        if torn or not first.strip(b"\0\n"):  # stopped before it began, or before any of it was on the disk
             return None, 0
         settings = _settings(first)
         if settings is None:
@@ -172,23 +176,36 @@ class Journal:
 
 def _open(path: Path) -> BinaryIO:
     """Open a journal for reading and writing, for this process alone."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        except OSError as problem:
+            raise JournalError(f"{path}: {why_unwritten(problem)}") from problem
+        try:
+            refuse_irregular(descriptor, path, JournalError)
+            _lock(descriptor, path)
+            if _is_at(descriptor, path):
+                return os.fdopen(descriptor, "r+b")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another run had completed, and removed it, before this one had locked it
+
+
+def _lock(descriptor: int, path: Path) -> None:
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as problem:
-        raise JournalError(f"{path}: {reason(problem)}") from problem
-    file = os.fdopen(descriptor, "r+b")
-    try:
-        refuse_irregular(descriptor, path, JournalError)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except JournalError:
-        file.close()
-        raise
     except BlockingIOError as problem:
-        file.close()
         raise JournalError(f"{path}: another stale-run is writing it; wait for it, or give another -o") from problem
     except OSError:  # a file system without locks
-        return file
-    return file
+        return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _settings(line: bytes) -> dict[str, Any] | None:

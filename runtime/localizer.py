@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, NamedTuple
@@ -20,7 +21,7 @@ from stale_runtime.memory import detection_bytes, require_memory
 from stale_runtime.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.prompts import Prompts, as_prompts
 from stale_runtime.segments import FloatArray
-from stale_runtime.sessions import available_threads, run_session
+from stale_runtime.sessions import available_threads, checked_output, run_session
 from stale_runtime.text_encoder import TextEncoder, encoder_identity
 from stale_runtime.timeline import Timeline, check_seconds
 from stale_runtime.videos import video_id
@@ -338,13 +339,17 @@ class Localizer:
 
         Raises:
             PromptError: the prompts do not fit the bundle.
+            BundleError: the graph fails, or gives what no localizer gives.
         """
         channels, names = self.bundle.manifest.channels, prompts.names
         shapes = prompts.embeddings.shape, prompts.queries.shape
         if shapes != ((len(names), channels), (len(names), self._vector_width() - channels)):
             raise PromptError(f"encoded prompts of shapes {shapes}, expected those of encode_prompts for {len(names)}")
         inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
-        cas_logits, action_masks = run_session(self._session, Outputs._fields, inputs)
+        found = run_session(self._session, Outputs._fields, inputs)
+        K, T = len(names), int(prepared["length"])
+        shapes = (1, K + 1, T), (1, T, T)
+        cas_logits, action_masks = map(partial(checked_output, str(self.bundle.path)), found, shapes)
         return Outputs(cas_logits[0], action_masks[0])
 
     def prepared(self, features: FloatArray) -> dict[str, NDArray[Any]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +12,12 @@ from stale_runtime.strict import build
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
+LONGEST_CONTEXT = 4096
+"""Tokens of a prompt; CLIP takes 77."""
+LONGEST_TEMPLATE = 2000
+"""Characters of the text that class names are put into."""
+LARGEST_AXIS = 2**16
+"""Channels, heads or snippets that a network may have."""
 _ENCODER = json.JSONEncoder(indent=1, ensure_ascii=True, allow_nan=False)
 
 
@@ -57,6 +64,16 @@ class TextEncoderSpec:
     """Token ids that every prompt begins with, start token included; the graph has them inside."""
     prompt_template: str
     """The text that a class name is put into, at ``{}``."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.context_length <= LONGEST_CONTEXT or len(self.prefix) > self.context_length:
+            raise ValueError(f"context_length is {self.context_length}, expected 1 to {LONGEST_CONTEXT} tokens")
+        if any(not 0 <= token < 2**31 for token in (self.pad_token, *self.prefix)):
+            raise ValueError("text_encoder has a token id that is none")
+        if self.prompt_template.count("{}") != 1 or len(self.prompt_template) > LONGEST_TEMPLATE:
+            raise ValueError(
+                f"prompt_template has {len(self.prompt_template)} characters, expected a text with one {{}}"
+            )
 
     def fill(self, names: Sequence[str]) -> list[str]:
         """The prompts of class names."""
@@ -141,6 +158,11 @@ class Manifest:
     quantization: tuple[QuantizationRecord, ...]
     files: Mapping[str, FileRecord]
     """Every file of the bundle but the manifest."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "heads", "temporal_scale"):
+            if not 1 <= getattr(self, name) <= LARGEST_AXIS:
+                raise ValueError(f"{name} is {reprlib.repr(getattr(self, name))}, expected 1 to {LARGEST_AXIS}")
 
     @property
     def sha256(self) -> str:

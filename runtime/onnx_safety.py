@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 from stale_runtime.errors import BundleError
 
-Fields: TypeAlias = "dict[int, list[memoryview | int]]"
-"""Of a message, by number: bytes of the length-delimited ones, value of the integers."""
+Fields: TypeAlias = "dict[int, list[memoryview | int | bytes]]"
+"""Of a message, by number: a view of the length-delimited ones, value of the integers, bytes of those of fixed size."""
 
 LARGEST_SHAPE = 2**31
 """Numbers that an input, output or intermediate may declare."""
@@ -26,6 +26,8 @@ _FIXED = {1: 8, 5: 4}
 _DEEPEST = 32
 _MOST_FIELDS = 2**20
 _MOST_AXES = 16
+_LONGEST_SHAPE = 10 * _MOST_AXES
+"""Bytes of a packed shape."""
 
 
 class _UnsafeError(Exception):
@@ -88,10 +90,10 @@ def _check_tensor(tensor: memoryview) -> None:
     if 13 in fields or any(fields.get(14, ())):
         raise _UnsafeError("keeps tensors in another file, which is never followed")
     dims = _shape(_integers(fields, 1))
-    kind = _integers(fields, 2)[-1:]
-    if not kind or kind[0] not in _ITEM_BYTES:
+    kind = _number(fields, 2)
+    if kind not in _ITEM_BYTES:
         raise _UnsafeError(f"has a tensor of data type {kind}, expected plain numbers")
-    size = math.prod(dims) * _ITEM_BYTES[kind[0]]
+    size = math.prod(dims) * _ITEM_BYTES[kind]
     raw = _messages(fields, 9)
     # A number in one of the typed fields takes a byte at least.
     typed = sum(
@@ -115,8 +117,8 @@ def _check_type(kind: memoryview | None) -> None:
     fields = _parse(kind or memoryview(b""))
     _refuse(fields, {4: "sequences", 5: "maps", 7: "opaque types", 8: "sparse tensors", 9: "optional values"})
     shape = _only(_parse(_only(fields, 1) or memoryview(b"")), 2)
-    axes = [_integers(_parse(axis), 1)[-1:] for axis in _messages(_parse(shape or memoryview(b"")), 1)]
-    dims = _shape([dim for axis in axes for dim in axis])
+    axes = [_number(_parse(axis), 1) for axis in _messages(_parse(shape or memoryview(b"")), 1)]
+    dims = _shape([dim for dim in axes if dim is not None])
     if math.prod(dims) > LARGEST_SHAPE:
         raise _UnsafeError(f"declares a value of shape {dims}, expected at most {LARGEST_SHAPE:,} numbers")
 
@@ -156,11 +158,21 @@ def _integers(fields: Fields, number: int) -> list[int]:
         if isinstance(value, int):
             values.append(value)
             continue
+        if isinstance(value, bytes) or len(value) > _LONGEST_SHAPE:
+            raise ValueError(f"field {number} has {len(value)} bytes")
         at = 0
         while at < len(value):
             integer, at = _varint(value, at)
             values.append(integer)
     return values
+
+
+def _number(fields: Fields, number: int) -> int | None:
+    """An integer that may be there once, and not packed, which protobuf would not take for it."""
+    values = fields.get(number, [])
+    if len(values) > 1 or not all(isinstance(value, int) for value in values):
+        raise ValueError(f"field {number} is no number, or there twice")
+    return next((value for value in values if isinstance(value, int)), None)
 
 
 def _parse(message: memoryview) -> Fields:
@@ -181,7 +193,8 @@ def _parse(message: memoryview) -> Fields:
             size, at = _varint(message, at)
         if size is None or size > len(message) - at:
             raise ValueError(f"wire type {wire}" if size is None else "truncated")
-        fields.setdefault(field, []).append(message[at : at + size])
+        content = message[at : at + size]
+        fields.setdefault(field, []).append(content if wire == _BYTES else bytes(content))
         at += size
     return fields
 

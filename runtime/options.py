@@ -1,13 +1,33 @@
 """Kinds of command-line options that click does not have."""
 
+import math
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import click
 
 from stale_runtime.localizer import LONGEST, SHORTEST
+
+PATH = click.Path(path_type=Path, readable=False)
+"""A path, whatever is there: what reads it says better than click what is wrong with it."""
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The option's value.
+
+        Raises:
+            click.BadParameter: it is no number, or not in the range.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 class Length(click.ParamType):  # type: ignore[type-arg]

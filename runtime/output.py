@@ -5,7 +5,13 @@ from pathlib import Path
 
 import click
 
+from stale_runtime import console
 from stale_runtime.files import why_unwritten, write_whole
+
+
+def destination(path: Path) -> Path:
+    """The file that a path leads to: a link keeps its name, and what it points to is written."""
+    return Path(os.path.realpath(path))
 
 
 def check_output(path: Path | None, option: str = "-o") -> None:
@@ -20,33 +26,37 @@ def check_output(path: Path | None, option: str = "-o") -> None:
     """
     if path is None:
         return
-    if path.is_dir():
+    place = destination(path)
+    if os.path.isdir(path):
         raise click.UsageError(f"{option} {path}: a folder, expected the path of a file")
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise click.UsageError(
             f"{option} {path}: a device or pipe, expected the path of a file; leave -o out for stdout"
         )
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise click.UsageError(f"{option} {path}: no permission to write in {path.parent}")
+    if os.path.islink(place):
+        raise click.UsageError(f"{option} {path}: a link that leads to itself, expected the path of a file")
+    if not os.path.isdir(place.parent):
+        raise click.UsageError(f"{option} {path}: there is no folder {place.parent}; make it first")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise click.UsageError(f"{option} {path}: no permission to write in {place.parent}")
 
 
-def write_output(text: str, path: Path | None, option: str = "-o") -> None:
+def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> None:
     """Print a result, or write it to a file.
 
     Args:
-        text: the result.
+        result: text, or for a file also bytes.
         path: a file; None for stdout.
         option: what messages call it.
 
     Raises:
-        click.ClickException: the file cannot be written.
+        click.UsageError: the file cannot be written.
+        OutputError: stdout cannot.
     """
     if path is None:
-        click.echo(text, nl=False)
+        console.echo(result if isinstance(result, str) else result.decode(), nl=False)
         return
     try:
-        write_whole(path, text.encode())
+        write_whole(destination(path), result.encode() if isinstance(result, str) else result)
     except OSError as problem:
         raise click.UsageError(f"{option} {path}: {why_unwritten(problem)}") from problem

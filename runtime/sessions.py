@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.errors import BundleError
@@ -44,14 +45,37 @@ def run_session(
 
     Raises:
         MemoryError: there was not enough for it.
+        BundleError: it fails.
     """
     try:
         results: list[Any] = session.run(outputs, inputs)
     except Exception as problem:  # ONNX Runtime's exceptions share no base, and say in words which they are
         if any(text in str(problem) for text in _NO_MEMORY):
             raise MemoryError("ONNX Runtime found too little") from problem
-        raise
+        text = " ".join(str(problem).split())[:200]
+        raise BundleError(f"a graph fails while it runs ({text}); export the bundle again") from problem
     return results
+
+
+def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An output of a graph, if it is what was to come out.
+
+    Args:
+        name: how messages call the graph.
+        output: whatever came.
+        shape: that it has to have.
+
+    Raises:
+        BundleError: it is no float32 of that shape, or holds NaN or infinity.
+    """
+    if not isinstance(output, np.ndarray) or (output.dtype, output.shape) != (np.float32, shape):
+        got = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
+        raise BundleError(f"{name}: gives {got}, expected float32 {shape}; export the bundle again")
+    with np.errstate(all="ignore"):
+        usable = np.isfinite(np.add.reduce(output, axis=None))  # a third of the time of looking at each
+    if not usable:
+        raise BundleError(f"{name}: gives NaN or infinity; export the bundle again")
+    return output
 
 
 def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.InferenceSession":

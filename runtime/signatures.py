@@ -52,18 +52,19 @@ class Signer:
         Args:
             manifest: with all files.
         """
-        config: Any = self._config.set_hashing_config(_Digests(_signed(manifest)))  # type: ignore[arg-type]
+        config: Any = self._config.set_hashing_config(_Digests(_signed(manifest, manifest.sha256)))  # type: ignore[arg-type]
         with workspace() as folder:
             signature = folder / SIGNATURE_NAME
             config.sign("bundle", signature)
             return signature.read_bytes()
 
 
-def verify_signature(manifest: Manifest, signature: bytes, key: Path, place: Path) -> None:
+def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Path, place: Path) -> None:
     """Make sure that a bundle is signed by the owner of a key, as it is.
 
     Args:
         manifest: the bundle's.
+        sha256: of the bytes that it was read from, which another program may have laid out in its own way.
         signature: content of its ``model.sig``.
         key: PEM file of the public key.
         place: how messages call the signature.
@@ -80,7 +81,7 @@ def verify_signature(manifest: Manifest, signature: bytes, key: Path, place: Pat
         config: Any = Config().use_elliptic_key_verifier(public_key=key)
     except Exception as problem:  # cryptography raises many kinds
         raise _unusable(key, "public", problem) from problem
-    config.set_hashing_config(_Digests(_signed(manifest)))
+    config.set_hashing_config(_Digests(_signed(manifest, sha256)))
     with workspace() as folder:
         written = folder / SIGNATURE_NAME
         written.write_bytes(signature)
@@ -114,9 +115,9 @@ class _Digests:
         """Ignore nothing, whatever the signature says."""
 
 
-def _signed(manifest: Manifest) -> dict[str, str]:
+def _signed(manifest: Manifest, sha256: str) -> dict[str, str]:
     files = {name: record.sha256 for name, record in manifest.files.items()}
-    return {MANIFEST_NAME: manifest.sha256, **files}
+    return {MANIFEST_NAME: sha256, **files}
 
 
 def _require(error: type[StaleError]) -> None:

@@ -1,10 +1,13 @@
 """From prompts to embeddings: CLIP's tokenizer and text tower, as a bundle carries them."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +15,19 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import Bundle
 from stale_runtime.errors import BundleError, PromptError
 from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.sessions import open_session, require_interface, run_session
+from stale_runtime.sessions import checked_output, open_session, require_interface, run_session
+
+if TYPE_CHECKING:
+    import tokenizers
 
 TEXT_ENCODER_NAME = "text_encoder.onnx"
 TOKENIZER_NAME = "tokenizer.json"
 PROMPT_TEMPLATE = "a video of action {}"
 """What STALE is trained with; a class name stands at ``{}``."""
+_STEPS: tuple[str, ...] = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "Strip", "StripAccents")
+_STEPS += ("Split", "ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits")
+"""Steps that make a few characters at most of each; CLIP has NFC, Replace of spaces, Lowercase, Split and ByteLevel."""
+_MOST_STEPS = 4
 _BATCH = 256
 """Prompts encoded at once."""
 
@@ -45,6 +55,37 @@ def tokenizer_errors() -> Iterator[None]:
         raise ValueError(" ".join(str(problem).split())[:200] or type(problem).__name__) from problem
 
 
+def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
+    """Load a tokenizer of the kind that CLIP's is.
+
+    Args:
+        tokenizer_json: the content of a ``tokenizer.json``.
+
+    Raises:
+        ValueError: it is none, or has steps that could make any amount of text out of a little.
+    """
+    from tokenizers import Tokenizer as Implementation
+
+    with tokenizer_errors():
+        implementation = Implementation.from_str(tokenizer_json.decode())
+        _refuse_growth(implementation.normalizer, "normalizers")
+        _refuse_growth(implementation.pre_tokenizer, "pretokenizers")
+        implementation.no_padding()
+        implementation.no_truncation()
+    return implementation
+
+
+def _refuse_growth(part: Any, steps_key: str) -> None:
+    """Args: part: of a tokenizer, None if it has none; steps_key: what its steps are called, where it is a sequence."""
+    whole = {"type": "Sequence", steps_key: []} if part is None else json.loads(part.__getstate__())
+    steps = whole[steps_key] if whole["type"] == "Sequence" else [whole]
+    if len(steps) > _MOST_STEPS:
+        raise ValueError(f"{len(steps)} {steps_key}, expected at most {_MOST_STEPS}")
+    for step in steps:
+        if step["type"] not in _STEPS or len(step.get("content", "")) > 1:
+            raise ValueError(f"{steps_key} with {step['type'][:40]}, which CLIP's tokenizer does not have")
+
+
 class Tokenizer:
     """CLIP's tokenizer."""
 
@@ -58,15 +99,10 @@ class Tokenizer:
         Raises:
             BundleError: it is no tokenizer.
         """
-        from tokenizers import Tokenizer as Implementation
-
         try:
-            with tokenizer_errors():
-                self._implementation = Implementation.from_str(tokenizer_json.decode())
+            self._implementation = load_tokenizer(tokenizer_json)
         except ValueError as problem:
             raise BundleError(f"{TOKENIZER_NAME}: not a tokenizer ({problem}); export the bundle again") from problem
-        self._implementation.no_padding()
-        self._implementation.no_truncation()
         self._spec = spec
 
     def rows(self, texts: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
@@ -138,6 +174,7 @@ class TextEncoder:
             BundleError: either cannot be read.
         """
         spec = bundle.manifest.text_encoder
+        self._channels, self._heads = bundle.manifest.channels, bundle.manifest.heads
         self._tokenizer = Tokenizer(bundle.read(TOKENIZER_NAME), spec)
         self._session = open_session(bundle.read(TEXT_ENCODER_NAME), name=TEXT_ENCODER_NAME, threads=threads)
         require_interface(self._session, ("token_ids",), PromptVectors._fields, TEXT_ENCODER_NAME)
@@ -159,14 +196,27 @@ class TextEncoder:
             members = list(group)
             for start in range(0, len(members), _BATCH):
                 token_ids = np.array([suffixes[n] for n in members[start : start + _BATCH]], dtype=np.int64)
-                results.append(run_session(self._session, PromptVectors._fields, {"token_ids": token_ids}))
+                found = run_session(self._session, PromptVectors._fields, {"token_ids": token_ids})
+                shapes = [(len(token_ids), width) for width in (self._channels, self._heads * self._channels)]
+                results.append(PromptVectors(*map(partial(checked_output, TEXT_ENCODER_NAME), found, shapes)))
         back = np.argsort(order)
         embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
         return PromptVectors(embeddings, queries)
 
 
 def encoder_identity(bundle: Bundle) -> str:
-    """A hash of everything that an embedding depends on beside the text, without opening the tower."""
-    files = bundle.manifest.files
-    parts = [files[name].sha256 for name in (TEXT_ENCODER_NAME, TOKENIZER_NAME)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    """A hash of everything that an embedding depends on beside the text, without opening the tower.
+
+    Raises:
+        BundleError: the bundle has no tower.
+    """
+    manifest = bundle.manifest
+    for name in (TEXT_ENCODER_NAME, TOKENIZER_NAME):
+        if name not in manifest.files:
+            raise BundleError(f"{bundle.path}: the bundle has no {name}; export it again")
+    parts = {
+        "files": [manifest.files[name].sha256 for name in (TEXT_ENCODER_NAME, TOKENIZER_NAME)],
+        "width": [manifest.channels, manifest.heads],
+        "tokens": asdict(manifest.text_encoder),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,10 +1,12 @@
 """How long videos last, from whatever the user knows."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stale_runtime.errors import DatasetError
+
+LONGEST_S = 1e9
+"""Seconds that a video may last, thirty years."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Timeline:
                 raise DatasetError(f"video {video}: no duration in the file of durations; add it there")
             return self.durations_s[video]
         if self.snippet_s is not None:
-            return self.snippet_s * snippets
+            return min(self.snippet_s * snippets, LONGEST_S)
         return self.duration_s
 
     def agrees(self, video: str, duration_s: float | None) -> bool:
@@ -49,10 +51,10 @@ class Timeline:
 
 
 def check_seconds(value: float | None, name: str) -> None:
-    """Make sure that a time is unknown, or a positive number.
+    """Make sure that a time is unknown, or a positive number of at most ``LONGEST_S``.
 
     Raises:
         ValueError: it is neither.
     """
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} {value}, expected a positive number of seconds")
+    if value is not None and not 0 < value <= LONGEST_S:
+        raise ValueError(f"{name} {value}, expected a positive number of seconds, at most {LONGEST_S:.0e}")

@@ -1,13 +1,14 @@
 """Video ids, and where the durations of videos come from."""
 
 import csv
-import math
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import MEGABYTE, read_json, read_text
+from stale_runtime.timeline import LONGEST_S
 
 LARGEST_FILE = 512 * MEGABYTE
 MOST_VIDEOS = 1_000_000
@@ -17,14 +18,14 @@ MOST_VIDEOS = 1_000_000
 def video_id(name: str) -> str:
     """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
 
-    Bytes of a file name that are no UTF-8 are replaced, so that every id can be written as text.
+    Bytes of a file name that are no UTF-8 are spelled out, so that every id can be written as text.
     """
     return as_text(name.removeprefix("v_"))
 
 
 def as_text(name: str) -> str:
-    """A file's name, or what holds it, with the bytes that are no UTF-8 replaced."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A file's name, or what holds it, with the bytes that are no UTF-8 spelled out in hexadecimal."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:
@@ -55,7 +56,8 @@ def read_durations(path: Path) -> dict[str, float]:
     for place, name, value in rows:
         seconds = _seconds(value)
         if seconds is None:
-            raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, expected a positive number of seconds")
+            wanted = f"expected a positive number of seconds, at most {LONGEST_S:.0e}"
+            raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, {wanted}")
         if durations.setdefault(video_id(name), seconds) != seconds:
             raise DatasetError(f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}")
     return durations
@@ -75,11 +77,11 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
-    check_count(text.count("\n"), MOST_VIDEOS + 1, "lines", path)
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=None))
     video, seconds = 0, 1
     try:
         for row in reader:
+            check_count(reader.line_num, MOST_VIDEOS + 1, "lines", path)
             if reader.line_num == 1 and {"video", "seconds"} <= set(row):
                 video, seconds = row.index("video"), row.index("seconds")
             elif row:
@@ -97,4 +99,4 @@ def _seconds(value: Any) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
+    return seconds if 0 < seconds <= LONGEST_S else None

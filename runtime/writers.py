@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from stale_runtime.console import one_line
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.results import FRACTION, unit_of
 
@@ -21,7 +22,12 @@ def detections_table(videos: Sequence[VideoDetections], *, top: int) -> str:
 
     in_fractions = unit_of(videos) == FRACTION
     rows = [
-        (video.video, row.label, *(_position(t, in_fractions) for t in (row.start, row.end)), f"{row.score:.4f}")
+        (
+            one_line(video.video),
+            row.label,
+            *(_position(t, in_fractions) for t in (row.start, row.end)),
+            f"{row.score:.4f}",
+        )
         for video in videos
         for row in video.detections[:top]
     ]

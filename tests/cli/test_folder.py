@@ -196,3 +196,27 @@ def test_resuming_needs_an_output(work: Path) -> None:
     done = run("stale-run", "features", "--prompts", "classes.txt", "--resume", cwd=work)
     assert done.returncode == 2
     assert "--resume without -o" in done.stderr
+
+
+def test_fail_fast_ends_with_the_problem_s_code_also_at_the_last(work: Path) -> None:
+    for n in range(VIDEOS):
+        if not 17 <= n <= 20:
+            (work / "features" / f"v_{n:04}.npy").unlink()
+    done = run("stale-run", *ARGUMENTS, "--fail-fast", "--report", "report.json", cwd=work)
+    assert done.returncode == 3, done.stderr
+    assert "stopped at the first problem: 3 of 4 videos are done" in done.stderr
+    report = json.loads((work / "report.json").read_text())
+    assert report["exit_code"] == 3
+    assert report["counts"] == {"videos": 4, "ok": 3, "failed": 1, "skipped": 0, "resumed": 0}
+
+
+def test_a_run_goes_on_also_where_one_video_is_left(work: Path) -> None:
+    stopped(work, signal.SIGKILL)
+    name = finished(work)[0]
+    for path in (work / "features").iterdir():
+        if path.stem != f"v_{name}":
+            path.unlink()
+    done = run("stale-run", *ARGUMENTS, "--resume", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 videos were finished before" in done.stderr
+    assert not (work / JOURNAL).exists()

@@ -19,6 +19,18 @@ from tests.signing import make_keys
 from tests.tiny import CHANNELS, CLASSES
 
 Array = NDArray[np.float32]
+INTERRUPTS = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise ImportError("initialization failed")
+sys.meta_path.insert(0, Finder())
+"""
+"""For Python to begin with: a module that cannot be loaded, because of Ctrl-C."""
 
 
 @pytest.fixture
@@ -313,3 +325,67 @@ def test_help_teaches_without_a_bundle(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "stale-run video_feats.npy --prompts classes.txt" in done.stdout
     assert "Exit codes" in done.stdout
+
+
+def test_a_reader_that_leaves_at_once_costs_no_report(work: Path) -> None:
+    (work / "features" / "v_bad.npy").write_bytes(b"")
+    command = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --report r.json | true"
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], cwd=work, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert "1 of 4 videos failed, the others are done" in done.stderr
+    assert json.loads((work / "r.json").read_text())["counts"]["ok"] == 3
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_closed_streams_cost_no_result(work: Path, closed: str) -> None:
+    """As a daemon has them; a file that is opened then would take their numbers, and get what others print."""
+    command = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --format json"
+    written = subprocess.run(f"{command} -o o.json {closed}", shell=True, cwd=work, capture_output=True, check=False)
+    assert written.returncode == 0, written.stderr
+    assert json.loads((work / "o.json").read_text())["results"].keys() == {"a", "b", "c"}
+    if ">&- " not in closed and closed != ">&-":
+        printed = subprocess.run(f"{command} {closed}", shell=True, cwd=work, capture_output=True, check=True)
+        assert json.loads(printed.stdout) == json.loads((work / "o.json").read_text())
+
+
+def test_one_path_that_cannot_be_read_does_not_cost_the_others(work: Path) -> None:
+    paths = ["v_one.npy", "features", "features/v_a.npy/x.npy", f"{'x' * 300}.npy", "no.npy"]
+    done = run("stale-run", *paths, "--prompts", "classes.txt", "--report", "r.json", cwd=work)
+    assert done.returncode == 5, done.stderr
+    report = json.loads((work / "r.json").read_text())
+    assert report["counts"] == {"videos": 7, "ok": 4, "failed": 3, "skipped": 0, "resumed": 0}
+    said = [video["message"].rpartition(": ")[2] for video in report["videos"] if video["status"] == "failed"]
+    assert said == ["Not a directory", "File name too long", "No such file or directory"]
+
+
+def test_one_output_cannot_be_two_things(work: Path) -> None:
+    arguments = ("features", "--prompts", "classes.txt", "-o", "o.json", "--report")
+    for report in ("o.json", "features/../o.json", "o.json.partial.jsonl"):
+        fails("stale-run", *arguments, report, cwd=work, code=2, says="the same file, or its journal; give two")
+
+
+@pytest.mark.parametrize("option", ["--duration", "--fps"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e308", "0", "-1"])
+def test_a_number_that_is_none_is_wrong_usage(work: Path, option: str, value: str) -> None:
+    stride = ["--stride", "16"] if option == "--fps" else []
+    arguments = ("v_one.npy", "--prompts", "classes.txt", option, value, *stride)
+    fails("stale-run", *arguments, cwd=work, code=2, says="is not in the range")
+
+
+def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
+    """Each module that is loaded ends in Ctrl-C in turn; those of others turn it into errors of their own."""
+    modules = ("stale_runtime.batch", "click", "numpy", "onnxruntime")
+    for module in modules:
+        (work / "site" / module.replace(".", "_")).mkdir(parents=True)
+        (work / "site" / module.replace(".", "_") / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))
+        done = run(
+            "stale-run",
+            *("v_one.npy", "--prompts", "classes.txt"),
+            cwd=work,
+            PYTHONPATH=str(work / "site" / module.replace(".", "_")),
+        )
+        assert done.returncode == 130, (module, done.stderr)
+        (line,) = done.stderr.strip().splitlines()
+        assert line.startswith("stale-run: error: interrupted; "), line

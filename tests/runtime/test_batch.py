@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ BAD = Outcome(Path("b.npy"), None, FeatureError("b.npy: broken"))
 LATE = Outcome(Path("c.npy"), None, OutOfMemoryError("c.npy: too much"))
 
 
-def batch(*outcomes: Outcome, more: int = 0) -> Batch:
+def batch(*outcomes: Outcome, more: int = 0, fail_fast: bool = False) -> Batch:
     paths = [*(outcome.path for outcome in outcomes), *(Path(f"{n}.npy") for n in range(more))]
-    return Batch(paths=tuple(paths), outcomes=outcomes)
+    return Batch(paths=tuple(paths), outcomes=outcomes, fail_fast=fail_fast)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,8 @@ def batch(*outcomes: Outcome, more: int = 0) -> Batch:
         (batch(BAD, GOOD, LATE), SOME_FAILED),
         (batch(BAD), FeatureError.exit_code),
         (batch(BAD, LATE), FeatureError.exit_code),
-        (batch(GOOD, BAD, more=1), FeatureError.exit_code),
+        (batch(GOOD, BAD, more=1, fail_fast=True), FeatureError.exit_code),
+        (batch(GOOD, BAD, fail_fast=True), FeatureError.exit_code),
     ],
 )
 def test_the_exit_code_tells_some_from_none(made: Batch, code: int) -> None:
@@ -43,6 +45,23 @@ def test_files_and_folders_are_taken_in_order(tmp_path: Path) -> None:
     alone = tmp_path / "elsewhere.npy"
     found = find_files([alone, tmp_path])
     assert [path.name for path in found] == ["elsewhere.npy", "a.npy", "v_b.npy"]
+
+
+def test_hidden_files_are_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.npy", "._a.npy", ".npy"):
+        (tmp_path / name).touch()
+    assert find_files([tmp_path]) == [tmp_path / "a.npy"]
+
+
+def test_a_path_that_cannot_be_looked_at_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").touch()
+    paths = [tmp_path / "a.npy", tmp_path / "a.npy" / "b.npy", tmp_path / f"{'x' * 300}.npy", Path("nul\0.npy")]
+    assert find_files(paths) == paths
+
+
+def test_names_that_differ_in_bytes_that_are_no_text_are_of_two_videos(tmp_path: Path) -> None:
+    paths = [tmp_path / os.fsdecode(name) for name in (b"a\xfe.npy", b"a\xff.npy")]
+    assert find_files(paths) == paths
 
 
 def test_a_folder_without_features_is_named(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(
 
 @pytest.mark.parametrize(
     "name",
-    ["../prompts.npz", "..", ".", "/etc/passwd", "a/b", "a\\b", ".hidden", "", "a\0b", "manifest.json", SIGNATURE_NAME],
+    [
+        *("../prompts.npz", "..", ".", "/etc/passwd", "a/b", "a\\b", ".hidden", "", "manifest.json", SIGNATURE_NAME),
+        *("a\0b", "a\nok", "x\x1b]0;evil\x07", "\u202etxt.npz"),
+    ],
 )
 def test_a_manifest_cannot_name_what_is_elsewhere(bundle: Path, tmp_path: Path, name: str) -> None:
     files = {**Bundle(bundle).manifest.files, name: FileRecord(sha256="0" * 64, size=0)}

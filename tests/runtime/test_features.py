@@ -2,8 +2,9 @@ import io
 import os
 import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from stale_runtime import features as features_module
 from stale_runtime.errors import FeatureError
 from stale_runtime.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, read_features, resample
 from stale_runtime.segments import FloatArray
@@ -131,6 +133,9 @@ def test_refuses_truncated_and_too_long_files(path: Path) -> None:
     [
         (f"({MOST_SNIPPETS}, 16)", "truncated, 64 bytes of data, its header promises 16,777,216"),
         (f"({10**18}, 16)", "snippets, expected 1 to"),
+        (f"({10**25}, 16)", "broken"),
+        (f"(0x{'f' * 3900}, 16)", "broken"),
+        ("(16if 1else 2, 16)", "broken"),
         (f"({MOST_SNIPPETS + 1}, 16)", "262,145 snippets, expected 1 to 262,144"),
         ("(-1, 16)", "-1 snippets"),
         ("(-1, -16)", r"shape \(-1, -16\)"),
@@ -271,3 +276,24 @@ def at(features: FloatArray, position: NDArray[np.float32]) -> NDArray[np.float6
     """Features at positions between snippets, (T, C)."""
     snippets = np.arange(len(features))
     return np.stack([np.interp(position, snippets, channel) for channel in features.T], axis=1)
+
+
+@pytest.mark.parametrize("change", [lambda file: file.truncate(200), lambda file: file.write(b"x" * 64)])
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[BinaryIO], object]
+) -> None:
+    """It costs this video and not the run: what numpy says of it is no error of ours."""
+    np.save(path, np.ones((20, 16), np.float32))
+
+    def meanwhile(*arguments: object) -> None:
+        with open(path, "ab") as file:
+            change(file)
+
+    monkeypatch.setattr(features_module, "require_memory", meanwhile)
+    refused(path, "changed while it was read; wait until it is written")
+
+
+def test_no_header_makes_python_warn(path: Path) -> None:
+    for descr in ("'\\<f4'", "'<f4' if 1else 2"):
+        path.write_bytes(npy_bytes("(1, 16)", bytes(64), descr=descr))
+        refused(path, "broken")

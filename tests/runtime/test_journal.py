@@ -1,3 +1,5 @@
+import fcntl
+import resource
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import JournalError
 from stale_runtime.journal import FileState, Journal, file_state
+from tests.runtime.helpers import make_fifo, no_waiting
 
 SETTINGS = {"length": 16, "backend": "ort-fp32"}
 STATE = FileState(10, 20)
@@ -98,3 +101,57 @@ def test_the_state_of_a_file_tells_a_change(tmp_path: Path) -> None:
     file.write_bytes(b"three")
     assert before is not None
     assert file_state(file) != before
+
+
+def test_a_changed_digit_counts_as_unfinished_and_all_that_follows(path: Path) -> None:
+    whole = path.read_bytes()
+    assert whole.count(b"2.25") == 2
+    path.write_bytes(whole.replace(b"2.25", b"2.26", 1))
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert len(journal) == 0
+    path.write_bytes(b"2.26".join(whole.rsplit(b"2.25", 1)))
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert journal.finished("a", STATE) == video("a")
+        assert len(journal) == 1
+
+
+@pytest.mark.parametrize("content", [bytes(4096), bytes(100) + b"\n" + bytes(100)])
+def test_what_a_power_cut_leaves_of_a_new_file_is_begun_again(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    for resume in (True, False):
+        with Journal(path, SETTINGS, resume=resume) as journal:
+            assert len(journal) == 0
+
+
+def test_a_pipe_in_its_place_is_refused(tmp_path: Path) -> None:
+    path = make_fifo(tmp_path / "out.json.partial.jsonl")
+    with no_waiting(), pytest.raises(JournalError, match="not a regular file"):
+        Journal(path, SETTINGS, resume=False)
+
+
+def test_one_that_is_removed_before_it_is_locked_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run completes and removes it; what was written to it then would be in no folder."""
+    original, removed = fcntl.flock, []
+
+    def late(descriptor: int, operation: int) -> None:
+        if not removed:
+            path.unlink()
+            removed.append(path)
+        original(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert len(journal) == 0
+        journal.add(STATE, video("a"))
+        assert b'"video": "a"' in path.read_bytes()
+
+
+def test_where_nothing_at_all_can_be_written_one_error_says_so(tmp_path: Path) -> None:
+    """What could not be written is still to be written when the file is closed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(JournalError, match="File too large; raise the limit"):
+            Journal(tmp_path / "out.json.partial.jsonl", SETTINGS, resume=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 from stale_runtime.manifest import (
     FORMAT_VERSION,
+    LARGEST_AXIS,
+    LONGEST_CONTEXT,
     FileRecord,
     GraphSpec,
     Manifest,
@@ -21,6 +24,9 @@ from stale_runtime.manifest import (
 
 text = st.text(max_size=8)
 whole = st.integers(-(2**63), 2**63)
+axis = st.integers(1, LARGEST_AXIS)
+token = st.integers(0, 2**31 - 1)
+braceless = text.map(lambda drawn: drawn.replace("{", "").replace("}", ""))
 number = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -35,17 +41,17 @@ manifests = st.builds(
     format_version=st.just(FORMAT_VERSION),
     versions=st.dictionaries(text, text, max_size=2),
     source=st.builds(Source, format=text, sha256=text, size=whole),
-    channels=whole,
-    heads=whole,
-    temporal_scale=whole,
+    channels=axis,
+    heads=axis,
+    temporal_scale=axis,
     decoder=text,
     text_encoder=st.builds(
         TextEncoderSpec,
         clip=text,
-        context_length=whole,
-        pad_token=whole,
-        prefix=few(whole),
-        prompt_template=text,
+        context_length=st.integers(2, LONGEST_CONTEXT),
+        pad_token=token,
+        prefix=few(token),
+        prompt_template=st.tuples(braceless, braceless).map("{}".join),
     ),
     graphs=st.dictionaries(text, graphs, max_size=2),
     parity=few(
@@ -234,8 +240,25 @@ def test_half_a_character_is_refused() -> None:
 
 
 def test_not_a_number_is_never_written() -> None:
+    record = replace(MANIFEST.parity[0], deviation=float("nan"))
     with pytest.raises(ValueError, match="JSON"):
-        Manifest(**{**MANIFEST.__dict__, "channels": float("nan")}).to_bytes()
+        replace(MANIFEST, parity=(record,)).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        *((name, value, name) for name in ("channels", "heads", "temporal_scale") for value in (0, -1, 2**17, 10**400)),
+        *(("text_encoder.context_length", value, "context_length") for value in (0, 1, -3, 5000)),
+        ("text_encoder.pad_token", -1, "token id"),
+        ("text_encoder.prefix", [1, 2**40], "token id"),
+        *(("text_encoder.prompt_template", value, "template") for value in ("", "a video", "{}{}", "{}" + 2000 * "a")),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(path: str, value: Any, match: str) -> None:
+    with pytest.raises(BundleError, match=match) as caught:
+        Manifest.from_bytes(changed(path, value))
+    assert len(str(caught.value)) < 200
 
 
 def test_a_template_is_filled_where_it_says() -> None:

@@ -323,3 +323,47 @@ def test_a_changed_byte_raises_nothing_else(data: st.DataObject) -> None:
     except BundleError:
         return
     assert len(content) == len(model().SerializeToString())
+
+
+def field(number: int, wire: int, content: bytes) -> bytes:
+    """A field as protobuf encodes it; the content of wire type 2 gets its length before it."""
+    assert number < 16
+    return bytes([number << 3 | wire]) + (bytes([len(content)]) + content if wire == 2 else content)
+
+
+HUGE = b"\x80\x80\x80\x80\x80\x80\x04"
+"""2**44 as a varint."""
+
+
+def declared(dimension: bytes) -> bytes:
+    """A model of nothing but an intermediate with such an axis."""
+    shape = field(1, 2, dimension)
+    kind = field(1, 2, field(1, 0, b"\1") + field(2, 2, shape))
+    return field(7, 2, field(13, 2, field(1, 2, b"v") + field(2, 2, kind)))
+
+
+@pytest.mark.parametrize(
+    "behind", [field(1, 1, bytes(8)), field(1, 5, bytes(4)), field(1, 2, b"\1"), field(1, 0, b"\1")]
+)
+def test_a_size_cannot_hide_behind_a_field_that_protobuf_skips(behind: bytes) -> None:
+    refuse_unsafe(declared(field(1, 0, b"\1")), "m.onnx")
+    refused(declared(field(1, 0, HUGE)), "declares a value of shape")
+    refused(declared(field(1, 0, HUGE) + behind), "field 1")
+
+
+@pytest.mark.parametrize("kind", [field(2, 0, b"\1") * 2, field(2, 2, b"\1"), field(2, 5, b"\1\0\0\0")])
+def test_a_type_of_data_is_one_number(kind: bytes) -> None:
+    with pytest.raises(BundleError, match="field 2"):
+        refuse_unsafe(field(7, 2, field(5, 2, field(1, 0, b"\1") + kind + field(9, 2, bytes(4)))), "m.onnx")
+
+
+def test_a_shape_of_very_many_axes_is_refused_before_it_is_read() -> None:
+    axes = b"\x0a\xe8\x07" + b"\1" * 1000
+    made = onnx.load_model_from_string(plain())
+    tensor = made.graph.initializer[0].SerializeToString() + axes
+    made.graph.initializer[0].ParseFromString(tensor)
+    refused(made, "declares a shape of 100[0-9] axes")  # one by one, as ONNX writes them
+    for number in (5, 7):  # an initializer of a graph of a model
+        tensor = bytes([number << 3 | 2, len(axes) & 0x7F | 0x80, len(axes) >> 7]) + axes
+        axes = tensor
+    refused(axes, "field 1 has 1000 bytes")

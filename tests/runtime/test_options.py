@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from stale_runtime.localizer import LONGEST, SHORTEST, Settings
-from stale_runtime.options import Length, Sha256
+from stale_runtime.options import PATH, Length, Number, Sha256
 
 
 @click.command()
@@ -56,3 +58,16 @@ def test_a_hash_is_64_digits_in_any_case() -> None:
         done = CliRunner().invoke(show_hash, ["--hash", given])
         assert done.exit_code == 2
         assert "expected 64 hexadecimal digits" in done.output
+
+
+def test_a_path_that_may_not_be_read_is_left_to_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *arguments, **options: False)
+    assert PATH.convert(str(tmp_path), None, None) == tmp_path
+
+
+def test_a_number_is_in_its_range() -> None:
+    number = Number(0, 5)
+    assert number.convert("2.5", None, None) == 2.5
+    for text in ("nan", "inf", "-inf", "5.1", "-1e-9", "two"):
+        with pytest.raises(click.BadParameter):
+            number.convert(text, None, None)

@@ -63,3 +63,31 @@ def test_a_path_that_became_a_folder_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(click.UsageError, match="directory"):
         write_output("text", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "old").write_text("old")
+    for name in ("old", "new"):
+        link = tmp_path / name
+        link.symlink_to(f"real/{name}")
+        check_output(link)
+        write_output("text", link)
+        assert link.is_symlink()
+        assert (tmp_path / "real" / name).read_text() == "text"
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == ["new", "old"]
+
+
+def test_a_link_that_leads_nowhere_is_found_out_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "astray").symlink_to("no/such/folder")
+    for name, says in (("loop", "leads to itself"), ("astray", "no folder")):
+        with pytest.raises(click.UsageError, match=says):
+            check_output(tmp_path / name)
+
+
+def test_a_name_that_is_too_long_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300)
+    check_output(path)
+    with pytest.raises(click.UsageError, match="File name too long"):
+        write_output("text", path)

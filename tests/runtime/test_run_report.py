@@ -10,7 +10,7 @@ from tests.runtime.test_batch import BAD, FOUND, GOOD
 
 
 def test_it_says_what_became_of_each_video() -> None:
-    batch = Batch(paths=(GOOD.path, BAD.path, Path("v_c.npy")), outcomes=(GOOD, BAD))
+    batch = Batch(paths=(GOOD.path, BAD.path, Path("v_c.npy")), outcomes=(GOOD, BAD), fail_fast=True)
     report = json.loads(run_report_json(batch, resumed=1, run={"backend": "ort-int8"}))
     assert report["counts"] == {"videos": 3, "ok": 1, "failed": 1, "skipped": 1, "resumed": 1}
     assert report["exit_code"] == FeatureError.exit_code

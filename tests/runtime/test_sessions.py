@@ -5,7 +5,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from stale_runtime.errors import BundleError
-from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.sessions import available_threads, checked_output, open_session, run_session
 
 
 def doubling(*, op: str = "Add", location: str = "") -> bytes:
@@ -63,3 +63,37 @@ def test_threads_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch)
     assert available_threads() == 64
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_threads() == 1
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        np.float32(1),
+        np.ones((1, 3, 4), np.float64),
+        np.ones((1, 3, 5), np.float32),
+        np.ones((1, 3, 4), bool),
+        np.array([["a"]]),
+        [np.ones((1, 3, 4), np.float32)],
+        None,
+        *(np.where(np.arange(12).reshape(1, 3, 4) == 7, value, np.float32(1)) for value in (np.nan, np.inf, -np.inf)),
+    ],
+)
+def test_what_no_graph_of_ours_gives_is_a_bundle_error(output: object) -> None:
+    if isinstance(output, np.ndarray) and output.dtype == np.float64 and not np.isfinite(output).all():
+        output = output.astype(np.float32)
+    with pytest.raises(BundleError, match=r"^m\.onnx: gives .*; export the bundle again$"):
+        checked_output("m.onnx", output, (1, 3, 4))
+
+
+def test_what_is_expected_is_given_on() -> None:
+    output = np.full((1, 3, 4), -2.5, np.float32)
+    assert checked_output("m.onnx", output, (1, 3, 4)) is output
+
+
+def test_a_graph_that_fails_while_it_runs_is_a_bundle_error() -> None:
+    class Failing:
+        def run(self, *arguments: object) -> None:
+            raise RuntimeError("[ONNXRuntimeError] : 6 :\n cannot reshape")
+
+    with pytest.raises(BundleError, match=r"fails while it runs \(\[ONNXRuntimeError\] : 6 : cannot reshape\)"):
+        run_session(Failing(), ["y"], {})  # type: ignore[arg-type]

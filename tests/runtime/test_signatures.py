@@ -14,6 +14,7 @@ from stale_runtime.errors import BundleError, ChecksumError, ExportError, KeyFil
 from stale_runtime.localizer import Localizer
 from stale_runtime.signatures import SIGNATURE_NAME, Signer
 from tests.runtime.helpers import altered, with_file
+from tests.runtime.test_manifest import encoded
 from tests.signing import KeyPair, make_keys
 
 
@@ -169,3 +170,22 @@ def test_without_the_extra_it_is_named(bundle: Path, tmp_path: Path, monkeypatch
     with pytest.raises(ExportError, match=remedy):
         Signer(tmp_path / "key.pem")
     Bundle(signed)
+
+
+def test_a_manifest_that_says_the_same_in_another_way_is_not_what_was_signed(signed: Path, keys: KeyPair) -> None:
+    path = signed / "manifest.json"
+    content = json.loads(path.read_bytes())
+    path.write_bytes(encoded(dict(reversed(content.items()))))
+    Bundle(signed)
+    with pytest.raises(SignatureError, match=r"does not hold for .* \(Signature mismatch"):
+        Bundle(signed, verify_key=keys.public)
+
+
+def test_signing_and_verifying_leave_no_temporary_file(
+    signed: Path, keys: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    (temporary / ".stale-abcdefgh.part").mkdir(parents=True)  # as a killed run leaves it
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    Bundle(sign(signed, keys), verify_key=keys.public)
+    assert list(temporary.iterdir()) == []

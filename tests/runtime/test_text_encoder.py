@@ -13,7 +13,7 @@ from stale_runtime.errors import BundleError, PromptError
 from stale_runtime.manifest import TextEncoderSpec
 from stale_runtime.text_encoder import TOKENIZER_NAME, TextEncoder, Tokenizer, encoder_identity
 from tests import tiny
-from tests.runtime.helpers import with_file
+from tests.runtime.helpers import altered, with_file
 
 LETTERS = {chr(ord("a") + n): n for n in range(26)}
 START, END = 53, 54
@@ -195,3 +195,58 @@ def test_the_identity_is_of_tower_and_tokenizer(bundle: Path, tmp_path: Path) ->
     other = (bundle / "text_encoder.onnx").read_bytes() + b"\0"
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "tower", "text_encoder.onnx", other))) != identity
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "rest", "prompts.npz", b""))) == identity
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("normalizer", [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]),
+        ("normalizer", [{"type": "Lowercase"}] * 5),
+        ("normalizer", [{"type": "Prepend", "prepend": "a"}]),
+        ("normalizer", [{"type": "Sequence", "normalizers": [{"type": "NFC"}]}]),
+        ("pre_tokenizer", [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 5),
+        ("pre_tokenizer", [{"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": True}]),
+    ],
+)
+def test_a_tokenizer_that_could_make_any_amount_of_text_is_refused(
+    clip_folder: Path, part: str, value: list[dict[str, object]]
+) -> None:
+    content = json.loads((clip_folder / "tokenizer.json").read_text())
+    content[part] = {"type": "Sequence", part.replace("_", "") + "s": value}
+    with pytest.raises(BundleError, match=rf"{part.replace('_', '')}s"):
+        Tokenizer(json.dumps(content).encode(), SPEC)
+
+
+def test_what_clip_s_tokenizer_does_is_taken(clip_folder: Path) -> None:
+    content = json.loads((clip_folder / "tokenizer.json").read_text())
+    spaces = {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFC"}, spaces, {"type": "Lowercase"}]}
+    assert Tokenizer(json.dumps(content).encode(), SPEC).rows(["A  B"])[0][1:3] == [
+        26 + LETTERS["a"],
+        26 + LETTERS["b"],
+    ]
+
+
+def test_the_identity_of_an_encoder_is_all_that_an_embedding_depends_on(bundle: Path, tmp_path: Path) -> None:
+    """Else one bundle could put its embeddings into the cache of another that has the same tower."""
+    manifest = Bundle(bundle).manifest
+    spec = manifest.text_encoder
+    specs = [
+        dataclasses.replace(spec, prefix=spec.prefix[:-1]),
+        dataclasses.replace(spec, pad_token=0),
+        dataclasses.replace(spec, prompt_template="{}"),
+        dataclasses.replace(spec, context_length=50),
+    ]
+    changes = [*({"text_encoder": changed} for changed in specs), {"heads": 1}, {"channels": 8}]
+    copies = [altered(bundle, tmp_path / str(n), **change) for n, change in enumerate(changes)]
+    identities = {encoder_identity(Bundle(path)) for path in (bundle, *copies)}
+    assert len(identities) == 1 + len(changes)
+
+
+@pytest.mark.parametrize("name", ["text_encoder.onnx", TOKENIZER_NAME])
+def test_a_bundle_without_a_tower_has_no_identity(bundle: Path, tmp_path: Path, name: str) -> None:
+    files = {other: record for other, record in Bundle(bundle).manifest.files.items() if other != name}
+    copy = altered(bundle, tmp_path / "copy", files=files)
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=f"the bundle has no {name}; export it again"):
+        encoder_identity(Bundle(copy))

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stale_runtime import videos
 from stale_runtime.errors import DatasetError
 from stale_runtime.videos import read_durations, video_id
 from tests.runtime.helpers import make_fifo, no_waiting
@@ -115,3 +116,28 @@ def test_arbitrary_bytes_raise_nothing_else(tmp_path_factory: pytest.TempPathFac
     except DatasetError:
         return
     assert all(seconds > 0 for seconds in durations.values())
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.json"])
+def test_no_video_lasts_longer_than_times_can_be_written(tmp_path: Path, name: str) -> None:
+    for seconds in (1e9, 1.1e9, 1e306):
+        text = f"a,{seconds}\n" if name == "d.csv" else f'{{"database": {{"a": {{"duration": {seconds}}}}}}}'
+        path = write(tmp_path / name, text)
+        if seconds == 1e9:
+            assert read_durations(path) == {"a": 1e9}
+        else:
+            with pytest.raises(
+                DatasetError, match=r"duration '1.*', expected a positive number of seconds, at most 1e"
+            ):
+                read_durations(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_counted_however_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    monkeypatch.setattr(videos, "MOST_VIDEOS", 2)
+    path = tmp_path / "d.csv"
+    path.write_bytes(end.join(["video,seconds", "a,1", "b,2"]).encode())
+    assert read_durations(path) == {"a": 1, "b": 2}
+    path.write_bytes(end.join(["video,seconds", "a,1", "b,2", "", ""]).encode())
+    with pytest.raises(DatasetError, match="expected at most 3"):
+        read_durations(path)

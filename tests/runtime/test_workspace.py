@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stale_runtime.errors import OutputError
 from stale_runtime.files import write_whole
 from stale_runtime.workspace import SET_ASIDE, sweep, workspace
 
@@ -136,3 +137,38 @@ def test_several_processes_write_into_one_folder_at_once(tmp_path: Path) -> None
     ends = [process.communicate(timeout=120)[1] for process in processes]
     assert ends == [b""] * 4
     assert names(tmp_path) == [str(n) for n in range(10)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to make another account's folder")
+def test_that_of_another_account_is_left_alone(tmp_path: Path) -> None:
+    """Whoever may write to a folder could put anything there under such a name."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "secret").write_text("secret")
+    planted = tmp_path / "shared" / ".stale-abcdefgh.part"
+    planted.mkdir(parents=True)
+    (planted / SET_ASIDE).symlink_to(tmp_path / "victim")
+    os.chown(planted, 65534, 65534)
+    sweep(tmp_path / "shared")
+    assert (planted / SET_ASIDE).is_symlink()
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["secret"]
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == [planted.name]
+
+
+def test_a_link_in_the_place_of_what_was_set_aside_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "secret").write_text("secret")
+    planted = tmp_path / "shared" / ".stale-abcdefgh.part"
+    planted.mkdir(parents=True)
+    (planted / SET_ASIDE).symlink_to(tmp_path / "victim")
+    sweep(tmp_path / "shared")
+    assert list((tmp_path / "shared").iterdir()) == []
+    assert [path.name for path in (tmp_path / "victim").iterdir()] == ["secret"]
+
+
+def test_without_a_temporary_folder_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    with pytest.raises(OutputError, match="name one in TMPDIR"), workspace():
+        pass

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,3 +82,11 @@ def test_subtitles_by_value() -> None:
 def test_timestamps(seconds: float, expected: str) -> None:
     video = VideoDetections(video="a", duration_s=1e6, detections=(Detection("x", seconds, seconds, 1.0),))
     assert detections_srt(video).splitlines()[1] == f"{expected} --> {expected}"
+
+
+def test_no_name_breaks_a_table() -> None:
+    video = VideoDetections(video="\x1b]0;evil\x07\na", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
+    table = detections_table([video], top=3)
+    assert "\x1b" not in table
+    assert "\x07" not in table
+    assert len(table.splitlines()) == len(detections_table([replace(video, video="a")], top=3).splitlines())
