@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import onnxruntime
 from numpy.typing import NDArray
 
+from stale_runtime.errors import BenchmarkError
+
 WEIGHT_INPUT = {
     "Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1,
     "QLinearConv": 3,
@@ -95,8 +97,12 @@ def _executed(
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     session.run(None, dict(inputs))
     profile = Path(session.end_profiling())
-    events = json.loads(profile.read_text())
-    profile.unlink()
+    try:
+        events = json.loads(profile.read_bytes())
+    except ValueError as problem:  # ONNX Runtime does not say that it could not write it all
+        raise BenchmarkError(f"{folder}: no room for ONNX Runtime's profile; make some, or set TMPDIR") from problem
+    finally:
+        profile.unlink()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             arguments = event["args"]

@@ -37,7 +37,9 @@ class Stage:
         if not 0 <= self.median_ms <= LONGEST_MS:
             raise ValueError(f"median_ms is {self.median_ms:g}, expected 0 to {LONGEST_MS:g}")
         if len(self.per_launch) > MOST_LAUNCHES or any(count < 0 for count in self.per_launch):
-            raise ValueError(f"per_launch has {len(self.per_launch)} launches, expected up to {MOST_LAUNCHES} of 0 or more")
+            raise ValueError(
+                f"per_launch has {len(self.per_launch)} launches, expected up to {MOST_LAUNCHES} of 0 or more"
+            )
         if not self.n or not self.n == len(self.samples_ms) == sum(self.per_launch):
             raise ValueError(f"samples_ms has {len(self.samples_ms)} samples, not as many as n and per_launch say")
 

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stale_bench.macs import count_onnx, node_macs
 from stale_export.graph_builder import IR_VERSION, OPSET
+from stale_runtime.errors import BenchmarkError
 
 
 def model(nodes: list[onnx.NodeProto], inputs: dict[str, list[int | str]], **weights: np.ndarray) -> bytes:
@@ -99,3 +101,15 @@ def test_quantized_nodes_around_a_float_product_are_seen_as_they_run(tmp_path: P
     ]
     data = model(nodes, {"x": [5, 8]}, w8=np.ones((8, 6), np.uint8), s=scale, z=zero)
     assert count_onnx(data, {"x": zeros(5, 8)}, tmp_path) == (240, 240)
+
+
+def test_a_profile_that_could_not_be_written_is_a_benchmark_error(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": [5, 7]}, w=zeros(7, 3))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(BenchmarkError, match="no room for ONNX Runtime's profile"):
+            count_onnx(data, {"x": zeros(5, 7)}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
