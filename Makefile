@@ -4,6 +4,7 @@
 # make fuzz          every reader on 200,000 broken files each and more, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
 # make newest        the tests with the newest versions there are
+# make pythons       the tests with Python 3.11, 3.12 and 3.13, each of which has to be there
 # make reproducible  two wheels, built in two places, that are one
 # make audit         known vulnerabilities of what the tests run with
 # make sbom          a bill of materials of what an edge box gets
@@ -15,7 +16,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 
-.PHONY: help test check lint types layering format core fuzz lowest newest reproducible audit sbom demo clean
+.PHONY: help test check lint types layering format core fuzz lowest newest pythons reproducible audit sbom demo clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -86,12 +87,17 @@ demo: $(VENV)/installed
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
 
-# Both fetch a PyTorch of several gigabytes where no CPU build of that version is to be had.
+# These fetch a PyTorch of several gigabytes where no CPU build of that version is to be had.
 lowest:
 	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
 
 newest:
 	$(MAKE) test VENV=build/newest CONSTRAINTS=/dev/null
+
+pythons:
+	for version in 3.11 3.12 3.13; do \
+	  $(MAKE) test PYTHON=python$$version VENV=build/python$$version || exit 1; \
+	done
 
 # Two wheels of one commit, built in two places, are the same file.
 WHEEL_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)

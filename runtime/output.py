@@ -27,6 +27,7 @@ def check_output(path: Path | None, option: str = "-o") -> None:
     if path is None:
         return
     place = destination(path)
+    folder = place.parent if os.path.islink(path) else path.parent
     if os.path.isdir(path):
         raise click.UsageError(f"{option} {path}: a folder, expected the path of a file")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -35,10 +36,10 @@ def check_output(path: Path | None, option: str = "-o") -> None:
         )
     if os.path.islink(place):
         raise click.UsageError(f"{option} {path}: a link that leads to itself, expected the path of a file")
-    if not os.path.isdir(place.parent):
-        raise click.UsageError(f"{option} {path}: there is no folder {place.parent}; make it first")
-    if not os.access(place.parent, os.W_OK | os.X_OK):
-        raise click.UsageError(f"{option} {path}: no permission to write in {place.parent}")
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"{option} {path}: no permission to write in {folder}")
 
 
 def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> None:
