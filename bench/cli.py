@@ -19,6 +19,7 @@ from stale_bench.summary import summarise
 from stale_runtime import Bundle, Localizer, Settings, __version__, console, find_bundle
 from stale_runtime.backends import BACKENDS as DEPLOYED
 from stale_runtime.errors import BenchmarkError
+from stale_runtime.launch import INTERRUPTED
 from stale_runtime.options import PATH, Length, Lengths, Number, SpaceSeparated
 from stale_runtime.output import check_output, write_output
 from stale_runtime.workspace import workspace
@@ -211,7 +212,7 @@ def _measure(plan: Plan, baseline: str, left_out: Mapping[str, str]) -> tuple[Re
     try:
         benchmark.run()
     except KeyboardInterrupt:
-        code = console.INTERRUPTED
+        code = INTERRUPTED
     progress.done()
     return summarise(benchmark, baseline=baseline, complete=not code, unavailable=left_out), code
 

@@ -77,7 +77,9 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
 
 def _refuse_growth(part: Any, steps_key: str) -> None:
     """Args: part: of a tokenizer, None if it has none; steps_key: what its steps are called, where it is a sequence."""
-    whole = {"type": "Sequence", steps_key: []} if part is None else json.loads(part.__getstate__())
+    if part is None:
+        return
+    whole: dict[str, Any] = json.loads(part.__getstate__())
     steps = whole[steps_key] if whole["type"] == "Sequence" else [whole]
     if len(steps) > _MOST_STEPS:
         raise ValueError(f"{len(steps)} {steps_key}, expected at most {_MOST_STEPS}")
