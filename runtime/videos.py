@@ -77,6 +77,7 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
+    check_count(max(map(text.count, "\n\r")), MOST_VIDEOS + 1, "lines", path)  # at once, where it is far too many
     reader = csv.reader(io.StringIO(text, newline=None))
     video, seconds = 0, 1
     try:
