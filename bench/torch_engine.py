@@ -13,6 +13,7 @@ from stale_bench.torch_macs import count_torch
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
 from stale_runtime.decoders import DECODERS
 from stale_runtime.detections import Detection, named
+from stale_runtime.errors import BundleError
 from stale_runtime.features import check_features, read_features, resample
 from stale_runtime.segments import FloatArray
 
@@ -25,6 +26,10 @@ class TorchEngine(Engine):
         torch.set_num_threads(job.threads)
         self._file = str(BACKENDS[job.backend].file)
         self._network = read_torch_localizer(self.bundle.read(self._file), self._file)
+        manifest, sizes = self.bundle.manifest, self._network.sizes
+        assert isinstance(sizes, dict)
+        if (sizes["channels"], sizes["heads"]) != (manifest.channels, manifest.heads):
+            raise BundleError(f"{self._file}: not the network that the manifest describes; export the bundle again")
         self._prompts = read_encoded(Path(job.cache))
         self._forward = torch_runner(self._network, self._prompts)
 

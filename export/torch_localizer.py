@@ -5,20 +5,22 @@ It is the graph of ``stale_export.localizer_graph`` for one video, without the s
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stale_export.folding import FoldedAttention, Matrix
 from stale_model import Stale
-from stale_model.loading import plain_content
+from stale_model.loading import memory_errors, plain_content
 from stale_model.network import LOGIT_SCALE, SCORE_FLOOR, resample_rows
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import BundleError, StaleError
 from stale_runtime.localizer import EncodedPrompts
 
 TORCH_FILES = {"torch-fp32": "localizer.torch.pth", "torch-int8": "localizer.torch-int8.pth"}
 """The file that each backend loads."""
+_LARGEST_SIZE = 2**16
 
 
 class TorchLocalizer(nn.Module):
@@ -134,19 +136,57 @@ def read_torch_localizer(data: bytes, name: str) -> nn.Module:
 
     Raises:
         CheckpointError: it cannot be read.
+        OutOfMemoryError: there is not enough memory for it.
         BundleError: it is not what ``pack_torch_localizer`` wrote.
         ImportError: it is int8, and this PyTorch has no dynamic quantization.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), memory_errors(name):
             warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
-            content = plain_content(io.BytesIO(data), name, quantized=True)
-            localizer = TorchLocalizer(**content["sizes"])
-            module = quantized(localizer) if content["int8"] else localizer
-            module.load_state_dict(content["state_dict"])
-    except (KeyError, TypeError, RuntimeError) as problem:
+            return _built(plain_content(io.BytesIO(data), name, quantized=True)).eval()
+    except (StaleError, ImportError):
+        raise
+    except Exception as problem:  # PyTorch raises many kinds on what is no such state
         raise BundleError(f"{name}: not a localizer for PyTorch; export the bundle again") from problem
-    return module.eval()
+
+
+def _built(content: Any) -> nn.Module:
+    """The module of a file's content; memory is taken once the weights are known to fit.
+
+    Raises:
+        Exception: there is none.
+    """
+    sizes, state = content["sizes"], content["state_dict"]
+    if any(type(size) is not int or not 1 <= size <= _LARGEST_SIZE for size in sizes.values()):
+        raise ValueError("sizes out of range")
+    with torch.device("meta"):
+        localizer = TorchLocalizer(**sizes)
+    expected = {name: (tensor.shape, torch.float32) for name, tensor in localizer.state_dict().items()}
+    if content["int8"] is True:
+        layers = [name for name, layer in localizer.named_modules() if isinstance(layer, nn.Linear)]
+        expected |= {f"{name}.weight": (expected[f"{name}.weight"][0], torch.qint8) for name in layers}
+        if {name: (tensor.shape, tensor.dtype) for name, tensor in _unpacked(state, layers)} != expected:
+            raise ValueError("other weights")
+        module = quantized(TorchLocalizer(**sizes))
+        module.load_state_dict(state)
+        return module
+    if {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()} != expected:
+        raise ValueError("other weights")
+    localizer.load_state_dict(state, assign=True)
+    return localizer
+
+
+def _unpacked(state: Mapping[str, Any], layers: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an int8 state by the names that they have in float."""
+    packed = {f"{name}._packed_params._packed_params": name for name in layers}
+    for name, value in state.items():
+        if name in packed:
+            weight, bias = value
+            yield f"{packed[name]}.weight", weight
+            if bias is not None:
+                yield f"{packed[name]}.bias", bias
+        elif not name.endswith((".scale", ".zero_point", "._packed_params.dtype")):
+            yield name, value
 
 
 def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], tuple[Matrix, Matrix]]:

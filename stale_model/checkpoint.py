@@ -1,6 +1,5 @@
 """Reading checkpoints, the original code's and our own. Nothing in them is ever executed."""
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 
 from stale_model.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
 from stale_model.config import StaleConfig
-from stale_model.loading import Loaded, load_plain, usable
+from stale_model.loading import Loaded, load_plain, memory_errors, shown, usable
 from stale_model.network import Stale
-from stale_model.own_checkpoint import unpack_checkpoint
+from stale_model.own_checkpoint import LARGEST_SIZE, unpack_checkpoint
 from stale_model.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_runtime.errors import CheckpointError
 
@@ -50,6 +49,7 @@ def read_checkpoint(path: Path, clip: str) -> TrainedStale:
 
     Raises:
         CheckpointError: it is neither.
+        OutOfMemoryError: there is not enough memory for it.
     """
     loaded = load_plain(path)
     if not isinstance(loaded.content, dict) or "format_version" not in loaded.content:
@@ -77,12 +77,44 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
 
     Raises:
         CheckpointError: the file is no such checkpoint, or does not fit the CLIP configuration.
+        OutOfMemoryError: there is not enough memory for it.
     """
     return _from_original(load_plain(path), path, clip)
 
 
 def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
-    state = _state_dict(loaded.content, path)
+    tower_state, network_state, theirs = _our_names(_state_dict(loaded.content, path), path)
+    config = _network_config(network_state, path)
+    for name, axes in _KERNELS.items():
+        if name in network_state and network_state[name].ndim == 2 + len(axes):
+            network_state[name] = network_state[name].squeeze(axes)
+    with torch.device("meta"):
+        network = Stale(config)
+    _compare(network, network_state, theirs, path)
+    parts = read_clip_parts(clip)
+    _compare_tower(parts, tower_state, theirs, path)
+    if parts.text_config.projection_dim != config.channels:
+        raise CheckpointError(
+            f"{path}: the text tower's embeddings are {parts.text_config.projection_dim} wide, the network's "
+            f"features {config.channels}; expected the same"
+        )
+    with memory_errors(path):
+        network.load_state_dict(_weights(network_state, theirs, path), assign=True)
+        tower = TextTower(parts.text_config)
+        tower.load_state_dict(_weights(tower_state, theirs, path))
+    return TrainedStale(
+        network=network.eval(),
+        tower=tower.eval(),
+        clip=parts,
+        classes=None,
+        format="original",
+        sha256=loaded.sha256,
+        size=loaded.size,
+    )
+
+
+def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    """The tensors of the tower and of the network by our names for them, and the original's name for each."""
     tower_state: dict[str, Tensor] = {}
     network_state: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
@@ -96,45 +128,23 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
             unknown.append(name)
             continue
         theirs[ours] = name
-        (tower_state if in_tower else network_state)[ours] = usable(tensor, name, path)
+        (tower_state if in_tower else network_state)[ours] = tensor
     if unknown:
-        listed = ", ".join(map(_shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
+        listed = ", ".join(map(shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
-    config = _network_config(network_state, path)
-    for name, axes in _KERNELS.items():
-        if name in network_state and network_state[name].ndim == 2 + len(axes):
-            network_state[name] = network_state[name].squeeze(axes)
-    with torch.device("meta"):
-        network = Stale(config)
-    _fill(network, network_state, theirs, path)
-    parts = read_clip_parts(clip)
-    tower = _tower(parts, tower_state, theirs, path)
-    if tower.clip.text_projection.out_features != config.channels:
-        raise CheckpointError(
-            f"{path}: the text tower's embeddings are {tower.clip.text_projection.out_features} wide, the network's "
-            f"features {config.channels}; expected the same"
-        )
-    return TrainedStale(
-        network=network.eval(),
-        tower=tower.eval(),
-        clip=parts,
-        classes=None,
-        format="original",
-        sha256=loaded.sha256,
-        size=loaded.size,
-    )
+    return tower_state, network_state, theirs
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state:
         got = (
-            f"keys {', '.join(map(_shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+            f"keys {', '.join(map(shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {_shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
+            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
@@ -148,6 +158,8 @@ def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
         layers = len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")})
         if layers > MOST_LAYERS:
             raise ValueError(f"{layers} layers, expected at most {MOST_LAYERS}")
+        if max(C, T, M) > LARGEST_SIZE:
+            raise ValueError(f"{max(C, T, M)} wide, expected at most {LARGEST_SIZE}")
         return StaleConfig(
             channels=C,
             temporal_scale=T,
@@ -162,7 +174,7 @@ def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
         raise CheckpointError(f"{path}: the tensors' shapes fit no STALE network ({problem})") from problem
 
 
-def _tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> TextTower:
+def _compare_tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
     layers = len({name.split(".")[4] for name in state if name.startswith("clip.text_model.encoder.layers.")})
     if parts.text_config.num_hidden_layers != layers:
         raise CheckpointError(
@@ -170,14 +182,10 @@ def _tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mapping[str, s
             f"{parts.text_config.num_hidden_layers}; give the CLIP that it was trained with"
         )
     _compare(empty_tower(parts.text_config), state, theirs, path)
-    tower = TextTower(parts.text_config)
-    tower.load_state_dict(state)
-    return tower
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
-    _compare(module, state, theirs, path)
-    module.load_state_dict(state, assign=True)
+def _weights(state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+    return {name: usable(tensor, theirs[name], path) for name, tensor in state.items()}
 
 
 def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
@@ -187,14 +195,7 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str
         raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {_shown(theirs[name])} has no place in the network")
+            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has no place in the network")
         if tensor.shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: tensor {theirs[name]} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            )
-
-
-def _shown(name: object) -> str:
-    """A name from a file, fit for a message."""
-    text = name[:80] if isinstance(name, str) else reprlib.repr(name)
-    return text if text.isprintable() else repr(text)
+            shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has shape {shapes}")

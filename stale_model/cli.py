@@ -1,9 +1,12 @@
 """``stale-train``: features and annotations in, a checkpoint out."""
 
+import fcntl
 import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from stale_runtime import __version__, console
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import why_unwritten, write_whole
 from stale_runtime.ground_truth import read_ground_truth
+from stale_runtime.options import PATH, Number
 from stale_runtime.workspace import workspace
 
 NAME = "stale-train"
@@ -37,27 +41,27 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 @click.command()
-@click.option("--annotations", required=True, type=click.Path(path_type=Path), help="ActivityNet's JSON.")
-@click.option("--features", required=True, type=click.Path(path_type=Path), help="Folder of .npy feature files.")
+@click.option("--annotations", required=True, type=PATH, help="ActivityNet's JSON.")
+@click.option("--features", required=True, type=PATH, help="Folder of .npy feature files.")
 @click.option("--split", help="closed, 75-25:N or 50-50:N, N from 0 to 9; the latter two with --split-lists.")
-@click.option("--split-lists", type=click.Path(path_type=Path), help="Folder of the published split lists.")
-@click.option("--seen", type=click.Path(path_type=Path), help="Instead of --split: the classes to train on.")
-@click.option("--unseen", type=click.Path(path_type=Path), help="With --seen: the classes kept out.")
+@click.option("--split-lists", type=PATH, help="Folder of the published split lists.")
+@click.option("--seen", type=PATH, help="Instead of --split: the classes to train on.")
+@click.option("--unseen", type=PATH, help="With --seen: the classes kept out.")
 @click.option("--train-subset", default="training", show_default=True, help="As the annotations name it.")
 @click.option("--validation-subset", default="validation", show_default=True, help="As the annotations name it.")
-@click.option("--fraction", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Share of the videos to use.")
+@click.option("--fraction", type=Number(0, 1, min_open=True), default=1.0, help="Share of the videos to use.")
 @click.option("--subset-seed", type=int, default=0, show_default=True, help="Which videos --fraction takes.")
 @click.option("--clip", default=DEFAULT_CLIP, show_default=True, metavar="ID_OR_DIR", help="Text tower and tokenizer.")
 @click.option(
     "--text-from",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Start with the text tower of this checkpoint instead of CLIP's; of the original's, --clip is the tokenizer.",
 )
 @click.option("--freeze-text", is_flag=True, help="Leave the text tower as it is; prompts are embedded once.")
 @click.option("--epochs", type=click.IntRange(1), default=12, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Over all processes.")
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=2e-4, show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(0, 1), default=0.02, show_default=True)
+@click.option("--learning-rate", type=Number(0, 1, min_open=True), default=2e-4, show_default=True)
+@click.option("--weight-decay", type=Number(0, 1), default=0.02, show_default=True)
 @click.option("--length", type=click.IntRange(16, 4096), default=100, show_default=True, help="T, in snippets.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and dropout.")
 @click.option(
@@ -71,7 +75,7 @@ PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 @click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all that this process may use.")
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read features.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="stale_training", show_default=True)
+@click.option("-o", "--output", type=PATH, default="stale_training", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on where the training in the output folder stopped.")
 @click.version_option(__version__, prog_name=NAME)
 def stale_train(**options: Any) -> None:
@@ -94,16 +98,19 @@ def stale_train(**options: Any) -> None:
     fabric.launch()
     split = _split(options)
     runs = [_for_seed(options, n) for n in range(options["seeds"])]
-    for run in runs:
-        _check_output(run["output"], resume=options["resume"])
-    results = [_train(fabric, run, split) for run in runs]
+    folders = [run["output"] for run in runs]
+    with ExitStack() as locks:
+        if fabric.is_global_zero:
+            for folder in dict.fromkeys((options["output"], *folders)):
+                locks.enter_context(_claimed(folder))
+        for folder in folders:
+            _check_output(folder, resume=options["resume"])
+        results = [_train(fabric, run, split) for run in runs]
+        if fabric.is_global_zero:
+            _write_summary(options["output"] / SUMMARY, results)
     if fabric.is_global_zero:
-        click.echo()
-        click.echo(summary_table(results))
-        try:
-            write_whole(options["output"] / SUMMARY, summary_csv(results))
-        except OSError as problem:
-            raise click.UsageError(f"-o {options['output'] / SUMMARY}: {why_unwritten(problem)}") from problem
+        console.echo()
+        console.echo(summary_table(results))
 
 
 def main() -> None:
@@ -163,6 +170,34 @@ def _train(fabric: Fabric, options: dict[str, Any], split: Split) -> Result:
         peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
         gpu_percent=best.gpu_percent,
     )
+
+
+def _write_summary(path: Path, results: Sequence[Result]) -> None:
+    try:
+        write_whole(path, summary_csv(results))
+    except OSError as problem:
+        raise click.UsageError(f"-o {path}: {why_unwritten(problem)}") from problem
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other trainings out of it while this one lasts, where its file system has such locks."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as problem:
+        raise click.UsageError(f"-o {folder}: {why_unwritten(problem)}") from problem
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise click.UsageError(
+                    f"-o {folder}: another stale-train is at work there; wait for its end, or give another folder"
+                ) from None
+        yield
+    finally:
+        os.close(lock)
 
 
 def _check_output(folder: Path, *, resume: bool) -> None:

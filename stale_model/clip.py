@@ -15,7 +15,7 @@ from transformers.utils.hub import cached_file
 from stale_runtime.errors import CheckpointError
 from stale_runtime.files import MEGABYTE, read_bytes
 from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.text_encoder import PROMPT_TEMPLATE, tokenizer_errors
+from stale_runtime.text_encoder import PROMPT_TEMPLATE, load_tokenizer, tokenizer_errors
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
@@ -26,14 +26,8 @@ MOST_LAYERS = 64
 _LARGEST_SIZE = 2**20
 _SIZES: tuple[str, ...] = ("vocab_size", "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers")
 _SIZES += ("num_attention_heads", "max_position_embeddings")
-_OTHERS: tuple[str, ...] = (
-    "hidden_act",
-    "layer_norm_eps",
-    "attention_dropout",
-    "initializer_range",
-    "initializer_factor",
-)
-_OTHERS += ("pad_token_id", "bos_token_id", "eos_token_id")
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_OTHERS = ("hidden_act", "layer_norm_eps", "attention_dropout")
 
 
 class TextTower(nn.Module):
@@ -111,20 +105,40 @@ def text_config(content: Mapping[str, Any]) -> CLIPTextConfig:
     """A text tower's configuration from a file.
 
     Only what decides what the tower computes is taken: other values have transformers do other things, such as fetch
-    the implementation of attention that they name.
+    the implementation of attention that they name. A tower that starts at random is drawn as ``transformers`` does by
+    itself.
 
     Raises:
         Exception: no tower can be built from it; transformers and PyTorch raise many kinds.
     """
-    kept = {key: content[key] for key in (*_SIZES, *_OTHERS) if key in content}
-    for key in _SIZES:
-        if key in kept and not (type(kept[key]) is int and 1 <= kept[key] <= _LARGEST_SIZE):
-            raise ValueError(f"{key} is {reprlib.repr(kept[key])}, expected 1 to {_LARGEST_SIZE}")
+    kept = {key: content[key] for key in (*_SIZES, *_TOKENS, *_OTHERS) if key in content}
+    for key in ("bos_token_id", "pad_token_id"):  # which may be nothing: the tower looks at the end token only
+        if kept.get(key, 0) is None:
+            del kept[key]
+    _refuse_odd_values(kept)
     config = CLIPTextConfig(**kept)
     if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{config.num_hidden_layers} layers, expected 1 to {MOST_LAYERS}")
+    if config.eos_token_id not in range(config.vocab_size):  # transformers' own, where the file names none
+        raise ValueError(f"no eos_token_id, expected one of {config.vocab_size} tokens")
     empty_tower(config)  # refuses what no tower can be built from
     return config
+
+
+def _refuse_odd_values(content: Mapping[str, Any]) -> None:
+    """Make sure that values are of the types and in the ranges that transformers takes for granted."""
+    tokens = content.get("vocab_size", CLIPTextConfig().vocab_size)
+    for key, value in content.items():
+        if key == "hidden_act":
+            fits, expected = isinstance(value, str), "a name"
+        elif key in _SIZES:
+            fits, expected = type(value) is int and 1 <= value <= _LARGEST_SIZE, f"1 to {_LARGEST_SIZE}"
+        elif key in _TOKENS:
+            fits, expected = type(value) is int and 0 <= value < tokens, f"one of {tokens} tokens"
+        else:
+            fits, expected = type(value) in (int, float) and 0 <= value < 1, "0 to 1"
+        if not fits:
+            raise ValueError(f"{key} is {reprlib.repr(value)}, expected {expected}")
 
 
 def empty_tower(config: CLIPTextConfig) -> TextTower:
@@ -139,24 +153,25 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
     Raises:
         CheckpointError: the tokenizer is not CLIP's.
     """
-    from tokenizers import Tokenizer
-
     try:
+        tokenizer = load_tokenizer(clip.tokenizer_json)
         with tokenizer_errors():
-            tokenizer = Tokenizer.from_str(clip.tokenizer_json.decode())
             end = tokenizer.token_to_id(END_TOKEN)
             *prefix, _ = tokenizer.encode(PROMPT_TEMPLATE.partition("{}")[0].rstrip()).ids
     except ValueError as problem:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
     if end is None or end >= clip.text_config.vocab_size:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's")
-    return TextEncoderSpec(
-        clip=clip.name,
-        context_length=clip.text_config.max_position_embeddings,
-        pad_token=end,
-        prefix=tuple(prefix),
-        prompt_template=PROMPT_TEMPLATE,
-    )
+    try:
+        return TextEncoderSpec(
+            clip=clip.name,
+            context_length=clip.text_config.max_position_embeddings,
+            pad_token=end,
+            prefix=tuple(prefix),
+            prompt_template=PROMPT_TEMPLATE,
+        )
+    except ValueError as problem:
+        raise CheckpointError(f"--clip {clip.name}: {problem}; expected CLIP's") from problem
 
 
 def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
@@ -173,7 +188,7 @@ def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
     if is_folder and not any(Path(clip).glob("*.safetensors")):
         return None
     try:
-        pretrained, found = CLIPTextModelWithProjection.from_pretrained(
+        loaded: Any = CLIPTextModelWithProjection.from_pretrained(
             clip,
             config=config,
             dtype=torch.float32,
@@ -181,6 +196,7 @@ def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
             local_files_only=is_folder,
             output_loading_info=True,
         )
+        pretrained, found = loaded
     except Exception as problem:  # transformers raises many kinds
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(f"--clip {clip}: its weights cannot be read ({first})") from problem

@@ -4,6 +4,7 @@
 trained on the seen classes can find the unseen ones by their names.
 """
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from stale_model.demo_videos import DemoVideo, draw_features, draw_timeline
 from stale_runtime import console
 from stale_runtime.errors import DatasetError
 from stale_runtime.files import why_unwritten
+from stale_runtime.options import PATH
 from stale_runtime.segments import FloatArray
 from stale_runtime.workspace import workspace
 
@@ -105,11 +107,13 @@ def _write_texts(folder: Path, clip: DemoClip, timelines: dict[str, list[DemoVid
 def _write_features(folder: Path, clip: DemoClip, videos: Iterable[DemoVideo], seed: int) -> None:
     directions = class_directions(clip)
     for video in videos:
-        np.save(folder / f"v_{video.name}.npy", draw_features(video, directions, seed))
+        buffer = io.BytesIO()  # numpy's own error on a full disk would not say that it is full
+        np.save(buffer, draw_features(video, directions, seed))
+        (folder / f"v_{video.name}.npy").write_bytes(buffer.getvalue())
 
 
 @click.command(epilog="Exit codes: 0 done, 2 usage, 3 the folder cannot be written, 1 a bug of ours.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--videos", type=click.IntRange(1, 9999), default=160, show_default=True, help="Videos to train on.")
 @click.option(
     "--validation-videos",
@@ -135,7 +139,7 @@ def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
 
     write_demo(folder, videos=videos, validation_videos=validation_videos, seed=seed, watch=watch)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    click.echo(
+    console.echo(
         f"{folder}: {videos} training and {validation_videos} validation videos of {len(SEEN)} seen and {len(UNSEEN)} "
         f"unseen classes, {size / 1e6:.0f} MB in {time.perf_counter() - started:.1f} s"
     )

@@ -13,12 +13,13 @@ from transformers import CLIPTextConfig
 
 from stale_model.clip import MOST_LAYERS, ClipParts, TextTower, text_config
 from stale_model.config import StaleConfig
-from stale_model.loading import first_line, usable
+from stale_model.loading import first_line, memory_errors, shown, usable
 from stale_model.network import Stale
 from stale_runtime.errors import CheckpointError
 
 FORMAT_VERSION = 1
-_LARGEST_SIZE = 2**16
+LARGEST_SIZE = 2**16
+"""Of anything in the network."""
 _KINDS = {
     "format_version": int,
     "config": dict,
@@ -72,15 +73,9 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
 
     Raises:
         CheckpointError: it is of another version, incomplete, or does not fit together.
+        OutOfMemoryError: there is not enough memory for it.
     """
-    if content.get("format_version") != FORMAT_VERSION:
-        got = reprlib.repr(content.get("format_version"))[:20]
-        raise CheckpointError(
-            f"{path}: format_version {got}, this version of stale-edge reads {FORMAT_VERSION}; update stale-edge"
-        )
-    for key, kind in _KINDS.items():
-        if not isinstance(content.get(key), kind):
-            raise CheckpointError(f"{path}: no {key!r} of type {kind.__name__}, expected a checkpoint of stale-train")
+    refuse_other_kinds(content, path)
     try:
         config = _network_config(content["config"])
         tower_config = text_config(content["text_config"])
@@ -90,8 +85,9 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
         raise CheckpointError(f"{path}: its configuration is not usable ({first_line(problem)})") from problem
     state = content["state_dict"]
     refuse_misfits(config, tower_config, state, path)
-    model = StaleWithText(Stale(config), TextTower(tower_config))
-    model.load_state_dict(state)
+    with memory_errors(path):
+        model = StaleWithText(Stale(config), TextTower(tower_config))
+        model.load_state_dict(state)
     clip = ClipParts(name=name, text_config=tower_config, tokenizer_json=tokenizer_json.encode())
     return model.eval(), clip, classes
 
@@ -103,33 +99,52 @@ def serialize(content: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
+    """Make sure that a checkpoint has all its parts, each of its type.
+
+    Raises:
+        CheckpointError: one is missing or another thing, or the version is another.
+    """
+    version = content.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version {shown(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
+            "update stale-edge"
+        )
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key), kind):
+            raise CheckpointError(f"{path}: no {key!r} of type {kind.__name__}, expected a checkpoint of stale-train")
+
+
 def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapping[str, Any], path: Path) -> None:
     """Compare tensors with what a configuration promises, before memory is taken for it.
 
     Raises:
         CheckpointError: one is missing, unknown, misshapen, or holds NaN or infinity.
+        OutOfMemoryError: there is not enough memory for it.
     """
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path}: {reprlib.repr(name)} in 'state_dict' is no tensor")
+            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor")
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
     if layers != text_config.num_hidden_layers or config.foreground_layers > min(len(state), MOST_LAYERS):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
     with torch.device("meta"):
         expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
-        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {name}")
+        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {shown(name)}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path}: tensor {name} is {shapes}")
+    for name, tensor in state.items():
         usable(tensor, name, path)
 
 
 def _network_config(content: Mapping[str, Any]) -> StaleConfig:
     for name, value in content.items():
-        if type(value) not in (int, float) or not 0 <= value <= _LARGEST_SIZE:
-            raise ValueError(f"{reprlib.repr(name)} is {reprlib.repr(value)}, expected 0 to {_LARGEST_SIZE}")
+        if type(value) not in (int, float) or not 0 <= value <= LARGEST_SIZE:
+            raise ValueError(f"{reprlib.repr(name)} is {reprlib.repr(value)}, expected 0 to {LARGEST_SIZE}")
     return StaleConfig(**content)
 
 

@@ -6,12 +6,14 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 
 import click
 from tabulate import tabulate
 
 from stale_model.history import Epoch
+from stale_runtime import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
 _SUMMARY = ("seed", "videos", "best epoch", "seen mAP %", "unseen mAP %", "s an epoch", "peak MB", "GPU %")
@@ -62,7 +64,8 @@ class Reporter:
         seconds = (time.perf_counter() - self._started) / self._steps * left
         place = f"epoch {self._epoch + 1}/{self._epochs}, step {done}/{of}"
         text = f"\r{self._name}: {place}, loss {loss:.4f}, {duration(seconds)} left\033[K"
-        click.echo(text, nl=done == of, err=True)
+        with suppress(OSError):  # nobody to hear it is no fault of the training
+            click.echo(text, nl=done == of, err=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch is done."""
@@ -73,8 +76,7 @@ class Reporter:
             *(() if epoch.gpu_percent is None else (f"{epoch.gpu_percent:.0f}",)),
         )
         lines = tabulate([row], _HEADERS[: len(row)], floatfmt=".4f").splitlines()
-        click.echo("\n".join(lines[2 if self._row else 0 :]))
-        sys.stdout.flush()
+        console.echo("\n".join(lines[2 if self._row else 0 :]))
         self._row += 1
 
 

@@ -68,22 +68,26 @@ def train(
         All epochs, those before a resumption included.
 
     Raises:
-        CheckpointError: ``last.pth`` is missing or of another training.
+        CheckpointError: ``last.pth`` is missing, damaged, or of another training.
         FeatureError: a feature file holds what no network should see.
         OSError: a file cannot be written; the last complete ones stand.
     """
     token_ids = tokenize(clip, data.classes)
     description = _description(data, config)
     history: list[Epoch] = []
+
+    def pack() -> dict[str, Any]:
+        return pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)})
+
     saved = read_last(folder / LAST, model, clip, description) if resume else None
     if saved is not None:
         model.load_state_dict(saved["state_dict"])
     optimization = Optimization(fabric, model, token_ids, config)
     if saved is not None:
-        optimization.restore(saved["state"])
+        optimization.restore(saved["state"], folder / LAST)
         history = read_history(saved)
         if fabric.is_global_zero:
-            complete(folder, saved)
+            complete(folder, {**pack(), "history": saved["history"]})
     del saved
     on_start(len(history))
     dataset = StaleDataset(data.train, data.classes, channels=model.network.config.channels, length=config.length)
@@ -102,8 +106,7 @@ def train(
         )
         history.append(epoch)
         if fabric.is_global_zero:
-            content = pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)})
-            save_epoch(folder, content, optimization.state(), history)
+            save_epoch(folder, pack(), optimization.state(), history)
             on_epoch(epoch)
         fabric.barrier()
     return history

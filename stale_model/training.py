@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -14,10 +15,11 @@ from torch.utils.data import DataLoader
 
 from stale_model.dataset import StaleDataset, collate
 from stale_model.hardware import gpu_utilization
+from stale_model.loading import usable
 from stale_model.losses import Losses, LossWeights, Targets, stale_loss
 from stale_model.network import TrainingOutputs
 from stale_model.own_checkpoint import StaleWithText
-from stale_runtime.errors import FeatureError
+from stale_runtime.errors import CheckpointError, FeatureError
 
 Batch = tuple[Tensor, Targets]
 Progress = Callable[[int, int, float], None]
@@ -156,9 +158,26 @@ class Optimization:
         """What a resumed training needs beside the weights; plain values and tensors only."""
         return {"optimizer": self.raw_optimizer.state_dict()}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a saved state."""
-        self.raw_optimizer.load_state_dict(state["optimizer"])
+    def restore(self, state: Mapping[str, Any], path: Path) -> None:
+        """Continue from a saved state.
+
+        Args:
+            state: as ``state`` gave it.
+            path: of the file that it is from, for messages.
+
+        Raises:
+            CheckpointError: it is not of this optimizer.
+        """
+        moments = _moments(state)
+        ours = self.raw_optimizer.state_dict()
+        trained = self.raw_optimizer.param_groups[0]["params"]
+        expected = [{"step": (), "exp_avg": tuple(p.shape), "exp_avg_sq": tuple(p.shape)} for p in trained]
+        if [_shapes(moments.get(n)) for n in range(len(moments))] != expected:
+            raise CheckpointError(f"{path}: its optimizer is of other parameters; train without --resume")
+        for number, entry in moments.items():
+            for name, tensor in entry.items():
+                usable(tensor, f"{name} of parameter {number}", path)
+        self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our own settings, which are the same
 
     def _whole_batch(self, outputs: TrainingOutputs, targets: Targets, videos: int) -> tuple[TrainingOutputs, Targets]:
         """Outputs and targets of all processes together, as a batch of so many videos in its own order.
@@ -202,6 +221,19 @@ def share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
     """
     mine = list(batch[rank::processes])
     return mine + [batch[0]] * (math.ceil(len(batch) / processes) - len(mine))
+
+
+def _moments(state: object) -> dict[Any, Any]:
+    """What a saved optimizer knows of each parameter; nothing where a file holds something else."""
+    optimizer = state.get("optimizer") if isinstance(state, dict) else None
+    moments = optimizer.get("state") if isinstance(optimizer, dict) else None
+    return moments if isinstance(moments, dict) else {}
+
+
+def _shapes(entry: object) -> dict[Any, tuple[int, ...] | None]:
+    """The shapes of tensors by name; None for what is no tensor."""
+    items = entry.items() if isinstance(entry, dict) else ()
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in items}
 
 
 def _on_one_line(batches: Iterable[Batch]) -> Iterator[Batch]:

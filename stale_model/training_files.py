@@ -7,10 +7,11 @@ from typing import Any
 
 from stale_model.clip import ClipParts
 from stale_model.history import Epoch, best_epoch, curves_png, metrics_csv
-from stale_model.loading import load_plain
-from stale_model.own_checkpoint import StaleWithText, refuse_misfits, serialize
+from stale_model.loading import load_plain, shown
+from stale_model.own_checkpoint import StaleWithText, refuse_misfits, refuse_other_kinds, serialize
 from stale_runtime.errors import CheckpointError
 from stale_runtime.files import write_together
+from stale_runtime.strict import build
 
 BEST, LAST, METRICS, CURVES = "best.pth", "last.pth", "metrics.csv", "curves.png"
 _KEPT = {"format_version", "training", "state_dict", "state", "history"}
@@ -43,6 +44,7 @@ def complete(folder: Path, saved: Mapping[str, Any]) -> None:
     """Write again what follows from ``last.pth``, of which ``saved`` is the content.
 
     Raises:
+        ValueError: its history is none.
         OSError: a file cannot be written; the earlier ones stand.
     """
     content = {name: value for name, value in saved.items() if name not in ("state", "history")}
@@ -50,8 +52,18 @@ def complete(folder: Path, saved: Mapping[str, Any]) -> None:
 
 
 def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
-    """All epochs up to a saved one."""
-    return [Epoch(**row) for row in saved["history"]]
+    """All epochs up to a saved one; at least one.
+
+    Raises:
+        ValueError: there is something else in their place.
+    """
+    rows, names = saved["history"], {field.name for field in fields(Epoch)}
+    if not isinstance(rows, list) or any(not isinstance(row, dict) or row.keys() != names for row in rows):
+        raise ValueError("no rows of epochs")
+    history = [build(Epoch, row) for row in rows]
+    if not history or [epoch.epoch for epoch in history] != list(range(1, len(history) + 1)):
+        raise ValueError("epochs are missing")
+    return history
 
 
 def _following(content: Mapping[str, Any], history: Sequence[Epoch]) -> Iterator[tuple[str, bytes]]:
@@ -78,12 +90,18 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
     content = load_plain(path).content
     if not isinstance(content, dict) or not content.keys() >= _KEPT:
         raise CheckpointError(f"{path}: not a checkpoint to resume from; train without --resume, in another folder")
+    refuse_other_kinds(content, path)
     for key, value in description.items():
         if difference := _difference(content["training"].get(key), value, key):
             raise CheckpointError(f"{path}: {difference}; give the options that it was begun with, or another folder")
     refuse_misfits(model.network.config, clip.text_config, content["state_dict"], path)
-    if any(row.keys() != {field.name for field in fields(Epoch)} for row in content["history"]):
-        raise CheckpointError(f"{path}: of another version of stale-edge; train without --resume, in another folder")
+    try:
+        read_history(content)
+    except ValueError as problem:
+        raise CheckpointError(
+            f"{path}: its history is damaged, or of another version of stale-edge ({problem}); train without --resume, "
+            "in another folder"
+        ) from problem
     return content
 
 
@@ -91,8 +109,8 @@ def _difference(before: object, now: object, name: str) -> str | None:
     """What differs first between two plain values, in words, or None."""
     if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
         return next(filter(None, (_difference(before[key], now[key], key) for key in now)), None)
-    if before == now:
+    if type(before) is type(now) and before == now:  # what a file holds may compare as no truth value does
         return None
     if isinstance(now, list) or isinstance(before, list):
         return f"begun with other {name.replace('_', ' ')}"
-    return f"begun with {name.replace('_', ' ')} {before}, now {now}"
+    return f"begun with {name.replace('_', ' ')} {shown(before)}, now {shown(now)}"

@@ -86,3 +86,11 @@ def test_a_failed_row_is_compared_as_failed() -> None:
 def test_the_change_of_map_is_in_points() -> None:
     before, after = (changed(rows=(replace(OLD.rows[1], map={"average": value}),)) for value in (0.50, 0.48))
     assert "-2.00" in comparison_table(compare(before, after), "simple")
+
+
+def test_a_backend_s_name_breaks_no_table() -> None:
+    hostile = changed(rows=(replace(OLD.rows[1], backend="\x1b[2J\nort" + 1000 * "x"),))
+    lines = comparison_table(compare(hostile, hostile), "simple").splitlines()
+    plain = comparison_table(compare(OLD, changed(rows=(OLD.rows[1],))), "simple").splitlines()
+    assert len(lines) == len(plain)
+    assert all(line.isprintable() and len(line) < 200 for line in lines)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stale_bench.results import FORMAT_VERSION, read_results
+from stale_bench.results import FORMAT_VERSION, MOST_LAUNCHES, read_results
 from stale_runtime.errors import DatasetError
 from tests.bench.helpers import make_results, make_row, ratio
 
@@ -62,6 +62,36 @@ def test_rows_are_found() -> None:
 def test_other_files_are_refused(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(DatasetError, match=says):
+        read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"median_ms": 0.0}, "stages.forward.median_ms is 0"),
+        ({"median_ms": -1.0}, "median_ms is -1"),
+        ({"median_ms": 1e308}, r"median_ms is 1e\+308"),
+        ({"samples_ms": [], "per_launch": [], "n": 0}, "samples_ms has 0 samples"),
+        ({"samples_ms": []}, "samples_ms has 0 samples"),
+        ({"n": 4}, "samples_ms has 3 samples"),
+        ({"per_launch": [2]}, "samples_ms has 3 samples"),
+        ({"per_launch": [-5, 8]}, "per_launch has 2 launches"),
+        ({"per_launch": [2, 1, *[0] * MOST_LAUNCHES]}, "per_launch has 10002 launches"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    content = json.loads(RESULTS.to_json())
+    content["rows"][0]["stages"]["forward"].update(changes)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"r\.json: damaged \({says}.*; measure again$"):
+        read_results(tmp_path / "r.json")
+
+
+def test_map_without_an_average_is_refused(tmp_path: Path) -> None:
+    content = json.loads(RESULTS.to_json())
+    del content["rows"][0]["map"]["average"]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="map has no average"):
         read_results(tmp_path / "r.json")
 
 

@@ -1,7 +1,10 @@
 """``stale-train`` as a user types it: what it leaves behind, and what it says of bad input."""
 
 import csv
+import errno
+import fcntl
 import json
+import os
 import random
 import resource
 import signal
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from stale_model import cli
 from stale_model.training_files import BEST, CURVES, LAST, METRICS
 from tests import tiny
 from tests.cli.command import interruptible, run
@@ -184,6 +188,80 @@ def test_a_full_disk_costs_nothing_that_was_there(options: list[str], unbroken: 
     done = run("stale-train", *options, "-o", "out", "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert metrics(tmp_path / "out") == metrics(unbroken)
+
+
+def test_two_trainings_do_not_share_a_folder(options: list[str], tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        [COMMAND, *options, "--epochs", "1000", "-o", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert first.stdout is not None
+        first.stdout.readline()
+        says = "-o out: another stale-train is at work there; wait for its end, or give another folder"
+        for more in ([], ["--resume"], ["--seeds", "2"]):
+            fails([*options, "-o", "out", *more], tmp_path, code=2, says=says)
+        assert first.poll() is None
+        assert not (tmp_path / "out" / "seed_0").exists()
+    finally:
+        first.kill()
+        first.communicate()
+    fails([*options, "-o", "out"], tmp_path, code=2, says="holds a training already")
+
+
+def test_a_folder_is_taken_before_anything_is_looked_for_in_it(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    holder = os.open(tmp_path / "out", os.O_RDONLY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        (tmp_path / "out" / LAST).write_bytes(b"")
+        fails([*options, "-o", "out"], tmp_path, code=2, says="another stale-train is at work there")
+    finally:
+        os.close(holder)
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with cli._claimed(tmp_path / "out"):
+        assert (tmp_path / "out").is_dir()
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [COMMAND, *options, "-o", "out"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=120) == 0, said
+    assert "error" not in said
+    assert metrics(tmp_path / "out") == metrics(unbroken)
+    assert (tmp_path / "out" / "summary.csv").exists()
+
+
+def test_a_full_stdout_is_not_taken_for_a_full_folder(options: list[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [COMMAND, *options, "-o", "out"], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "stale-train: error: stdout: No space left on device; make room and run it again"
+    torch.load(tmp_path / "out" / LAST, weights_only=True)
+
+
+@pytest.mark.parametrize("option", ["--fraction", "--learning-rate", "--weight-decay"])
+@pytest.mark.parametrize("value", ["nan", "inf", "2"])
+def test_no_number_is_no_option(options: list[str], tmp_path: Path, option: str, value: str) -> None:
+    fails([*options, option, value, "-o", "out"], tmp_path, code=2, says="is not in the range")
+    assert not (tmp_path / "out").exists()
 
 
 def limited(size: int) -> Callable[[], None]:

@@ -136,7 +136,7 @@ def changed(bases: tuple["Base", ...], data: bytes) -> bytes:
         elif kind == 8:
             return mutate_bytes(base.packed(b"".join(operations), others), Random(choices.below(2**16)))
         elif kind == 9:
-            others[f"{base.prefix}/{choices.piece(choices.below(12)).hex()}"] = choices.piece(choices.below(8))
+            others[f"{base.prefix}/data/{choices.piece(choices.below(12)).hex()}"] = choices.piece(choices.below(8))
     return base.packed(b"".join(operations), others)
 
 

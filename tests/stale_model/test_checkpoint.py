@@ -1,4 +1,5 @@
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stale_model import StaleConfig, TrainedStale, read_original_checkpoint
+from stale_model import StaleConfig, TrainedStale, checkpoint, read_original_checkpoint
 from stale_model.clip import MOST_LAYERS
-from stale_runtime.errors import CheckpointError
+from stale_model.loading import memory_errors
+from stale_runtime.errors import CheckpointError, OutOfMemoryError
 from tests import tiny
 
 State = dict[str, Tensor]
@@ -268,7 +270,7 @@ def test_more_layers_than_there_can_be_are_refused(read: Read, state: State) -> 
     layer = {name: tensor for name, tensor in state.items() if ".layers.0." in name and "transformer" in name}
     assert layer
     for n in range(1, MOST_LAYERS + 1):
-        state.update({name.replace(".layers.0.", f".layers.{n}."): tensor for name, tensor in layer.items()})
+        state.update({name.replace(".layers.0.", f".layers.{n}."): tensor.clone() for name, tensor in layer.items()})
     assert f"{MOST_LAYERS + 1} layers" in refusal(read, state)
 
 
@@ -286,3 +288,50 @@ def test_a_tensor_of_another_kind_is_not_even_made(
 ) -> None:
     state["embedding.fc.weight"] = change(state["embedding.fc.weight"])
     assert f"it asks for {asked_for}" in refusal(read, state)
+
+
+def test_thousands_of_names_for_one_storage_are_refused_before_any_is_copied(
+    read: Read, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tensor, "to", lambda *_, **__: pytest.fail("copied"))
+    one = torch.zeros(100_000, dtype=torch.float16)
+    layer = "masktrans.transformer.encoder.layers.{}.norm1.weight"
+    state |= {layer.format(n): one for n in range(10)}
+    assert re.search(r"its tensors claim 2,0\d\d,\d\d\d bytes, the file has \d{3},\d{3};", refusal(read, state))
+
+
+def test_a_weight_that_two_layers_share_is_read(read: Read, state: State) -> None:
+    largest = max((name for name in state if state[name].ndim == 2), key=lambda name: state[name].numel())
+    twin = next(name for name in state if name != largest and state[name].shape == state[largest].shape)
+    state[twin] = state[largest]
+    assert read(state)
+
+
+def test_shapes_are_compared_before_memory_is_taken(
+    read: Read, state: State, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "usable", lambda *_: pytest.fail("copied"))
+    state[TOWER_WEIGHT] = torch.zeros(8, 16)
+    assert TOWER_WEIGHT in refusal(read, state)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes.")],
+)
+def test_memory_that_is_not_there_is_said(
+    read: Read, state: State, problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise problem
+
+    for module, name in ((torch, "load"), (Tensor, "isfinite"), (checkpoint, "TextTower")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            with pytest.raises(OutOfMemoryError, match="not enough memory to read it"):
+                read(state)
+
+
+def test_pytorch_says_that_there_is_no_memory_as_we_expect() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"^x: "), memory_errors("x"):
+        torch.empty(2**56)

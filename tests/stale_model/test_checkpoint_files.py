@@ -1,11 +1,13 @@
 """Files that are no checkpoint, or not the one that goes with the CLIP folder."""
 
 import copy
+import io
 import json
 import os
 import pickle
 import random
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from stale_model import read_original_checkpoint
+from stale_model.loading import load_plain
 from stale_runtime.errors import CheckpointError
 from tests import tiny
 from tests.runtime.helpers import make_fifo, no_waiting
@@ -139,10 +142,52 @@ def test_members_that_overlap_are_refused(checkpoint: Path, tmp_path: Path, clip
         largest = max(archive.infolist(), key=lambda member: member.file_size)
         for n in range(-(-path.stat().st_size // largest.file_size)):
             again = copy.copy(largest)
-            again.filename = f"{largest.filename}{n}"
+            again.filename = f"{largest.filename.partition('/')[0]}/data/{1000 + n}"
             archive.filelist.append(again)
         archive.writestr("last", b"")  # or the directory would not be written
     assert "uncompressed" in refusal(path, clip_folder)
+
+
+BOMB = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # bytearray(2147483647)
+HARMLESS = b"\x80\x02}."
+LAST = b"PK\5\6" + bytes(18)
+
+
+def test_the_format_of_old_pytorch_with_the_end_of_a_zip_is_refused(tmp_path: Path, clip_folder: Path) -> None:
+    sizes = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    head = b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, sizes))
+    path = tmp_path / "best.pth"
+    path.write_bytes(head + BOMB + pickle.dumps([], protocol=2) + LAST)
+    assert isinstance(torch.load(path, weights_only=True), bytearray)  # else it tests nothing
+    assert "uncompressed zip" in refusal(path, clip_folder)
+
+
+def two_directories(hidden: bytes, shown: bytes) -> bytes:
+    """A zip file of which PyTorch reads one pickle, and Python, which reckons from the end, the other."""
+    parts = []
+    for content in (hidden, shown):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", content)
+            archive.writestr("archive/version", "3\n")
+        packed = buffer.getvalue()
+        size, at = struct.unpack("<2L", packed[-10:-2])
+        parts.append((packed[:at], packed[at : at + size]))
+    (body, directory), (other_body, other) = parts
+    moved, entry = bytearray(other), 0
+    while entry < len(moved):
+        (at,) = struct.unpack_from("<L", moved, entry + 42)
+        struct.pack_into("<L", moved, entry + 42, at + len(body) - len(other_body))
+        entry += 46 + struct.unpack_from("<H", moved, entry + 28)[0]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(directory), len(body), 0)
+    return body + directory + other_body + bytes(moved) + end
+
+
+def test_what_pytorch_reads_is_what_was_looked_through(tmp_path: Path) -> None:
+    path = tmp_path / "best.pth"
+    path.write_bytes(two_directories(BOMB, HARMLESS))
+    assert isinstance(torch.load(path, weights_only=True), bytearray)  # else it tests nothing
+    assert load_plain(path).content == {}
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path, clip_folder: Path) -> None:

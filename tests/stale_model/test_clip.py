@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 from stale_model import clip as clip_module
 from stale_model import read_original_checkpoint
@@ -24,6 +24,7 @@ from stale_model.clip import (
 )
 from stale_runtime.errors import CheckpointError
 from tests import tiny
+from tests.runtime.helpers import no_waiting
 
 PROJECTION = "text_projection.weight"
 
@@ -98,6 +99,18 @@ def test_a_configuration_of_something_else_is_refused(folder: Path, content: dic
         ("num_hidden_layers", 65),
         ("num_hidden_layers", True),
         ("intermediate_size", 2**40),
+        ("hidden_act", [1]),
+        ("layer_norm_eps", float("nan")),
+        ("layer_norm_eps", "1"),
+        ("layer_norm_eps", -1.0),
+        ("attention_dropout", 5.0),
+        ("attention_dropout", True),
+        ("eos_token_id", None),
+        ("eos_token_id", [1, 2]),
+        ("eos_token_id", 2**70),
+        ("eos_token_id", 55),
+        ("bos_token_id", {"a": 1}),
+        ("pad_token_id", -1),
     ],
 )
 def test_an_impossible_tower_is_refused(checkpoint: Path, folder: Path, key: str, value: object) -> None:
@@ -105,6 +118,34 @@ def test_an_impossible_tower_is_refused(checkpoint: Path, folder: Path, key: str
     with pytest.raises(CheckpointError) as caught:
         read_original_checkpoint(checkpoint, str(folder))
     assert "\n" not in str(caught.value)
+    assert key in str(caught.value) or value in ("no-such-function", 3, 65)
+
+
+def test_a_configuration_without_an_end_token_that_its_vocabulary_has_is_refused(folder: Path) -> None:
+    edit_config(folder, lambda content: content["text_config"].pop("eos_token_id"))
+    assert "no eos_token_id, expected one of 55 tokens" in refusal(str(folder))
+
+
+def test_tokens_that_the_tower_does_not_look_at_may_be_nothing(folder: Path) -> None:
+    edit_config(folder, lambda content: content["text_config"].update(bos_token_id=None, pad_token_id=None))
+    assert read_clip_parts(str(folder)).text_config.eos_token_id == 54
+
+
+@pytest.mark.parametrize("factor", [float("nan"), -1.0, 1.0])
+@pytest.mark.parametrize("spread", [float("nan"), -1.0, 0.02])
+def test_a_tower_at_random_is_drawn_as_transformers_does_whatever_a_configuration_says(
+    folder: Path, factor: float, spread: float
+) -> None:
+    ordinary = json.loads((folder / "config.json").read_text())["text_config"]
+    edit_config(
+        folder, lambda content: content["text_config"].update(initializer_factor=factor, initializer_range=spread)
+    )
+    states = []
+    for config in (read_clip_parts(str(folder)).text_config, CLIPTextConfig(**ordinary)):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            states.append(TextTower(config).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
 
 def test_nothing_but_what_the_tower_computes_is_taken_from_a_configuration(folder: Path) -> None:
@@ -136,6 +177,22 @@ def test_a_tokenizer_that_panics_is_refused(folder: Path, capfd: pytest.CaptureF
     with pytest.raises(CheckpointError, match=r"^--clip my-clip: tokenizer\.json cannot be read \("):
         text_encoder_spec(read_clip_parts(str(folder)))
     assert "panicked" in capfd.readouterr().err  # else it tests nothing
+
+
+def test_a_tokenizer_that_makes_any_amount_of_a_word_is_refused(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text())
+    doubling = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    content["normalizer"] = {"type": "Sequence", "normalizers": [doubling] * 40}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with no_waiting(), pytest.raises(CheckpointError, match=r"^--clip my-clip: tokenizer\.json cannot be read \("):
+        text_encoder_spec(read_clip_parts(str(folder)))
+
+
+@pytest.mark.parametrize("context", [3, 2**20])
+def test_a_tower_that_takes_no_such_prompts_is_refused(folder: Path, context: int) -> None:
+    edit_config(folder, lambda content: content["text_config"].update(max_position_embeddings=context))
+    with pytest.raises(CheckpointError, match=r"^--clip my-clip: context_length is .*; expected CLIP's$"):
+        text_encoder_spec(read_clip_parts(str(folder)))
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -200,6 +200,20 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_said_as_such_also_of_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes = Path.write_bytes
+
+    def fill(path: Path, data: bytes) -> int:
+        if path.suffix == ".npy":
+            raise OSError(28, "No space left on device")
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(DatasetError, match="data: No space left on device; make room"):
+        write_demo(tmp_path / "data", videos=1, validation_videos=0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_fills_an_empty_folder_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     result = CliRunner().invoke(demo, [str(tmp_path / "data"), "--videos", "2", "--validation-videos", "1"])

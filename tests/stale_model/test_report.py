@@ -90,3 +90,12 @@ def test_a_terminal_sees_the_loss_and_the_time_left(
     shown = capsys.readouterr().err
     assert "epoch 2/2, step 1/4, loss 0.5000" in shown
     assert "left" in shown
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("click.echo", fail)
+    Reporter("stale-train", 2, quiet=False).step(1, 4, 0.5)

@@ -1,6 +1,8 @@
 import csv
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,11 +78,15 @@ def test_loss_falls_and_the_files_are_there(training_data: Path, clip_folder: Pa
     assert (tmp_path / "out" / CURVES).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_resumed_training_equals_an_unbroken_one(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
-    unbroken = run(training_data, clip_folder, tmp_path / "a")
+@pytest.mark.parametrize("freeze_text", [False, True])
+def test_a_resumed_training_equals_an_unbroken_one(
+    training_data: Path, clip_folder: Path, tmp_path: Path, freeze_text: bool
+) -> None:
+    config = TrainingConfig(**{**vars(CONFIG), "freeze_text": freeze_text})
+    unbroken = run(training_data, clip_folder, tmp_path / "a", config=config)
     with pytest.raises(KeyboardInterrupt):
-        run(training_data, clip_folder, tmp_path / "b", stop_after=2)
-    resumed = run(training_data, clip_folder, tmp_path / "b", resume=True)
+        run(training_data, clip_folder, tmp_path / "b", config=config, stop_after=2)
+    resumed = run(training_data, clip_folder, tmp_path / "b", config=config, resume=True)
     assert [epoch.total for epoch in resumed] == [epoch.total for epoch in unbroken]
     assert [epoch.validation_map for epoch in resumed] == [epoch.validation_map for epoch in unbroken]
     states = [load_plain(tmp_path / name / LAST).content["state_dict"] for name in ("a", "b")]
@@ -119,6 +125,85 @@ def test_resuming_needs_the_same_training(training_data: Path, clip_folder: Path
         run(training_data, clip_folder, tmp_path / "a", config=longer, resume=True)
 
 
+def nested(depth: int) -> list[Any]:
+    """Lists in lists."""
+    return [nested(depth - 1)] if depth else []
+
+
+def change_rows(**changes: object) -> Callable[[Any], object]:
+    return lambda saved: [row.update(changes) for row in saved["history"]]
+
+
+def change_moment(**changes: object) -> Callable[[Any], object]:
+    return lambda saved: saved["state"]["optimizer"]["state"][3].update(changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda saved: saved.pop("history"), "not a checkpoint to resume from"),
+        (lambda saved: saved.pop("classes"), "no 'classes' of type list"),
+        (lambda saved: saved.update(format_version=torch.tensor([1, 1])), "format_version tensor"),
+        (lambda saved: saved.update(training=[1]), "no 'training' of type dict"),
+        (lambda saved: saved.update(training=None), "no 'training' of type dict"),
+        (lambda saved: saved["training"].update(seed=torch.tensor([0, 0])), "begun with seed tensor"),
+        (lambda saved: saved["training"].update(seed=torch.zeros(40, 40)), "begun with seed tensor"),
+        (lambda saved: saved["training"].update(videos=[torch.tensor([1, 1])] * 10), "begun with other videos"),
+        (lambda saved: saved["training"].update(split="\x1b[2J"), "begun with split '"),
+        (lambda saved: saved["training"]["config"].update(weights=nested(50)), "begun with other weights"),
+        (lambda saved: saved.update(state_dict=[1]), "no 'state_dict' of type dict"),
+        (lambda saved: saved["state_dict"].update({"\x1b[2J": torch.zeros(2)}), "has unknown tensor '"),
+        (lambda saved: saved.update(history=[]), "epochs are missing"),
+        (lambda saved: saved.update(history=None), "no rows of epochs"),
+        (lambda saved: saved.update(history=[1]), "no rows of epochs"),
+        (lambda saved: saved.update(history=[{1: 2, "x": 3}]), "no rows of epochs"),
+        (lambda saved: saved.update(history=saved["history"] * 5), "epochs are missing"),
+        (change_rows(validation_map="x"), "validation_map is 'x'"),
+        (change_rows(total=None), "total is 'None'"),
+        (change_rows(seconds=torch.zeros(1)), "seconds is 'tensor"),
+        (lambda saved: saved.update(state=None), "its optimizer is of other parameters"),
+        (lambda saved: saved.update(state={}), "its optimizer is of other parameters"),
+        (lambda saved: saved.update(state={"optimizer": [1]}), "its optimizer is of other parameters"),
+        (lambda saved: saved["state"]["optimizer"].pop("state"), "its optimizer is of other parameters"),
+        (lambda saved: saved["state"]["optimizer"]["state"].pop(3), "its optimizer is of other parameters"),
+        (lambda saved: saved["state"]["optimizer"]["state"].update({3: 4}), "its optimizer is of other parameters"),
+        (change_moment(exp_avg=None), "its optimizer is of other parameters"),
+        (change_moment(exp_avg=torch.zeros(3)), "its optimizer is of other parameters"),
+        (change_moment(step="x"), "its optimizer is of other parameters"),
+        (change_moment(step=torch.tensor(1)), "step of parameter 3 is torch.int64"),
+        (change_moment(step=torch.tensor(float("nan"))), "step of parameter 3 holds NaN"),
+    ],
+)
+def test_a_damaged_file_to_resume_from_is_named(
+    training_data: Path, clip_folder: Path, tmp_path: Path, change: Callable[[Any], object], says: str
+) -> None:
+    config = TrainingConfig(**{**vars(CONFIG), "epochs": 1})
+    run(training_data, clip_folder, tmp_path, config=config)
+    saved = load_plain(tmp_path / LAST).content
+    change(saved)
+    torch.save(saved, tmp_path / LAST)
+    with pytest.raises(CheckpointError, match=re.escape(says)) as caught:
+        run(training_data, clip_folder, tmp_path, config=config, resume=True)
+    assert str(caught.value).startswith(f"{tmp_path / LAST}: ")
+    assert str(caught.value).isprintable()
+
+
+def test_nothing_of_a_file_to_resume_from_is_written_again_but_its_weights(
+    training_data: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    config = TrainingConfig(**{**vars(CONFIG), "epochs": 1})
+    run(training_data, clip_folder, tmp_path, config=config)
+    saved, best = (load_plain(tmp_path / name).content for name in (LAST, BEST))
+    saved["state"]["optimizer"]["param_groups"] = nested(50)
+    saved["training"]["more"] = saved["more"] = nested(50)
+    torch.save(saved, tmp_path / LAST)
+    run(training_data, clip_folder, tmp_path, config=config, resume=True)
+    again = load_plain(tmp_path / BEST).content
+    before, after = (content.pop("state_dict") for content in (best, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again == best
+
+
 def test_a_frozen_text_tower_stays_as_it_is(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
     before = tiny.make_tower(clip_folder).state_dict()
     run(training_data, clip_folder, tmp_path / "frozen", config=TrainingConfig(**{**vars(CONFIG), "freeze_text": True}))
@@ -144,6 +229,8 @@ def test_the_checkpoint_is_plain_and_complete(training_data: Path, clip_folder: 
     ("change", "says"),
     [
         ({"format_version": 99}, "format_version 99"),
+        ({"format_version": True}, "format_version True"),
+        ({"format_version": torch.tensor([1, 1])}, "format_version tensor"),
         ({"config": {"channels": -1}}, "channels"),
         ({"config": {"nonsense": 1}}, "nonsense"),
         ({"config": {"channels": float("nan")}}, "channels"),
@@ -155,9 +242,10 @@ def test_the_checkpoint_is_plain_and_complete(training_data: Path, clip_folder: 
         ({"classes": [3]}, "expected text"),
         ({"classes": ["\ud800"]}, "surrogates"),
         ({"tokenizer_json": "\udfff"}, "surrogates"),
-        ({"state_dict": {"tower": 3}}, "'tower' in 'state_dict' is no tensor"),
+        ({"state_dict": {"tower": 3}}, "tower in 'state_dict' is no tensor"),
         ({"state_dict": {7: torch.zeros(3)}}, "7 in 'state_dict' is no tensor"),
         ({"state_dict": {}}, "layers"),
+        ({"text_config": {"eos_token_id": 2**70}}, "eos_token_id"),
     ],
 )
 def test_a_damaged_checkpoint_of_ours_is_named(
