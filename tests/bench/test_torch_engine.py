@@ -8,8 +8,10 @@ from stale_bench.inputs import write_encoded
 from stale_bench.localizer_engine import LocalizerEngine
 from stale_bench.torch_engine import TorchEngine
 from stale_export.torch_localizer import TORCH_FILES
+from stale_runtime.errors import BundleError
 from stale_runtime.localizer import Localizer
 from tests.bench.helpers import make_job
+from tests.runtime.helpers import altered
 from tests.tiny import CHANNELS, CLASSES
 
 
@@ -49,3 +51,9 @@ def test_all_steps_run_and_facts_are_the_file_s(bundle: Path, cache: Path, backe
     assert facts.int8_share is not None
     assert facts.gmacs > 0
     assert (facts.int8_share > 0) == (backend == "torch-int8")
+
+
+def test_a_network_that_the_manifest_does_not_describe_is_refused(bundle: Path, cache: Path, tmp_path: Path) -> None:
+    copy = altered(bundle, tmp_path / "copy", heads=1)
+    with pytest.raises(BundleError, match=r"localizer\.torch\.pth: not the network that the manifest describes"):
+        TorchEngine(make_job(copy, cache, backend="torch-fp32"))

@@ -131,7 +131,7 @@ def test_a_pipe_in_its_place_is_refused(tmp_path: Path) -> None:
 
 def test_one_that_is_removed_before_it_is_locked_is_made_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another run completes and removes it; what was written to it then would be in no folder."""
-    original, removed = fcntl.flock, []
+    original, removed = fcntl.flock, list[Path]()
 
     def late(descriptor: int, operation: int) -> None:
         if not removed:

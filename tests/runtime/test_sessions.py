@@ -96,4 +96,4 @@ def test_a_graph_that_fails_while_it_runs_is_a_bundle_error() -> None:
             raise RuntimeError("[ONNXRuntimeError] : 6 :\n cannot reshape")
 
     with pytest.raises(BundleError, match=r"fails while it runs \(\[ONNXRuntimeError\] : 6 : cannot reshape\)"):
-        run_session(Failing(), ["y"], {})  # type: ignore[arg-type]
+        run_session(Failing(), ["y"], {})

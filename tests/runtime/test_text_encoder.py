@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -237,7 +238,7 @@ def test_the_identity_of_an_encoder_is_all_that_an_embedding_depends_on(bundle: 
         dataclasses.replace(spec, prompt_template="{}"),
         dataclasses.replace(spec, context_length=50),
     ]
-    changes = [*({"text_encoder": changed} for changed in specs), {"heads": 1}, {"channels": 8}]
+    changes: list[dict[str, Any]] = [*({"text_encoder": changed} for changed in specs), {"heads": 1}, {"channels": 8}]
     copies = [altered(bundle, tmp_path / str(n), **change) for n, change in enumerate(changes)]
     identities = {encoder_identity(Bundle(path)) for path in (bundle, *copies)}
     assert len(identities) == 1 + len(changes)
