@@ -6,7 +6,7 @@
 # make newest        the tests with the newest versions there are
 # make pythons       the tests with Python 3.11, 3.12 and 3.13, each of which has to be there
 # make reproducible  two wheels, built in two places, that are one
-# make audit         known vulnerabilities of what the tests run with
+# make audit         known vulnerabilities of all that the tests run with; asks PyPI's JSON interface
 # make sbom          a bill of materials of what an edge box gets
 # make               this help
 
@@ -117,8 +117,9 @@ build/tools/installed:
 	build/tools/bin/python -m pip install --quiet pip-audit cyclonedx-bom
 	touch $@
 
-audit: build/tools/installed
-	build/tools/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+audit: build/tools/installed $(VENV)/installed
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > build/audited.txt
+	build/tools/bin/pip-audit --strict --no-deps --disable-pip --requirement build/audited.txt
 
 sbom: build/tools/installed core
 	build/tools/bin/cyclonedx-py environment build/core --output-file build/sbom.json
