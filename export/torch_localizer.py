@@ -17,10 +17,10 @@ from stale_model.loading import memory_errors, plain_content
 from stale_model.network import LOGIT_SCALE, SCORE_FLOOR, resample_rows
 from stale_runtime.errors import BundleError, StaleError
 from stale_runtime.localizer import EncodedPrompts
+from stale_runtime.manifest import LARGEST_AXIS
 
 TORCH_FILES = {"torch-fp32": "localizer.torch.pth", "torch-int8": "localizer.torch-int8.pth"}
 """The file that each backend loads."""
-_LARGEST_SIZE = 2**16
 
 
 class TorchLocalizer(nn.Module):
@@ -157,7 +157,7 @@ def _built(content: Any) -> nn.Module:
         Exception: there is none.
     """
     sizes, state = content["sizes"], content["state_dict"]
-    if any(type(size) is not int or not 1 <= size <= _LARGEST_SIZE for size in sizes.values()):
+    if any(type(size) is not int or not 1 <= size <= LARGEST_AXIS for size in sizes.values()):
         raise ValueError("sizes out of range")
     with torch.device("meta"):
         localizer = TorchLocalizer(**sizes)

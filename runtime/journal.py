@@ -85,7 +85,7 @@ class Journal:
             self._file.truncate(usable)
             self._file.seek(usable)
             if not usable:
-                self._append({"journal": _KIND, "settings": dict(settings)})
+                self._append(json.dumps({"journal": _KIND, "settings": dict(settings)}, allow_nan=False))
             self._sync()
             self._ids = set(self._videos)
         except OSError as problem:
@@ -124,7 +124,7 @@ class Journal:
         record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s}
         record["detections"] = found.detections
         try:
-            self._append({"crc32": _checksum(record), **record})
+            self._append(_sealed(record))
             if time.monotonic() > self._synced + SYNC_S:
                 self._sync()
         except OSError as problem:
@@ -137,8 +137,8 @@ class Journal:
         """The run is complete: nothing is left to resume."""
         self.path.unlink(missing_ok=True)
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+    def _append(self, line: str) -> None:
+        self._file.write(line.encode() + b"\n")
         self._file.flush()
 
     def _sync(self) -> None:
@@ -157,7 +157,7 @@ class Journal:
         usable = len(first)
         while (line := self._file.readline(LONGEST_LINE)).endswith(b"\n"):
             try:
-                state, found = _record(json.loads(line))
+                state, found = _record(line)
             except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
                 break
             self._videos[found.video] = state, found
@@ -219,13 +219,16 @@ def _settings(line: bytes) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _checksum(record: Mapping[str, Any]) -> int:
-    """Of a video's line without the checksum itself; what JSON makes of it is the same once it has been read."""
-    return zlib.crc32(json.dumps(record, allow_nan=False).encode())
+def _sealed(record: Mapping[str, Any]) -> str:
+    """A video's line: the record with the checksum of its JSON, which is the same once it has been read."""
+    text = json.dumps(record, allow_nan=False)
+    return f'{{"crc32": {zlib.crc32(text.encode())}, {text[1:]}'
 
 
-def _record(content: Any) -> tuple[FileState, VideoDetections]:
-    if content.pop("crc32") != _checksum(content):
+def _record(line: bytes) -> tuple[FileState, VideoDetections]:
+    content = json.loads(line)
+    del content["crc32"]
+    if line != _sealed(content).encode() + b"\n":
         raise ValueError("damaged")
     rows = tuple(Detection(str(label), *map(float, numbers)) for label, *numbers in content["detections"])
     duration_s = content["duration_s"]

@@ -12,9 +12,10 @@ from stale_model.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, rea
 from stale_model.config import StaleConfig
 from stale_model.loading import Loaded, load_plain, memory_errors, shown, usable
 from stale_model.network import Stale
-from stale_model.own_checkpoint import LARGEST_SIZE, unpack_checkpoint
+from stale_model.own_checkpoint import unpack_checkpoint
 from stale_model.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_runtime.errors import CheckpointError
+from stale_runtime.manifest import LARGEST_AXIS
 
 _PREFIX = "module."
 _KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
@@ -158,8 +159,8 @@ def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
         layers = len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")})
         if layers > MOST_LAYERS:
             raise ValueError(f"{layers} layers, expected at most {MOST_LAYERS}")
-        if max(C, T, M) > LARGEST_SIZE:
-            raise ValueError(f"{max(C, T, M)} wide, expected at most {LARGEST_SIZE}")
+        if max(C, T, M) > LARGEST_AXIS:
+            raise ValueError(f"{max(C, T, M)} wide, expected at most {LARGEST_AXIS}")
         return StaleConfig(
             channels=C,
             temporal_scale=T,

@@ -16,10 +16,9 @@ from stale_model.config import StaleConfig
 from stale_model.loading import first_line, memory_errors, shown, usable
 from stale_model.network import Stale
 from stale_runtime.errors import CheckpointError
+from stale_runtime.manifest import LARGEST_AXIS
 
 FORMAT_VERSION = 1
-LARGEST_SIZE = 2**16
-"""Of anything in the network."""
 _KINDS = {
     "format_version": int,
     "config": dict,
@@ -143,8 +142,8 @@ def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapp
 
 def _network_config(content: Mapping[str, Any]) -> StaleConfig:
     for name, value in content.items():
-        if type(value) not in (int, float) or not 0 <= value <= LARGEST_SIZE:
-            raise ValueError(f"{reprlib.repr(name)} is {reprlib.repr(value)}, expected 0 to {LARGEST_SIZE}")
+        if type(value) not in (int, float) or not 0 <= value <= LARGEST_AXIS:
+            raise ValueError(f"{reprlib.repr(name)} is {reprlib.repr(value)}, expected 0 to {LARGEST_AXIS}")
     return StaleConfig(**content)
 
 

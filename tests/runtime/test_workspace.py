@@ -139,14 +139,20 @@ def test_several_processes_write_into_one_folder_at_once(tmp_path: Path) -> None
     assert names(tmp_path) == [str(n) for n in range(10)]
 
 
+def plant(folder: Path) -> Path:
+    """What looks like the workspace of a killed run in ``shared``, and would give ``victim``'s files back to it."""
+    (folder / "victim").mkdir()
+    (folder / "victim" / "secret").write_text("secret")
+    planted = folder / "shared" / ".stale-abcdefgh.part"
+    planted.mkdir(parents=True)
+    (planted / SET_ASIDE).symlink_to(folder / "victim")
+    return planted
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to make another account's folder")
 def test_that_of_another_account_is_left_alone(tmp_path: Path) -> None:
     """Whoever may write to a folder could put anything there under such a name."""
-    (tmp_path / "victim").mkdir()
-    (tmp_path / "victim" / "secret").write_text("secret")
-    planted = tmp_path / "shared" / ".stale-abcdefgh.part"
-    planted.mkdir(parents=True)
-    (planted / SET_ASIDE).symlink_to(tmp_path / "victim")
+    planted = plant(tmp_path)
     os.chown(planted, 65534, 65534)
     sweep(tmp_path / "shared")
     assert (planted / SET_ASIDE).is_symlink()
@@ -155,11 +161,7 @@ def test_that_of_another_account_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_place_of_what_was_set_aside_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").mkdir()
-    (tmp_path / "victim" / "secret").write_text("secret")
-    planted = tmp_path / "shared" / ".stale-abcdefgh.part"
-    planted.mkdir(parents=True)
-    (planted / SET_ASIDE).symlink_to(tmp_path / "victim")
+    plant(tmp_path)
     sweep(tmp_path / "shared")
     assert list((tmp_path / "shared").iterdir()) == []
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["secret"]
