@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stale_bench.backends import BACKENDS, Backend
-    from stale_bench.benchmark import Benchmark, Plan
-    from stale_bench.compare import compare
-    from stale_bench.results import Results, Row, read_results
+    from stale_bench.benchmark_backends import BACKENDS, Backend
+    from stale_bench.measuring.benchmark import Benchmark, Plan
+    from stale_bench.reporting.benchmark_results import Results, Row, read_results
+    from stale_bench.reporting.compare import compare
 
 __all__ = ["BACKENDS", "Backend", "Benchmark", "Plan", "Results", "Row", "compare", "read_results"]
 
 _HOMES = {
-    "BACKENDS": "backends",
-    "Backend": "backends",
-    "Benchmark": "benchmark",
-    "Plan": "benchmark",
-    "Results": "results",
-    "Row": "results",
-    "compare": "compare",
-    "read_results": "results",
+    "BACKENDS": "benchmark_backends",
+    "Backend": "benchmark_backends",
+    "Benchmark": "measuring.benchmark",
+    "Plan": "measuring.benchmark",
+    "Results": "reporting.benchmark_results",
+    "Row": "reporting.benchmark_results",
+    "compare": "reporting.compare",
+    "read_results": "reporting.benchmark_results",
 }
 
 

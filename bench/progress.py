@@ -5,7 +5,7 @@ import time
 
 import click
 
-from stale_runtime import console
+from stale_runtime.terminal import console
 
 _QUIET_S = 15.0
 """Seconds between lines where stderr is not a terminal."""

@@ -11,7 +11,7 @@ class Job:
 
     backend: str
     engine: str
-    """``module:Class`` of the ``stale_bench.engine.Engine`` that runs it."""
+    """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that runs it."""
     bundle: str
     """The bundle's folder."""
     length: int

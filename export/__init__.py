@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stale_runtime.lazy import lazily
+from stale_runtime._lazy import lazily
 
 if TYPE_CHECKING:
     from stale_export.exporter import Int8Options, export_bundle

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from stale_export.exchange import exchange
-from stale_runtime.bundle import LARGEST_MANIFEST
+from stale_runtime.bundle.bundle import LARGEST_MANIFEST
+from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from stale_runtime.bundle.signatures import SIGNATURE_NAME
 from stale_runtime.errors import BundleError, StaleError
-from stale_runtime.files import read_bytes
-from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
-from stale_runtime.signatures import SIGNATURE_NAME
-from stale_runtime.workspace import SET_ASIDE, sync_folder, workspace, write_durably
+from stale_runtime.system.files import read_bytes
+from stale_runtime.system.workspace import SET_ASIDE, sync_folder, workspace, write_durably
 
 
 def can_be_bundle(output: Path) -> bool:

@@ -12,11 +12,11 @@ from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import StaticScheme
 from stale_model import Stale
-from stale_model.dataset import rank
+from stale_model.data.dataset import rank
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
-from stale_runtime.features import read_features, resample
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.onnx_session import available_threads, open_session
+from stale_runtime.inputs.features import read_features, resample
 
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Ways to a range, and the share of the values that each leaves out at either end."""

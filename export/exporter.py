@@ -22,17 +22,17 @@ from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import torch_backends
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale, TrainedStale
-from stale_model.clip import text_encoder_spec
-from stale_runtime.arrays import pack_arrays
-from stale_runtime.backends import BACKENDS
-from stale_runtime.decoders import DEFAULT_DECODER
+from stale_model.checkpoints.clip import text_encoder_spec
+from stale_runtime.bundle.arrays import pack_arrays
+from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
+from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
-from stale_runtime.localizer import LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
-from stale_runtime.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
-from stale_runtime.prompts import Prompts
-from stale_runtime.self_test import SELFTEST_NAME, replay_name
-from stale_runtime.sessions import open_session
-from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.inference.backends import BACKENDS
+from stale_runtime.inference.bundle_check import SELFTEST_NAME, replay_name
+from stale_runtime.inference.localizer import LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.inputs.prompts import Prompts
 
 PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
 _SELFTEST_PROMPTS = 8
@@ -97,7 +97,7 @@ def export_bundle(
         prompts: class names whose embeddings the bundle carries.
         output: the bundle's folder; a bundle that is there is replaced.
         int8: how the int8 graphs are made and proved.
-        sign: makes the bundle's signature, see ``stale_runtime.signatures``; None for a bundle without.
+        sign: makes the bundle's signature, see ``stale_runtime.bundle.signatures``; None for a bundle without.
         say: told what is being done.
 
     Returns:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from stale_runtime.errors import DatasetError
-from stale_runtime.files import reason
-from stale_runtime.videos import video_id
+from stale_runtime.inputs.videos import video_id
+from stale_runtime.system.files import reason
 
 
 def feature_paths(folder: Path, option: str) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_model.attention import WideAttention
+from stale_model.network.attention import WideAttention
 
 Matrix = NDArray[np.float32]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from stale_export.schemes import DynamicScheme, Scheme, StaticScheme
-from stale_runtime.manifest import GraphSpec, TensorSpec
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 OPSET = 20
 FLOAT: Mapping[str, Scheme] = {}

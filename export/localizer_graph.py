@@ -1,6 +1,6 @@
 """The deployed localizer: the network of ``stale_model`` rewritten for speed, the same function.
 
-What differs from ``stale_model.network``, each without changing a digit that matters:
+What differs from ``stale_model.network.stale``, each without changing a digit that matters:
 
 - attention blocks are folded (``stale_export.folding``);
 - a video of fewer snippets than the length is resampled inside, where attention takes the shorter way;
@@ -22,8 +22,8 @@ from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import FLOAT, GraphBuilder
 from stale_export.schemes import Scheme
 from stale_model import Stale
-from stale_model.network import LOGIT_SCALE, SCORE_FLOOR
-from stale_runtime.manifest import GraphSpec, TensorSpec
+from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 LINEARS = ("embedding.query", "embedding.output", "masks.hidden", "adaptation.output")
 """The layers with weights, which is where integers pay: nearly all of the weights and, at T=100, of the time."""

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
-from stale_runtime.decoders import DECODERS
+from stale_runtime.bundle.manifest import ParityRecord
+from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.errors import ParityError
-from stale_runtime.localizer import LONGEST, SHORTEST
-from stale_runtime.manifest import ParityRecord
-from stale_runtime.sessions import open_session
+from stale_runtime.inference.localizer import LONGEST, SHORTEST
+from stale_runtime.inference.onnx_session import open_session
 
 LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-5, "queries": 1e-5}
 """Largest absolute deviation of each output; logits are 100 times a cosine."""

@@ -13,10 +13,10 @@ from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import DynamicScheme, Scheme, bits_for
 from stale_export.validation_gate import holds, require_proof
 from stale_model import Stale
+from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.errors import QuantizationError
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.manifest import QuantizationRecord
-from stale_runtime.workspace import workspace
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.system.workspace import workspace
 
 INTEGER_OPERATORS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulInteger")
 """What ONNX Runtime multiplies integers with."""

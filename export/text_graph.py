@@ -19,9 +19,9 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import OPSET, tidy
 from stale_model import Stale, TextTower
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.errors import ExportError
-from stale_runtime.manifest import GraphSpec, TensorSpec
-from stale_runtime.prompts import MOST_PROMPTS
+from stale_runtime.inputs.prompts import MOST_PROMPTS
 
 
 class DeployedTextEncoder(nn.Module):

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.schemes import bits_for
+from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.errors import QuantizationError
-from stale_runtime.manifest import QuantizationRecord
-from stale_runtime.sessions import open_session
-from stale_runtime.workspace import workspace
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.system.workspace import workspace
 
 LOWEST_COSINE = 0.98
 """Below this a prompt means something else."""

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from stale_export.folding import FoldedAttention, Matrix
 from stale_model import Stale
-from stale_model.loading import memory_errors, plain_content
-from stale_model.network import LOGIT_SCALE, SCORE_FLOOR, resample_rows
+from stale_model.checkpoints.loading import memory_errors, plain_content
+from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR, resample_rows
+from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import BundleError, StaleError
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.manifest import LARGEST_AXIS
+from stale_runtime.inference.localizer import EncodedPrompts
 
 TORCH_FILES = {"torch-fp32": "localizer.torch.pth", "torch-int8": "localizer.torch-int8.pth"}
 """The file that each backend loads."""

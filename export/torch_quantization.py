@@ -13,9 +13,9 @@ from stale_export.torch_localizer import (
 )
 from stale_export.validation_gate import ValidationVideos, holds, require_proof
 from stale_model import Stale
+from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.errors import QuantizationError
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.manifest import QuantizationRecord
+from stale_runtime.inference.localizer import EncodedPrompts
 
 
 def torch_backends(

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from stale_export.calibration import Features, graph_inputs
 from stale_export.feature_folder import feature_paths
-from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.detections import named
 from stale_runtime.errors import DatasetError, QuantizationError
-from stale_runtime.evaluation import mean_average_precision
-from stale_runtime.features import read_features, resample
-from stale_runtime.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.sessions import available_threads, open_session
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
+from stale_runtime.evaluation.mean_average_precision import mean_average_precision
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.onnx_session import available_threads, open_session
+from stale_runtime.inputs.features import read_features, resample
 
 
 @dataclass(frozen=True, kw_only=True)

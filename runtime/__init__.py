@@ -10,20 +10,20 @@
 import os
 from typing import TYPE_CHECKING
 
-from stale_runtime.lazy import lazily
+from stale_runtime._lazy import lazily
 from stale_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from stale_runtime.bundle import Bundle, find_bundle
+    from stale_runtime.bundle.bundle import Bundle, find_bundle
     from stale_runtime.detections import Detection, VideoDetections
     from stale_runtime.errors import StaleError
-    from stale_runtime.evaluation import MeanAveragePrecision, mean_average_precision
-    from stale_runtime.features import read_features
-    from stale_runtime.ground_truth import GroundTruth, read_ground_truth
-    from stale_runtime.localizer import EncodedPrompts, Localizer, Outcome, Outputs, Settings
-    from stale_runtime.prompts import Prompts, read_prompts
-    from stale_runtime.results import read_results
-    from stale_runtime.timeline import Timeline
+    from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+    from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
+    from stale_runtime.evaluation.results import read_results
+    from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome, Outputs, Settings
+    from stale_runtime.inputs.features import read_features
+    from stale_runtime.inputs.prompts import Prompts, read_prompts
+    from stale_runtime.inputs.timeline import Timeline
 
 # ONNX Runtime, which we load late, reports what it runs to its makers (1.29 and newer), unless told not to beforehand.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -54,24 +54,24 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "Bundle": "bundle",
+        "Bundle": "bundle.bundle",
         "Detection": "detections",
-        "EncodedPrompts": "localizer",
-        "GroundTruth": "ground_truth",
-        "Localizer": "localizer",
-        "MeanAveragePrecision": "evaluation",
-        "Outcome": "localizer",
-        "Outputs": "localizer",
-        "Prompts": "prompts",
-        "Settings": "localizer",
+        "EncodedPrompts": "inference.localizer",
+        "GroundTruth": "evaluation.ground_truth",
+        "Localizer": "inference.localizer",
+        "MeanAveragePrecision": "evaluation.mean_average_precision",
+        "Outcome": "inference.localizer",
+        "Outputs": "inference.localizer",
+        "Prompts": "inputs.prompts",
+        "Settings": "inference.localizer",
         "StaleError": "errors",
-        "Timeline": "timeline",
+        "Timeline": "inputs.timeline",
         "VideoDetections": "detections",
-        "find_bundle": "bundle",
-        "mean_average_precision": "evaluation",
-        "read_features": "features",
-        "read_ground_truth": "ground_truth",
-        "read_prompts": "prompts",
-        "read_results": "results",
+        "find_bundle": "bundle.bundle",
+        "mean_average_precision": "evaluation.mean_average_precision",
+        "read_features": "inputs.features",
+        "read_ground_truth": "evaluation.ground_truth",
+        "read_prompts": "inputs.prompts",
+        "read_results": "evaluation.results",
     },
 )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stale_runtime.proposals import Ranked
+from stale_runtime.decoding.proposals import Ranked
 
 
 class Detection(NamedTuple):

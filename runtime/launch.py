@@ -34,9 +34,9 @@ def was_interrupted(problem: BaseException | None) -> bool:
 
 def stale_run() -> None:
     """Run ``stale-run``."""
-    launch("stale_runtime.cli", "stale-run")
+    launch("stale_runtime.commands.run", "stale-run")
 
 
 def stale_eval() -> None:
     """Run ``stale-eval``."""
-    launch("stale_runtime.eval_cli", "stale-eval")
+    launch("stale_runtime.commands.evaluate", "stale-eval")

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from stale_runtime.lazy import lazily
+from stale_runtime._lazy import lazily
 
 if TYPE_CHECKING:
-    from stale_model.checkpoint import TrainedStale, read_checkpoint, read_original_checkpoint
-    from stale_model.clip import DEFAULT_CLIP, TextTower
-    from stale_model.config import StaleConfig
-    from stale_model.network import Localization, Stale, TrainingOutputs
+    from stale_model.checkpoints.checkpoint import TrainedStale, read_checkpoint, read_original_checkpoint
+    from stale_model.checkpoints.clip import DEFAULT_CLIP, TextTower
+    from stale_model.network.config import StaleConfig
+    from stale_model.network.stale import Localization, Stale, TrainingOutputs
 
 __all__ = [
     "DEFAULT_CLIP",
@@ -25,14 +25,14 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "DEFAULT_CLIP": "clip",
-        "Localization": "network",
-        "Stale": "network",
-        "StaleConfig": "config",
-        "TextTower": "clip",
-        "TrainedStale": "checkpoint",
-        "TrainingOutputs": "network",
-        "read_checkpoint": "checkpoint",
-        "read_original_checkpoint": "checkpoint",
+        "DEFAULT_CLIP": "checkpoints.clip",
+        "Localization": "network.stale",
+        "Stale": "network.stale",
+        "StaleConfig": "network.config",
+        "TextTower": "checkpoints.clip",
+        "TrainedStale": "checkpoints.checkpoint",
+        "TrainingOutputs": "network.stale",
+        "read_checkpoint": "checkpoints.checkpoint",
+        "read_original_checkpoint": "checkpoints.checkpoint",
     },
 )

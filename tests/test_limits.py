@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_runtime import ground_truth, results, video_labels, videos
-from stale_runtime.batch import find_files
+from stale_runtime.batch.batch import find_files
 from stale_runtime.errors import DatasetError, FeatureError
-from stale_runtime.sessions import available_threads
+from stale_runtime.evaluation import ground_truth, results, video_labels
+from stale_runtime.inference.onnx_session import available_threads
+from stale_runtime.inputs import videos
 from tests.cli.command import run
 from tests.tiny import CHANNELS, CLASSES
 
@@ -95,10 +96,10 @@ def test_more_lines_of_durations_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_more_feature_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         (tmp_path / f"{name}.npy").touch()
-    monkeypatch.setattr("stale_runtime.batch.MOST_FILES", 2)
+    monkeypatch.setattr("stale_runtime.batch.batch.MOST_FILES", 2)
     with pytest.raises(FeatureError, match="3 feature files, expected at most 2 in one run; make several"):
         find_files([tmp_path])
-    monkeypatch.setattr("stale_runtime.batch.MOST_FILES", 3)
+    monkeypatch.setattr("stale_runtime.batch.batch.MOST_FILES", 3)
     assert len(find_files([tmp_path])) == 3
 
 

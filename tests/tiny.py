@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
 from stale_model import Stale, StaleConfig, TextTower
-from stale_model.upstream_names import our_name
+from stale_model.checkpoints.upstream_names import our_name
 
 CHANNELS = 16
 LENGTH = 16

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stale_bench.backends import Backend
-from stale_bench.engine import Engine, Facts, Step
+from stale_bench.benchmark_backends import Backend
+from stale_bench.engines.engine import Engine, Facts, Step
 from stale_bench.protocol import Job
 from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stale_bench.backends import Backend
-from stale_bench.benchmark import Benchmark, Plan
+from stale_bench.benchmark_backends import Backend
+from stale_bench.measuring.benchmark import Benchmark, Plan
 from stale_bench.protocol import Job
-from stale_bench.results import FORMAT_VERSION, Ratio, Results, Row
-from stale_bench.rows import make_stage
-from stale_runtime.bundle import Bundle
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Ratio, Results, Row
+from stale_bench.reporting.rows import make_stage
+from stale_runtime.bundle.bundle import Bundle
 from tests.tiny import CLASSES
 
 QUIET = Row(
@@ -35,7 +35,8 @@ def run(plan: Plan) -> Benchmark:
 def make_job(bundle: Path, cache: Path, **changes: Any) -> Job:
     """A job for the bundle's fp32 graph."""
     job = Job(
-        backend="ort-fp32", engine="stale_bench.localizer_engine:LocalizerEngine", bundle=str(bundle), length=16,
+        backend="ort-fp32", engine="stale_bench.engines.localizer_engine:LocalizerEngine", bundle=str(bundle),
+        length=16,
         classes=CLASSES, threads=1, cpus=(), seed=0, features=None, cache=str(cache),
     )  # fmt: skip
     return replace(job, **changes)

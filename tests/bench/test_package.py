@@ -20,6 +20,6 @@ def test_a_name_that_is_not_public_is_not_there() -> None:
 
 def test_the_command_starts_without_anything_heavy() -> None:
     heavy = ("torch", "transformers", "onnxruntime", "matplotlib")
-    code = f"import stale_bench.cli, sys; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import stale_bench.bench_command, sys; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -17,6 +17,7 @@ def test_a_message_is_a_line() -> None:
 
 
 def test_nothing_heavy_is_imported_before_the_clock_starts() -> None:
-    code = "import stale_bench.worker, sys; print([n for n in ('numpy', 'stale_runtime', 'click') if n in sys.modules])"
+    code = "import stale_bench.measuring.worker, sys; "
+    code += "print([n for n in ('numpy', 'stale_runtime', 'click') if n in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ from stale_export import export_bundle
 from stale_export.bundle_writer import write_bundle
 from stale_model import read_original_checkpoint
 from stale_runtime import Prompts
-from stale_runtime.bundle import Bundle
+from stale_runtime.bundle.bundle import Bundle
 from tests import tiny
 
 PROCESSES = 8

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stale_runtime.bundle import Bundle
+from stale_runtime.bundle.bundle import Bundle
 from tests import tiny
 from tests.cli.command import run
 from tests.signing import make_keys

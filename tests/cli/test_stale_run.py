@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stale_runtime.bundle import Bundle
-from stale_runtime.signatures import Signer
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.signatures import Signer
 from tests.cli.command import fails, run
 from tests.signing import make_keys
 from tests.tiny import CHANNELS, CLASSES
@@ -376,7 +376,7 @@ def test_a_number_that_is_none_is_wrong_usage(work: Path, option: str, value: st
 
 def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
     """Each module that is loaded ends in Ctrl-C in turn; those of others turn it into errors of their own."""
-    modules = ("stale_runtime.batch", "click", "numpy", "onnxruntime")
+    modules = ("stale_runtime.batch.batch", "click", "numpy", "onnxruntime")
     for module in modules:
         (work / "site" / module.replace(".", "_")).mkdir(parents=True)
         (work / "site" / module.replace(".", "_") / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from stale_model import cli
-from stale_model.training_files import BEST, CURVES, LAST, METRICS
+from stale_model import train_command as cli
+from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
 from tests import tiny
 from tests.cli.command import interruptible, run
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from stale_runtime.workspace import PREFIX
+from stale_runtime.system.workspace import PREFIX
 
 Action = Callable[[], object]
 Snapshot = dict[str, bytes | None]

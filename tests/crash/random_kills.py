@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from stale_model.training_files import BEST, CURVES, LAST, METRICS
-from stale_runtime.signatures import SIGNATURE_NAME
+from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
+from stale_runtime.bundle.signatures import SIGNATURE_NAME
 from tests import tiny
 from tests.crash.faults import snapshot, visible
 from tests.signing import make_keys

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_model import training_files
+from stale_model.training import training_files
 from tests import tiny
 from tests.crash.faults import files, snapshot, visible
 from tests.crash.writers import WRITERS, Writer

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stale_export import bundle_writer
-from stale_model import training_files
-from stale_runtime.bundle import Bundle
-from stale_runtime.workspace import sweep
+from stale_model.training import training_files
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.system.workspace import sweep
 from tests.crash.faults import disk_full, files, killed, killed_in_mid_write, snapshot, visible
 from tests.crash.writers import WRITERS, Writer, write_new_bundle, write_old_bundle
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from stale_export.bundle_writer import write_bundle
-from stale_model.history import Epoch
-from stale_model.loading import load_plain
-from stale_model.training_files import BEST, CURVES, LAST, METRICS, complete, save_epoch
-from stale_runtime.files import write_whole
-from stale_runtime.manifest import FORMAT_VERSION, Manifest, Source, TextEncoderSpec
-from stale_runtime.prompt_cache import PromptCache
+from stale_model.checkpoints.loading import load_plain
+from stale_model.training.history import Epoch
+from stale_model.training.training_files import BEST, CURVES, LAST, METRICS, complete, save_epoch
+from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest, Source, TextEncoderSpec
+from stale_runtime.inference.prompt_cache import PromptCache
+from stale_runtime.system.files import write_whole
 from tests.crash.faults import Snapshot, files
 
 MANIFEST = Manifest(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
-from stale_runtime.manifest import GraphSpec
-from stale_runtime.onnx_safety import refuse_unsafe
+from stale_runtime.bundle.manifest import GraphSpec
+from stale_runtime.bundle.onnx_safety import refuse_unsafe
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}

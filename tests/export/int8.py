@@ -18,9 +18,9 @@ from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.schemes import DynamicScheme
 from stale_model import Stale
-from stale_runtime.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.sessions import open_session
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.onnx_session import open_session
 from tests import tiny
 from tests.export.graphs import draw_prompts
 

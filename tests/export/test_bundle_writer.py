@@ -8,9 +8,9 @@ import pytest
 
 from stale_export import bundle_writer
 from stale_export.bundle_writer import can_be_bundle, write_bundle
-from stale_runtime.bundle import Bundle
-from stale_runtime.manifest import FORMAT_VERSION, FileRecord, Manifest, Source, TextEncoderSpec
-from stale_runtime.workspace import write_durably
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest, Source, TextEncoderSpec
+from stale_runtime.system.workspace import write_durably
 
 CONTENTS = {"one.onnx": b"1", "two.npz": b"22", "three.json": b"", "four.npz": bytes(1000)}
 MANIFEST = Manifest(

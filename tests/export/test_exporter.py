@@ -17,13 +17,13 @@ from stale_export.localizer_graph import cross_queries
 from stale_export.parity import LIMITS
 from stale_model import StaleConfig, TrainedStale, read_original_checkpoint
 from stale_runtime import Localizer, Prompts
-from stale_runtime.arrays import pack_arrays, unpack_arrays
-from stale_runtime.bundle import Bundle
-from stale_runtime.decoders import DEFAULT_DECODER
+from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest
+from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import CheckpointError, ExportError, ParityError, PromptError
-from stale_runtime.manifest import FORMAT_VERSION, Manifest
-from stale_runtime.self_test import self_test
-from stale_runtime.text_encoder import Tokenizer
+from stale_runtime.inference.bundle_check import self_test
+from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 
 LOCALIZER, TEXT_ENCODER = "localizer.fp32.onnx", "text_encoder.onnx"

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from stale_export.folding import FoldedAttention
-from stale_model.attention import WideAttention
+from stale_model.network.attention import WideAttention
 from tests import tiny
 
 C = 16

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from stale_export.graph_builder import IR_VERSION, OPSET, GraphBuilder, serialize, tidy
-from stale_runtime.manifest import GraphSpec, TensorSpec
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 X, Y = (TensorSpec(name=name, dtype="float32", shape=("N", 3)) for name in "xy")
 SPEC = GraphSpec(inputs=(X,), outputs=(Y,))

@@ -11,8 +11,8 @@ from stale_export import Int8Options, export_bundle, exporter, quantization
 from stale_export.localizer_graph import LINEARS
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
+from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import DatasetError, ExportError, QuantizationError
-from stale_runtime.manifest import Manifest
 from tests import tiny
 from tests.export.int8 import draw_videos, ruin, write_validation, write_videos
 

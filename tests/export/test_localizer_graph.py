@@ -15,10 +15,10 @@ from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LONG, cross_queries, localizer_model, localizer_spec
 from stale_export.parity import CLEAR_MARGIN, draw_features
 from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoint
-from stale_model.network import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
-from stale_runtime.features import resample
-from stale_runtime.localizer import SHORTEST
-from stale_runtime.sessions import open_session
+from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
+from stale_runtime.inference.localizer import SHORTEST
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.export.graphs import (
     Array,

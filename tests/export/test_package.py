@@ -5,7 +5,7 @@ import types
 import pytest
 
 import stale_export
-from stale_export.cli import DEFAULT_CLIP
+from stale_export.export_command import DEFAULT_CLIP
 from stale_model import DEFAULT_CLIP as MODEL_DEFAULT_CLIP
 
 
@@ -36,6 +36,7 @@ def test_the_command_and_the_library_know_the_same_default() -> None:
 
 
 def test_the_command_starts_without_torch() -> None:
-    code = "import stale_export.cli, sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    code = "import stale_export.export_command, sys; "
+    code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -16,12 +16,12 @@ from stale_export.parity import (
     localizer_cases,
 )
 from stale_model import Stale, TrainedStale
-from stale_model.clip import text_encoder_spec
-from stale_model.network import foreground_snippets
+from stale_model.checkpoints.clip import text_encoder_spec
+from stale_model.network.stale import foreground_snippets
+from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.errors import BundleError, ParityError
-from stale_runtime.localizer import LONGEST, SHORTEST
-from stale_runtime.manifest import ParityRecord
-from stale_runtime.text_encoder import Tokenizer
+from stale_runtime.inference.localizer import LONGEST, SHORTEST
+from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 
 CASES = (Case(1, 16, 1), Case(3, 16, 3), Case(1, 33, 9), Case(2, 100, 2), Case(1, 300, 5))

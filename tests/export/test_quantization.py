@@ -17,11 +17,11 @@ from stale_export.quantization import QuantizedGraph, Quantizer, count_integer_o
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme, StaticScheme
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale, read_original_checkpoint
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.errors import ExportError, QuantizationError
-from stale_runtime.features import read_features, resample
-from stale_runtime.localizer import EncodedPrompts
-from stale_runtime.manifest import GraphSpec, TensorSpec
-from stale_runtime.sessions import open_session
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.features import read_features, resample
 from tests import tiny
 from tests.export.int8 import (
     Array,

@@ -15,11 +15,11 @@ from stale_export.localizer_graph import cross_queries
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_encoder_spec
 from stale_model import TextTower, TrainedStale, read_original_checkpoint
 from stale_runtime import Prompts
-from stale_runtime.bundle import Bundle
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.manifest import TextEncoderSpec
 from stale_runtime.errors import ExportError, PromptError
-from stale_runtime.manifest import TextEncoderSpec
-from stale_runtime.sessions import open_session
-from stale_runtime.text_encoder import PromptVectors, TextEncoder, Tokenizer
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder, Tokenizer
 from tests import tiny
 from tests.export.graphs import assert_whole_and_anonymous, declared, interface
 

@@ -17,9 +17,9 @@ from stale_export.schemes import TARGETS
 from stale_export.text_quantization import LOWEST_COSINE, lowest_cosine, quantize_text_encoder
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
-from stale_runtime.bundle import Bundle
+from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import QuantizationError
-from stale_runtime.text_encoder import TEXT_ENCODER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, Tokenizer
 from tests import tiny
 from tests.export.int8 import exact_product, initializers, saturating_product
 

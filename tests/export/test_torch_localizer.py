@@ -23,9 +23,9 @@ from stale_export.torch_localizer import (
     torch_runner,
 )
 from stale_model import TrainedStale
-from stale_model.loading import plain_content
+from stale_model.checkpoints.loading import plain_content
 from stale_runtime.errors import BundleError, CheckpointError
-from stale_runtime.localizer import EncodedPrompts
+from stale_runtime.inference.localizer import EncodedPrompts
 from tests import tiny
 
 

@@ -9,12 +9,12 @@ from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import DynamicScheme
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale
-from stale_runtime.bundle import Bundle
+from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import DatasetError, FeatureError
-from stale_runtime.evaluation import mean_average_precision
-from stale_runtime.features import resample
-from stale_runtime.ground_truth import read_ground_truth
-from stale_runtime.localizer import EncodedPrompts, Localizer, Settings
+from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_runtime.evaluation.mean_average_precision import mean_average_precision
+from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Settings
+from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.export.int8 import annotate, draw_videos, encode, ruin, write_videos
 

@@ -15,18 +15,18 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from stale_export.graph_builder import serialize
-from stale_runtime.arrays import pack_arrays
-from stale_runtime.bundle import Bundle
-from stale_runtime.localizer import PROMPTS_NAME, SHORTEST, Localizer, Settings
-from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest, TextEncoderSpec
-from stale_runtime.self_test import SELFTEST_NAME, self_test
-from stale_runtime.sessions import open_session
-from stale_runtime.signatures import SIGNATURE_NAME, Signer, verify_signature
-from stale_runtime.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.bundle.arrays import pack_arrays
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest, TextEncoderSpec
+from stale_runtime.bundle.signatures import SIGNATURE_NAME, Signer, verify_signature
+from stale_runtime.inference.bundle_check import SELFTEST_NAME, self_test
+from stale_runtime.inference.localizer import PROMPTS_NAME, SHORTEST, Localizer, Settings
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
 from tests import tiny
 from tests.fuzz.mutations import changed_tree, mutate_archive, mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target
-from tests.runtime.test_manifest import MANIFEST, encoded
+from tests.runtime.bundle.test_manifest import MANIFEST, encoded
 from tests.signing import make_keys
 
 CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, SHORTEST, "polo", "localizer.fp32.onnx"
@@ -160,7 +160,7 @@ def use(place: Path) -> object:
 
 def _replay(bundle: Bundle) -> object:
     """The self-test without OpenVINO, which drops inputs that a graph has no use for."""
-    with patch("stale_runtime.backends.find_spec", return_value=None):
+    with patch("stale_runtime.inference.backends.find_spec", return_value=None):
         return list(self_test(bundle))
 
 

@@ -17,8 +17,8 @@ import torch
 from transformers.utils import logging
 
 from stale_model import read_checkpoint
-from stale_model.clip import read_clip_parts, text_encoder_spec
-from stale_model.own_checkpoint import StaleWithText, pack_checkpoint, serialize
+from stale_model.checkpoints.clip import read_clip_parts, text_encoder_spec
+from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, serialize
 from tests import tiny
 from tests.fuzz.mutations import mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target

@@ -9,20 +9,20 @@ from random import Random
 
 import numpy as np
 
+from stale_runtime.batch.journal import FileState, Journal
+from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.detections import Detection, VideoDetections
-from stale_runtime.features import read_features
-from stale_runtime.ground_truth import read_ground_truth
-from stale_runtime.journal import FileState, Journal
-from stale_runtime.manifest import Manifest
-from stale_runtime.prompt_cache import PromptCache
-from stale_runtime.prompts import read_prompts
-from stale_runtime.results import read_results
-from stale_runtime.video_labels import read_video_labels
-from stale_runtime.videos import read_durations
+from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_runtime.evaluation.results import read_results
+from stale_runtime.evaluation.video_labels import read_video_labels
+from stale_runtime.inference.prompt_cache import PromptCache
+from stale_runtime.inputs.features import read_features
+from stale_runtime.inputs.prompts import read_prompts
+from stale_runtime.inputs.videos import read_durations
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
 from tests.fuzz.target import Target
+from tests.runtime.bundle.test_manifest import MANIFEST, encoded
 from tests.runtime.helpers import npy_bytes
-from tests.runtime.test_manifest import MANIFEST, encoded
 
 CHANNELS = 4
 ANNOTATIONS = [{"label": "polo", "segment": [0, 2.5]}, {"label": "archery", "segment": [3, 3], "id": 7}]
@@ -67,7 +67,7 @@ def prompts(folder: Path) -> Target:
 
 def splits(folder: Path) -> Target:
     """``read_split`` of two files of classes, divided at the first ``|``."""
-    from stale_model.splits import read_split
+    from stale_model.data.splits import read_split
 
     seen, unseen = folder / "seen.list", folder / "unseen.list"
 
@@ -125,8 +125,8 @@ def labels(folder: Path) -> Target:
 
 def benchmark(folder: Path) -> Target:
     """``read_results`` of a benchmark, and its comparison with another."""
-    from stale_bench.compare import compare, comparison_table
-    from stale_bench.results import read_results
+    from stale_bench.reporting.benchmark_results import read_results
+    from stale_bench.reporting.compare import compare, comparison_table
     from tests.bench.helpers import make_results, make_row
 
     path, whole = folder / "results.json", make_results(make_row())

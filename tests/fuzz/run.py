@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
-from stale_runtime import console
+from stale_runtime.terminal import console
 from tests.fuzz.child import INPUT, LOG, TALLY, Plan, input_at_hand
 from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import MOST_BYTES, SLOWEST_S, Tally, Watch, keep, limit_memory

@@ -8,9 +8,9 @@ not among the best.
 
 import numpy as np
 
+from stale_runtime.decoding.proposals import Proposals
+from stale_runtime.decoding.upstream_decoder import DECAY, RAISE, upstream_overlap
 from stale_runtime.detections import Detection
-from stale_runtime.proposals import Proposals
-from stale_runtime.upstream_decoder import DECAY, RAISE, upstream_overlap
 
 TIE = 2e-5
 """Relative difference up to which scores count as equal: logits differ by 1e-5, and so do scores."""

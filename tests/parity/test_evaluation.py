@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stale_runtime.evaluation import MeanAveragePrecision, mean_average_precision
-from stale_runtime.ground_truth import read_ground_truth
-from stale_runtime.results import read_results
+from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.results import read_results
 
 RECORDED = Path(__file__).parent / "recorded" / "evaluation.json.gz"
 

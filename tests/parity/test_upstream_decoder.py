@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from stale_runtime import Detection, EncodedPrompts, Localizer, read_features, read_ground_truth, read_prompts
-from stale_runtime.evaluation import mean_average_precision
-from stale_runtime.localizer import Outputs
-from stale_runtime.proposals import class_scores
-from stale_runtime.results import read_results
-from stale_runtime.upstream_decoder import MASK_THRESHOLDS, SNIPPETS, upstream_proposals
-from stale_runtime.video_labels import override_labels, read_video_labels
+from stale_runtime.decoding.proposals import class_scores
+from stale_runtime.decoding.upstream_decoder import MASK_THRESHOLDS, SNIPPETS, upstream_proposals
+from stale_runtime.evaluation.mean_average_precision import mean_average_precision
+from stale_runtime.evaluation.results import read_results
+from stale_runtime.evaluation.video_labels import override_labels, read_video_labels
+from stale_runtime.inference.localizer import Outputs
 from tests.parity.replay import FAINT, NotFollowedError, follow
 
 pytestmark = pytest.mark.reference

@@ -6,7 +6,7 @@ import pytest
 from stale_export import Int8Options, export_bundle, exporter
 from stale_model import read_original_checkpoint
 from stale_runtime import Localizer, Prompts
-from stale_runtime.text_encoder import TEXT_ENCODER_NAME
+from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME
 from tests import tiny
 from tests.export.int8 import draw_videos, write_validation, write_videos
 

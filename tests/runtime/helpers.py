@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stale_runtime.manifest import MANIFEST_NAME, FileRecord, Manifest
-from tests.runtime.test_manifest import encoded
+from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from tests.runtime.bundle.test_manifest import encoded
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from stale_model.clip import read_clip_parts
-from stale_model.dataset import select_videos
-from stale_model.own_checkpoint import StaleWithText
-from stale_model.trainer import TrainingData, train
-from stale_model.training import TrainingConfig
-from stale_runtime.ground_truth import read_ground_truth
+from stale_model.checkpoints.clip import read_clip_parts
+from stale_model.checkpoints.own_checkpoint import StaleWithText
+from stale_model.data.dataset import select_videos
+from stale_model.training.optimization import TrainingConfig
+from stale_model.training.trainer import TrainingData, train
+from stale_runtime.evaluation.ground_truth import read_ground_truth
 from tests import tiny
 
 

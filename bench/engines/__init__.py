@@ -1,0 +1,1 @@
+"""What a worker process can run: one engine a kind of backend."""

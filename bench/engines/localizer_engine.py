@@ -1,0 +1,67 @@
+"""Backends that ``stale_runtime.Localizer`` runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of what a process has to import
+
+from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.macs import count_onnx
+from stale_bench.protocol import Job
+from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.detections import Detection
+from stale_runtime.inference.backends import BACKENDS
+from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.text_encoder import TextEncoder
+from stale_runtime.inputs.timeline import Timeline
+from stale_runtime.segments import FloatArray
+from stale_runtime.system.workspace import workspace
+
+
+class LocalizerEngine(Engine):
+    """The deployed network, as an application uses it."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        settings = Settings(
+            backend=job.backend, length=job.length, threads=job.threads, cache_folder=Path(job.cache), cache=True
+        )
+        self._localizer = Localizer(self.bundle, settings)
+
+    def prompt_steps(self) -> Mapping[str, Step]:
+        """Prompts that the bundle or the cache knows, and the same with the text tower opened for them."""
+        names = self.job.classes
+        return {
+            "prompts_warm": lambda: self._localizer.encode_prompts(names),
+            "prompts_cold": lambda: TextEncoder(self.bundle, threads=self.job.threads).encode(names),
+        }
+
+    def steps(self, features: FloatArray) -> Mapping[str, Step]:
+        """All steps from features to detections, each alone and all together."""
+        localizer = self._localizer
+        prompts = localizer.encode_prompts(self.job.classes)
+        prepared = localizer.prepared(features)
+        outputs = localizer.forward(prepared, prompts)
+        decode = DECODERS[localizer.decoder]
+        return {
+            "resample": lambda: localizer.prepared(features),
+            "forward": lambda: localizer.forward(prepared, prompts),
+            "decode": lambda: decode(*outputs),
+            "end_to_end": lambda: localizer.detect(features, prompts, duration_s=60.0),
+        }
+
+    def facts(self, features: FloatArray) -> Facts:
+        """The graph's file and what ONNX Runtime multiplies in it."""
+        name = BACKENDS[self.job.backend]
+        prompts = self._localizer.encode_prompts(self.job.classes)
+        prepared = self._localizer.prepared(features)
+        inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
+        with workspace() as folder:
+            macs = count_onnx(self.bundle.read(name), inputs, folder)
+        file_mb = self.bundle.manifest.files[name].size / 1e6
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share)
+
+    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+        """Find actions in the video of a feature file."""
+        prompts = self._localizer.encode_prompts(self.job.classes)
+        return self._localizer.detect_file(path, prompts, timeline=Timeline(duration_s=duration_s)).detections

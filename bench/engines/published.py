@@ -1,0 +1,146 @@
+"""The network as published, its text tower in every forward pass: what the thesis timed.
+
+Weights are random, which costs the same time; so there is nothing to detect. The post-processing that was published is
+not timed either: ``--decoder upstream`` of this project computes the same, but not at the same speed.
+"""
+
+import io
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig
+
+from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.torch_macs import count_torch
+from stale_bench.protocol import Job
+from stale_model.checkpoints.clip import TextTower
+from stale_model.network.config import StaleConfig
+from stale_model.network.stale import Stale, TrainingOutputs
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.inference.text_encoder import TOKENIZER_NAME, Tokenizer
+from stale_runtime.inputs.features import resample
+from stale_runtime.segments import FloatArray
+
+CLIP_VOCABULARY = 49408
+PROMPT_TOKENS = 20
+"""What the original fills every prompt up to: its recorded token ids are (200, 20), the longest prompt has 12."""
+
+
+def vit_b_32(channels: int, end_token: int) -> CLIPTextConfig:
+    """The text tower of CLIP ViT-B/32.
+
+    Args:
+        channels: width of an embedding, 512 in earnest.
+        end_token: which also fills short prompts up.
+    """
+    return CLIPTextConfig(
+        vocab_size=max(CLIP_VOCABULARY, end_token + 1),
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        max_position_embeddings=77,
+        projection_dim=channels,
+        bos_token_id=end_token,
+        eos_token_id=end_token,
+        pad_token_id=end_token,
+    )
+
+
+class PublishedNetwork(nn.Module):
+    """Text tower, network and foreground branch, all of which the original runs for each video."""
+
+    def __init__(self, bundle: Bundle, length: int) -> None:
+        """Draw weights.
+
+        Args:
+            bundle: gives the width of the features, 512 in earnest.
+            length: T that the network is built for.
+        """
+        super().__init__()
+        C, end = bundle.manifest.channels, bundle.manifest.text_encoder.pad_token
+        self.tower = TextTower(vit_b_32(C, end))
+        self.network = Stale(StaleConfig(channels=C, temporal_scale=length))
+
+    def forward(self, features: Tensor, token_ids: Tensor) -> TrainingOutputs:
+        """Every output, those that only the training loss reads included.
+
+        Args:
+            features: (B, T, C)
+            token_ids: (K, L), all prompts padded alike.
+        """
+        outputs: TrainingOutputs = self.network(features, self.network.with_background(self.tower(token_ids)))
+        return outputs
+
+
+class Published(Engine):
+    """``upstream-fp32``."""
+
+    loads = False
+    device = "cpu"
+    is_int8 = False
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        torch.set_num_threads(job.threads)
+        torch.set_num_interop_threads(1)
+        torch.manual_seed(job.seed)
+        self.network = self._prepared(PublishedNetwork(self.bundle, job.length).eval()).to(self.device)
+        self._token_ids = self._tokens().to(self.device)
+
+    def steps(self, features: FloatArray) -> Mapping[str, Step]:
+        """Resampling and the forward pass."""
+        batch = torch.from_numpy(resample(features, self.job.length))[None].to(self.device)
+        return {
+            "resample": lambda: resample(features, self.job.length),
+            "forward": lambda: self._forward(batch),
+        }
+
+    def facts(self, features: FloatArray) -> Facts:
+        """Weights as ``torch.save`` writes them, and multiplications counted on a network without memory."""
+        channels = self.bundle.manifest.channels
+        macs = count_torch(
+            lambda: PublishedNetwork(self.bundle, self.job.length),
+            (1, self.job.length, channels),
+            ids=tuple(self._token_ids.shape),
+        )
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about quantized tensors
+            torch.save(self.network.state_dict(), file)
+        file_mb = len(file.getbuffer()) / 1e6
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share if self.is_int8 else 0.0)
+
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        return network
+
+    def _forward(self, batch: Tensor) -> None:
+        with torch.inference_mode():
+            self.network(batch, self._token_ids)
+
+    def _tokens(self) -> Tensor:
+        """Token ids (K, L) of all prompts, L at least ``PROMPT_TOKENS``."""
+        spec = self.bundle.manifest.text_encoder
+        tokenizer = Tokenizer(self.bundle.read(TOKENIZER_NAME), spec)
+        token_ids = torch.from_numpy(tokenizer(spec.fill(self.job.classes)))  # (K, longest)
+        missing = max(0, PROMPT_TOKENS - token_ids.shape[1])
+        return nn.functional.pad(token_ids, (0, missing), value=spec.pad_token)
+
+
+class PublishedInt8(Published):
+    """``upstream-int8``: its linear layers quantized dynamically, as the thesis did.
+
+    Its peak memory is that of quantizing: the float weights are there first, as they are where a checkpoint is loaded.
+    """
+
+    is_int8 = True
+
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is deprecated
+            quantized: nn.Module = torch.ao.quantization.quantize_dynamic(
+                network, {nn.Linear}, dtype=torch.qint8, inplace=True
+            )
+        return quantized

@@ -1,0 +1,66 @@
+"""The deployed network in PyTorch: ``torch-fp32`` and ``torch-int8``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from stale_bench.benchmark_backends import BACKENDS
+from stale_bench.benchmark_inputs import read_encoded
+from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.torch_macs import count_torch
+from stale_bench.protocol import Job
+from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
+from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.detections import Detection, named
+from stale_runtime.errors import BundleError
+from stale_runtime.inputs.features import check_features, read_features, resample
+from stale_runtime.segments import FloatArray
+
+
+class TorchEngine(Engine):
+    """The same network as the ONNX graphs, its prompts encoded by them."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        torch.set_num_threads(job.threads)
+        self._file = str(BACKENDS[job.backend].file)
+        self._network = read_torch_localizer(self.bundle.read(self._file), self._file)
+        manifest, sizes = self.bundle.manifest, self._network.sizes
+        assert isinstance(sizes, dict)
+        if (sizes["channels"], sizes["heads"]) != (manifest.channels, manifest.heads):
+            raise BundleError(f"{self._file}: not the network that the manifest describes; export the bundle again")
+        self._prompts = read_encoded(Path(job.cache))
+        self._forward = torch_runner(self._network, self._prompts)
+
+    def steps(self, features: FloatArray) -> Mapping[str, Step]:
+        """All steps from features to detections, each alone and all together."""
+        resampled = resample(features, self.job.length)
+        outputs = self._forward(resampled)
+        decode = DECODERS[self.bundle.manifest.decoder]
+        return {
+            "resample": lambda: resample(features, self.job.length),
+            "forward": lambda: self._forward(resampled),
+            "decode": lambda: decode(*outputs),
+            "end_to_end": lambda: self._detections(features, 60.0),
+        }
+
+    def facts(self, features: FloatArray) -> Facts:
+        """The file, and the multiplications of the network as written."""
+        sizes = self._network.sizes
+        assert isinstance(sizes, dict)
+        shapes = ((self.job.length, features.shape[1]), self._prompts.embeddings.shape, self._prompts.queries.shape)
+        macs = count_torch(lambda: TorchLocalizer(**sizes), *shapes)
+        is_int8 = self.job.backend.endswith("int8")
+        file_mb = self.bundle.manifest.files[self._file].size / 1e6
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share if is_int8 else 0.0)
+
+    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+        """Find actions in the video of a feature file."""
+        return self._detections(read_features(path, self.bundle.manifest.channels), duration_s)
+
+    def _detections(self, features: FloatArray, duration_s: float) -> tuple[Detection, ...]:
+        check_features(features, self.bundle.manifest.channels)
+        outputs = self._forward(resample(features, self.job.length))
+        ranked = DECODERS[self.bundle.manifest.decoder](*outputs)
+        return named(ranked, self._prompts.names, duration_s)

@@ -1,0 +1,1 @@
+"""Processes that take turns on one CPU, and what they measure."""

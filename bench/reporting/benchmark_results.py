@@ -1,0 +1,143 @@
+"""The report of a benchmark, as dataclasses and as versioned JSON."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.system.files import MEGABYTE, read_json
+from stale_runtime.system.json_dataclasses import build
+
+FORMAT_VERSION = 1
+LARGEST_FILE = 512 * MEGABYTE
+MOST_LAUNCHES = 10_000
+"""Processes of a backend at a length."""
+LONGEST_MS = 1e9
+"""Of a stage, which is eleven days."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """How long a stage takes."""
+
+    median_ms: float
+    p90_ms: float | None
+    """None with too few samples to know."""
+    p99_ms: float | None
+    n: int
+    """Samples."""
+    samples_ms: tuple[float, ...]
+    """As measured, launch after launch and round after round."""
+    per_launch: tuple[int, ...]
+    """Samples of each launch."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.median_ms <= LONGEST_MS:
+            raise ValueError(f"median_ms is {self.median_ms:g}, expected 0 to {LONGEST_MS:g}")
+        if len(self.per_launch) > MOST_LAUNCHES or any(count < 0 for count in self.per_launch):
+            raise ValueError(
+                f"per_launch has {len(self.per_launch)} launches, expected up to {MOST_LAUNCHES} of 0 or more"
+            )
+        if not self.n or not self.n == len(self.samples_ms) == sum(self.per_launch):
+            raise ValueError(f"samples_ms has {len(self.samples_ms)} samples, not as many as n and per_launch say")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Forward time over that of the baseline at the same length; below 1 is faster."""
+
+    baseline: str
+    median: float
+    low: float | None
+    """End of the interval; None with too few launches to know."""
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A backend at a length."""
+
+    backend: str
+    length: int
+    """T in snippets."""
+    batch: int
+    """B, videos in a forward pass."""
+    threads: int
+    classes: int
+    """K"""
+    stages: Mapping[str, Stage]
+    repeats: int
+    """Samples in a round."""
+    warmup_ms: tuple[float, ...]
+    """Forward passes before those that count."""
+    ratio: Ratio | None
+    peak_rss_mb: float | None
+    rss_rise_mb: float | None
+    """Above what the process held once everything was imported."""
+    file_mb: float | None
+    gmacs: float | None
+    int8_share: float | None
+    """Of the multiplications, in [0, 1]."""
+    gpu: Mapping[str, float] | None
+    """``memory_mb`` and ``utilisation``, in [0, 1], of a GPU."""
+    map: Mapping[str, float] | None
+    """In [0, 1], by tIoU with two decimals, and ``average``."""
+    map_change: float | None
+    """Of the average, against the network in fp32."""
+    error: str | None
+    """What ended it before its time."""
+    warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if "forward" in self.stages and self.stages["forward"].median_ms <= 0:
+            raise ValueError("stages.forward.median_ms is 0, expected more")
+        if self.map is not None and "average" not in self.map:
+            raise ValueError("map has no average")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """All that a run of the benchmark found out, and under which conditions."""
+
+    format_version: int
+    created: str
+    """Time in UTC, ISO 8601."""
+    complete: bool
+    """False where it was interrupted."""
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+    bundle_sha256: str
+    protocol: Mapping[str, Any]
+    unavailable: Mapping[str, str]
+    """Backends that ``all`` left out, with the reason."""
+    rows: tuple[Row, ...]
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
+
+    def row(self, backend: str, length: int) -> Row | None:
+        """The row of a backend at a length."""
+        return next((row for row in self.rows if (row.backend, row.length) == (backend, length)), None)
+
+
+def read_results(path: Path) -> Results:
+    """Read what ``Results.to_json`` wrote.
+
+    Raises:
+        DatasetError: the file is not that, or of another version.
+    """
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    if not isinstance(content, dict) or "rows" not in content or not isinstance(content.get("format_version"), int):
+        raise DatasetError(f"{path}: not a result of stale-bench; give a file that its -o wrote")
+    if content["format_version"] != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path}: format_version {content['format_version']}, this version of stale-edge reads {FORMAT_VERSION}; "
+            "measure again"
+        )
+    try:
+        return build(Results, content)
+    except ValueError as problem:
+        raise DatasetError(f"{path}: damaged ({problem}); measure again") from problem

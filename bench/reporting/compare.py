@@ -1,0 +1,150 @@
+"""Two runs of the benchmark beside one another, where they can be compared."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stale_bench.reporting.benchmark_results import Results, Row, Stage
+from stale_bench.reporting.tables import milliseconds, tabulated
+from stale_runtime.errors import BenchmarkError
+from stale_runtime.terminal.console import one_line
+
+EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
+"""Fields of the protocol that decide how sure times are, or how they are put, and not what they are."""
+
+
+class Difference(NamedTuple):
+    """A condition that two runs do not share."""
+
+    field: str
+    old: Any
+    new: Any
+
+
+class Change(NamedTuple):
+    """A row of both runs."""
+
+    old: Row
+    new: Row
+
+    @property
+    def time_ratio(self) -> float | None:
+        """New forward time over old."""
+        old, new = (row.stages.get("forward") for row in self)
+        return None if old is None or new is None else new.median_ms / old.median_ms
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether every launch of one run was faster than every launch of the other."""
+        old, new = (row.stages.get("forward") for row in self)
+        if old is None or new is None:
+            return False
+        before, after = _launch_medians(old), _launch_medians(new)
+        return max(before) < min(after) or max(after) < min(before)
+
+    @property
+    def ratios_agree(self) -> bool | None:
+        """Whether each run's ratio to the baseline lies in the other's interval; None without intervals."""
+        old, new = self.old.ratio, self.new.ratio
+        if old is None or new is None or old.baseline != new.baseline or old.baseline == self.old.backend:
+            return None
+        if old.low is None or old.high is None or new.low is None or new.high is None:
+            return None
+        return old.low <= new.median <= old.high and new.low <= old.median <= new.high
+
+
+def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> list[Change]:
+    """The rows that two runs share.
+
+    Args:
+        old: a run.
+        new: a later one.
+        despite: conditions that may differ, as ``differences`` names them, or the first part of such names.
+
+    Raises:
+        BenchmarkError: another condition differs, or no row is in both.
+    """
+    unwanted = [d for d in differences(old, new) if not any(_is_within(d.field, name) for name in despite)]
+    if unwanted:
+        first, others = unwanted[0], len(unwanted) - 1
+        more = f" (and {others} more: {', '.join(d.field for d in unwanted[1:6])})" if others else ""
+        raise BenchmarkError(
+            f"these runs cannot be compared: {first.field} is {_short(first.old)} in the old and {_short(first.new)} "
+            f"in the new{more}; measure again under the same conditions, or give --despite {first.field}"
+        )
+    pairs = ((row, new.row(row.backend, row.length)) for row in old.rows)
+    changes = [Change(before, after) for before, after in pairs if after is not None]
+    if not changes:
+        raise BenchmarkError("these runs cannot be compared: they have no backend and length in common")
+    return changes
+
+
+def differences(old: Results, new: Results) -> Iterator[Difference]:
+    """Conditions that two runs do not share. What only one of them had no use for, a library for one, is none."""
+    before, after = (dict(_conditions(run)) for run in (old, new))
+    for field, value in before.items():
+        if value is not None and after.get(field) is not None and value != after[field]:
+            yield Difference(field, value, after[field])
+
+
+def comparison_table(changes: list[Change], style: str) -> str:
+    """A table of changes.
+
+    Args:
+        changes: what ``compare`` returned.
+        style: as ``tabulate`` names it.
+    """
+    headers = ("backend", "T", "old ms", "new ms", "new / old", "", "old MB", "new MB", "mAP change", "ratios agree")
+    lines = [_line(change) for change in changes]
+    shown = [n for n in range(len(headers)) if any(line[n] for line in lines)]
+    table = tabulated([[line[n] for n in shown] for line in lines], [headers[n] for n in shown], style)
+    agreeing = [change.ratios_agree for change in changes if change.ratios_agree is not None]
+    notes = ["clear: every process of one run was faster than every process of the other."]
+    if agreeing:
+        notes.append(f"{sum(agreeing)} of {len(agreeing)} ratios lie within one another's intervals.")
+    return table + "\n\n" + "\n".join(notes) + "\n"
+
+
+def _line(change: Change) -> list[str]:
+    old, new, ratio = change.old, change.new, change.time_ratio
+    times = (milliseconds(row.stages["forward"].median_ms) if "forward" in row.stages else "FAILED" for row in change)
+    memory = ("" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}" for row in change)
+    both = old.map is not None and new.map is not None
+    agree = change.ratios_agree
+    return [
+        one_line(old.backend)[:80],
+        str(old.length),
+        *(text or "" for text in times),
+        "" if ratio is None else f"{ratio:.3f}",
+        "clear" if change.is_clear else "",
+        *memory,
+        f"{100 * (new.map['average'] - old.map['average']):+.2f}" if both and old.map and new.map else "",
+        "" if agree is None else "yes" if agree else "no",
+    ]
+
+
+def _conditions(run: Results) -> Iterator[tuple[str, Any]]:
+    protocol = {name: value for name, value in run.protocol.items() if name not in EFFORT}
+    groups: tuple[tuple[str, Mapping[str, Any]], ...] = (
+        ("machine", run.machine),
+        ("versions", run.versions),
+        ("protocol", protocol),
+    )
+    for group, content in groups:
+        yield from ((f"{group}.{name}", value) for name, value in content.items())
+    yield "bundle_sha256", run.bundle_sha256
+
+
+def _launch_medians(stage: Stage) -> list[float]:
+    parts = np.split(np.array(stage.samples_ms), np.cumsum(stage.per_launch)[:-1])
+    return [float(np.median(part)) for part in parts if len(part)]
+
+
+def _is_within(field: str, name: str) -> bool:
+    return field == name or field.startswith(f"{name}.")
+
+
+def _short(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

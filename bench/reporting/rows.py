@@ -1,0 +1,129 @@
+"""From what was gathered to what is reported."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from stale_bench.measuring.records import Record
+from stale_bench.reporting.benchmark_results import Ratio, Row, Stage
+from stale_bench.statistics.intervals import FEWEST_LAUNCHES, ratio_interval
+
+STARTUP = ("import", "load", "prompts_cold", "prompts_warm")
+REPEATED = ("resample", "forward", "decode", "end_to_end")
+STAGES = (*STARTUP, *REPEATED)
+P90_SAMPLES, P99_SAMPLES = 64, 662
+"""Samples from which order statistics bound a percentile with 99 % confidence."""
+NOISY = 0.1
+"""Interquartile range over median of one process's forward times, above which the machine was not quiet."""
+
+
+def make_row(record: Record, baseline: Record, *, threads: int, classes: int) -> Row:
+    """Report a backend at a length.
+
+    Args:
+        record: what was gathered.
+        baseline: the same of the backend that it is compared with.
+        threads: as measured with.
+        classes: K.
+    """
+    peaks = [(launch.peak_rss_mb, launch.imported_rss_mb) for launch in record.launches if launch.peak_rss_mb]
+    return Row(
+        backend=record.backend.name,
+        length=record.length,
+        batch=1,
+        threads=threads,
+        classes=classes,
+        stages=_stages(record),
+        repeats=record.repeats,
+        warmup_ms=tuple(round(ms, 4) for launch in record.launches for ms in launch.warmup_ms),
+        ratio=_ratio(record, baseline),
+        peak_rss_mb=max((peak for peak, _ in peaks), default=None),
+        rss_rise_mb=max((peak - imported for peak, imported in peaks), default=None),
+        file_mb=record.file_mb,
+        gmacs=record.gmacs,
+        int8_share=record.int8_share,
+        gpu=record.gpu,
+        map=record.map,
+        map_change=record.map_change,
+        error=record.error,
+        warnings=tuple(_warnings(record, baseline)),
+    )
+
+
+def _stages(record: Record) -> dict[str, Stage]:
+    stages: dict[str, Stage] = {}
+    for name in STAGES:
+        launches = [_samples(launch_startup, rounds, name) for launch_startup, rounds in _measured(record)]
+        if any(launches):
+            stages[name] = make_stage(launches)
+    return stages
+
+
+def _measured(record: Record) -> Iterable[tuple[dict[str, float], list[dict[str, list[float]]]]]:
+    return ((launch.startup, launch.rounds) for launch in record.launches)
+
+
+def _samples(startup: dict[str, float], rounds: Sequence[dict[str, list[float]]], name: str) -> list[float]:
+    if name in startup:
+        return [startup[name]]
+    return [ms for samples in rounds for ms in samples.get(name, ())]
+
+
+def make_stage(launches: Sequence[Sequence[float]]) -> Stage:
+    """Sum up a stage.
+
+    Args:
+        launches: milliseconds of each process; at least one in all.
+    """
+    samples = np.array([ms for launch in launches for ms in launch])
+    n = len(samples)
+    return Stage(
+        median_ms=float(np.median(samples)),
+        p90_ms=float(np.quantile(samples, 0.90)) if n >= P90_SAMPLES else None,
+        p99_ms=float(np.quantile(samples, 0.99)) if n >= P99_SAMPLES else None,
+        n=n,
+        samples_ms=tuple(samples.round(4).tolist()),
+        per_launch=tuple(map(len, launches)),
+    )
+
+
+def forward_by_round(record: Record) -> dict[int, list[float]]:
+    """Median forward milliseconds of each round, by launch."""
+    return {
+        launch.number: [float(np.median(samples["forward"])) for samples in launch.rounds]
+        for launch in record.launches
+        if launch.rounds
+    }
+
+
+def _ratio(record: Record, baseline: Record) -> Ratio | None:
+    ours, theirs = forward_by_round(record), forward_by_round(baseline)
+    shared = sorted(ours.keys() & theirs.keys())
+    if not shared:
+        return None
+    interval = ratio_interval([ours[n] for n in shared], [theirs[n] for n in shared])
+    return Ratio(baseline=baseline.backend.name, median=interval.median, low=interval.low, high=interval.high)
+
+
+def _warnings(record: Record, baseline: Record) -> Iterable[str]:
+    if record.error is not None:
+        return
+    spreads = [_spread([ms for samples in launch.rounds for ms in samples["forward"]]) for launch in record.launches]
+    spread = float(np.median(spreads)) if spreads else 0.0
+    if spread > NOISY:
+        yield (
+            f"the machine was not quiet: forward times of one process spread over {spread:.0%} of their median, "
+            f"expected at most {NOISY:.0%}"
+        )
+    if len(record.launches) < FEWEST_LAUNCHES:
+        yield (f"{len(record.launches)} of the {FEWEST_LAUNCHES} processes that an interval needs; raise --budget")
+    if baseline.error is not None:
+        yield f"the baseline {baseline.backend.name} failed"
+
+
+def _spread(samples: Sequence[float]) -> float:
+    """Interquartile range over median; 0 of too few samples."""
+    if len(samples) < 4:
+        return 0.0
+    low, median, high = np.quantile(samples, [0.25, 0.5, 0.75])
+    return float((high - low) / median)

@@ -1,0 +1,89 @@
+"""The results of a benchmark and the conditions under which they were found."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from stale_bench.benchmark_inputs import RANDOM_SNIPPETS
+from stale_bench.measuring.benchmark import TURN_MS, Benchmark, Plan
+from stale_bench.measuring.machine import describe_machine, describe_versions
+from stale_bench.measuring.records import Record
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Results
+from stale_bench.reporting.rows import make_row
+from stale_bench.statistics.intervals import CONFIDENCE
+
+STAGE_MEANINGS = {
+    "import": "importing what the backend needs, in a fresh interpreter",
+    "load": "opening the bundle and making the network ready; files are in the system's cache",
+    "prompts_cold": "opening the text tower and encoding all prompts",
+    "prompts_warm": "looking all prompts up in bundle or cache",
+    "resample": "features to the T snippets that the network takes, where it does not do so itself",
+    "forward": "the network, on resampled features",
+    "decode": "outputs to segments",
+    "end_to_end": "features to detections, resample, forward and decode in one call",
+}
+RANDOM = f"random, {RANDOM_SNIPPETS:g} snippets for each of T"
+
+
+def summarise(benchmark: Benchmark, *, baseline: str, complete: bool, unavailable: Mapping[str, str]) -> Results:
+    """Report what has been measured so far.
+
+    Args:
+        benchmark: finished or interrupted.
+        baseline: name of the backend that the others' times are divided by.
+        complete: whether it is finished.
+        unavailable: reasons by backend.
+    """
+    plan = benchmark.plan
+    baselines = {record.length: record for record in benchmark.records if record.backend.name == baseline}
+    return Results(
+        format_version=FORMAT_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=complete,
+        machine=describe_machine(plan.cpus),
+        versions=describe_versions(_libraries(benchmark.records)),
+        bundle_sha256=plan.bundle.manifest_sha256,
+        protocol=_protocol(plan, baseline),
+        unavailable=dict(unavailable),
+        rows=tuple(
+            make_row(record, baselines[record.length], threads=plan.threads, classes=len(plan.classes))
+            for record in benchmark.records
+        ),
+    )
+
+
+def _protocol(plan: Plan, baseline: str) -> dict[str, Any]:
+    evaluation = plan.evaluation
+    return {
+        "threads": plan.threads,
+        "cpus": list(plan.cpus),
+        "classes_sha256": _digest(plan.classes),
+        "inputs": f"{len(plan.files)} feature files" if plan.files else RANDOM,
+        "inputs_sha256": _digest_files(plan.files) if plan.files else None,
+        "seed": plan.seed,
+        "decoder": plan.bundle.manifest.decoder,
+        "evaluated_videos": len(evaluation.truth.videos) if evaluation else None,
+        "evaluated_videos_with_features": len(evaluation.videos) if evaluation else None,
+        "budget_s": plan.budget_s,
+        "launches": plan.launches,
+        "rounds": list(plan.rounds),
+        "turn_ms": TURN_MS,
+        "baseline": baseline,
+        "ratio": "of forward times, paired by round",
+        "confidence": CONFIDENCE,
+        "stages": STAGE_MEANINGS,
+    }
+
+
+def _libraries(records: Sequence[Record]) -> list[str]:
+    return sorted({module.partition(".")[0] for record in records for module in record.backend.needs})
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_files(files: Sequence[Path]) -> str:
+    return _digest([f"{path.name} {path.stat().st_size}" for path in files])

@@ -1,0 +1,211 @@
+"""Results for people and for spreadsheets."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
+from statistics import median
+from typing import Any, NamedTuple
+
+from stale_bench.reporting.benchmark_results import Results, Row
+from stale_bench.reporting.rows import STAGES
+from stale_bench.soak.rounds import LONGEST, SHORTEST
+from stale_bench.soak.soak import Soak
+
+MAP_COLUMNS = ("0.50", "0.75", "0.95", "average")
+
+
+class Column(NamedTuple):
+    """A column of a table; left out where no row has it."""
+
+    header: str
+    text: Callable[[Row], str | None]
+
+
+def results_table(results: Results, style: str) -> str:
+    """Tables of results, with what must be known to read them.
+
+    Args:
+        results: as measured.
+        style: as ``tabulate`` names it.
+    """
+    parts = [_table(results.rows, _main_columns(results), style)]
+    stages = _table(results.rows, _stage_columns(), style)
+    parts.append(f"Stages, median ms:\n\n{stages}")
+    parts.append("\n".join(_notes(results)))
+    return "\n\n".join(parts) + "\n"
+
+
+def results_csv(results: Results) -> str:
+    """Comma-separated values, a line for each backend and length, with the same columns whatever was measured."""
+    columns = _csv_columns()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([get(row) for get in columns.values()] for row in results.rows)
+    return buffer.getvalue()
+
+
+def soak_table(soak: Soak, style: str) -> str:
+    """What a long run showed, the first tenth of it beside the last.
+
+    Args:
+        soak: as measured.
+        style: as ``tabulate`` names it.
+    """
+    tenth = max(len(soak.samples) // 10, 1)
+    wall, cpu = soak.throughput(attrgetter("wall_s")), soak.throughput(attrgetter("cpu_s"))
+    memory = [median(sample.rss_mb for sample in part) for part in (soak.samples[:tenth], soak.samples[-tenth:])]
+    slope, low, high = (1e6 * value for value in soak.memory_trend())  # KB a thousand videos
+    rows = [
+        ("videos a second", f"{wall.first:.1f}", f"{wall.last:.1f}", f"{wall.ratio - 1:+.1%}"),
+        ("videos a CPU second", f"{cpu.first:.1f}", f"{cpu.last:.1f}", f"{cpu.ratio - 1:+.1%}"),
+        ("resident memory, MB", *(f"{held:.1f}" for held in memory), f"{memory[1] / memory[0] - 1:+.1%}"),
+    ]
+    held = soak.samples[-1].descriptors
+    notes = [
+        f"{soak.videos:,} videos of {SHORTEST} to {LONGEST:,} snippets in {len(soak.samples)} rounds of {soak.mix}.",
+        f"Memory after the first tenth: {slope:+.1f} KB by 1,000 videos, 99% interval {low:+.1f} to {high:+.1f}.",
+        f"Open descriptors: {soak.descriptors} before, {held} after. "
+        f"Detections unlike those of the first time: {soak.changed}.",
+    ]
+    if (speed := soak.speed_beside_new()) is not None:
+        text = f"Speed at the end beside {len(soak.turns)} new processes, in turns: {speed.median - 1:+.1%}"
+        if speed.low is not None and speed.high is not None:
+            text += f", 99% interval {speed.low - 1:+.1%} to {speed.high - 1:+.1%}"
+        notes.append(f"{text}.")
+    return "\n\n".join([tabulated(rows, ("", "first tenth", "last tenth", "change"), style), "\n".join(notes)]) + "\n"
+
+
+def milliseconds(value: float | None) -> str | None:
+    """Three digits that count, or all before the point."""
+    if value is None:
+        return None
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def thread_count(results: Results) -> str:
+    """As text."""
+    threads = results.protocol["threads"]
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+def tabulated(rows: Sequence[Sequence[str]], headers: Sequence[str], style: str, left: int = 1) -> str:
+    """A table whose first columns are text and whose others are numbers."""
+    from tabulate import tabulate  # only tables need it
+
+    align = ("left",) * left + ("right",) * (len(headers) - left)
+    return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=align if rows else None)
+
+
+def failures(results: Results) -> list[str]:
+    """A line for each row that something ended before its time."""
+    return [f"FAILED: {row.backend} T={row.length}: {row.error}" for row in results.rows if row.error is not None]
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column], style: str) -> str:
+    cells = [[column.text(row) for row in rows] for column in columns]
+    shown = [n for n, column in enumerate(cells) if n < 2 or any(text is not None for text in column)]
+    lines = [[cells[n][row] or "" for n in shown] for row in range(len(rows))]
+    return tabulated(lines, [columns[n].header for n in shown], style)
+
+
+def _main_columns(results: Results) -> list[Column]:
+    baseline = results.protocol.get("baseline")
+    return [
+        Column("backend", lambda row: row.backend),
+        Column("T", lambda row: str(row.length)),
+        Column("", lambda row: "FAILED" if row.error is not None else None),
+        Column("forward ms", _stage("forward", "median_ms")),
+        Column("p90", _stage("forward", "p90_ms")),
+        Column("p99", _stage("forward", "p99_ms")),
+        Column("end to end ms", _stage("end_to_end", "median_ms")),
+        Column(f"time / {baseline}", _ratio),
+        Column("peak MB", lambda row: _number(row.peak_rss_mb, ".0f")),
+        Column("rise MB", lambda row: _number(row.rss_rise_mb, ".0f")),
+        Column("file MB", lambda row: _number(row.file_mb, ".1f")),
+        Column("GMACs", lambda row: _number(row.gmacs, ".2f")),
+        Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
+        *(Column(f"mAP {'' if key == 'average' else '@'}{key}", _map(key)) for key in MAP_COLUMNS),
+        Column("change", lambda row: None if row.map_change is None else f"{100 * row.map_change:+.2f}"),
+    ]
+
+
+def _stage_columns() -> list[Column]:
+    return [
+        Column("backend", lambda row: row.backend),
+        Column("T", lambda row: str(row.length)),
+        *(Column(name.replace("_", " "), _stage(name, "median_ms")) for name in STAGES),
+        Column("n", lambda row: str(row.stages["forward"].n) if "forward" in row.stages else None),
+    ]
+
+
+def _stage(name: str, field: str) -> Callable[[Row], str | None]:
+    return lambda row: milliseconds(_stage_value(row, name, field))
+
+
+def _map(key: str) -> Callable[[Row], str | None]:
+    return lambda row: None if row.map is None else f"{100 * row.map[key]:.2f}"
+
+
+def _ratio(row: Row) -> str | None:
+    if row.ratio is None:
+        return None
+    if row.ratio.baseline == row.backend:
+        return "1"
+    interval = "" if row.ratio.low is None else f" [{row.ratio.low:.3g}, {row.ratio.high:.3g}]"
+    return f"{row.ratio.median:.3g}{interval}"
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
+
+
+def _notes(results: Results) -> list[str]:
+    protocol, machine = results.protocol, results.machine
+    cpus = ", ".join(map(str, protocol["cpus"]))
+    where = f"CPU {cpus} of {machine['cpu']}" if cpus else f"any CPU of {machine['cpu']}, since this system cannot pin"
+    notes = [f"{thread_count(results)} on {where}; {results.rows[0].classes} classes; features: {protocol['inputs']}."]
+    if any(row.ratio is not None and row.ratio.low is not None for row in results.rows):
+        notes.append(f"Ratios are of forward times, with their {protocol['confidence']:.0%} intervals.")
+    if protocol["evaluated_videos"] is not None:
+        notes.append(
+            f"mAP in percent, over {protocol['evaluated_videos']} videos of which "
+            f"{protocol['evaluated_videos_with_features']} have features."
+        )
+    notes += [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
+    notes += failures(results)
+    notes += [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
+    if not results.complete:
+        notes.append("Interrupted: this is what had been measured by then.")
+    return notes
+
+
+def _csv_columns() -> dict[str, Callable[[Row], Any]]:
+    columns: dict[str, Callable[[Row], Any]] = {
+        name: attrgetter(name) for name in ("backend", "length", "batch", "threads", "classes")
+    }
+    for name in STAGES:
+        for key in ("median_ms", "p90_ms", "p99_ms", "n"):
+            columns[f"{name}_{key}"] = partial(_stage_value, name=name, key=key)
+    for key in ("baseline", "median", "low", "high"):
+        columns[f"ratio_{key}"] = partial(_ratio_value, key=key)
+    columns |= {name: attrgetter(name) for name in ("peak_rss_mb", "rss_rise_mb", "file_mb", "gmacs", "int8_share")}
+    for key in MAP_COLUMNS:
+        columns[f"map_{key}"] = partial(_map_value, key=key)
+    columns |= {name: attrgetter(name) for name in ("map_change", "error")}
+    columns["warnings"] = lambda row: "; ".join(row.warnings)
+    return columns
+
+
+def _stage_value(row: Row, name: str, key: str) -> float | None:
+    return getattr(row.stages[name], key) if name in row.stages else None
+
+
+def _ratio_value(row: Row, key: str) -> float | str | None:
+    return None if row.ratio is None else getattr(row.ratio, key)
+
+
+def _map_value(row: Row, key: str) -> float | None:
+    return None if row.map is None else row.map[key]

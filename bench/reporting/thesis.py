@@ -1,0 +1,130 @@
+"""The tables of the thesis that this toolkit grew out of, measured anew beside what became of it.
+
+Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
+    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
+"""
+
+import numpy as np
+
+from stale_bench.benchmark_backends import BACKENDS, Backend
+from stale_bench.reporting.benchmark_results import Results, Row
+from stale_bench.reporting.tables import failures, tabulated
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.errors import BenchmarkError
+
+LENGTHS = (100, *range(200, 3001, 200))
+ORIGINAL = "upstream-int8"
+OURS = ("ort-fp32", "ort-int8", "ort-int8-dynamic")
+ROUNDS = 3
+"""Forward passes that a process times, beside the warm-up; its seed draws weights and features anew."""
+ON_GPU = Backend(
+    name="upstream-fp32",
+    engine="stale_bench.engines.published_gpu:PublishedOnGpu",
+    needs=("torch", "transformers"),
+    detects=False,
+)
+
+
+def choose_cpu(bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
+    """The quantized original and what of ours can run here, and for the rest the reasons.
+
+    Raises:
+        StaleError: the original cannot run here.
+    """
+    problem = BACKENDS[ORIGINAL].problem(bundle)
+    if problem is not None:
+        raise problem
+    problems = {name: BACKENDS[name].problem(bundle) for name in OURS if name in BACKENDS}
+    chosen = (BACKENDS[ORIGINAL], *(BACKENDS[name] for name, problem in problems.items() if problem is None))
+    return chosen, {name: str(problem) for name, problem in problems.items() if problem is not None}
+
+
+def choose_gpu(bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
+    """The original, on the GPU.
+
+    Raises:
+        BenchmarkError: there is none.
+    """
+    problem = ON_GPU.problem(bundle)
+    if problem is not None:
+        raise problem
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BenchmarkError("--device cuda: this torch finds no GPU; leave it out to measure on the CPU")
+    return (ON_GPU,), {}
+
+
+def thesis_table(results: Results, style: str) -> str:
+    """Forward seconds, multiplications and memory by length, the original's beside ours.
+
+    Args:
+        results: of the backends that ``choose_cpu`` returned.
+        style: as ``tabulate`` names it.
+    """
+    backends = list(dict.fromkeys(row.backend for row in results.rows))
+    original, *ours = backends
+    times, costs = [], []
+    for length in dict.fromkeys(row.length for row in results.rows):
+        rows = {name: results.row(name, length) for name in backends}
+        faster = [_speedup(rows[original], rows[name]) for name in ours]
+        times.append([str(length), *map(_seconds, rows.values()), *faster])
+        gmacs = [_number(None if row is None else row.gmacs, ".1f") for row in rows.values()]
+        memory = [_number(None if row is None else row.peak_rss_mb, ".0f") for row in rows.values()]
+        costs.append([str(length), *gmacs, *memory])
+    time_headers = ["T", *(f"{name} s" for name in backends), *(f"{name} faster" for name in ours)]
+    cost_headers = ["T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends)]
+    notes = [
+        f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, a process each.",
+        "GMACs: billions of multiplications in a forward pass. MB: most memory that a process held.",
+    ]
+    if not results.complete:
+        notes.append("Interrupted: this is what had been measured by then.")
+    tables = tabulated(times, time_headers, style, left=0), tabulated(costs, cost_headers, style, left=0)
+    return "\n\n".join((*tables, "\n".join((*notes, *failures(results))))) + "\n"
+
+
+def gpu_table(results: Results, style: str) -> str:
+    """Forward seconds, memory and utilisation of the original on a GPU."""
+    headers = ("T", "forward s", "GPU memory MB", "utilisation", "GMACs")
+    lines = [
+        [
+            str(row.length),
+            _seconds(row),
+            _number(_of_gpu(row, "memory_mb"), ".0f"),
+            _number(_of_gpu(row, "utilisation"), ".0%"),
+            _number(row.gmacs, ".1f"),
+        ]
+        for row in results.rows
+    ]
+    return "\n\n".join((tabulated(lines, headers, style, left=0), *failures(results))) + "\n"
+
+
+def launch_means(row: Row) -> list[float]:
+    """Mean forward seconds of each process."""
+    stage = row.stages["forward"]
+    parts = np.split(np.array(stage.samples_ms), np.cumsum(stage.per_launch)[:-1])
+    return [float(part.mean()) / 1e3 for part in parts if len(part)]
+
+
+def _seconds(row: Row | None) -> str:
+    if row is None or "forward" not in row.stages:
+        return "" if row is None or row.error is None else "FAILED"
+    means = launch_means(row)
+    digits = 4 if np.mean(means) < 1 else 3
+    deviation = f" ± {np.std(means, ddof=1):.{digits}f}" if len(means) > 1 else ""
+    return f"{np.mean(means):.{digits}f}{deviation}"
+
+
+def _speedup(original: Row | None, ours: Row | None) -> str:
+    if original is None or ours is None or not {"forward"} <= original.stages.keys() & ours.stages.keys():
+        return ""
+    return f"{np.mean(launch_means(original)) / np.mean(launch_means(ours)):.0f}x"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _of_gpu(row: Row, key: str) -> float | None:
+    return None if row.gpu is None else row.gpu[key]

@@ -1,0 +1,1 @@
+"""One localizer over very many videos."""

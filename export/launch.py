@@ -1,8 +1,0 @@
-"""The entry point of ``stale-export``."""
-
-from stale_runtime.launch import launch
-
-
-def main() -> None:
-    """Run ``stale-export``."""
-    launch("stale_export.cli", "stale-export")

@@ -1,0 +1,1 @@
+"""Many videos in one run: which files, what an interrupted run has done, and how each came out."""

@@ -1,0 +1,242 @@
+"""What a run over many videos has finished so far, beside its output, so that an interruption costs one video.
+
+::
+
+    {"journal": "stale-run", "settings": {"backend": "ort-int8", ...}}
+    {"crc32": 3735928559, "video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, ...}
+    ...
+
+Lines are appended and flushed as videos are finished, so that a process that is killed loses none, and a machine that
+is switched off loses those of the last seconds. What is torn or damaged, and all that follows, counts as unfinished.
+"""
+
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple
+
+from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.errors import JournalError
+from stale_runtime.system.files import MEGABYTE, refuse_irregular, why_unwritten
+
+SYNC_S = 10.0
+"""Seconds between two times that the disk is made to hold the lines."""
+LONGEST_LINE = 4 * MEGABYTE
+"""Bytes; a hundred detections with the longest labels that are accepted need half."""
+_KIND = "stale-run"
+_START = b'{"journal": '
+
+
+class FileState(NamedTuple):
+    """What a feature file looked like before it was read."""
+
+    size: int
+    """Bytes."""
+    mtime_ns: int
+
+
+def file_state(path: Path) -> FileState | None:
+    """The state of a file now, None if it has none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return FileState(status.st_size, status.st_mtime_ns)
+
+
+def journal_path(output: Path) -> Path:
+    """Where the journal of a run with this output is."""
+    return output.with_name(f"{output.name}.partial.jsonl")
+
+
+class Journal:
+    """The finished videos of a run, in a file that only one process at a time writes."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+        """Take an interrupted run up, or begin a new journal.
+
+        Args:
+            path: see ``journal_path``.
+            settings: everything that detections depend on beside the feature files; flat, of JSON values.
+            resume: keep what an interrupted run has finished; False to start over.
+
+        Raises:
+            JournalError: the file cannot be read or written, another process writes it, it is no journal, or (to
+                resume) one of a run with other settings.
+        """
+        self.path = path
+        self.discarded = 0
+        """Finished videos of an interrupted run that was not resumed."""
+        self._videos: dict[str, tuple[FileState, VideoDetections]] = {}
+        self._file = _open(path)
+        try:
+            found, usable = self._read()
+            if found is not None and resume:
+                self._check_settings(found, settings)
+            else:
+                self.discarded = len(self._videos)
+                self._videos, usable = {}, 0
+            self._file.truncate(usable)
+            self._file.seek(usable)
+            if not usable:
+                self._append(json.dumps({"journal": _KIND, "settings": dict(settings)}, allow_nan=False))
+            self._sync()
+            self._ids = set(self._videos)
+        except OSError as problem:
+            self._close()
+            raise JournalError(f"{path}: {why_unwritten(problem)}") from problem
+        except BaseException:
+            self._close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        with suppress(OSError):  # on a full disk it would try again to write what has just failed
+            self._file.close()
+
+    def finished(self, video: str, state: FileState | None) -> VideoDetections | None:
+        """The detections of a video, None if it is not finished or its feature file has changed since."""
+        kept = self._videos.get(video)
+        return kept[1] if kept is not None and kept[0] == state else None
+
+    def add(self, state: FileState, found: VideoDetections) -> None:
+        """Keep a finished video.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s}
+        record["detections"] = found.detections
+        try:
+            self._append(_sealed(record))
+            if time.monotonic() > self._synced + SYNC_S:
+                self._sync()
+        except OSError as problem:
+            raise JournalError(
+                f"{self.path}: {why_unwritten(problem)}; the videos before are kept, --resume goes on"
+            ) from problem
+        self._ids.add(found.video)
+
+    def remove(self) -> None:
+        """The run is complete: nothing is left to resume."""
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, line: str) -> None:
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def _read(self) -> tuple[dict[str, Any] | None, int]:
+        """The settings of the run that was interrupted, if any, and the bytes up to which its lines are whole."""
+        first = self._file.readline(LONGEST_LINE)
+        torn = not first.endswith(b"\n") and first.startswith(_START[: len(first)])
+        if torn or not first.strip(b"\0\n"):  # stopped before it began, or before any of it was on the disk
+            return None, 0
+        settings = _settings(first)
+        if settings is None:
+            raise JournalError(f"{self.path}: not a journal of stale-run; rename it, or write elsewhere")
+        usable = len(first)
+        while (line := self._file.readline(LONGEST_LINE)).endswith(b"\n"):
+            try:
+                state, found = _record(line)
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
+                break
+            self._videos[found.video] = state, found
+            usable += len(line)
+        return settings, usable
+
+    def _check_settings(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+        if other:
+            changes = ", ".join(f"{name} {_short(found.get(name))}, now {_short(settings.get(name))}" for name in other)
+            raise JournalError(
+                f"{self.path}: the interrupted run had other settings ({changes}); give the same again, or leave out "
+                "--resume to start over"
+            )
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a journal for reading and writing, for this process alone."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        except OSError as problem:
+            raise JournalError(f"{path}: {why_unwritten(problem)}") from problem
+        try:
+            refuse_irregular(descriptor, path, JournalError)
+            _lock(descriptor, path)
+            if _is_at(descriptor, path):
+                return os.fdopen(descriptor, "r+b")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # another run had completed, and removed it, before this one had locked it
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        raise JournalError(f"{path}: another stale-run is writing it; wait for it, or give another -o") from problem
+    except OSError:  # a file system without locks
+        return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _settings(line: bytes) -> dict[str, Any] | None:
+    """What the first line of a journal says, None if it is no such line."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(content, dict) and content.get("journal") == _KIND
+    settings = content.get("settings") if known else None
+    return settings if isinstance(settings, dict) else None
+
+
+def _sealed(record: Mapping[str, Any]) -> str:
+    """A video's line: the record with the checksum of its JSON, which is the same once it has been read."""
+    text = json.dumps(record, allow_nan=False)
+    return f'{{"crc32": {zlib.crc32(text.encode())}, {text[1:]}'
+
+
+def _record(line: bytes) -> tuple[FileState, VideoDetections]:
+    content = json.loads(line)
+    del content["crc32"]
+    if line != _sealed(content).encode() + b"\n":
+        raise ValueError("damaged")
+    rows = tuple(Detection(str(label), *map(float, numbers)) for label, *numbers in content["detections"])
+    duration_s = content["duration_s"]
+    if duration_s is not None:
+        duration_s = float(duration_s)
+    found = VideoDetections(video=str(content["video"]), duration_s=duration_s, detections=rows)
+    return FileState(int(content["size"]), int(content["mtime_ns"])), found
+
+
+def _short(value: Any) -> str:
+    return str(value)[:16]

@@ -1,0 +1,1 @@
+"""What stale-export writes: opening it, checking it, and reading its files."""

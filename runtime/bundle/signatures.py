@@ -1,0 +1,134 @@
+"""Signatures of bundles with a pair of keys, as Sigstore's ``model_signing`` writes and verifies them.
+
+Signed are the digests of all files, as ``model_signing`` would find them in the folder, so that its own command takes
+our signatures and we take its. They come from the manifest: nothing is read twice, and what was verified is what the
+bundle then loads.
+"""
+
+import contextlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stale_runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from stale_runtime.errors import ExportError, KeyFileError, SignatureError, StaleError
+from stale_runtime.system.files import MEGABYTE, read_bytes
+from stale_runtime.system.workspace import workspace
+
+if TYPE_CHECKING:
+    import model_signing.manifest
+
+SIGNATURE_NAME = "model.sig"
+LARGEST_SIGNATURE = 4 * MEGABYTE
+_LARGEST_KEY = 2**16
+
+
+class Signer:
+    """A private key, ready to sign."""
+
+    def __init__(self, key: Path) -> None:
+        """Read the key.
+
+        Args:
+            key: PEM file of an elliptic-curve key (P-256, P-384 or P-521) without a password.
+
+        Raises:
+            KeyFileError: it is not such a file.
+            ExportError: ``model_signing`` is not installed.
+        """
+        _require(ExportError)
+        from model_signing.signing import Config
+
+        read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
+        try:
+            self._config = Config().use_elliptic_key_signer(private_key=key)
+        except Exception as problem:  # cryptography raises many kinds
+            raise _unusable(key, "private", problem) from problem
+
+    def sign(self, manifest: Manifest) -> bytes:
+        """The content of a bundle's ``model.sig``.
+
+        Args:
+            manifest: with all files.
+        """
+        config: Any = self._config.set_hashing_config(_Digests(_signed(manifest, manifest.sha256)))  # type: ignore[arg-type]
+        with workspace() as folder:
+            signature = folder / SIGNATURE_NAME
+            config.sign("bundle", signature)
+            return signature.read_bytes()
+
+
+def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Path, place: Path) -> None:
+    """Make sure that a bundle is signed by the owner of a key, as it is.
+
+    Args:
+        manifest: the bundle's.
+        sha256: of the bytes that it was read from, which another program may have laid out in its own way.
+        signature: content of its ``model.sig``.
+        key: PEM file of the public key.
+        place: how messages call the signature.
+
+    Raises:
+        SignatureError: it is another key's, or of other files; or ``model_signing`` is not installed.
+        KeyFileError: the key cannot be used.
+    """
+    _require(SignatureError)
+    from model_signing.verifying import Config
+
+    read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
+    try:
+        config: Any = Config().use_elliptic_key_verifier(public_key=key)
+    except Exception as problem:  # cryptography raises many kinds
+        raise _unusable(key, "public", problem) from problem
+    config.set_hashing_config(_Digests(_signed(manifest, sha256)))
+    with workspace() as folder:
+        written = folder / SIGNATURE_NAME
+        written.write_bytes(signature)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # where it prints warnings
+                config.verify("bundle", written)
+        except Exception as problem:  # on a crafted signature, of many kinds
+            text = " ".join(str(problem).split())[:200] or type(problem).__name__
+            raise SignatureError(
+                f"{place}: does not hold for {key} ({text}); get the bundle from whom you trust, or that one's key"
+            ) from problem
+
+
+class _Digests:
+    """In the place of ``model_signing.hashing.Config``: digests that are known already."""
+
+    def __init__(self, digests: Mapping[str, str]) -> None:
+        """Args: digests: SHA-256 in hexadecimal digits, by file name."""
+        self._digests = digests
+
+    def hash(self, model_path: object, *, files_to_hash: object = None) -> "model_signing.manifest.Manifest":
+        """What would be found in the folder."""
+        from model_signing._hashing.hashing import Digest
+        from model_signing.manifest import Manifest, SerializationType
+
+        kind = SerializationType.from_args({"method": "files", "hash_type": "sha256", "allow_symlinks": False})
+        items = [kind.new_item(name, Digest("sha256", bytes.fromhex(sha256))) for name, sha256 in self._digests.items()]
+        return Manifest("bundle", items, kind)
+
+    def add_ignored_paths(self, *, model_path: object, paths: object) -> None:
+        """Ignore nothing, whatever the signature says."""
+
+
+def _signed(manifest: Manifest, sha256: str) -> dict[str, str]:
+    files = {name: record.sha256 for name, record in manifest.files.items()}
+    return {MANIFEST_NAME: sha256, **files}
+
+
+def _require(error: type[StaleError]) -> None:
+    try:
+        import model_signing  # noqa: F401
+    except ModuleNotFoundError as problem:
+        raise error(f"signatures need {problem.name}; install it with: pip install 'stale-edge[sign]'") from problem
+
+
+def _unusable(key: Path, kind: str, problem: Exception) -> KeyFileError:
+    text = " ".join(str(problem).split())[:120] or type(problem).__name__
+    return KeyFileError(
+        f"{key}: not a {kind} key to use ({text}); expected a PEM file of an elliptic-curve key, without a password"
+    )

@@ -1,0 +1,1 @@
+"""The commands of the runtime: stale-run and stale-eval. Nothing imports them."""

@@ -1,0 +1,159 @@
+"""Our post-processing: one curve of how likely each snippet is in action, cut at several heights.
+
+The action masks say where actions are but only softly; the class scores are sharp but say nothing of the snippets
+that representation masking dropped, which all share one feature. So the curve is the mean mask of the kept snippets,
+with their class scores mixed in where they are. Every run of the curve above a threshold is a candidate, so separate
+actions stay apart. Its score is how far the curve inside it rises above its surroundings, times how its class
+compares with the best class there: segments of one video may carry different labels.
+
+The constants were chosen on development videos, none of them a reference one; mAP changes little around them.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_runtime.decoding.proposals import Ranked, class_scores
+from stale_runtime.decoding.soft_nms import soft_nms
+from stale_runtime.segments import FloatArray
+
+THRESHOLDS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+"""Heights at which the curve, stretched to [0, 1], is cut; more find no more."""
+CLASS_SHARE = 0.4
+"""Weight of a kept snippet's class score in the curve; the rest, and all of a dropped one's, is the masks'."""
+SMOOTHING_FRAC = 0.03
+"""Width of the moving mean, as a fraction of the video: single snippets are noisy."""
+SURROUNDINGS = 0.5
+"""How far a segment's surroundings reach on either side, in lengths of the segment."""
+CLASSES = 3
+"""Classes considered for a video: few videos show more, and each one costs time."""
+VIDEO_EVIDENCE = 0.1
+"""Weight of the whole video's class scores against the segment's own, which may lie among dropped snippets."""
+SIGMA = 0.8
+"""Width of soft-NMS. Nested candidates differ little, so it is mild."""
+MOST_CANDIDATES = 200
+"""Candidates that soft-NMS sees, the best ones: bounds the work on noisy and long videos."""
+MOST_DETECTIONS = 100
+"""As many as ActivityNet's evaluation expects of a video."""
+LOWEST_SCORE = 0.001
+"""Below this a detection is noise."""
+FLAT = 1e-4
+"""A curve that rises less than this may be nothing but float32 rounding."""
+
+
+def decode_standard(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
+    """Turn the network's outputs for one video into ranked segments.
+
+    Args:
+        cas_logits: (K+1, T), background last.
+        action_masks: (T, T) in [0, 1], row t the mask that snippet t proposes.
+
+    Returns:
+        At most 100 segments in fractions of the video, best first, scores in (0, 1]. A segment may occur under more
+        than one class.
+
+    Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
+    """
+    T = len(action_masks)
+    S = class_scores(cas_logits)  # (K, T)
+    kept = kept_snippets(action_masks)
+    surest = S.max(axis=0)  # (T,)
+    curve = action_curve(surest, action_masks, kept)
+    starts, ends = _runs(curve)
+    contrast = _contrast(curve, starts, ends) * surest[kept].max()  # (N,)
+    labels, likeness = _class_likeness(S * kept, starts, ends)
+    scores = (likeness * contrast).ravel()  # (C*N,)
+    best_first = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
+    label, candidate = np.divmod(best_first, len(starts))
+    classes = labels[label]
+    segments = np.stack([starts[candidate], ends[candidate]], axis=1) / T
+    taken, taken_scores = soft_nms(
+        segments, scores[best_first], classes, sigma=SIGMA, most=MOST_DETECTIONS, lowest=LOWEST_SCORE
+    )
+    return Ranked(classes[taken], segments[taken], taken_scores)
+
+
+def kept_snippets(action_masks: FloatArray) -> NDArray[np.bool_]:
+    """Which snippets representation masking keeps: (T, T) -> (T,), at least one.
+
+    Source: design section 3, step 4.
+    """
+    means = action_masks.mean(axis=1)
+    return np.asarray(means >= min(means.mean(), means.max()))  # the mean of equals may round to above them
+
+
+def action_curve(surest: FloatArray, action_masks: FloatArray, kept: NDArray[np.bool_]) -> FloatArray:
+    """How likely each snippet is part of an action, relative to the rest of the video.
+
+    Args:
+        surest: (T,) score of each snippet's best class.
+        action_masks: (T, T)
+        kept: (T,) snippets with a feature of their own.
+
+    Returns:
+        (T,) from 0 to 1; all 1 where nothing in the video stands out.
+    """
+    masks = kept @ action_masks / kept.sum()  # (T,)
+    width = np.ones(len(kept))
+    mask_sums, class_sums, kept_sums, width = _moving_sums(np.stack([masks, surest * kept, kept, width]))
+    masks = _stretched(mask_sums / width, flat=0)
+    return _stretched(masks + CLASS_SHARE * (class_sums - kept_sums * masks) / width, flat=1)
+
+
+def _moving_sums(values: FloatArray) -> FloatArray:
+    """Sums over about SMOOTHING_FRAC of the video around each snippet, less at the ends: (..., T)."""
+    T = values.shape[-1]
+    reach = round((SMOOTHING_FRAC * T - 1) / 2)
+    t = np.arange(T)
+    sums = _sums(values)
+    return np.asarray(sums[..., np.minimum(t + reach + 1, T)] - sums[..., np.maximum(t - reach, 0)])
+
+
+def _stretched(curve: FloatArray, *, flat: float) -> FloatArray:
+    low, high = curve.min(), curve.max()
+    return np.asarray((curve - low) / (high - low)) if high - low > FLAT else np.full_like(curve, flat)
+
+
+def _sums(values: FloatArray) -> FloatArray:
+    """Sums up to each position, so that a sum over [i, j) is the difference of two: (..., T) -> (..., T+1)."""
+    sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+    np.cumsum(values, axis=-1, out=sums[..., 1:])
+    return sums
+
+
+def _runs(curve: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The distinct runs [start, end) of the curve above any of the thresholds: (N,) and (N,)."""
+    on = np.zeros((len(THRESHOLDS), len(curve) + 2), dtype=np.int8)
+    on[:, 1:-1] = curve > np.array(THRESHOLDS)[:, None]
+    steps = np.diff(on, axis=1)  # (thresholds, T+1)
+    starts, ends = np.nonzero(steps == 1)[1], np.nonzero(steps == -1)[1]
+    return np.divmod(np.unique(starts * (len(curve) + 1) + ends), len(curve) + 1)
+
+
+def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> FloatArray:
+    """Mean of the curve inside minus its mean around, where outside the video it is 0: (N,) in [0, 1]."""
+    sums = _sums(curve)
+    length = ends - starts
+    reach = np.ceil(SURROUNDINGS * length).astype(np.intp)
+    inside = sums[ends] - sums[starts]
+    around = sums[np.minimum(ends + reach, len(curve))] - sums[np.maximum(starts - reach, 0)] - inside
+    return np.asarray(np.clip(inside / length - around / (2 * reach), 0, 1))
+
+
+def _class_likeness(
+    S: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], FloatArray]:
+    """The video's best classes, and how each compares with the best of them in each segment.
+
+    Args:
+        S: (K, T) class scores, 0 where a snippet was dropped.
+        starts: (N,)
+        ends: (N,)
+
+    Returns:
+        (C,) class indices, and (C, N) in [0, 1].
+    """
+    video = S.mean(axis=1)
+    labels = np.argsort(-video, kind="stable")[:CLASSES]
+    sums = _sums(S[labels])
+    evidence = (sums[:, ends] - sums[:, starts]) / (ends - starts) + VIDEO_EVIDENCE * video[labels, None]  # (C, N)
+    return labels, evidence / np.maximum(evidence.max(axis=0), np.finfo(np.float64).tiny)

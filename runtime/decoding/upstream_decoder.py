@@ -1,0 +1,149 @@
+"""The published post-processing of STALE, quirks included.
+
+It is reproduced for comparison, under this name only. Three of its traits are surprising: a video gets one label, its
+soft-NMS raises a score where the overlap is small, and which of several equally scored proposals is taken first
+decides much of what remains. The original leaves that order to Python's randomised string hashes, so that its mAP
+differs from run to run by a point or two; here the proposal that ends first goes first.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, longest_runs
+from stale_runtime.segments import FloatArray, Segments
+
+CAS_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+MASK_THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
+SNIPPETS = 10
+SHORTEST_FRAC = 0.02
+MOST_DETECTIONS = 100
+DECAY = 10.0
+RAISE = 0.6
+
+
+def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
+    """Turn the network's outputs for one video into ranked segments.
+
+    Args:
+        cas_logits: (K+1, T), background last.
+        action_masks: (T, T), row t the mask that snippet t proposes.
+
+    Returns:
+        At most 100 segments in fractions of the video, best first, all of one class.
+
+    Source: design section 8; the post-processing that was published with Nag et al., ECCV 2022.
+    """
+    proposals = upstream_proposals(cas_logits, action_masks)
+    taken, scores = upstream_soft_nms(proposals.segments, proposals.scores)
+    best_first = np.argsort(-scores, kind="stable")
+    taken = taken[best_first]
+    return Ranked(proposals.classes[taken], proposals.segments[taken], scores[best_first])
+
+
+def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Proposals:
+    """Candidate segments of one video, each once, ordered by their ends.
+
+    Args:
+        cas_logits: (K+1, T), background last.
+        action_masks: (T, T)
+    """
+    T = action_masks.shape[0]
+    S = class_scores(cas_logits)  # (K, T)
+    surest = S.max(axis=0)  # (T,)
+    label = int(cas_logits[:-1].mean(axis=1).argmax())
+    snippets = _surest_snippets(surest)
+    spans = _cas_spans(surest)
+    masks = action_masks[snippets]  # (L, T)
+    span_masks = [masks[:, start:end].max(axis=1) for start, end, _ in spans]
+
+    on = masks[:, None] > np.array(MASK_THRESHOLDS, dtype=masks.dtype)[:, None]  # (L, thresholds, T)
+    first, last = on.argmax(axis=2), T - 1 - on[:, :, ::-1].argmax(axis=2)  # (L, thresholds)
+    a, b = longest_runs(on)  # (L, thresholds)
+    long_enough = on.any(axis=2) & ((b - a) / T > SHORTEST_FRAC) & (a + 1 < b - 1)
+    t = np.arange(T)
+    inside = (t >= a[:, :, None]) & (t < b[:, :, None])
+    label_score = np.where(inside, S[label], 0).max(axis=2)  # (L, thresholds)
+    inside = (t > a[:, :, None]) & (t < b[:, :, None] - 1)
+    mask_score = label_score * np.where(inside, masks[:, None], 0).max(axis=2)
+    class_score = label_score * surest[snippets][:, None]
+
+    rows: dict[tuple[float, float, float, float], None] = {}
+    for n, threshold in zip(*np.nonzero(long_enough), strict=True):
+        at = (n, threshold)
+        rows[first[at] / T, last[at] / T, float(mask_score[at]), float(class_score[at])] = None
+        for (start, end, score), span_mask in zip(spans, span_masks, strict=True):
+            rows[start / T, end / T, float(span_mask[n]), score] = None
+    table = np.array(list(rows), dtype=np.float64).reshape(-1, 4)
+    table = table[np.lexsort((table[:, 0], table[:, 1]))]
+    return Proposals(
+        classes=np.full(len(table), label), segments=table[:, :2], mask_scores=table[:, 2], class_scores=table[:, 3]
+    )
+
+
+def _surest_snippets(surest: FloatArray) -> NDArray[np.intp]:
+    """The snippets of highest score, best first.
+
+    Those that representation masking dropped are exactly equal. Which of them fill the list up is left to numpy's
+    partition, as in the original.
+    """
+    most = min(SNIPPETS, len(surest))
+    chosen = np.argpartition(surest, -most)[-most:]
+    return chosen[np.argsort(surest[chosen])][::-1]
+
+
+def _cas_spans(surest: FloatArray) -> list[tuple[int, int, float]]:
+    """From the first to the last snippet above each threshold, with the best score between them."""
+    spans = []
+    for threshold in CAS_THRESHOLDS:
+        on = np.flatnonzero(surest > threshold)
+        if len(on) and on[-1] - on[0] > 1:
+            start, end = int(on[0]), int(on[-1])
+            spans.append((start, end, float(surest[start:end].max())))
+    return spans
+
+
+def upstream_soft_nms(segments: Segments, scores: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
+    """The published soft-NMS: class-agnostic, with an asymmetric overlap, and raising scores at small overlap.
+
+    Args:
+        segments: (N, 2)
+        scores: (N,) positive; of equal ones the earlier is taken first.
+
+    Returns:
+        Indices of the segments in the order in which they are taken, and their scores then: (M,) and (M,). One
+        segment is left over, unless it is the only one.
+    """
+    if len(scores) < 2:
+        return np.arange(len(scores)), scores
+    factors = np.exp(-DECAY * upstream_overlap(segments) ** 2) / RAISE  # (N, N)
+    factors[~_meet(segments)] = 1
+    remaining = scores.astype(np.float64)
+    taken: list[int] = []
+    taken_scores: list[float] = []
+    while len(taken) < min(len(scores) - 1, MOST_DETECTIONS):
+        best = int(remaining.argmax())
+        if remaining[best] <= 0:  # scores decay until they underflow
+            break
+        taken.append(best)
+        taken_scores.append(float(remaining[best]))
+        remaining *= factors[best]
+        remaining[best] = -1
+    return np.array(taken, dtype=np.intp), np.array(taken_scores)
+
+
+def upstream_overlap(segments: Segments) -> FloatArray:
+    """The published stand-in for tIoU: (N, 2) -> (N, N), row n for the segment that is taken.
+
+    It takes the start of the intersection for the earlier start, so it can exceed tIoU and is not symmetric. Only
+    meaningful for segments that meet.
+    """
+    starts, ends = segments[:, 0], segments[:, 1]
+    earliest = np.minimum(starts[:, None], starts)
+    shared = np.minimum(ends[:, None], ends) - earliest
+    spanned = np.maximum(ends[:, None], ends) - earliest
+    return np.asarray(shared / (spanned - shared + (ends - starts)))
+
+
+def _meet(segments: Segments) -> NDArray[np.bool_]:
+    starts, ends = segments[:, 0], segments[:, 1]
+    return np.asarray((starts[:, None] <= ends) & (starts <= ends[:, None]))

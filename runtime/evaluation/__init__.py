@@ -1,0 +1,1 @@
+"""Annotations, detections of many videos, and their mean average precision."""

@@ -1,0 +1,137 @@
+"""Annotated videos, in ActivityNet's JSON format or the original code's."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.inputs.timeline import LONGEST_S
+from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
+from stale_runtime.system.files import read_json
+
+MOST_ANNOTATIONS = 1_000_000
+"""Of all videos that are kept; ActivityNet has 30,791."""
+
+
+class Annotation(NamedTuple):
+    """One annotated action."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedVideo:
+    """What is known of a video."""
+
+    duration_s: float | None
+    annotations: tuple[Annotation, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruth:
+    """A declared list of videos and their annotations."""
+
+    videos: Mapping[str, AnnotatedVideo]
+    """By video id, without ActivityNet's ``v_`` prefix."""
+    has_subsets: bool = True
+    """Whether the file tells training from validation videos; where it does not, any subset is all of them."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every class that an annotation has, sorted."""
+        return tuple(sorted({row.label for video in self.videos.values() for row in video.annotations}))
+
+    def of_classes(self, names: Collection[str]) -> "GroundTruth":
+        """The same videos with the annotations of some classes only."""
+        return replace(
+            self,
+            videos={
+                video: AnnotatedVideo(
+                    duration_s=known.duration_s,
+                    annotations=tuple(row for row in known.annotations if row.label in names),
+                )
+                for video, known in self.videos.items()
+            },
+        )
+
+
+def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
+    """Read annotations.
+
+    Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
+    original code's, ``{"v_ID": {"duration_second", "annotations"}}``, which says nothing of subsets. A video without
+    annotations is one of the list like any other.
+
+    Args:
+        path: the JSON file.
+        subset: keep the videos of this subset; None for all. In the original code's format all videos count for any.
+
+    Raises:
+        DatasetError: the file is like neither, or has no video in the subset.
+    """
+    database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
+    check_count(len(database), MOST_VIDEOS, "videos", path)
+    videos: dict[str, AnnotatedVideo] = {}
+    subsets = set()
+    annotations = 0
+    for name, video in database.items():
+        place = f"{path}: video {name[:60]!r}"
+        if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
+            raise DatasetError(f"{place} has no list of 'annotations', expected ActivityNet's JSON format")
+        subsets.add(str(video.get("subset"))[:40])
+        if subset is not None and has_subsets and video.get("subset") != subset:
+            continue
+        if video_id(name) in videos:
+            raise DatasetError(f"{place} is there twice, with and without v_; remove one")
+        annotations += len(video["annotations"])
+        check_count(annotations, MOST_ANNOTATIONS, "annotations and more", path)
+        videos[video_id(name)] = AnnotatedVideo(
+            duration_s=_duration(video), annotations=tuple(_annotation(row, place) for row in video["annotations"])
+        )
+    if not videos:
+        found = ", ".join(sorted(subsets)) or "no video at all"
+        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give --subset")
+    return GroundTruth(videos=videos, has_subsets=has_subsets)
+
+
+def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
+    """Start and end of a row's ``segment``.
+
+    Raises:
+        DatasetError: it is not two numbers in order, of a magnitude that times have.
+    """
+    segment = row.get("segment")
+    if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in (int, float) for x in segment):
+        raise DatasetError(f"{place}: segment {str(segment)[:60]}, expected [start, end]")
+    start, end = float(segment[0]), float(segment[1])
+    if max(abs(start), abs(end)) > LONGEST_S:
+        raise DatasetError(f"{place}: segment [{start}, {end}], expected times of at most {LONGEST_S:.0e}")
+    if end < start:
+        raise DatasetError(f"{place}: segment [{start}, {end}] ends before it starts")
+    return start, end
+
+
+def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
+    """Videos by name, and whether the format has subsets."""
+    if isinstance(content, dict) and isinstance(content.get("database"), dict):
+        return content["database"], True
+    if isinstance(content, dict) and any(isinstance(v, dict) and "duration_second" in v for v in content.values()):
+        return content, False
+    raise DatasetError(
+        f"{path}: no 'database' and no 'duration_second', expected annotations in ActivityNet's JSON format or the "
+        "original code's"
+    )
+
+
+def _annotation(row: Any, place: str) -> Annotation:
+    if not isinstance(row, dict) or not isinstance(row.get("label"), str):
+        raise DatasetError(f"{place}: annotation {str(row)[:60]}, expected a 'label' and a 'segment'")
+    return Annotation(row["label"], *read_segment(row, place))
+
+
+def _duration(video: Mapping[str, Any]) -> float | None:
+    duration = video.get("duration", video.get("duration_second"))
+    return float(duration) if isinstance(duration, int | float) else None

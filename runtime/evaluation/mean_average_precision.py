@@ -1,0 +1,193 @@
+"""Mean average precision of detections, as ActivityNet defines it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_runtime.detections import Detection
+from stale_runtime.evaluation.activitynet import CLASSES
+from stale_runtime.evaluation.ground_truth import GroundTruth
+from stale_runtime.segments import FloatArray, temporal_iou
+from stale_runtime.system.memory import require_memory
+
+ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
+THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+_MATCHING_BYTES = 60
+"""For each place of a table of annotations, beside ten for each threshold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanAveragePrecision:
+    """mAP over the classes that have ground truth, in [0, 1]."""
+
+    per_tiou: Mapping[float, float]
+    """mAP at each tIoU threshold."""
+    videos: int
+    """Videos evaluated, those without any detection included."""
+    classes: int
+    """Classes that have ground truth in those videos."""
+    ignored_videos: int
+    """Videos with detections that are not among those evaluated; their detections did not count."""
+    foreign_detections: int
+    """Detections of classes without ground truth; see ``mean_average_precision``."""
+
+    @property
+    def average(self) -> float:
+        """Mean over the thresholds."""
+        return float(np.mean(list(self.per_tiou.values())))
+
+
+def mean_average_precision(
+    detections: Mapping[str, Sequence[Detection]],
+    ground_truth: GroundTruth,
+    *,
+    tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    charge_foreign: bool = True,
+) -> MeanAveragePrecision:
+    """Evaluate detections over the videos of the ground truth.
+
+    For each class the detections of all videos, best score first, take the unmatched annotation of their video with
+    the highest tIoU at or above the threshold; the average precision is interpolated. A video without detections
+    counts against the result, and so does a detection in a video without annotations. Of equal scores the later one
+    goes first.
+
+    A detection of a class without ground truth has no place in this definition. The original code's evaluation, which
+    all published numbers come from, looks such a class up in its own numbering of ActivityNet's classes, and charges
+    the detection to whichever evaluated class has that number in order of appearance. So it counts as a false
+    positive of an unrelated class, or not at all.
+
+    Args:
+        detections: by video id, in the unit of the ground truth.
+        ground_truth: the videos that are evaluated, and their annotations.
+        tious: thresholds in (0, 1].
+        charge_foreign: do as the original does with detections of classes without ground truth; False ignores them.
+
+    Raises:
+        ValueError: the ground truth holds no annotation, or a threshold is out of range.
+
+    Source: ActivityNet's evaluation (Heilbron et al., CVPR 2015).
+    """
+    thresholds = np.asarray(tious, dtype=np.float64)
+    if not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
+        raise ValueError(f"tIoU thresholds {list(tious)}: expected numbers in (0, 1]")
+    index = {video: i for i, video in enumerate(ground_truth.videos)}
+    annotations = _by_label(
+        (i, annotation.label, annotation.start_s, annotation.end_s, 0.0)
+        for i, video in enumerate(ground_truth.videos.values())
+        for annotation in video.annotations
+    )
+    if not annotations:
+        raise ValueError("the ground truth holds no annotation")
+    counted = {video: rows for video, rows in detections.items() if video in index}
+    foreign = {row.label for rows in counted.values() for row in rows} - annotations.keys()
+    stands_for = _published_mix_up(foreign, tuple(annotations)) if charge_foreign else {}
+    found = _by_label(
+        (index[video], stands_for.get(row.label, row.label), row.start, row.end, row.score)
+        for video, rows in counted.items()
+        for row in rows
+    )
+    precision = [
+        _average_precision(found[label], truth, thresholds) if label in found else np.zeros(len(thresholds))
+        for label, truth in annotations.items()
+    ]
+    return MeanAveragePrecision(
+        per_tiou=dict(zip(tious, np.mean(precision, axis=0).tolist(), strict=True)),
+        videos=len(index),
+        classes=len(annotations),
+        ignored_videos=len(detections) - len(counted),
+        foreign_detections=sum(row.label in foreign for rows in counted.values() for row in rows),
+    )
+
+
+def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
+    """The class that the original's evaluation takes each class without ground truth for."""
+    number = {name: i for i, name in enumerate(CLASSES)}
+    return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
+
+
+class _Rows(NamedTuple):
+    """Detections or annotations of one class."""
+
+    video: NDArray[np.int64]
+    """(N,) index of the video"""
+    segments: FloatArray
+    """(N, 2)"""
+    scores: FloatArray
+    """(N,)"""
+
+
+def _by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
+    grouped: dict[str, list[tuple[int, float, float, float]]] = {}
+    for video, label, start, end, score in rows:
+        grouped.setdefault(label, []).append((video, start, end, score))
+    tables = {label: np.array(group, dtype=np.float64) for label, group in grouped.items()}
+    return {label: _Rows(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3]) for label, table in tables.items()}
+
+
+def _average_precision(found: _Rows, truth: _Rows, thresholds: FloatArray) -> FloatArray:
+    """Interpolated average precision of one class at each threshold: (thresholds,)."""
+    best_first = np.argsort(found.scores, kind="stable")[::-1]
+    hits = _matches(found.video[best_first], found.segments[best_first], truth, thresholds)  # (D, thresholds)
+    precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
+    interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    return np.asarray((interpolated * hits).sum(axis=0) / len(truth.video))
+
+
+def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
+    """Which detections, given best first, take an annotation: (D, thresholds).
+
+    Videos do not compete with one another, so the n-th best detections of all videos are matched in one step.
+    """
+    hits = np.zeros((len(video), len(thresholds)), dtype=np.bool_)
+    truth_segments, is_real, row_of_video = _padded_by_video(truth, len(thresholds))
+    rows = np.array([row_of_video.get(v, -1) for v in video.tolist()])
+    candidates = np.flatnonzero(rows >= 0)
+    rank = _rank_within(rows[candidates])
+    free = np.repeat(is_real[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
+    for detections in _groups(candidates, rank):
+        row = rows[detections]  # (n,), each video at most once
+        overlap = temporal_iou(segments[detections, None], truth_segments[row])  # (n, G)
+        overlap = np.where(free[row], overlap[:, :, None], -1.0)  # (n, G, thresholds)
+        chosen = overlap.argmax(axis=1)  # (n, thresholds)
+        hit = np.take_along_axis(overlap, chosen[:, None], axis=1)[:, 0] >= thresholds
+        hits[detections] = hit
+        n, threshold = np.nonzero(hit)
+        free[row[n], chosen[n, threshold], threshold] = False
+    return hits
+
+
+def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
+    """Annotations as (V, G, 2), padded to equal numbers; which of them are real, (V, G); and each video's row.
+
+    The last annotation comes first, since of equal overlaps the evaluation takes the later annotation.
+    """
+    videos, row = np.unique(truth.video, return_inverse=True)
+    backwards = np.arange(len(row))[::-1]
+    place = np.empty_like(row)
+    place[backwards] = _rank_within(row[backwards])
+    V, G = len(videos), int(place.max()) + 1
+    what = f"{V:,} videos of one class, one of them with {G:,} annotations"
+    require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer at once")
+    padded = np.zeros((V, G, 2))
+    padded[row, place] = truth.segments
+    is_real = np.zeros(padded.shape[:2], dtype=np.bool_)
+    is_real[row, place] = True
+    return padded, is_real, {video: i for i, video in enumerate(videos.tolist())}
+
+
+def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of each element among those of its group: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    rank = np.empty_like(groups)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    return rank
+
+
+def _groups(items: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Items of rank 0, of rank 1, and so on."""
+    order = np.argsort(rank, kind="stable")
+    return np.split(items[order], np.flatnonzero(np.diff(rank[order])) + 1) if len(items) else []

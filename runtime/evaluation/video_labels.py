@@ -1,0 +1,66 @@
+"""Labels from an external video-level classifier, which the published results lean on.
+
+They are off by default: such a classifier knows all classes, so what it labels is no zero-shot result.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from stale_runtime.detections import Detection
+from stale_runtime.errors import DatasetError
+from stale_runtime.inputs.prompts import has_unusable_characters
+from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
+from stale_runtime.system.files import read_json
+
+
+class VideoLabel(NamedTuple):
+    """What an external classifier says of a video."""
+
+    label: str
+    score: float
+
+
+def read_video_labels(path: Path) -> dict[str, VideoLabel]:
+    """Read a classifier's answers: ``{"v_...": {"class": "Archery", "score": 0.9}}``, as ``stale_best_score.json``.
+
+    Returns:
+        The label by video id.
+
+    Raises:
+        DatasetError: the file is not like that.
+    """
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    if not isinstance(content, dict):
+        raise DatasetError(f'{path}: expected {{"v_...": {{"class": ..., "score": ...}}}}')
+    check_count(len(content), MOST_VIDEOS, "videos", path)
+    labels: dict[str, VideoLabel] = {}
+    for name, answer in content.items():
+        if (
+            not isinstance(answer, dict)
+            or not isinstance(answer.get("class"), str)
+            or type(answer.get("score")) not in (int, float)
+        ):
+            raise DatasetError(f'{path}: video {name[:60]!r}, expected {{"class": a name, "score": a number}}')
+        if has_unusable_characters(answer["class"]):
+            raise DatasetError(f"{path}: video {name[:60]!r}: control characters in {answer['class'][:40]!r}")
+        if video_id(name) in labels:
+            raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
+        labels[video_id(name)] = VideoLabel(answer["class"], float(answer["score"]))
+    return labels
+
+
+def override_labels(
+    detections: tuple[Detection, ...], video: str, labels: Mapping[str, VideoLabel]
+) -> tuple[Detection, ...]:
+    """Give a video's label to its detections whose own score is not above the classifier's.
+
+    Raises:
+        DatasetError: the classifier says nothing of this video.
+
+    Source: the published post-processing.
+    """
+    if video not in labels:
+        raise DatasetError(f"video {video}: the external classifier has no label for it; leave it out or classify it")
+    label, score = labels[video]
+    return tuple(row if row.score > score else row._replace(label=label) for row in detections)

@@ -1,0 +1,74 @@
+"""Encoded prompts on disk, so that a text is encoded once by each text encoder."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_runtime.errors import PromptError
+from stale_runtime.system.files import read_bytes
+from stale_runtime.system.workspace import workspace
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def default_cache_folder() -> Path | None:
+    """``$STALE_CACHE``, else ``stale-edge`` in the user's cache folder, or None for a user without a home."""
+    given = os.environ.get("STALE_CACHE")
+    if given:
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stale-edge"
+    except RuntimeError:
+        return None
+
+
+class PromptCache:
+    """Vectors by text for one text encoder, each in a file of its own.
+
+    A file that is damaged counts as absent, and one that cannot be written is done without.
+    """
+
+    def __init__(self, folder: Path, *, encoder: str, width: int) -> None:
+        """Use (and on the first write make) a cache folder.
+
+        Args:
+            folder: shared by all encoders.
+            encoder: hash of everything that a vector depends on beside the text.
+            width: of a vector, embedding and queries.
+        """
+        self._folder = folder / encoder[:32]
+        self._bytes = 4 * width
+
+    def get(self, text: str) -> NDArray[np.float32] | None:
+        """The vector (width,) of a text, or None if it is not there."""
+        try:
+            data = read_bytes(self._path(text), limit=_DIGEST + self._bytes, error=PromptError)
+        except PromptError:
+            return None
+        digest, vector = data[:_DIGEST], data[_DIGEST:]
+        if len(vector) != self._bytes or digest != hashlib.sha256(vector).digest():
+            return None
+        values = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+        return values if np.isfinite(values).all() else None
+
+    def put(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Keep the vectors (N, width) of N texts, as many as the disk lets us."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with workspace(self._folder) as space:
+                for text, vector in zip(texts, vectors, strict=True):
+                    self._put(text, vector, space / "vector")
+        except OSError:
+            return
+
+    def _put(self, text: str, vector: NDArray[np.float32], unnamed: Path) -> None:
+        data = vector.astype("<f4").tobytes()
+        unnamed.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: what a power cut damages is absent
+        unnamed.replace(self._path(text))
+
+    def _path(self, text: str) -> Path:
+        return self._folder / hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""What a user brings: features, prompts, and the durations of videos."""

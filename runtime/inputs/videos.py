@@ -1,0 +1,103 @@
+"""Video ids, and where the durations of videos come from."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.inputs.timeline import LONGEST_S
+from stale_runtime.system.files import MEGABYTE, read_json, read_text
+
+LARGEST_FILE = 512 * MEGABYTE
+MOST_VIDEOS = 1_000_000
+"""Videos that a file may list, whatever it says of them."""
+
+
+def video_id(name: str) -> str:
+    """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
+
+    Bytes of a file name that are no UTF-8 are spelled out, so that every id can be written as text.
+    """
+    return as_text(name.removeprefix("v_"))
+
+
+def as_text(name: str) -> str:
+    """A file's name, or what holds it, with the bytes that are no UTF-8 spelled out in hexadecimal."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_count(count: int, most: int, what: str, path: Path) -> None:
+    """Make sure that a file lists no more than it may.
+
+    Raises:
+        DatasetError: it does.
+    """
+    if count > most:
+        raise DatasetError(f"{path}: {count:,} {what}, expected at most {most:,}; split it")
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Read the durations of videos.
+
+    Args:
+        path: a JSON file in ActivityNet's format (``database``) or the original code's (``v_...`` keys with
+            ``duration_second``), or a CSV file of ``video,seconds``, with or without a header.
+
+    Returns:
+        Seconds by video id.
+
+    Raises:
+        DatasetError: the file is neither, or a duration is not a positive number.
+    """
+    rows = _csv_durations(path) if path.suffix.lower() == ".csv" else _json_durations(path)
+    durations: dict[str, float] = {}
+    for place, name, value in rows:
+        seconds = _seconds(value)
+        if seconds is None:
+            wanted = f"expected a positive number of seconds, at most {LONGEST_S:.0e}"
+            raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, {wanted}")
+        if durations.setdefault(video_id(name), seconds) != seconds:
+            raise DatasetError(f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}")
+    return durations
+
+
+def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
+    database = content.get("database", content) if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise DatasetError(f"{path}: no videos, expected ActivityNet's JSON with 'database', or a video,seconds CSV")
+    check_count(len(database), MOST_VIDEOS, "videos", path)
+    for name, video in database.items():
+        if not isinstance(video, Mapping) or not {"duration", "duration_second"} & video.keys():
+            raise DatasetError(f"{path}: video {name[:60]!r} has no 'duration', expected ActivityNet's JSON format")
+        yield f"video {name}", name, video.get("duration", video.get("duration_second"))
+
+
+def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
+    check_count(max(map(text.count, "\n\r")), MOST_VIDEOS + 1, "lines", path)  # at once, where it is far too many
+    reader = csv.reader(io.StringIO(text, newline=None))
+    video, seconds = 0, 1
+    try:
+        for row in reader:
+            check_count(reader.line_num, MOST_VIDEOS + 1, "lines", path)
+            if reader.line_num == 1 and {"video", "seconds"} <= set(row):
+                video, seconds = row.index("video"), row.index("seconds")
+            elif row:
+                if len(row) <= max(video, seconds):
+                    raise DatasetError(f"{path}, line {reader.line_num}: {len(row)} column, expected video,seconds")
+                yield f"line {reader.line_num}", row[video].strip(), row[seconds]
+    except csv.Error as problem:
+        raise DatasetError(f"{path}, line {reader.line_num}: {problem}") from problem
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds <= LONGEST_S else None

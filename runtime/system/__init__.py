@@ -1,0 +1,1 @@
+"""Files, memory and CPUs: what the operating system gives, within bounds."""

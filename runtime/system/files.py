@@ -1,0 +1,158 @@
+"""Reading strangers' files within bounds, and writing files whole or not at all."""
+
+import errno
+import io
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stale_runtime.errors import StaleError
+from stale_runtime.system.memory import require_memory
+from stale_runtime.system.workspace import sync_folder, workspace, write_durably
+
+MEGABYTE = 2**20
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes halves of characters, UTF-16's surrogates."""
+JSON_GROWTH = 8
+"""Memory that annotations or detections take for each byte of their JSON."""
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run it again"),
+    errno.EFBIG: "raise the limit on file sizes, or give another place",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "give a place that you may write to"),
+}
+
+
+def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
+    """Read a regular file of at most ``limit`` bytes.
+
+    Raises:
+        StaleError: as ``error``, if there is no such file, it is not a regular one, or it is larger.
+        OutOfMemoryError: there is not enough memory for it.
+    """
+    try:
+        with open(path, "rb", opener=open_without_blocking) as file:
+            refuse_irregular(file.fileno(), path, error)
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                require_memory(2 * size, str(path), "split it")
+                data = _read_at_most(file, limit + 1)
+    except OSError as problem:
+        raise error(f"{path}: {reason(problem)}") from problem
+    if size > limit or len(data) > limit:
+        raise error(f"{path}: more than {limit:,} bytes, the most that such a file may hold")
+    return data
+
+
+def read_text(path: Path, *, limit: int, error: type[StaleError]) -> str:
+    """Read a UTF-8 file of at most ``limit`` bytes, with or without a byte order mark.
+
+    Raises:
+        StaleError: as ``error``, if it cannot be read or is not text.
+    """
+    data = read_bytes(path, limit=limit, error=error)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path}, line {line}: not UTF-8 text; save it as UTF-8") from problem
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise error(f"{path}, line {line}: a binary file, expected UTF-8 text")
+    return text
+
+
+def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
+    """Parse a JSON file of at most ``limit`` bytes; numbers must be finite, and strings text.
+
+    Raises:
+        StaleError: as ``error``, if it cannot be read or is not JSON.
+        OutOfMemoryError: there is not enough memory to parse it.
+    """
+    text = read_text(path, limit=limit, error=error)
+    require_memory(JSON_GROWTH * len(text), str(path), "split it")
+    try:
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be encoded, a pair of them can
+        return content
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{path}: not valid JSON ({problem})") from problem
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that its name only ever stands for all of ``data``, whatever happens meanwhile.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    write_together(path.parent, [(path.name, data)])
+
+
+def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Write files of one folder; all are on the disk before the first gets its name, in the order given.
+
+    Args:
+        folder: is there.
+        contents: names, each once, and what they stand for then.
+
+    Raises:
+        OSError: one cannot be written; what was there before still is.
+    """
+    with workspace(folder) as space:
+        names = []
+        for name, data in contents:
+            write_durably(space / name, data)
+            names.append(name)
+        for name in names:
+            os.replace(space / name, folder / name)
+        sync_folder(folder)
+
+
+def reason(problem: OSError) -> str:
+    """What the operating system says went wrong, without number and path."""
+    return problem.strerror or str(problem)
+
+
+def why_unwritten(problem: OSError) -> str:
+    """What went wrong with writing, and the remedy."""
+    return f"{reason(problem)}; {_REMEDIES.get(problem.errno or 0, 'give another place')}"
+
+
+def open_without_blocking(path: str, flags: int) -> int:
+    """An opener for ``open`` that does not wait for a pipe's other end."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def refuse_irregular(descriptor: int, path: Path, error: type[StaleError]) -> None:
+    """Make sure that an open file is no folder, pipe or device.
+
+    Raises:
+        StaleError: as ``error``, if it is.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise error(f"{path}: not a regular file; give the path of a file")
+
+
+def _read_at_most(file: BinaryIO, size: int) -> bytes:
+    """Read in pieces: asked for all at once, a small file would have memory taken for the largest."""
+    buffer = io.BytesIO()
+    while piece := file.read(min(MEGABYTE, size - buffer.tell())):
+        buffer.write(piece)
+    return buffer.getvalue()
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
+
+
+def _fitting(text: str) -> int:
+    _finite(text)
+    return int(text)

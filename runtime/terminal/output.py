@@ -1,0 +1,63 @@
+"""Where a command's result goes: stdout, or a file written whole."""
+
+import os
+from pathlib import Path
+
+import click
+
+from stale_runtime.system.files import why_unwritten, write_whole
+from stale_runtime.terminal import console
+
+
+def destination(path: Path) -> Path:
+    """The file that a path leads to: a link keeps its name, and what it points to is written."""
+    return Path(os.path.realpath(path))
+
+
+def check_output(path: Path | None, option: str = "-o") -> None:
+    """Find out before the work whether a result can be written.
+
+    Args:
+        path: a file; None for stdout.
+        option: what messages call it.
+
+    Raises:
+        click.UsageError: it cannot.
+    """
+    if path is None:
+        return
+    place = destination(path)
+    folder = place.parent if os.path.islink(path) else path.parent
+    if os.path.isdir(path):
+        raise click.UsageError(f"{option} {path}: a folder, expected the path of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise click.UsageError(
+            f"{option} {path}: a device or pipe, expected the path of a file; leave -o out for stdout"
+        )
+    if os.path.islink(place):
+        raise click.UsageError(f"{option} {path}: a link that leads to itself, expected the path of a file")
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"{option} {path}: no permission to write in {folder}")
+
+
+def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> None:
+    """Print a result, or write it to a file.
+
+    Args:
+        result: text, or for a file also bytes.
+        path: a file; None for stdout.
+        option: what messages call it.
+
+    Raises:
+        click.UsageError: the file cannot be written.
+        OutputError: stdout cannot.
+    """
+    if path is None:
+        console.echo(result if isinstance(result, str) else result.decode(), nl=False)
+        return
+    try:
+        write_whole(destination(path), result.encode() if isinstance(result, str) else result)
+    except OSError as problem:
+        raise click.UsageError(f"{option} {path}: {why_unwritten(problem)}") from problem

@@ -1,0 +1,1 @@
+"""Reading and writing checkpoints, the original authors' and ours, without unpickling anything."""

@@ -1,0 +1,202 @@
+"""Reading checkpoints, the original code's and our own. Nothing in them is ever executed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
+from stale_model.checkpoints.loading import Loaded, load_plain, memory_errors, shown, usable
+from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
+from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
+from stale_model.network.config import StaleConfig
+from stale_model.network.stale import Stale
+from stale_runtime.bundle.manifest import LARGEST_AXIS
+from stale_runtime.errors import CheckpointError
+
+_PREFIX = "module."
+_KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
+"""Convolutions of width 1, and the axes of that width, which the network here does without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedStale:
+    """A trained network with all that is needed to use it."""
+
+    network: Stale
+    """In evaluation mode."""
+    tower: TextTower
+    """Trained along with the network; in evaluation mode."""
+    clip: ClipParts
+    classes: tuple[str, ...] | None
+    """That it was trained on; the original's checkpoints do not say."""
+    format: str
+    """``original`` or ``stale-edge``."""
+    sha256: str
+    """Of the checkpoint file."""
+    size: int
+    """Of the checkpoint file, in bytes."""
+
+
+def read_checkpoint(path: Path, clip: str) -> TrainedStale:
+    """Read a checkpoint, the original code's or our own.
+
+    Args:
+        path: a ``.pth`` file.
+        clip: as ``read_original_checkpoint`` takes it; our own checkpoints need none.
+
+    Raises:
+        CheckpointError: it is neither.
+        OutOfMemoryError: there is not enough memory for it.
+    """
+    loaded = load_plain(path)
+    if not isinstance(loaded.content, dict) or "format_version" not in loaded.content:
+        return _from_original(loaded, path, clip)
+    model, parts, classes = unpack_checkpoint(loaded.content, path)
+    return TrainedStale(
+        network=model.network,
+        tower=model.tower,
+        clip=parts,
+        classes=classes,
+        format="stale-edge",
+        sha256=loaded.sha256,
+        size=loaded.size,
+    )
+
+
+def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
+    """Read a checkpoint that the original code wrote.
+
+    Args:
+        path: a ``.pth`` file of ``{"epoch", "state_dict"}``, keys under ``module.`` or not, with or without the
+            modules that the original carries and never uses.
+        clip: a Hugging Face id or a folder, for the text tower's configuration and the tokenizer; its weights are in
+            the checkpoint.
+
+    Raises:
+        CheckpointError: the file is no such checkpoint, or does not fit the CLIP configuration.
+        OutOfMemoryError: there is not enough memory for it.
+    """
+    return _from_original(load_plain(path), path, clip)
+
+
+def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
+    tower_state, network_state, theirs = _our_names(_state_dict(loaded.content, path), path)
+    config = _network_config(network_state, path)
+    for name, axes in _KERNELS.items():
+        if name in network_state and network_state[name].ndim == 2 + len(axes):
+            network_state[name] = network_state[name].squeeze(axes)
+    with torch.device("meta"):
+        network = Stale(config)
+    _compare(network, network_state, theirs, path)
+    parts = read_clip_parts(clip)
+    _compare_tower(parts, tower_state, theirs, path)
+    if parts.text_config.projection_dim != config.channels:
+        raise CheckpointError(
+            f"{path}: the text tower's embeddings are {parts.text_config.projection_dim} wide, the network's "
+            f"features {config.channels}; expected the same"
+        )
+    with memory_errors(path):
+        network.load_state_dict(_weights(network_state, theirs, path), assign=True)
+        tower = TextTower(parts.text_config)
+        tower.load_state_dict(_weights(tower_state, theirs, path))
+    return TrainedStale(
+        network=network.eval(),
+        tower=tower.eval(),
+        clip=parts,
+        classes=None,
+        format="original",
+        sha256=loaded.sha256,
+        size=loaded.size,
+    )
+
+
+def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    """The tensors of the tower and of the network by our names for them, and the original's name for each."""
+    tower_state: dict[str, Tensor] = {}
+    network_state: dict[str, Tensor] = {}
+    theirs: dict[str, str] = {}
+    unknown = []
+    for name, tensor in state.items():
+        if UNUSED.fullmatch(name):
+            continue
+        in_tower = TEXT_TOWER.fullmatch(name)
+        ours = f"clip.{in_tower[1]}" if in_tower else our_name(name)
+        if ours is None:
+            unknown.append(name)
+            continue
+        theirs[ours] = name
+        (tower_state if in_tower else network_state)[ours] = tensor
+    if unknown:
+        listed = ", ".join(map(shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
+        raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
+    return tower_state, network_state, theirs
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, Mapping) or not state:
+        got = (
+            f"keys {', '.join(map(shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+        )
+        raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
+    if all(name.startswith(_PREFIX) for name in state):
+        return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
+    """Read the network's sizes off the shapes that carry them."""
+    try:
+        C = state["snippet_embedding.norm.weight"].shape[0]
+        T, M = state["mask_localizer.kernel"].shape[:2]
+        layers = len({name.split(".")[2] for name in state if name.startswith("foreground.encoder.")})
+        if layers > MOST_LAYERS:
+            raise ValueError(f"{layers} layers, expected at most {MOST_LAYERS}")
+        if max(C, T, M) > LARGEST_AXIS:
+            raise ValueError(f"{max(C, T, M)} wide, expected at most {LARGEST_AXIS}")
+        return StaleConfig(
+            channels=C,
+            temporal_scale=T,
+            heads=state["snippet_embedding.query.weight"].shape[0] // C,
+            mask_channels=M,
+            foreground_layers=layers,
+            foreground_feedforward=state["foreground.encoder.0.feedforward.inner.weight"].shape[0],
+        )
+    except KeyError as problem:
+        raise CheckpointError(f"{path}: no tensor for {problem.args[0]}; expected a checkpoint of STALE") from problem
+    except (ValueError, IndexError, ZeroDivisionError) as problem:
+        raise CheckpointError(f"{path}: the tensors' shapes fit no STALE network ({problem})") from problem
+
+
+def _compare_tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
+    layers = len({name.split(".")[4] for name in state if name.startswith("clip.text_model.encoder.layers.")})
+    if parts.text_config.num_hidden_layers != layers:
+        raise CheckpointError(
+            f"{path}: its text tower has {layers} layers, --clip {parts.name} describes "
+            f"{parts.text_config.num_hidden_layers}; give the CLIP that it was trained with"
+        )
+    _compare(empty_tower(parts.text_config), state, theirs, path)
+
+
+def _weights(state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+    return {name: usable(tensor, theirs[name], path) for name, tensor in state.items()}
+
+
+def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
+    """Make sure that a checkpoint has the tensors of a module, in its shapes, and no other."""
+    expected = module.state_dict()
+    for name in sorted(expected.keys() - state.keys()):
+        raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
+    for name, tensor in state.items():
+        if name not in expected:
+            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has no place in the network")
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has shape {shapes}")

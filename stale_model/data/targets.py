@@ -1,0 +1,57 @@
+"""What the network should say of a video, from its annotations."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from stale_model.training.losses import Targets
+from stale_runtime.evaluation.ground_truth import Annotation
+
+_ROUNDING = 1e-6
+"""Snippets. An edge this near to a snippet's lies on it: 0.29 · 100 is a little less than 29 in floating point."""
+
+
+def video_targets(
+    annotations: Sequence[Annotation], duration_s: float, class_index: Mapping[str, int], T: int
+) -> Targets:
+    """Targets of one video, without the batch axis.
+
+    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; where segments overlap, the later
+    annotation gives the snippet's class. All annotations count. (The original keeps only a video's last one, and cuts
+    a snippet off each end, so that short actions vanish.)
+
+    Args:
+        annotations: of the video, in seconds; their labels are all in ``class_index``.
+        duration_s: of the video, > 0.
+        class_index: row of each class name.
+        T: snippets.
+
+    Returns:
+        Targets of shapes (T,), (K,), (T, T), (T,).
+    """
+    K = len(class_index)
+    snippet_classes = torch.full((T,), K, dtype=torch.int64)
+    video_classes = torch.zeros(K)
+    action_masks = torch.zeros(T, T)
+    foreground = torch.zeros(T)
+    for label, start_s, end_s in annotations:
+        start, end = snippet_span(start_s / duration_s, end_s / duration_s, T)
+        snippet_classes[start:end] = class_index[label]
+        video_classes[class_index[label]] = 1
+        action_masks[start:end, start:end] = 1
+        foreground[start:end] = 1
+    return Targets(snippet_classes, video_classes, action_masks, foreground)
+
+
+def snippet_span(start_frac: float, end_frac: float, T: int) -> tuple[int, int]:
+    """The snippets [start, end) that a segment covers, at least one, all within [0, T).
+
+    Args:
+        start_frac: start as a fraction of the video, may lie outside [0, 1].
+        end_frac: end as a fraction of the video, not before the start.
+        T: snippets.
+    """
+    start = math.floor(min(max(T * start_frac + _ROUNDING, 0), T - 1))
+    end = math.ceil(min(T * end_frac - _ROUNDING, T))
+    return start, max(end, start + 1)

@@ -1,0 +1,1 @@
+"""Losses, optimization, validation, and the files that a training writes."""

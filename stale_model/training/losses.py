@@ -1,0 +1,130 @@
+"""The training loss of STALE, term by term."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stale_model.network.stale import TrainingOutputs
+
+SNIPPET_SHARE = 0.9
+"""Weight of the snippets' classification against the video's, which counts once."""
+ENTROPY_SHARE, DICE_SHARE = 0.4, 0.6
+"""The two halves of the mask loss."""
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """How much each term counts."""
+
+    classification: float = 0.4
+    masks: float = 0.3
+    foreground: float = 0.1
+    consistency: float = 1.0
+
+    @classmethod
+    def half_split(cls) -> "LossWeights":
+        """What the original takes where half of the classes are unseen; the defaults are for all else."""
+        return cls(classification=0.1, masks=1.0, foreground=0.1, consistency=0.1)
+
+
+class Targets(NamedTuple):
+    """What the network should say of a batch of videos."""
+
+    snippet_classes: Tensor
+    """(B, T) of int64, K where nothing happens."""
+    video_classes: Tensor
+    """(B, K) of 0 and 1."""
+    action_masks: Tensor
+    """(B, T, T) of 0 and 1."""
+    foreground: Tensor
+    """(B, T) of 0 and 1."""
+
+
+class Losses(NamedTuple):
+    """The terms of the loss, before they are weighted."""
+
+    total: Tensor
+    """Weighted sum, the one to minimise."""
+    classification: Tensor
+    masks: Tensor
+    foreground: Tensor
+    consistency: Tensor
+
+
+def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights) -> Losses:
+    """The loss of a batch.
+
+    Args:
+        outputs: of the network.
+        targets: of the same videos.
+        weights: of the terms.
+
+    Source: the published training code; the quirks that it has are kept, since they shape the weights it gives.
+    """
+    classification = SNIPPET_SHARE * focal_on_mean(outputs.cas_logits.transpose(1, 2), targets.snippet_classes)
+    classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))
+    masks = ENTROPY_SHARE * balanced_entropy(outputs.action_masks, targets.action_masks)
+    masks = masks + DICE_SHARE * dice_loss(outputs.action_masks, targets.action_masks)
+    foreground = functional.binary_cross_entropy_with_logits(outputs.foreground_logits.float(), targets.foreground)
+    consistency = consistency_loss(outputs)
+    total = (
+        weights.classification * classification
+        + weights.masks * masks
+        + weights.foreground * foreground
+        + weights.consistency * consistency
+    )
+    return Losses(total, classification, masks, foreground, consistency)
+
+
+def focal_on_mean(logits: Tensor, classes: Tensor) -> Tensor:
+    """Focal loss of the batch's mean cross-entropy, which the original takes where others take each sample's.
+
+    Args:
+        logits: (..., K)
+        classes: (...) of int64.
+    """
+    entropy = functional.cross_entropy(logits.float().flatten(0, -2), classes.flatten())
+    return (1 - torch.exp(-entropy)) ** 2 * entropy
+
+
+def balanced_entropy(masks: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of masks, weighted by how many positions are on in the whole batch.
+
+    Args:
+        masks: (B, T, T) in (0, 1).
+        targets: (B, T, T) of 0 and 1.
+    """
+    masks = masks.float()
+    positives = 10 + targets.sum()
+    count = 10 + positives + (1 - targets).sum()
+    ratio = count / positives
+    on = 0.5 * ratio * targets * torch.log(masks + _TINY)
+    off = 0.5 * ratio / (ratio - 1) * (1 - targets) * torch.log(1 - masks + _TINY)
+    return -(on + off).sum() / count
+
+
+def dice_loss(masks: Tensor, targets: Tensor) -> Tensor:
+    """One minus the dice overlap, the mean over videos: (B, T, T), (B, T, T) -> ()."""
+    masks = masks.float()
+    shared = (masks * targets).sum(dim=(1, 2))
+    both = (masks**2 + targets**2).sum(dim=(1, 2))
+    return (1 - (shared + 1) / (both + 1)).mean()
+
+
+def consistency_loss(outputs: TrainingOutputs) -> Tensor:
+    """How far the snippets that the classes pick lie from those that the masks pick: one minus a cosine, the mean."""
+    snippets = outputs.snippets.float()
+    surest = outputs.cas_logits[:, :-1].float().softmax(dim=1).amax(dim=1)  # (B, T)
+    strongest = outputs.action_masks.amax(dim=2).float()  # (B, T)
+    by_class, by_mask = (_mean_of_upper(snippets, score) for score in (surest, strongest))
+    return (1 - functional.cosine_similarity(by_class, by_mask, dim=1)).mean()
+
+
+def _mean_of_upper(snippets: Tensor, score: Tensor) -> Tensor:
+    """Mean snippet of those whose score is at least the video's mean: (B, T, C), (B, T) -> (B, C)."""
+    chosen = (score >= score.mean(dim=1, keepdim=True)).to(snippets.dtype)[:, :, None]
+    return (snippets * chosen).sum(dim=1) / chosen.sum(dim=1).clamp(min=1)

@@ -1,0 +1,157 @@
+"""Training from data on disk to ``best.pth``, resumable at every epoch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from stale_model.checkpoints.clip import ClipParts, text_encoder_spec
+from stale_model.checkpoints.loading import load_plain
+from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, unpack_checkpoint
+from stale_model.data.dataset import StaleDataset, VideoSample
+from stale_model.training.hardware import peak_memory_mb
+from stale_model.training.history import Epoch
+from stale_model.training.optimization import Optimization, Progress, TrainingConfig
+from stale_model.training.training_files import BEST, LAST, complete, read_history, read_last, save_epoch
+from stale_model.training.validation import validate
+from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What to train on."""
+
+    train: tuple[VideoSample, ...]
+    validation: tuple[VideoSample, ...]
+    """Videos of the same classes; they choose the best epoch. May be empty: then the lowest loss does."""
+    classes: tuple[str, ...]
+    """The classes that are trained, none of the unseen ones."""
+    split: str
+    """Name of the split."""
+    unseen: tuple[VideoSample, ...] = ()
+    """Videos of the unseen classes: looked at once, when the best epoch is chosen."""
+    unseen_classes: tuple[str, ...] = ()
+
+
+def train(
+    fabric: Fabric,
+    model: StaleWithText,
+    clip: ClipParts,
+    data: TrainingData,
+    config: TrainingConfig,
+    folder: Path,
+    *,
+    resume: bool,
+    on_start: Callable[[int], None],
+    on_epoch: Callable[[Epoch], None],
+    progress: Progress,
+) -> list[Epoch]:
+    """Train, writing ``best.pth``, ``last.pth``, ``metrics.csv`` and ``curves.png`` after every epoch.
+
+    Args:
+        fabric: launched.
+        model: network and text tower with their initial weights.
+        clip: configuration and tokenizer of the tower.
+        data: videos and classes.
+        config: how to train.
+        folder: where the files go; it exists.
+        resume: go on from ``last.pth`` in the folder.
+        on_start: told how many epochs were done before.
+        on_epoch: told after each epoch.
+        progress: told after each step.
+
+    Returns:
+        All epochs, those before a resumption included.
+
+    Raises:
+        CheckpointError: ``last.pth`` is missing, damaged, or of another training.
+        FeatureError: a feature file holds what no network should see.
+        OSError: a file cannot be written; the last complete ones stand.
+    """
+    token_ids = tokenize(clip, data.classes)
+    description = _description(data, config)
+    history: list[Epoch] = []
+
+    def pack() -> dict[str, Any]:
+        return pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)})
+
+    saved = read_last(folder / LAST, model, clip, description) if resume else None
+    if saved is not None:
+        model.load_state_dict(saved["state_dict"])
+    optimization = Optimization(fabric, model, token_ids, config)
+    if saved is not None:
+        optimization.restore(saved["state"], folder / LAST)
+        history = read_history(saved)
+        if fabric.is_global_zero:
+            complete(folder, {**pack(), "history": saved["history"]})
+    del saved
+    on_start(len(history))
+    dataset = StaleDataset(data.train, data.classes, channels=model.network.config.channels, length=config.length)
+    for number in range(len(history), config.epochs):
+        result = optimization.epoch(dataset, number, progress)
+        score = None
+        if data.validation and fabric.is_global_zero:
+            score = validate(model, data.validation, data.classes, token_ids, config.length)
+        epoch = Epoch(
+            epoch=number + 1,
+            validation_map=score,
+            seconds=result.seconds,
+            peak_memory_mb=peak_memory_mb(fabric.device),
+            gpu_percent=result.gpu_percent,
+            **result.losses,
+        )
+        history.append(epoch)
+        if fabric.is_global_zero:
+            save_epoch(folder, pack(), optimization.state(), history)
+            on_epoch(epoch)
+        fabric.barrier()
+    return history
+
+
+def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.device) -> float | None:
+    """Average mAP of ``best.pth`` on the videos of the unseen classes, in [0, 1]; None without any.
+
+    Args:
+        data: videos and classes.
+        folder: of the finished training.
+        length: T, in snippets.
+        device: where to compute.
+
+    Raises:
+        CheckpointError: ``best.pth`` cannot be read.
+        FeatureError: a feature file holds what no network should see.
+    """
+    if not data.unseen:
+        return None
+    path = folder / BEST
+    model, clip, _ = unpack_checkpoint(load_plain(path).content, path)
+    token_ids = tokenize(clip, data.unseen_classes)
+    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length)
+
+
+def tokenize(clip: ClipParts, classes: Sequence[str]) -> Tensor:
+    """Token ids of the classes' prompts: (K, L).
+
+    Raises:
+        CheckpointError: the tokenizer is not CLIP's.
+        PromptError: a class name is too long.
+    """
+    spec = text_encoder_spec(clip)
+    return torch.from_numpy(Tokenizer(clip.tokenizer_json, spec)([PROMPT_TEMPLATE.replace("{}", c) for c in classes]))
+
+
+def _description(data: TrainingData, config: TrainingConfig) -> dict[str, Any]:
+    """How a training is done, in plain values; two trainings of one description are the same."""
+    settings = asdict(config)
+    del settings["workers"]  # changes nothing but the time
+    return {
+        "config": settings,
+        "split": data.split,
+        "seed": config.seed,
+        "videos": sorted(sample.video for sample in data.train),
+        "validation_videos": sorted(sample.video for sample in data.validation),
+    }

@@ -1,0 +1,131 @@
+"""What ``stale-train`` says while it runs, and the tables and the CSV file it ends with."""
+
+import csv
+import io
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+
+import click
+from tabulate import tabulate
+
+from stale_model.training.history import Epoch
+from stale_runtime.terminal import console
+
+_HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
+_SUMMARY = ("seed", "videos", "best epoch", "seen mAP %", "unseen mAP %", "s an epoch", "peak MB", "GPU %")
+_FORMATS = ("", "", "", ".2f", ".2f", ".1f", ".0f", ".0f")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one training came to."""
+
+    seed: int
+    videos: int
+    """It was trained on."""
+    best_epoch: int
+    seen_map: float | None
+    """Average mAP on validation videos of the seen classes, in [0, 1], which chose the epoch; None without any."""
+    unseen_map: float | None
+    """Average mAP on validation videos of the unseen classes, in [0, 1]; None without any."""
+    epoch_s: float
+    """Mean time of an epoch."""
+    peak_memory_mb: float
+    gpu_percent: float | None
+
+
+class Reporter:
+    """Progress on stderr while an epoch runs, a row on stdout when it is done."""
+
+    def __init__(self, name: str, epochs: int, *, quiet: bool) -> None:
+        """Args: name: of the command; epochs: in all; quiet: whether to say nothing at all."""
+        self._name = name
+        self._epochs = epochs
+        self._quiet = quiet
+        self._started = time.perf_counter()
+        self._steps = 0
+        self._row = 0
+        self._epoch = 0
+
+    def starts(self, epoch: int) -> None:
+        """Training goes on after so many epochs."""
+        self._epoch = epoch
+
+    def step(self, done: int, of: int, loss: float) -> None:
+        """A step is done."""
+        self._steps += 1
+        if self._quiet or not sys.stderr.isatty():
+            return
+        left = (self._epochs - self._epoch) * of - done
+        seconds = (time.perf_counter() - self._started) / self._steps * left
+        place = f"epoch {self._epoch + 1}/{self._epochs}, step {done}/{of}"
+        text = f"\r{self._name}: {place}, loss {loss:.4f}, {duration(seconds)} left\033[K"
+        with suppress(OSError):  # nobody to hear it is no fault of the training
+            click.echo(text, nl=done == of, err=True)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is done."""
+        self._epoch = epoch.epoch
+        row = (
+            *(epoch.epoch, epoch.total, epoch.classification, epoch.masks, epoch.foreground, epoch.consistency),
+            *(_percent(epoch.validation_map), f"{epoch.seconds:.1f}", f"{epoch.peak_memory_mb:.0f}"),
+            *(() if epoch.gpu_percent is None else (f"{epoch.gpu_percent:.0f}",)),
+        )
+        lines = tabulate([row], _HEADERS[: len(row)], floatfmt=".4f").splitlines()
+        console.echo("\n".join(lines[2 if self._row else 0 :]))
+        self._row += 1
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, such as ``12 min 5 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def summary_table(results: Sequence[Result]) -> str:
+    """A row for each training; of several also their mean ± standard deviation. mAP is in percent."""
+    rows = [_summary(result) for result in results]
+    if len(results) > 1:
+        rows.append(("mean ± std", *(_mean_and_std(column) for column in list(zip(*rows, strict=True))[1:])))
+    used = [n for n in range(len(_SUMMARY)) if any(row[n] is not None for row in rows)]
+    cells = [[_cell(row[n], _FORMATS[n]) for n in used] for row in rows]
+    return tabulate(cells, [_SUMMARY[n] for n in used], disable_numparse=True, stralign="right")
+
+
+def summary_csv(results: Sequence[Result]) -> bytes:
+    """The same without mean and deviation, for programs; mAP is in [0, 1]."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(result) for result in results)
+    return text.getvalue().encode()
+
+
+def _summary(result: Result) -> tuple[float | str | None, ...]:
+    scores = (None if score is None else 100 * score for score in (result.seen_map, result.unseen_map))
+    return (
+        *(result.seed, result.videos, result.best_epoch, *scores),
+        *(result.epoch_s, result.peak_memory_mb, result.gpu_percent),
+    )
+
+
+def _mean_and_std(column: Sequence[float | str | None]) -> str | None:
+    numbers = [value for value in column if isinstance(value, int | float)]
+    if len(numbers) < 2:
+        return None
+    return f"{statistics.mean(numbers):.1f} ± {statistics.stdev(numbers):.1f}"
+
+
+def _cell(value: float | str | None, shape: str) -> str:
+    return value if isinstance(value, str) else "" if value is None else format(value, shape)
+
+
+def _percent(score: float | None) -> str:
+    return "" if score is None else f"{100 * score:.2f}"

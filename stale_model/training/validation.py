@@ -1,0 +1,41 @@
+"""mAP of a network in training, through the decoder and the evaluation of the runtime."""
+
+from collections.abc import Sequence
+
+import torch
+
+from stale_model.checkpoints.own_checkpoint import StaleWithText
+from stale_model.data.dataset import VideoSample
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
+from stale_runtime.detections import named
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
+from stale_runtime.evaluation.mean_average_precision import mean_average_precision
+from stale_runtime.inputs.features import read_features, resample
+
+
+def validate(
+    model: StaleWithText, samples: Sequence[VideoSample], classes: Sequence[str], token_ids: torch.Tensor, length: int
+) -> float:
+    """Average mAP over tIoU 0.5:0.05:0.95 on annotated videos, in [0, 1].
+
+    Args:
+        model: network and text tower, on any device; left in evaluation mode.
+        samples: the videos.
+        classes: K class names.
+        token_ids: (K, L) of their prompts.
+        length: T, in snippets.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    found = {}
+    with torch.no_grad():
+        prompts = model.network.with_background(model.tower(token_ids.to(device)))
+        for sample in samples:
+            features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
+            localization = model.network.localize(features[None].to(device), prompts)
+            ranked = DECODERS[DEFAULT_DECODER](*(output[0].float().cpu().numpy() for output in localization))
+            found[sample.video] = named(ranked, classes, sample.duration_s)
+    truth = {
+        sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
+    }
+    return mean_average_precision(found, GroundTruth(videos=truth), charge_foreign=False).average

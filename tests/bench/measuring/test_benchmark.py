@@ -1,0 +1,166 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stale_bench.benchmark_backends import BACKENDS
+from stale_bench.benchmark_inputs import Evaluation
+from stale_bench.measuring.benchmark import Benchmark, Plan
+from stale_bench.measuring.records import Record
+from stale_bench.reporting.benchmark_results import Results
+from stale_bench.reporting.rows import forward_by_round
+from stale_bench.reporting.summary import summarise
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
+from tests.bench import fakes
+from tests.bench.fakes import BLOCK_MB, fake
+from tests.bench.helpers import make_plan, run
+
+
+def report(plan: Plan) -> Results:
+    return summarise(run(plan), baseline=plan.backends[0].name, complete=True, unavailable={})
+
+
+def test_a_known_sleep_shows_in_time_and_ratio(bundle: Path) -> None:
+    quick, slow = report(make_plan(bundle, fake(fakes.Sleeps10), fake(fakes.Sleeps30), launches=3)).rows
+    assert quick.stages["forward"].median_ms >= 10
+    assert slow.stages["forward"].median_ms >= 30
+    assert quick.ratio is not None
+    assert quick.ratio.median == pytest.approx(1)
+    assert slow.ratio is not None
+    assert slow.ratio.median == pytest.approx(3, rel=0.2)
+    assert slow.ratio.low is not None
+    assert slow.ratio.high is not None
+    assert slow.ratio.low <= slow.ratio.median <= slow.ratio.high
+    assert slow.ratio.low > 1.5
+
+
+@pytest.mark.parametrize("kind", [fakes.Allocates, fakes.Frees])
+def test_a_known_block_shows_in_the_peak_of_memory(bundle: Path, kind: type[fakes.Quick]) -> None:
+    plain, larger = report(make_plan(bundle, fake(fakes.Quick), fake(kind))).rows
+    for name in ("peak_rss_mb", "rss_rise_mb"):
+        assert getattr(larger, name) - getattr(plain, name) == pytest.approx(BLOCK_MB, rel=0.1)
+    assert plain.rss_rise_mb is not None
+    assert plain.rss_rise_mb < 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (fakes.CannotLoad, "MemoryError: cannot allocate 99 GB"),
+        (fakes.Dies, "ended with code 7: the reason"),
+        (fakes.Killed, "killed by SIGKILL, as the system does when memory runs out"),
+    ],
+)
+def test_a_process_that_dies_is_a_row_that_says_so_and_the_others_finish(
+    bundle: Path, kind: type[fakes.Quick], says: str
+) -> None:
+    first, dead, last = report(make_plan(bundle, fake(fakes.Quick), fake(kind), fake(fakes.Quick, "other"))).rows
+    assert dead.error == says
+    for row in (first, last):
+        assert row.error is None
+        assert row.stages["forward"].n == 2 * row.repeats
+        assert row.gmacs == 2.5
+
+
+def test_what_was_measured_before_a_death_is_kept_and_the_dead_is_not_started_again(bundle: Path) -> None:
+    (record,) = run(make_plan(bundle, fake(fakes.Killed), launches=3, rounds=(4, 4))).records
+    assert len(record.launches) == 1
+    assert record.launches[0].warmup_ms
+    assert record.launches[0].peak_rss_mb is None
+
+
+def test_a_dead_baseline_is_said_where_ratios_are_missing(bundle: Path) -> None:
+    _, row = report(make_plan(bundle, fake(fakes.CannotLoad), fake(fakes.Quick))).rows
+    assert row.ratio is None
+    assert "the baseline cannotload failed" in row.warnings
+
+
+def test_what_a_library_prints_is_no_answer(bundle: Path) -> None:
+    (row,) = report(make_plan(bundle, fake(fakes.Chatty))).rows
+    assert row.error is None
+
+
+def test_every_launch_is_a_fresh_process_and_its_rounds_are_paired(bundle: Path) -> None:
+    plan = make_plan(bundle, fake(fakes.Quick), fake(fakes.Quick, "other"), launches=4, rounds=(3, 3))
+    benchmark = run(plan)
+    for record in benchmark.records:
+        assert [launch.number for launch in record.launches] == [0, 1, 2, 3]
+        assert {len(rounds) for rounds in forward_by_round(record).values()} == {3}
+        assert all(len(samples["forward"]) == record.repeats for launch in record.launches for samples in launch.rounds)
+        assert ["prompts_cold" in launch.startup for launch in record.launches] == [True, True, True, False]
+
+
+def test_the_budget_ends_the_launches_and_every_row_gets_one(bundle: Path) -> None:
+    plan = make_plan(bundle, fake(fakes.Sleeps10), lengths=(16, 32), launches=8, rounds=(1, 30), budget_s=0.01)
+    assert [len(record.launches) for record in run(plan).records] == [1, 1]
+
+
+def test_time_left_is_said(bundle: Path) -> None:
+    said: list[tuple[str, float | None]] = []
+    plan = make_plan(bundle, fake(fakes.Quick), launches=2, budget_s=3.0)
+    Benchmark(plan=plan, say=lambda text, left_s: said.append((text, left_s))).run()
+    left = [seconds for _, seconds in said if seconds is not None]
+    assert 0 <= left[-1] < left[0] <= 3
+    assert said[0][0] == "launch 1, T=16: starting quick"
+
+
+def test_an_interruption_leaves_what_was_measured(bundle: Path) -> None:
+    def interrupt(text: str, left_s: float | None) -> None:
+        if text == "launch 2, T=16: round 2":
+            raise KeyboardInterrupt
+
+    plan = make_plan(bundle, fake(fakes.Quick), launches=3)
+    benchmark = Benchmark(plan=plan, say=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run()
+    results = summarise(benchmark, baseline="quick", complete=False, unavailable={})
+    assert not results.complete
+    assert results.rows[0].stages["forward"].per_launch == (2 * results.rows[0].repeats, results.rows[0].repeats)
+
+
+def test_map_is_over_the_declared_videos_and_compared_with_fp32(bundle: Path, tmp_path: Path) -> None:
+    annotated = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("polo", 10.0, 20.0),))
+    truth = GroundTruth(videos={"a": annotated, "b": annotated})
+    np.save(tmp_path / "v_a.npy", np.ones((20, 16), np.float32))
+    evaluation = Evaluation(truth=truth, videos={tmp_path / "v_a.npy": 60.0})
+    fixed, blind = run(
+        make_plan(bundle, fake(fakes.Quick), replace(fake(fakes.Sleeps10), detects=False), evaluation=evaluation)
+    ).records
+    assert fixed.map is not None
+    assert fixed.map["average"] == pytest.approx(0.5)  # video b has no features, so its action is missed
+    assert fixed.map["0.95"] == pytest.approx(0.5)
+    assert fixed.map_change is not None
+    assert blind.error is None
+    assert blind.map is None
+    assert blind.map_change is None
+
+
+def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> None:
+    backends = [b for n, b in BACKENDS.items() if n.startswith("ort-") and b.problem(Bundle(bundle)) is None]
+    results = report(make_plan(bundle, *backends, cache=tmp_path / "cache"))
+    for row in results.rows:
+        assert row.error is None
+        assert {"import", "load", "prompts_cold", "prompts_warm", "resample", "forward", "decode", "end_to_end"} == set(
+            row.stages
+        )
+        assert row.gmacs is not None
+        assert row.gmacs > 0
+        assert (row.int8_share == 0) == (row.backend == "ort-fp32")
+        assert row.file_mb == (bundle / str(BACKENDS[row.backend].file)).stat().st_size / 1e6
+    assert json.loads(results.to_json())["rows"][0]["backend"] == "ort-fp32"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"launches": 0}, {"rounds": (0, 1)}, {"rounds": (3, 2)}, {"budget_s": 0.0}, {"lengths": ()}]
+)
+def test_impossible_plans_are_refused(bundle: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        make_plan(bundle, fake(fakes.Quick), **changes)
+
+
+def test_a_record_starts_empty() -> None:
+    record = Record(backend=fake(fakes.Quick), length=16)
+    assert forward_by_round(record) == {}

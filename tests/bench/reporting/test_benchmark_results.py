@@ -1,0 +1,99 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, MOST_LAUNCHES, read_results
+from stale_runtime.errors import DatasetError
+from tests.bench.helpers import make_results, make_row, ratio
+
+RESULTS = make_results(
+    make_row(
+        map={"average": 0.5, "0.50": 0.7}, ratio=ratio(2.0, None, None), gpu={"memory_mb": 3.0}, warnings=("loud",)
+    ),
+    make_row(backend="ort-int8", error="dead", peak_rss_mb=100.0),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(RESULTS.to_json())
+    assert read_results(tmp_path / "r.json") == RESULTS
+
+
+def test_the_documented_fields_are_there() -> None:
+    content = json.loads(RESULTS.to_json())
+    assert {"rows", "format_version", "created", "machine", "versions", "bundle_sha256", "protocol"} <= content.keys()
+    row = content["rows"][0]
+    assert {
+        "backend",
+        "length",
+        "batch",
+        "threads",
+        "classes",
+        "stages",
+        "ratio",
+        "peak_rss_mb",
+        "rss_rise_mb",
+    } <= row.keys()
+    assert {"file_mb", "gmacs", "int8_share", "map", "warnings"} <= row.keys()
+    assert {"median_ms", "p90_ms", "p99_ms", "n", "samples_ms"} <= row["stages"]["forward"].keys()
+    assert row["ratio"].keys() == {"baseline", "median", "low", "high"}
+    assert content["rows"][1]["map"] is None
+
+
+def test_rows_are_found() -> None:
+    assert RESULTS.row("ort-int8", 100) is RESULTS.rows[1]
+    assert RESULTS.row("ort-int8", 200) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[]", "not a result of stale-bench"),
+        ('{"rows": []}', "not a result of stale-bench"),
+        ('{"rows": [], "format_version": 99}', "format_version 99, this version of stale-edge reads"),
+        (f'{{"rows": [], "format_version": {FORMAT_VERSION}}}', "damaged"),
+        (RESULTS.to_json().replace('"length": 100', '"length": "long"'), "damaged"),
+        (RESULTS.to_json().replace('"n": 3', '"m": 3'), "damaged"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(DatasetError, match=says):
+        read_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"median_ms": 0.0}, "stages.forward.median_ms is 0"),
+        ({"median_ms": -1.0}, "median_ms is -1"),
+        ({"median_ms": 1e308}, r"median_ms is 1e\+308"),
+        ({"samples_ms": [], "per_launch": [], "n": 0}, "samples_ms has 0 samples"),
+        ({"samples_ms": []}, "samples_ms has 0 samples"),
+        ({"n": 4}, "samples_ms has 3 samples"),
+        ({"per_launch": [2]}, "samples_ms has 3 samples"),
+        ({"per_launch": [-5, 8]}, "per_launch has 2 launches"),
+        ({"per_launch": [2, 1, *[0] * MOST_LAUNCHES]}, "per_launch has 10002 launches"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    content = json.loads(RESULTS.to_json())
+    content["rows"][0]["stages"]["forward"].update(changes)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"r\.json: damaged \({says}.*; measure again$"):
+        read_results(tmp_path / "r.json")
+
+
+def test_map_without_an_average_is_refused(tmp_path: Path) -> None:
+    content = json.loads(RESULTS.to_json())
+    del content["rows"][0]["map"]["average"]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="map has no average"):
+        read_results(tmp_path / "r.json")
+
+
+def test_an_interrupted_run_says_so() -> None:
+    assert json.loads(replace(RESULTS, complete=False).to_json())["complete"] is False

@@ -1,0 +1,67 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stale_bench import benchmark_backends as backends
+from stale_bench.benchmark_backends import BACKENDS, Backend, choose_named
+from stale_bench.engines.engine import Engine
+from stale_bench.measuring.worker import engine_class
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.errors import BenchmarkError, BundleError
+from stale_runtime.inference.backends import BACKENDS as DEPLOYED
+
+
+def test_all_that_the_runtime_runs_is_there_and_more() -> None:
+    assert BACKENDS.keys() >= {*DEPLOYED, "upstream-fp32", "upstream-int8", "torch-fp32", "torch-int8"}
+    assert all(name == backend.name for name, backend in BACKENDS.items())
+
+
+@pytest.mark.parametrize("name", [*DEPLOYED, "upstream-fp32", "upstream-int8"])
+def test_every_engine_exists(name: str) -> None:
+    assert issubclass(engine_class(BACKENDS[name].engine), Engine)
+
+
+def test_a_backend_without_its_file_says_so(bundle: Path) -> None:
+    backend = Backend(name="x", engine="", file="localizer.nothing.onnx")
+    assert isinstance(backend.problem(Bundle(bundle)), BundleError)
+    assert "x: the bundle" in str(backend.problem(Bundle(bundle)))
+    assert BACKENDS["ort-fp32"].problem(Bundle(bundle)) is None
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "numpy.no_such_module", "no_such_module.of_it"])
+def test_a_backend_without_its_library_says_how_to_install_it(bundle: Path, module: str) -> None:
+    problem = Backend(name="x", engine="", needs=(module,)).problem(Bundle(bundle))
+    assert isinstance(problem, BenchmarkError)
+    assert f"x: needs {module}; install it with: pip install 'stale-edge[bench]'" in str(problem)
+
+
+def test_a_torch_that_cannot_quantize_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_is_there", lambda module: module != backends.QUANTIZER)
+    assert "this version of torch has no" in str(BACKENDS["upstream-int8"].problem(Bundle(bundle)))
+    assert BACKENDS["upstream-fp32"].problem(Bundle(bundle)) is None
+
+
+def test_all_takes_what_can_run_and_says_why_not_the_rest(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(BACKENDS["ort-fp32"], name="broken", needs=("no_such_module",))
+    monkeypatch.setattr(backends, "BACKENDS", {"broken": broken, "ort-fp32": BACKENDS["ort-fp32"]})
+    chosen, left_out = choose_named(["all"], Bundle(bundle))
+    assert [backend.name for backend in chosen] == ["ort-fp32"]
+    assert left_out.keys() == {"broken"}
+    assert left_out["broken"].startswith("needs no_such_module")
+
+
+def test_a_backend_asked_for_by_name_must_run(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Backend(name="broken", engine="", needs=("no_such_module",))
+    monkeypatch.setattr(backends, "BACKENDS", {"broken": broken})
+    with pytest.raises(BenchmarkError, match="broken: needs no_such_module"):
+        choose_named(["broken"], Bundle(bundle))
+    with pytest.raises(BenchmarkError, match="no backend can run here; broken: needs"):
+        choose_named(["all"], Bundle(bundle))
+
+
+def test_the_order_asked_for_is_kept_and_nothing_is_measured_twice(bundle: Path) -> None:
+    chosen, _ = choose_named(["upstream-fp32", "ort-fp32", "upstream-fp32", "all"], Bundle(bundle))
+    names = [backend.name for backend in chosen]
+    assert names[:2] == ["upstream-fp32", "ort-fp32"]
+    assert len(names) == len(set(names))

@@ -1,0 +1,77 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from stale_runtime.batch.batch import SOME_FAILED, Batch, find_files
+from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.errors import FeatureError, OutOfMemoryError
+from stale_runtime.inference.localizer import Outcome
+
+FOUND = VideoDetections(video="a", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
+GOOD = Outcome(Path("a.npy"), FOUND, None)
+BAD = Outcome(Path("b.npy"), None, FeatureError("b.npy: broken"))
+LATE = Outcome(Path("c.npy"), None, OutOfMemoryError("c.npy: too much"))
+
+
+def batch(*outcomes: Outcome, more: int = 0, fail_fast: bool = False) -> Batch:
+    paths = [*(outcome.path for outcome in outcomes), *(Path(f"{n}.npy") for n in range(more))]
+    return Batch(paths=tuple(paths), outcomes=outcomes, fail_fast=fail_fast)
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (batch(GOOD), 0),
+        (batch(GOOD, GOOD), 0),
+        (batch(GOOD, BAD), SOME_FAILED),
+        (batch(BAD, GOOD, LATE), SOME_FAILED),
+        (batch(BAD), FeatureError.exit_code),
+        (batch(BAD, LATE), FeatureError.exit_code),
+        (batch(GOOD, BAD, more=1, fail_fast=True), FeatureError.exit_code),
+        (batch(GOOD, BAD, fail_fast=True), FeatureError.exit_code),
+    ],
+)
+def test_the_exit_code_tells_some_from_none(made: Batch, code: int) -> None:
+    assert made.exit_code == code
+    assert made.found == [outcome.detections for outcome in made.outcomes if outcome.error is None]
+    assert made.problems == [outcome.error for outcome in made.outcomes if outcome.error is not None]
+    assert made.stopped == (len(made.paths) > len(made.outcomes))
+
+
+def test_files_and_folders_are_taken_in_order(tmp_path: Path) -> None:
+    for name in ("v_b.npy", "a.npy", "c.txt"):
+        (tmp_path / name).touch()
+    alone = tmp_path / "elsewhere.npy"
+    found = find_files([alone, tmp_path])
+    assert [path.name for path in found] == ["elsewhere.npy", "a.npy", "v_b.npy"]
+
+
+def test_hidden_files_are_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.npy", "._a.npy", ".npy"):
+        (tmp_path / name).touch()
+    assert find_files([tmp_path]) == [tmp_path / "a.npy"]
+
+
+def test_a_path_that_cannot_be_looked_at_is_left_to_its_reader(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").touch()
+    paths = [tmp_path / "a.npy", tmp_path / "a.npy" / "b.npy", tmp_path / f"{'x' * 300}.npy", Path("nul\0.npy")]
+    assert find_files(paths) == paths
+
+
+def test_names_that_differ_in_bytes_that_are_no_text_are_of_two_videos(tmp_path: Path) -> None:
+    paths = [tmp_path / os.fsdecode(name) for name in (b"a\xfe.npy", b"a\xff.npy")]
+    assert find_files(paths) == paths
+
+
+def test_a_folder_without_features_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match=r"no \.npy files in this folder"):
+        find_files([tmp_path])
+
+
+@pytest.mark.parametrize("other", ["v_a.npy", "more/a.npy"])
+def test_two_files_of_one_video_are_refused(tmp_path: Path, other: str) -> None:
+    (tmp_path / "more").mkdir()
+    paths = [tmp_path / "a.npy", tmp_path / other]
+    with pytest.raises(FeatureError, match=r"the same video id as .*rename or leave out one"):
+        find_files(paths)

@@ -1,0 +1,92 @@
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stale_runtime.commands.formats import detections_csv, detections_srt, detections_table
+from stale_runtime.detections import Detection, VideoDetections
+
+ROWS = (Detection("Long jump", 61.5, 3723.0044, 0.91239), Detection("polo", 0.0, 2.5, 0.5))
+KNOWN = VideoDetections(video="a", duration_s=4000.0, detections=ROWS)
+UNKNOWN = VideoDetections(video="b", duration_s=None, detections=(Detection("polo", 0.25, 0.5, 0.125),))
+EMPTY = VideoDetections(video="c", duration_s=3.0, detections=())
+
+
+def test_a_table_by_value() -> None:
+    assert detections_table([KNOWN], top=10).splitlines() == [
+        "video    label             start           end    score",
+        "-------  ---------  ------------  ------------  -------",
+        "a        Long jump  00:01:01.500  01:02:03.004   0.9124",
+        "a        polo       00:00:00.000  00:00:02.500   0.5000",
+    ]
+
+
+def test_a_table_says_what_it_leaves_out() -> None:
+    text = detections_table([KNOWN, KNOWN], top=1)
+    assert text.count("Long jump") == 2
+    assert "polo" not in text
+    assert text.endswith("2 weaker detections are not shown; --top N shows more, --format json all.\n")
+
+
+def test_a_table_says_that_times_are_fractions() -> None:
+    lines = detections_table([UNKNOWN], top=10).splitlines()
+    assert lines[2].split() == ["b", "polo", "0.250", "0.500", "0.1250"]
+    assert lines[-1].startswith("Times are fractions of the video; give --duration")
+    assert "fractions" not in detections_table([KNOWN], top=10)
+
+
+def test_a_table_of_nothing() -> None:
+    assert detections_table([EMPTY], top=10) == "No actions found.\n"
+    assert detections_table([], top=10) == "No actions found.\n"
+
+
+def test_csv_by_value() -> None:
+    assert detections_csv([KNOWN, EMPTY]).splitlines() == [
+        "video,label,start,end,score,unit",
+        "a,Long jump,61.5,3723.0044,0.91239,seconds",
+        "a,polo,0.0,2.5,0.5,seconds",
+    ]
+    assert detections_csv([UNKNOWN]).splitlines()[1] == "b,polo,0.25,0.5,0.125,fraction of the video"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")), st.floats(0, 1e6), st.floats(0, 2))
+def test_csv_reads_back_exactly(label: str, end: float, score: float) -> None:
+    video = VideoDetections(video=label, duration_s=1e6, detections=(Detection(label, 0.0, end, score),))
+    _, row = csv.reader(io.StringIO(detections_csv([video])))
+    assert row[:2] == [label, label]
+    assert (float(row[3]), float(row[4])) == (end, score)
+
+
+def test_subtitles_by_value() -> None:
+    assert detections_srt(KNOWN) == (
+        "1\n00:00:00,000 --> 00:00:02,500\npolo (0.50)\n\n2\n00:01:01,500 --> 01:02:03,004\nLong jump (0.91)\n"
+    )
+    assert detections_srt(EMPTY) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.0, "00:00:00,000"),
+        (0.0004, "00:00:00,000"),
+        (0.9996, "00:00:01,000"),
+        (59.9996, "00:01:00,000"),
+        (3599.9999, "01:00:00,000"),
+        (3661.001, "01:01:01,001"),
+        (360000.0, "100:00:00,000"),
+    ],
+)
+def test_timestamps(seconds: float, expected: str) -> None:
+    video = VideoDetections(video="a", duration_s=1e6, detections=(Detection("x", seconds, seconds, 1.0),))
+    assert detections_srt(video).splitlines()[1] == f"{expected} --> {expected}"
+
+
+def test_no_name_breaks_a_table() -> None:
+    video = VideoDetections(video="\x1b]0;evil\x07\na", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
+    table = detections_table([video], top=3)
+    assert "\x1b" not in table
+    assert "\x07" not in table
+    assert len(table.splitlines()) == len(detections_table([replace(video, video="a")], top=3).splitlines())

@@ -1,0 +1,172 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, read_ground_truth
+from tests.runtime.helpers import make_fifo, no_waiting
+
+DATABASE = {
+    "v_a": {
+        "subset": "validation",
+        "duration": 12.5,
+        "annotations": [{"label": "polo", "segment": [0, 2.5]}, {"label": "archery", "segment": [3, 3], "id": 7}],
+    },
+    "b": {"subset": "training", "annotations": []},
+    "c": {"subset": "validation", "duration": 3, "annotations": [{"label": "archery", "segment": [1, 2]}]},
+}
+
+
+def write(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "truth.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_reads_every_video_and_annotation(tmp_path: Path) -> None:
+    truth = read_ground_truth(write(tmp_path, {"version": "1.3", "database": DATABASE}))
+    assert truth.videos == {
+        "a": AnnotatedVideo(
+            duration_s=12.5, annotations=(Annotation("polo", 0.0, 2.5), Annotation("archery", 3.0, 3.0))
+        ),
+        "b": AnnotatedVideo(duration_s=None, annotations=()),
+        "c": AnnotatedVideo(duration_s=3.0, annotations=(Annotation("archery", 1.0, 2.0),)),
+    }
+    assert list(truth.videos) == ["a", "b", "c"]
+
+
+def test_a_subset_has_its_videos_only(tmp_path: Path) -> None:
+    path = write(tmp_path, {"database": DATABASE})
+    assert list(read_ground_truth(path, subset="validation").videos) == ["a", "c"]
+    with pytest.raises(DatasetError, match="no video of subset 'testing', found training, validation; give --subset"):
+        read_ground_truth(path, subset="testing")
+
+
+def test_of_classes_keeps_the_videos(tmp_path: Path) -> None:
+    truth = read_ground_truth(write(tmp_path, {"database": DATABASE})).of_classes({"polo"})
+    assert {name: video.annotations for name, video in truth.videos.items()} == {
+        "a": (Annotation("polo", 0.0, 2.5),),
+        "b": (),
+        "c": (),
+    }
+    assert truth.videos["a"].duration_s == 12.5
+
+
+def test_labels_are_those_of_all_annotations(tmp_path: Path) -> None:
+    assert read_ground_truth(write(tmp_path, {"database": DATABASE})).labels == ("archery", "polo")
+
+
+ORIGINAL = {
+    "v_a": {
+        "duration_second": 31.5,
+        "duration_frame": 946,
+        "annotations": [{"segment": [1.5, 30], "label": "polo"}, {"segment": [2, 3], "label": "archery"}],
+        "feature_frame": 944,
+    },
+    "v_b": {"duration_second": 10, "duration_frame": 300, "annotations": [], "feature_frame": 288},
+}
+
+
+def test_reads_the_original_format(tmp_path: Path) -> None:
+    truth = read_ground_truth(write(tmp_path, ORIGINAL))
+    assert truth.videos == {
+        "a": AnnotatedVideo(duration_s=31.5, annotations=(Annotation("polo", 1.5, 30), Annotation("archery", 2, 3))),
+        "b": AnnotatedVideo(duration_s=10.0, annotations=()),
+    }
+
+
+def test_in_the_original_format_all_videos_count_for_any_subset(tmp_path: Path) -> None:
+    path = write(tmp_path, ORIGINAL)
+    whole = read_ground_truth(path)
+    assert not whole.has_subsets
+    assert not whole.of_classes({"polo"}).has_subsets
+    for subset in ("training", "validation", "no such"):
+        assert read_ground_truth(path, subset=subset) == whole
+    assert read_ground_truth(write(tmp_path, {"database": DATABASE})).has_subsets
+
+
+@pytest.mark.reference
+def test_both_formats_say_the_same_of_activitynet(activitynet: Path) -> None:
+    ours = read_ground_truth(activitynet / "activity_net_20p1.json")
+    original = read_ground_truth(activitynet / "anet_anno_action_20p1.json")
+    assert ours.labels == original.labels
+    assert len(ours.labels) == 200
+    assert {video: original.videos[video].annotations for video in ours.videos} == {
+        video: known.annotations for video, known in ours.videos.items()
+    }
+    assert all(not known.annotations for video, known in original.videos.items() if video not in ours.videos)
+
+
+def annotated(row: Any) -> dict[str, Any]:
+    return {"database": {"a": {"subset": "validation", "annotations": [row]}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("", "not valid JSON"),
+        ([], "no 'database'"),
+        ({"database": []}, "no 'database'"),
+        ({"database": {}}, "no video of subset None, found no video at all"),
+        ({"database": {"a": []}}, "video 'a' has no list of 'annotations'"),
+        ({"database": {"a": {"annotations": None}}}, "video 'a' has no list of 'annotations'"),
+        ({"database": {"a": {"annotations": []}, "v_a": {"annotations": []}}}, "'v_a' is there twice"),
+        (annotated(3), "video 'a': annotation 3, expected a 'label' and a 'segment'"),
+        (annotated({"segment": [0, 1]}), "expected a 'label'"),
+        (annotated({"label": 3, "segment": [0, 1]}), "expected a 'label'"),
+        (annotated({"label": "x"}), "video 'a': segment None"),
+        (annotated({"label": "x", "segment": [0, 1, 2]}), "segment"),
+        (annotated({"label": "x", "segment": {"0": 1}}), "segment"),
+        (annotated({"label": "x", "segment": ["0", 1]}), "segment"),
+        (annotated({"label": "x", "segment": [False, 1]}), "segment"),
+        (annotated({"label": "x", "segment": [1, 0.5]}), r"segment \[1.0, 0.5\] ends before it starts"),
+        (annotated({"label": "x", "segment": [0, float("nan")]}), "NaN is not a finite number"),
+        (annotated({"label": "x", "segment": [0, 10**400]}), "."),
+        (json.dumps(annotated({"label": "x", "segment": [0, 1.5]})).replace("1.5", "1e999"), "."),
+        ({"database": {"a": {"annotations": [], "duration": 10**400}}}, "."),
+        ({}, "no 'database' and no 'duration_second'"),
+        ({"v_a": {"duration": 3, "annotations": []}}, "no 'database' and no 'duration_second'"),
+        ({"v_a": {"duration_second": 3}}, "video 'v_a' has no list of 'annotations'"),
+        ({**ORIGINAL, "v_c": 3}, "video 'v_c' has no list of 'annotations'"),
+        ({**ORIGINAL, "a": {"annotations": []}}, "'a' is there twice"),
+        ({"v_a": {"duration_second": 10**400, "annotations": []}}, "is not a finite number"),
+        ({"v_a": {"duration_second": 3, "annotations": [{"label": "x"}]}}, "video 'v_a': segment None"),
+    ],
+)
+def test_refuses_what_is_not_like_that(tmp_path: Path, content: object, match: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(DatasetError, match=match) as caught:
+        read_ground_truth(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_does_not_wait_for_a_fifo(tmp_path: Path) -> None:
+    with no_waiting(), pytest.raises(DatasetError, match="not a regular file"):
+        read_ground_truth(make_fifo(tmp_path / "truth.json"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["annotations", "subset", "label", "segment", "duration_second", "a", "v_a"]), inner
+        )
+    ),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(json_values)
+def test_any_json_raises_nothing_else(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
+    for whole in ({"database": content}, content):
+        path = write(tmp_path_factory.getbasetemp(), whole)
+        try:
+            truth = read_ground_truth(path)
+        except DatasetError:
+            continue
+        assert all(row.start_s <= row.end_s for video in truth.videos.values() for row in video.annotations)

@@ -1,0 +1,220 @@
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stale_runtime.detections import Detection
+from stale_runtime.evaluation.activitynet import CLASSES
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
+from stale_runtime.evaluation.mean_average_precision import ACTIVITYNET_TIOUS, THUMOS14_TIOUS, mean_average_precision
+from stale_runtime.segments import temporal_iou
+
+Found = Mapping[str, Sequence[Detection]]
+LABELS = ("jump", "run", "swim")
+TIOUS = (0.2, 0.5, 0.75, 1.0)
+
+segments = st.tuples(st.integers(0, 6), st.integers(0, 6)).map(lambda pair: (float(min(pair)), float(max(pair))))
+annotations = st.builds(lambda label, segment: Annotation(label, *segment), st.sampled_from(LABELS), segments)
+detections = st.builds(
+    lambda label, segment, score: Detection(label, segment[0], segment[1], score),
+    st.sampled_from((*LABELS, "unheard of")),
+    segments,
+    st.integers(1, 5).map(float),
+)
+
+
+def truth_of(videos: Mapping[str, Sequence[Annotation]]) -> GroundTruth:
+    return GroundTruth(
+        videos={name: AnnotatedVideo(duration_s=6.0, annotations=tuple(rows)) for name, rows in videos.items()}
+    )
+
+
+videos = st.sampled_from("abcd")
+truths = (
+    st.dictionaries(videos, st.lists(annotations, max_size=5), min_size=1)
+    .filter(lambda rows: any(rows.values()))
+    .map(truth_of)
+)
+founds = st.dictionaries(videos, st.lists(detections, max_size=8))
+
+
+def slow_average_precision(found: Found, truth: GroundTruth, label: str, tiou: float) -> float:
+    """ActivityNet's definition for one class and threshold, one detection at a time."""
+    rows = [(video, row) for video in truth_order(found, truth) for row in found[video] if row.label == label]
+    rows = sorted(rows, key=lambda pair: pair[1].score)[::-1]  # of equal scores, the later one first
+    left = {name: [row for row in video.annotations if row.label == label] for name, video in truth.videos.items()}
+    total = sum(map(len, left.values()))
+    hits = []
+    for video, row in rows:
+        overlaps = [
+            (float(temporal_iou(np.array([row.start, row.end]), np.array([known.start_s, known.end_s]))), n)
+            for n, known in enumerate(left[video])
+        ]
+        best, n = max(overlaps, default=(-1.0, -1))
+        hits.append(best >= tiou)
+        if hits[-1]:
+            del left[video][n]
+    precisions = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
+    return sum(max(precisions[n:]) for n in range(len(hits)) if hits[n]) / total
+
+
+def truth_order(found: Found, truth: GroundTruth) -> list[str]:
+    return [video for video in found if video in truth.videos]
+
+
+@settings(deadline=None, max_examples=200)
+@given(founds, truths)
+def test_equals_the_definition_followed_one_detection_at_a_time(found: Found, truth: GroundTruth) -> None:
+    result = mean_average_precision(found, truth, tious=TIOUS)
+    labels = {row.label for video in truth.videos.values() for row in video.annotations}
+    assert result.classes == len(labels)
+    for tiou in TIOUS:
+        expected = np.mean([slow_average_precision(found, truth, label, tiou) for label in labels])
+        assert result.per_tiou[tiou] == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(founds, truths)
+def test_is_between_0_and_1(found: Found, truth: GroundTruth) -> None:
+    values = list(mean_average_precision(found, truth, tious=TIOUS).per_tiou.values())
+    assert all(0 <= value <= 1 for value in values)
+
+
+@settings(deadline=None)
+@given(truths, st.lists(st.floats(0.1, 1), min_size=20, max_size=20))
+def test_ground_truth_itself_has_an_map_of_1(truth: GroundTruth, scores: list[float]) -> None:
+    found = {
+        name: [Detection(*row, score) for row, score in zip(video.annotations, scores, strict=False)]
+        for name, video in truth.videos.items()
+    }
+    result = mean_average_precision(found, truth, tious=(*ACTIVITYNET_TIOUS, 1.0))
+    assert set(result.per_tiou.values()) == {1.0}
+    assert result.average == 1
+
+
+@settings(deadline=None)
+@given(founds, truths)
+def test_only_the_order_of_scores_counts(found: Found, truth: GroundTruth) -> None:
+    scaled = {
+        name: [row._replace(score=math.exp(row.score) / 1000 - 7) for row in rows] for name, rows in found.items()
+    }
+    assert mean_average_precision(scaled, truth, tious=TIOUS) == mean_average_precision(found, truth, tious=TIOUS)
+
+
+@settings(deadline=None)
+@given(founds, truths)
+def test_detections_of_other_classes_change_nothing(found: Found, truth: GroundTruth) -> None:
+    without = {name: [row for row in rows if row.label != "run"] for name, rows in found.items()}
+    others = truth.of_classes({"jump", "swim"})
+    if any(video.annotations for video in others.videos.values()):
+        before = mean_average_precision(without, others, tious=TIOUS, charge_foreign=False)
+        after = mean_average_precision(found, others, tious=TIOUS, charge_foreign=False)
+        assert before.per_tiou == after.per_tiou
+
+
+def test_a_hand_worked_example() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4), Annotation("jump", 10, 14)]})
+    found = {"a": [Detection("jump", 0, 4, 0.9), Detection("jump", 20, 24, 0.8), Detection("jump", 10, 13, 0.7)]}
+    result = mean_average_precision(found, truth, tious=(0.5, 0.8))
+    assert result.per_tiou == {0.5: pytest.approx((1 + 2 / 3) / 2), 0.8: pytest.approx(1 / 2)}
+    assert result.average == pytest.approx((5 / 6 + 1 / 2) / 2)
+
+
+def test_an_annotation_is_taken_once() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4), Annotation("jump", 5, 9)]})
+    found = {"a": [Detection("jump", 0, 4, 0.9), Detection("jump", 0, 4, 0.8)]}
+    assert mean_average_precision(found, truth, tious=(0.5,)).average == 0.5
+
+
+def test_a_threshold_is_met_by_a_tiou_equal_to_it() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4)]})
+    found = {"a": [Detection("jump", 0, 2, 1.0)]}
+    assert mean_average_precision(found, truth, tious=(0.5, 0.51)).per_tiou == {0.5: 1.0, 0.51: 0.0}
+
+
+def test_of_equal_scores_the_later_goes_first() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4)]})
+    wrong, right = Detection("jump", 8, 9, 0.5), Detection("jump", 0, 4, 0.5)
+    assert mean_average_precision({"a": [wrong, right]}, truth, tious=(0.5,)).average == 1
+    assert mean_average_precision({"a": [right, wrong]}, truth, tious=(0.5,)).average == 1 / 2
+
+
+def test_of_equally_overlapped_annotations_the_later_is_taken() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 2), Annotation("jump", 2, 4)]})
+    between = Detection("jump", 1, 3, 0.9)
+    first, second = Detection("jump", 0, 2, 0.5), Detection("jump", 2, 4, 0.5)
+    assert mean_average_precision({"a": [between, first]}, truth, tious=(0.3,)).average == 1
+    assert mean_average_precision({"a": [between, second]}, truth, tious=(0.3,)).average == 0.5
+
+
+def test_a_video_without_detections_counts_against_the_result() -> None:
+    rows = [Annotation("jump", 0, 4)]
+    found = {"a": [Detection("jump", 0, 4, 0.5)]}
+    result = mean_average_precision(found, truth_of({"a": rows, "b": rows}), tious=(0.5,))
+    assert (result.average, result.videos) == (0.5, 2)
+
+
+def test_a_video_that_is_not_evaluated_is_ignored_and_counted() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4)]})
+    found = {"a": [Detection("jump", 0, 4, 0.5)], "elsewhere": [Detection("jump", 0, 4, 0.9)]}
+    result = mean_average_precision(found, truth, tious=(0.5,))
+    assert (result.average, result.ignored_videos) == (1, 1)
+
+
+def test_a_video_without_annotations_can_only_give_false_positives() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4)], "empty": []})
+    found = {"a": [Detection("jump", 0, 4, 0.5)], "empty": [Detection("jump", 0, 4, 0.9)]}
+    assert mean_average_precision(found, truth, tious=(0.5,)).average == 0.5
+
+
+def test_an_annotation_without_length_is_matched_by_the_same_detection_only() -> None:
+    truth = truth_of({"a": [Annotation("jump", 3, 3)]})
+    assert mean_average_precision({"a": [Detection("jump", 3, 3, 0.5)]}, truth).average == 1
+    assert mean_average_precision({"a": [Detection("jump", 2, 4, 0.5)]}, truth).average == 0
+
+
+def test_surfing_without_ground_truth_is_charged_to_the_twelfth_class() -> None:
+    names = [f"class {n}" for n in range(13)]
+    truth = truth_of({"a": [Annotation(name, 0, 4) for name in names]})
+    right = [Detection(name, 0, 4, 0.5) for name in names]
+    found = {"a": [Detection("Surfing", 0, 1, 0.9), *right]}
+    assert CLASSES.index("Surfing") == 11
+    charged = mean_average_precision(found, truth, tious=(0.5,))
+    ignored = mean_average_precision(found, truth, tious=(0.5,), charge_foreign=False)
+    assert charged.average == pytest.approx((12 + 1 / 2) / 13)
+    assert ignored.average == 1
+    assert charged.foreign_detections == ignored.foreign_detections == 1
+    twelfth = {"a": [*found["a"][:1], *(row for row in right if row.label != "class 11")]}
+    assert mean_average_precision(twelfth, truth, tious=(0.5,)).average == pytest.approx(12 / 13)
+
+
+@pytest.mark.parametrize("label", ["Surfing", "Juggling"])
+def test_a_foreign_label_beyond_the_evaluated_classes_counts_for_nothing(label: str) -> None:
+    truth = truth_of({"a": [Annotation(f"class {n}", 0, 4) for n in range(11)]})
+    found = {"a": [Detection(label, 0, 4, 0.9), *(Detection(f"class {n}", 0, 4, 0.5) for n in range(11))]}
+    result = mean_average_precision(found, truth, tious=(0.5,))
+    assert (result.average, result.foreign_detections) == (1, 1)
+
+
+def test_activitynet_has_200_different_classes() -> None:
+    assert len(set(CLASSES)) == len(CLASSES) == 200
+    assert (CLASSES[0], CLASSES[199]) == ("Beer pong", "Laying tile")
+
+
+def test_published_thresholds() -> None:
+    assert ACTIVITYNET_TIOUS == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert THUMOS14_TIOUS == (0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+@pytest.mark.parametrize("tious", [(), (0.0,), (0.5, 1.1), (-0.5,), (math.nan,)])
+def test_refuses_thresholds_out_of_range(tious: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="tIoU thresholds"):
+        mean_average_precision({}, truth_of({"a": [Annotation("jump", 0, 4)]}), tious=tious)
+
+
+def test_refuses_ground_truth_without_annotations() -> None:
+    with pytest.raises(ValueError, match="no annotation"):
+        mean_average_precision({}, truth_of({"a": []}))

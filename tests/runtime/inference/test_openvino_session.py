@@ -1,0 +1,141 @@
+"""OpenVINO on the same files as ONNX Runtime."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from stale_export.localizer_graph import LONG
+from stale_runtime import Localizer
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.errors import BackendError, BundleError
+from stale_runtime.inference import backends
+from stale_runtime.inference.backends import BACKENDS, backend_problem, open_backend
+from stale_runtime.inference.bundle_check import self_test
+from stale_runtime.inference.localizer import INPUTS, Outputs
+from tests import tiny
+
+pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
+from stale_runtime.inference import openvino_session
+from stale_runtime.inference.openvino_session import OpenVinoSession
+
+
+def draw(snippets: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((snippets, tiny.CHANNELS)).astype(np.float32)
+
+
+def load(model: bytes, *, precision: str = "fp32", integer_layers: int = 0) -> OpenVinoSession:
+    return OpenVinoSession(
+        model,
+        name="graph",
+        inputs=INPUTS,
+        outputs=Outputs._fields,
+        threads=1,
+        precision=precision,
+        integer_layers=integer_layers,
+    )
+
+
+@pytest.mark.parametrize(
+    ("snippets", "length"), [(8, 16), (40, 16), (16, 16), (10, 100), (90, 100), (7, LONG + 60), (1200, LONG + 60)]
+)
+def test_outputs_are_those_of_onnx_runtime(bundle: Path, snippets: int, length: int) -> None:
+    features = draw(snippets)
+    found = []
+    for backend in ("openvino-fp32", "ort-fp32"):
+        localizer = Localizer.open(bundle, backend=backend, length=length)
+        found.append(localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)))
+    for got, expected, limit in zip(*found, (2e-4, 1e-5), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
+
+
+def test_int8_is_computed_in_integers_and_is_not_float(int8_bundle: Path) -> None:
+    features = draw(30)
+    outputs = {}
+    for backend in ("openvino-int8", "ort-int8", "ort-fp32"):
+        localizer = Localizer.open(int8_bundle, backend=backend)
+        outputs[backend] = localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)).action_masks
+    off = {backend: np.abs(masks - outputs["ort-fp32"]).mean() for backend, masks in outputs.items()}
+    assert 0 < off["openvino-int8"] < 2 * off["ort-int8"]
+    assert np.abs(outputs["openvino-int8"] - outputs["ort-int8"]).mean() < off["ort-int8"] / 2
+
+
+def test_a_graph_left_in_float_is_refused(bundle: Path) -> None:
+    with pytest.raises(BackendError, match="computes 0 of 4 layers in integers here; take an ort backend"):
+        load(Bundle(bundle).read(BACKENDS["ort-fp32"]), precision="int8", integer_layers=4)
+
+
+def test_a_dynamic_graph_is_refused_before_it_is_loaded(bundle: Path) -> None:
+    with pytest.raises(BackendError, match="openvino-int8: OpenVINO would compute a dynamically quantized graph in"):
+        Localizer.open(bundle, backend="openvino-int8")
+
+
+def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_session, "has_bf16", lambda: False)
+    with pytest.raises(BackendError, match="this CPU has no bfloat16 arithmetic"):
+        Localizer.open(bundle, backend="openvino-bf16")
+    monkeypatch.setattr(openvino_session, "has_bf16", lambda: True)
+    assert backend_problem("openvino-bf16", Bundle(bundle).manifest) is None
+
+
+def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"OpenVINO is not installed; pip install 'stale-edge\[openvino\]'"):
+        Localizer.open(bundle, backend="openvino-fp32")
+    assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))
+
+
+def test_the_self_test_replays_it(int8_bundle: Path) -> None:
+    checks = {check.what: check for check in self_test(Bundle(int8_bundle)) if check.what.startswith("openvino")}
+    assert {"openvino-fp32: cas_logits", "openvino-int8: action_masks"} <= checks.keys()
+    assert all(check.passed for check in checks.values())
+
+
+def test_what_is_no_graph_is_refused(bundle: Path) -> None:
+    model = onnx.load_from_string(Bundle(bundle).read(BACKENDS["ort-fp32"]))
+    next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "NoSuchOperator"
+    with pytest.raises(BundleError, match="graph: OpenVINO cannot load it"):
+        load(model.SerializeToString())
+    with pytest.raises(BundleError, match="not an ONNX model"):
+        load(b"nonsense")
+    model.graph.node.add(op_type="NoSuchOperator", domain="com.example")
+    with pytest.raises(BundleError, match=r"uses operators of 'com\.example'"):
+        load(model.SerializeToString())
+
+
+def test_other_inputs_are_refused(bundle: Path) -> None:
+    model = Bundle(bundle).read(BACKENDS["ort-fp32"])
+    with pytest.raises(BundleError, match="not the inputs and outputs of a localizer"):
+        OpenVinoSession(
+            model, name="graph", inputs=("x",), outputs=("y",), threads=1, precision="fp32", integer_layers=0
+        )
+
+
+def test_four_threads_find_what_one_does(bundle: Path) -> None:
+    localizer = Localizer.open(bundle, backend="openvino-fp32")
+    prompts = localizer.encode_prompts(tiny.CLASSES)
+    videos = [draw(10 + n, seed=n) for n in range(24)]
+    alone = [localizer.detect(video, prompts) for video in videos]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda video: localizer.detect(video, prompts), videos))
+    assert together == alone
+    assert any(video.detections for video in alone)
+
+
+def test_every_backend_of_openvino_runs_a_file_of_onnx_runtime() -> None:
+    assert {BACKENDS[name] for name in BACKENDS if name.startswith("openvino-")} <= {
+        BACKENDS[name] for name in BACKENDS if name.startswith("ort-")
+    }
+
+
+def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
+    session = open_backend("openvino-fp32", Bundle(bundle), inputs=INPUTS, outputs=Outputs._fields, threads=1)
+    localizer = Localizer.open(bundle)
+    prompts = localizer.encode_prompts(tiny.CLASSES)
+    inputs = {**localizer.prepared(draw(9)), "prompts": prompts.embeddings, "queries": prompts.queries}
+    masks, logits = session.run(["action_masks", "cas_logits"], inputs)
+    assert masks.shape[1] == masks.shape[2]
+    assert logits.shape[1] == len(tiny.CLASSES) + 1

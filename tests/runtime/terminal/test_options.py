@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from stale_runtime.inference.localizer import LONGEST, SHORTEST, Settings
+from stale_runtime.terminal.options import PATH, Length, Number, Sha256
+
+
+@click.command()
+@click.option("--length", type=Length())
+def show(length: object) -> None:
+    click.echo(repr(length))
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("auto", "'auto'"), (str(SHORTEST), "16"), ("100", "100"), (str(LONGEST), "4096")]
+)
+def test_a_length_is_a_number_or_auto(given: str, value: str) -> None:
+    done = CliRunner().invoke(show, ["--length", given])
+    assert (done.exit_code, done.output.strip()) == (0, value)
+
+
+def test_a_length_may_be_left_out() -> None:
+    assert CliRunner().invoke(show, []).output.strip() == "None"
+
+
+@pytest.mark.parametrize(
+    "given", [str(SHORTEST - 1), str(LONGEST + 1), "0", "-100", "AUTO", "", "1e2", "100.0", "x" * 99]
+)
+def test_anything_else_is_a_usage_error_that_says_what_is_expected(given: str) -> None:
+    done = CliRunner().invoke(show, ["--length", given])
+    assert done.exit_code == 2
+    assert "expected 16 to 4096 snippets, or auto" in done.output
+    assert len(done.output) < 250
+
+
+def test_what_the_option_takes_the_library_takes() -> None:
+    for length in (SHORTEST, LONGEST, "auto"):
+        assert Settings(length=Length().convert(length, None, None)).length == length
+
+
+def test_help_says_both() -> None:
+    (line,) = (line for line in CliRunner().invoke(show, ["--help"]).output.splitlines() if "--length" in line)
+    assert "N|AUTO" in line.upper()
+
+
+@click.command()
+@click.option("--hash", "given", type=Sha256())
+def show_hash(given: object) -> None:
+    click.echo(given)
+
+
+def test_a_hash_is_64_digits_in_any_case() -> None:
+    assert CliRunner().invoke(show_hash, ["--hash", "Ab" * 32]).output.strip() == "ab" * 32
+    for given in ("ab" * 31, "ab" * 33, "xy" * 32, "", "sha256:" + "ab" * 32):
+        done = CliRunner().invoke(show_hash, ["--hash", given])
+        assert done.exit_code == 2
+        assert "expected 64 hexadecimal digits" in done.output
+
+
+def test_a_path_that_may_not_be_read_is_left_to_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *arguments, **options: False)
+    assert PATH.convert(str(tmp_path), None, None) == tmp_path
+
+
+def test_a_number_is_in_its_range() -> None:
+    number = Number(0, 5)
+    assert number.convert("2.5", None, None) == 2.5
+    for text in ("nan", "inf", "-inf", "5.1", "-1e-9", "two"):
+        with pytest.raises(click.BadParameter):
+            number.convert(text, None, None)

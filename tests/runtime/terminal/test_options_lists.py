@@ -1,0 +1,50 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from stale_runtime.terminal.options import Lengths, SpaceSeparated
+
+
+@click.command()
+@click.option("-l", "--lengths", cls=SpaceSeparated, type=Lengths())
+@click.option("--name", cls=SpaceSeparated, type=click.Choice(["a", "b"]))
+@click.option("--flag", is_flag=True)
+@click.argument("rest", nargs=-1)
+def command(lengths: tuple[tuple[int, ...], ...], name: tuple[str, ...], flag: bool, rest: tuple[str, ...]) -> None:
+    click.echo(f"{lengths} {name} {flag} {rest}")
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("", "() () False ()"),
+        ("--lengths 100", "((100,),) () False ()"),
+        ("--lengths 100 200", "((100,), (200,)) () False ()"),
+        ("--lengths 100 --lengths 200 300", "((100,), (200,), (300,)) () False ()"),
+        ("--lengths=100 200 --flag", "((100,), (200,)) () True ()"),
+        ("-l 100 200", "((100,), (200,)) () False ()"),
+        ("-l100 200", "((100,), (200,)) () False ()"),
+        ("--name a b --lengths 100 --name b", "((100,),) ('a', 'b', 'b') False ()"),
+        ("--flag x --lengths 100 200 -- y", "((100,), (200,)) () True ('x', 'y')"),
+        ("--lengths 100:300:100 400", "((100, 200, 300), (400,)) () False ()"),
+        ("--lengths 100:350:100", "((100, 200, 300),) () False ()"),
+    ],
+)
+def test_values_are_taken_up_to_the_next_option(line: str, printed: str) -> None:
+    ran = CliRunner().invoke(command, line.split())
+    assert ran.exit_code == 0, ran.output
+    assert ran.output.strip() == printed
+
+
+@pytest.mark.parametrize(
+    "line", ["--lengths", "--lengths 0", "--lengths 100 100000", "--lengths -5", "--lengths 100 x", "--name c",
+             "--lengths 200:100:10", "--lengths 100:200", "--lengths 100:200:0", "--lengths 100:99999999999:1"],
+)  # fmt: skip
+def test_what_is_no_value_is_a_usage_error(line: str) -> None:
+    ran = CliRunner().invoke(command, line.split())
+    assert ran.exit_code == 2
+    assert ran.output.splitlines()[-1].startswith("Error: ")
+
+
+def test_a_length_that_is_none_says_what_exists() -> None:
+    assert "expected 16 to 4096 snippets" in CliRunner().invoke(command, ["--lengths", "0"]).output

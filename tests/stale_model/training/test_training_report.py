@@ -1,0 +1,101 @@
+import csv
+from dataclasses import replace
+
+import pytest
+
+from stale_model.training.history import Epoch
+from stale_model.training.training_report import Reporter, Result, duration, summary_csv, summary_table
+
+RESULT = Result(
+    seed=3,
+    videos=160,
+    best_epoch=9,
+    seen_map=0.734,
+    unseen_map=0.415,
+    epoch_s=4.26,
+    peak_memory_mb=1234.5,
+    gpu_percent=None,
+)
+EPOCH = Epoch(
+    epoch=1,
+    total=1.5,
+    classification=1.0,
+    masks=0.5,
+    foreground=0.25,
+    consistency=0.125,
+    validation_map=0.5,
+    seconds=2.0,
+    peak_memory_mb=100.0,
+    gpu_percent=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")]
+)
+def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_one_training_has_no_mean() -> None:
+    table = summary_table([RESULT])
+    assert "mean" not in table
+    assert "73.40" in table
+    assert "GPU" not in table
+
+
+def test_several_end_with_mean_and_deviation() -> None:
+    table = summary_table([RESULT, replace(RESULT, seed=4, seen_map=0.754, gpu_percent=50.0)])
+    last = table.splitlines()[-1]
+    assert last.lstrip().startswith("mean ± std")
+    assert "74.4 ± 1.4" in last
+    assert "GPU" in table
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    table = summary_table([replace(RESULT, seen_map=None, unseen_map=None)])
+    assert "mAP" not in table
+
+
+def test_the_csv_file_has_every_number() -> None:
+    (row,) = csv.DictReader(summary_csv([RESULT]).decode().splitlines())
+    assert (row["seed"], row["seen_map"], row["unseen_map"], row["gpu_percent"]) == ("3", "0.734", "0.415", "")
+
+
+def test_the_table_of_epochs_has_one_head(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter("stale-train", 3, quiet=False)
+    for number in (1, 2, 3):
+        reporter.epoch(replace(EPOCH, epoch=number))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert "GPU" not in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "2", "3"]
+    assert "50.00" in lines[2]
+
+
+def test_gpu_columns_are_there_with_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    Reporter("stale-train", 1, quiet=False).epoch(replace(EPOCH, gpu_percent=88.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("GPU %")
+    assert lines[2].split()[-1] == "88"
+
+
+def test_a_terminal_sees_the_loss_and_the_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    reporter = Reporter("stale-train", 2, quiet=False)
+    reporter.starts(1)
+    reporter.step(1, 4, 0.5)
+    shown = capsys.readouterr().err
+    assert "epoch 2/2, step 1/4, loss 0.5000" in shown
+    assert "left" in shown
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("click.echo", fail)
+    Reporter("stale-train", 2, quiet=False).step(1, 4, 0.5)
