@@ -20,7 +20,7 @@ from stale_bench.reporting.summary import summarise
 from stale_bench.soak import soak
 from stale_runtime import Bundle, Localizer, Settings, __version__, find_bundle
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.inference.backends import BACKENDS as DEPLOYED
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.launch import INTERRUPTED
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
@@ -141,7 +141,9 @@ def thesis_command(device: str, seeds: int, **options: Any) -> int:
 
 @stale_bench.command("soak", epilog=EXIT_CODES)
 @click.option("--videos", type=click.IntRange(soak.FEWEST_VIDEOS), default=20_000, show_default=True)
-@click.option("--backend", type=click.Choice(list(DEPLOYED)), help="Default: what the bundle is deployed with.")
+@click.option(
+    "--backend", type=click.Choice(list(LOCALIZER_BACKENDS)), help="Default: what the bundle is deployed with."
+)
 @click.option("--length", type=Length(), default="auto", show_default=True, help="Snippets to resample videos to.")
 @click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operator may use.")

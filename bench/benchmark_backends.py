@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError, StaleError
-from stale_runtime.inference.backends import BACKENDS as DEPLOYED
-from stale_runtime.inference.backends import backend_problem
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
 
 QUANTIZER = "torch.ao.quantization.quantize"
 
@@ -28,7 +28,8 @@ class Backend:
 
     def problem(self, bundle: Bundle) -> StaleError | None:
         """Why it cannot run here with this bundle; None if it can."""
-        if self.name in DEPLOYED and (problem := backend_problem(self.name, bundle.manifest)) is not None:
+        deployed = LOCALIZER_BACKENDS.get(self.name)
+        if deployed is not None and (problem := backend_problem(deployed, bundle.manifest)) is not None:
             return problem
         for module in self.needs:
             if module == QUANTIZER and not _is_there(module):
@@ -42,16 +43,16 @@ class Backend:
 
 def _deployed() -> Iterable[Backend]:
     """What ``stale_runtime`` runs."""
-    for name, file in DEPLOYED.items():
-        needs = ("openvino",) if name.startswith("openvino-") else ()
-        yield Backend(name=name, engine="stale_bench.engines.localizer_engine:LocalizerEngine", needs=needs, file=file)
+    engine = "stale_bench.engines.localizer_engine:LocalizerEngine"
+    for backend in LOCALIZER_BACKENDS.values():
+        yield Backend(name=backend.name, engine=engine, needs=(backend.engine,), file=backend.file)
 
 
 def _of_torch() -> Iterable[Backend]:
     """The deployed network in PyTorch."""
     engine = "stale_bench.engines.torch_engine:TorchEngine"
-    yield Backend(name="torch-fp32", engine=engine, needs=("torch",), file="localizer.torch.pth")
-    yield Backend(name="torch-int8", engine=engine, needs=("torch", QUANTIZER), file="localizer.torch-int8.pth")
+    yield Backend(name="torch-fp32", engine=engine, needs=("torch",), file=layout.LOCALIZER_TORCH)
+    yield Backend(name="torch-int8", engine=engine, needs=("torch", QUANTIZER), file=layout.LOCALIZER_TORCH_INT8)
 
 
 def _published() -> Iterable[Backend]:

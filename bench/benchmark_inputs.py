@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from stale_bench.protocol import Job
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
-from stale_runtime.inference.localizer import PROMPTS_NAME, EncodedPrompts
-from stale_runtime.inputs.features import read_features
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inputs.features import CLIP_NORM, read_features
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.segments import FloatArray
 
-CLIP_NORM = 10.0
 ENCODED_NAME = "encoded.npz"
 RANDOM_SNIPPETS = 1.5
 """A random video has this many times the snippets that it is resampled to."""
@@ -60,10 +60,10 @@ def read_classes(bundle: Bundle, prompts: Path | None) -> Prompts:
     """
     if prompts is not None:
         return read_prompts(prompts)
-    texts = unpack_arrays(bundle.read(PROMPTS_NAME), PROMPTS_NAME).get("texts")
+    texts = unpack_arrays(bundle.read(layout.PROMPTS), layout.PROMPTS).get("texts")
     before, _, after = bundle.manifest.text_encoder.prompt_template.partition("{}")
     if texts is None or texts.ndim != 1 or texts.dtype.kind != "U" or not len(texts):
-        raise BundleError(f"{PROMPTS_NAME}: holds no prompts; give --prompts FILE, or export the bundle again")
+        raise BundleError(f"{layout.PROMPTS}: holds no prompts; give --prompts FILE, or export the bundle again")
     names = [text.removeprefix(before).removesuffix(after) for text in texts.tolist()]
     return Prompts.of(names)
 

@@ -5,6 +5,7 @@ import time
 
 import click
 
+from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 
 _QUIET_S = 15.0
@@ -30,7 +31,7 @@ class Progress:
         if left_s is not None:
             text = f"{text}; about {_duration(left_s)} left"
         if self._is_terminal:
-            click.echo(f"\r\033[K{self._name}: {console.one_line(text)}", nl=False, err=True)
+            click.echo(f"\r\033[K{self._name}: {one_line(text)}", nl=False, err=True)
         elif time.monotonic() - self._said >= _QUIET_S:
             self._said = time.monotonic()
             console.note(self._name, text)

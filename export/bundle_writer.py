@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from stale_export.exchange import exchange
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import LARGEST_MANIFEST
-from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
-from stale_runtime.bundle.signatures import SIGNATURE_NAME
+from stale_runtime.bundle.manifest import FileRecord, Manifest
 from stale_runtime.errors import BundleError, StaleError
 from stale_runtime.system.files import read_bytes
 from stale_runtime.system.workspace import SET_ASIDE, sync_folder, workspace, write_durably
@@ -23,14 +23,14 @@ def can_be_bundle(output: Path) -> bool:
     if not output.is_dir() or output.is_mount():
         return False
     found = {path.name for path in output.iterdir()}
-    return not found or found <= {MANIFEST_NAME, SIGNATURE_NAME, *_listed_files(output / MANIFEST_NAME)}
+    return not found or found <= {layout.MANIFEST, layout.SIGNATURE, *_listed_files(output / layout.MANIFEST)}
 
 
 def _listed_files(manifest: Path) -> set[str]:
     """The files that a manifest lists, of whatever version; none if it is none of ours."""
     try:
         content = json.loads(read_bytes(manifest, limit=LARGEST_MANIFEST, error=BundleError))
-        return {MANIFEST_NAME, *content["files"]} if "manifest_sha256" in content else set()
+        return {layout.MANIFEST, *content["files"]} if "manifest_sha256" in content else set()
     except (StaleError, ValueError, RecursionError, TypeError, KeyError):
         return set()
 
@@ -67,9 +67,9 @@ def write_bundle(
             for name, content in contents.items()
         },
     )
-    own = {MANIFEST_NAME: manifest.to_bytes()}
+    own = {layout.MANIFEST: manifest.to_bytes()}
     if sign is not None:
-        own[SIGNATURE_NAME] = sign(manifest)
+        own[layout.SIGNATURE] = sign(manifest)
     output = output.resolve()  # a link to a bundle stays one
     with workspace(output.parent) as space:
         fresh = space / "new"

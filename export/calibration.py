@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_export.feature_folder import feature_paths
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import StaticScheme
@@ -15,8 +14,10 @@ from stale_model import Stale
 from stale_model.data.dataset import rank
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.localizer import EncodedPrompts
-from stale_runtime.inference.onnx_session import available_threads, open_session
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.system.cpus import available_threads
 
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Ways to a range, and the share of the values that each leaves out at either end."""
@@ -57,7 +58,7 @@ def read_calibration(
     Raises:
         DatasetError: the folder cannot be read, holds a video of the validation, or no usable file.
     """
-    paths = feature_paths(folder, "--calibration")
+    paths = feature_files(folder, option="--calibration")
     if leaked := sorted(paths.keys() & set(unwanted)):
         raise DatasetError(
             f"--calibration {folder}: holds {len(leaked)} of the validation videos, {leaked[0]} first; calibrate on "

@@ -9,6 +9,7 @@ import click
 
 from stale_export.bundle_writer import can_be_bundle
 from stale_export.schemes import TARGETS, bits_for
+from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
 from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from stale_export.exporter import Int8Options
 
 NAME = "stale-export"
-DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 
 
 @click.command()

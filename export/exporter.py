@@ -13,7 +13,7 @@ from stale_export.bundle_writer import write_bundle
 from stale_export.calibration import Calibration, graph_inputs, read_calibration
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import cross_queries, localizer_model, localizer_spec
-from stale_export.parity import CLIP_NORM, compare_localizer, compare_text_encoder, draw_features, localizer_cases
+from stale_export.parity import compare_localizer, compare_text_encoder, draw_features, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.schemes import TARGETS, bits_for
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model
@@ -23,15 +23,17 @@ from stale_export.torch_quantization import torch_backends
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest, QuantizationRecord, Source
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
-from stale_runtime.inference.backends import BACKENDS
-from stale_runtime.inference.bundle_check import SELFTEST_NAME, replay_name
-from stale_runtime.inference.localizer import LONGEST, PROMPTS_NAME, SHORTEST, EncodedPrompts, Outputs
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
+from stale_runtime.inference.bundle_check import replay_name
+from stale_runtime.inference.localizer import EncodedPrompts, Outputs
 from stale_runtime.inference.onnx_session import open_session
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import Tokenizer
+from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
 
 PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
@@ -111,9 +113,10 @@ def export_bundle(
         OSError: the bundle cannot be written.
     """
     network, tower = trained.network, trained.tower
-    if not SHORTEST <= network.config.temporal_scale <= LONGEST:
+    if not layout.SHORTEST <= network.config.temporal_scale <= layout.LONGEST:
         raise ExportError(
-            f"trained at T={network.config.temporal_scale}, expected {SHORTEST} to {LONGEST} snippets; train it so"
+            f"trained at T={network.config.temporal_scale}, expected {layout.SHORTEST} to {layout.LONGEST} snippets; "
+            "train it so"
         )
     validation = _validation(network, int8)
     calibration = _calibration(network, int8, validation, say)
@@ -133,12 +136,12 @@ def export_bundle(
     encoder = DeployedTextEncoder(tower, network, torch.tensor(spec.prefix))
     text_model = serialize(text_encoder_model(encoder, text_spec))
     say("exporting the localizer")
-    localizer_name = BACKENDS["ort-fp32"]
+    localizer_name = layout.LOCALIZER_FP32
     localizer = serialize(localizer_model(network))
 
     say("comparing the graphs with the network")
     parity = [
-        *compare_text_encoder(text_model, TEXT_ENCODER_NAME, suffixes, embeddings, queries),
+        *compare_text_encoder(text_model, layout.TEXT_ENCODER, suffixes, embeddings, queries),
         *compare_localizer(
             localizer,
             localizer_name,
@@ -157,10 +160,10 @@ def export_bundle(
         localizer_name: localizer,
         **{graph.record.file: graph.model for graph in graphs},
         **torch_files,
-        TEXT_ENCODER_NAME: text_model,
-        TOKENIZER_NAME: trained.clip.tokenizer_json,
-        PROMPTS_NAME: pack_arrays({"texts": np.array(texts), "vectors": vectors.numpy()}),
-        SELFTEST_NAME: pack_arrays(
+        layout.TEXT_ENCODER: text_model,
+        layout.TOKENIZER: trained.clip.tokenizer_json,
+        layout.PROMPTS: pack_arrays({"texts": np.array(texts), "vectors": vectors.numpy()}),
+        layout.SELF_TEST: pack_arrays(
             _selftest(
                 trained,
                 prompts.names[:_SELFTEST_PROMPTS],
@@ -181,7 +184,7 @@ def export_bundle(
         text_encoder=spec,
         graphs={
             **dict.fromkeys([localizer_name, *(graph.record.file for graph in graphs)], localizer_spec(network)),
-            TEXT_ENCODER_NAME: text_spec,
+            layout.TEXT_ENCODER: text_spec,
         },
         parity=tuple(parity),
         quantization=(*(graph.record for graph in graphs), *torch_records, *text_records),
@@ -238,11 +241,11 @@ def _int8_graphs(
         say=say,
     )
     say("quantizing the localizer")
-    dynamic = quantizer.dynamic(BACKENDS["ort-int8-dynamic"])
+    dynamic = quantizer.dynamic(layout.LOCALIZER_INT8_DYNAMIC)
     if calibration is not None:
-        return [quantizer.static(BACKENDS["ort-int8"], calibration), dynamic]
+        return [quantizer.static(layout.LOCALIZER_INT8, calibration), dynamic]
     say("no --calibration: ort-int8 is the dynamic graph")
-    return [replace(dynamic, record=replace(dynamic.record, file=BACKENDS["ort-int8"])), dynamic]
+    return [replace(dynamic, record=replace(dynamic.record, file=layout.LOCALIZER_INT8)), dynamic]
 
 
 def _text_encoder(
@@ -257,9 +260,9 @@ def _text_encoder(
     if options.text_precision == "fp32":
         return model, ()
     say("quantizing the text encoder")
-    quantized = quantize_text_encoder(model, TEXT_ENCODER_NAME, target=options.target)
-    cosine = lowest_cosine(quantized.model, TEXT_ENCODER_NAME, suffixes, embeddings, queries)
-    say(f"{TEXT_ENCODER_NAME}: embeddings have a cosine of at least {cosine:.4f} with those of float")
+    quantized = quantize_text_encoder(model, layout.TEXT_ENCODER, target=options.target)
+    cosine = lowest_cosine(quantized.model, layout.TEXT_ENCODER, suffixes, embeddings, queries)
+    say(f"{layout.TEXT_ENCODER}: embeddings have a cosine of at least {cosine:.4f} with those of float")
     return quantized.model, (quantized.record,)
 
 
@@ -282,7 +285,7 @@ def _selftest(
     with torch.no_grad():
         localization = network.localize(features, network.with_background(embeddings))
     prompts = EncodedPrompts(tuple(names), embeddings.numpy(), cross_queries(network, embeddings).numpy())
-    backends = {file: backend for backend, file in BACKENDS.items() if backend.startswith("ort-")}
+    backends = {b.file: b.name for b in LOCALIZER_BACKENDS.values() if b.engine == "onnxruntime"}
     replayed: dict[str, NDArray[np.generic]] = {}
     for graph in graphs:
         session = open_session(graph.model, name=graph.record.file, threads=1)

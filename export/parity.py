@@ -10,19 +10,17 @@ from torch import Tensor, nn
 
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.errors import ParityError
-from stale_runtime.inference.localizer import LONGEST, SHORTEST
 from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.features import CLIP_NORM
 
 LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-5, "queries": 1e-5}
 """Largest absolute deviation of each output; logits are 100 times a cosine."""
 CLEAR_MARGIN = 2e-5
 """How far a drawn video's snippets keep from the masking threshold, where rounding would decide."""
-
-CLIP_NORM = 10.0
-"""About the length of a snippet's CLIP features."""
 
 
 class Case(NamedTuple):
@@ -38,13 +36,17 @@ class Case(NamedTuple):
 
 def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
     """Three lengths, class counts and batch sizes, the trained length among them, and a video that is resampled."""
-    lengths = (temporal_scale, max(SHORTEST, temporal_scale // 2 + 1), min(LONGEST, 2 * temporal_scale + 37))
+    lengths = (
+        temporal_scale,
+        max(layout.SHORTEST, temporal_scale // 2 + 1),
+        min(layout.LONGEST, 2 * temporal_scale + 37),
+    )
     batches = (1, 3, 2)
     given = (
-        Case(batch, max(SHORTEST, length), count)
+        Case(batch, max(layout.SHORTEST, length), count)
         for batch, length, count in zip(batches, lengths, (classes, 1, min(7, classes)), strict=True)
     )
-    return (*given, Case(2, max(SHORTEST, temporal_scale), min(7, classes), max(2, temporal_scale // 3)))
+    return (*given, Case(2, max(layout.SHORTEST, temporal_scale), min(7, classes), max(2, temporal_scale // 3)))
 
 
 def compare_localizer(

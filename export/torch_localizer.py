@@ -15,11 +15,12 @@ from stale_export.folding import FoldedAttention, Matrix
 from stale_model import Stale
 from stale_model.checkpoints.loading import memory_errors, plain_content
 from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR, resample_rows
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import BundleError, StaleError
 from stale_runtime.inference.localizer import EncodedPrompts
 
-TORCH_FILES = {"torch-fp32": "localizer.torch.pth", "torch-int8": "localizer.torch-int8.pth"}
+TORCH_FILES = {"torch-fp32": layout.LOCALIZER_TORCH, "torch-int8": layout.LOCALIZER_TORCH_INT8}
 """The file that each backend loads."""
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stale_export.calibration import Features, graph_inputs
-from stale_export.feature_folder import feature_paths
-from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.detections import named
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, label_segments
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.inference.localizer import EncodedPrompts
-from stale_runtime.inference.onnx_session import available_threads, open_session
+from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.system.cpus import available_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ValidationVideos:
         found = {}
         for video, features in self.features.items():
             ranked = DECODERS[DEFAULT_DECODER](*run(features))
-            found[video] = named(ranked, prompts.names, self.truth.videos[video].duration_s)
+            found[video] = label_segments(ranked, prompts.names, self.truth.videos[video].duration_s)
         return 100 * mean_average_precision(found, self.truth, charge_foreign=False).average
 
 
@@ -87,7 +87,7 @@ def read_validation(annotations: Path, folder: Path, *, subset: str, channels: i
         FeatureError: a feature file cannot be used.
     """
     truth = read_ground_truth(annotations, subset=subset)
-    paths = feature_paths(folder, "--validation-features")
+    paths = feature_files(folder, option="--validation-features")
     videos: dict[str, AnnotatedVideo] = {name: truth.videos[name] for name in truth.videos if name in paths}
     if not any(known.annotations for known in videos.values()):
         raise DatasetError(

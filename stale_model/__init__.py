@@ -6,7 +6,8 @@ from stale_runtime._lazy import lazily
 
 if TYPE_CHECKING:
     from stale_model.checkpoints.checkpoint import TrainedStale, read_checkpoint, read_original_checkpoint
-    from stale_model.checkpoints.clip import DEFAULT_CLIP, TextTower
+    from stale_model.checkpoints.clip import TextTower
+    from stale_model.checkpoints.default_clip import DEFAULT_CLIP
     from stale_model.network.config import StaleConfig
     from stale_model.network.stale import Localization, Stale, TrainingOutputs
 
@@ -25,7 +26,7 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "DEFAULT_CLIP": "checkpoints.clip",
+        "DEFAULT_CLIP": "checkpoints.default_clip",
         "Localization": "network.stale",
         "Stale": "network.stale",
         "StaleConfig": "network.config",

@@ -16,7 +16,8 @@ from lightning_fabric import Fabric
 from transformers.utils import logging as transformers_logging
 
 from stale_model.checkpoints.checkpoint import read_checkpoint
-from stale_model.checkpoints.clip import DEFAULT_CLIP, ClipParts, TextTower, read_clip_parts, read_tower
+from stale_model.checkpoints.clip import ClipParts, TextTower, read_clip_parts, read_tower
+from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import Selection, sample_fraction, select_videos
 from stale_model.data.splits import Split, read_split

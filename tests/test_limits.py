@@ -16,8 +16,8 @@ import pytest
 from stale_runtime.batch.batch import find_files
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation import ground_truth, results, video_labels
-from stale_runtime.inference.onnx_session import available_threads
 from stale_runtime.inputs import videos
+from stale_runtime.system.cpus import available_threads
 from tests.cli.command import run
 from tests.tiny import CHANNELS, CLASSES
 

@@ -10,7 +10,7 @@ from stale_bench.engines.macs import count_onnx
 from stale_bench.protocol import Job
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.detections import Detection
-from stale_runtime.inference.backends import BACKENDS
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.localizer import Localizer, Settings
 from stale_runtime.inference.text_encoder import TextEncoder
 from stale_runtime.inputs.timeline import Timeline
@@ -52,7 +52,7 @@ class LocalizerEngine(Engine):
 
     def facts(self, features: FloatArray) -> Facts:
         """The graph's file and what ONNX Runtime multiplies in it."""
-        name = BACKENDS[self.job.backend]
+        name = LOCALIZER_BACKENDS[self.job.backend].file
         prompts = self._localizer.encode_prompts(self.job.classes)
         prepared = self._localizer.prepared(features)
         inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}

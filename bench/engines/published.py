@@ -18,8 +18,9 @@ from stale_bench.protocol import Job
 from stale_model.checkpoints.clip import TextTower
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale, TrainingOutputs
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.inference.text_encoder import TOKENIZER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
@@ -123,7 +124,7 @@ class Published(Engine):
     def _tokens(self) -> Tensor:
         """Token ids (K, L) of all prompts, L at least ``PROMPT_TOKENS``."""
         spec = self.bundle.manifest.text_encoder
-        tokenizer = Tokenizer(self.bundle.read(TOKENIZER_NAME), spec)
+        tokenizer = Tokenizer(self.bundle.read(layout.TOKENIZER), spec)
         token_ids = torch.from_numpy(tokenizer(spec.fill(self.job.classes)))  # (K, longest)
         missing = max(0, PROMPT_TOKENS - token_ids.shape[1])
         return nn.functional.pad(token_ids, (0, missing), value=spec.pad_token)

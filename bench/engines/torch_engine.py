@@ -11,8 +11,8 @@ from stale_bench.engines.engine import Engine, Facts, Step
 from stale_bench.engines.torch_macs import count_torch
 from stale_bench.protocol import Job
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
-from stale_runtime.decoding.decoders import DECODERS
-from stale_runtime.detections import Detection, named
+from stale_runtime.decoding.decoders import DECODERS, label_segments
+from stale_runtime.detections import Detection
 from stale_runtime.errors import BundleError
 from stale_runtime.inputs.features import check_features, read_features, resample
 from stale_runtime.segments import FloatArray
@@ -63,4 +63,4 @@ class TorchEngine(Engine):
         check_features(features, self.bundle.manifest.channels)
         outputs = self._forward(resample(features, self.job.length))
         ranked = DECODERS[self.bundle.manifest.decoder](*outputs)
-        return named(ranked, self._prompts.names, duration_s)
+        return label_segments(ranked, self._prompts.names, duration_s)

@@ -9,10 +9,11 @@ from stale_bench.benchmark_backends import BACKENDS, Backend, choose_named
 from stale_bench.benchmark_inputs import feature_files, read_classes, read_evaluation, write_encoded
 from stale_bench.measuring.benchmark import FP32, Plan
 from stale_bench.measuring.machine import choose_cpus
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.inference.backends import BACKENDS as DEPLOYED
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.localizer import Localizer, Settings
-from stale_runtime.inference.text_encoder import TOKENIZER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.prompts import Prompts
 
 ROW_S = 30.0
@@ -91,8 +92,8 @@ def prepare(
 def _chosen(names: Sequence[str], bundle: Bundle) -> Choice:
     if names:
         return choose_named(names, bundle)
-    here = [name for name in DEPLOYED if BACKENDS[name].problem(bundle) is None]
-    return choose_named(here or list(DEPLOYED), bundle)
+    here = [name for name in LOCALIZER_BACKENDS if BACKENDS[name].problem(bundle) is None]
+    return choose_named(here or list(LOCALIZER_BACKENDS), bundle)
 
 
 def _try_out(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, cache: Path) -> None:
@@ -101,7 +102,7 @@ def _try_out(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, cach
     Raises:
         StaleError: a file or a prompt cannot be used.
     """
-    needed = {backend.name for backend in backends if backend.name in DEPLOYED} or {FP32}
+    needed = {backend.name for backend in backends if backend.name in LOCALIZER_BACKENDS} or {FP32}
     for name in needed:
         localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))
     write_encoded(cache, localizer.encode_prompts(classes))
@@ -109,4 +110,4 @@ def _try_out(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, cach
         if backend.file is not None:
             bundle.read(backend.file)
     spec = bundle.manifest.text_encoder
-    Tokenizer(bundle.read(TOKENIZER_NAME), spec).rows(spec.fill(classes.names), classes.places)
+    Tokenizer(bundle.read(layout.TOKENIZER), spec).rows(spec.fill(classes.names), classes.places)

@@ -1,26 +1,10 @@
 """The kernel's own figures for what a process holds."""
 
 import os
-import sys
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _DESCRIPTORS = Path("/proc/self/fd")
-
-
-def peak_rss_mb() -> float:
-    """Most resident memory that this process has held, in megabytes (10^6 bytes).
-
-    Linux says it for the program alone (``VmHWM``); its ``ru_maxrss`` would begin with what the parent held when it
-    forked.
-    """
-    peak = _status_mb("VmHWM")
-    if peak is not None:
-        return peak
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def rss_mb() -> float:

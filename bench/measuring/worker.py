@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from stale_bench.measuring.process_memory import peak_rss_mb
 from stale_bench.protocol import Job, to_line
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Worker:
         """
         milliseconds, make = _timed(lambda: engine_class(job.engine))
         self._startup = {"import": milliseconds}
-        self._imported_rss_mb = peak_rss_mb()
+        self._imported_rss_mb = _peak_rss_mb()
         milliseconds, self._engine = _timed(lambda: make(job))
         if make.loads:
             self._startup["load"] = milliseconds
@@ -79,7 +78,7 @@ class Worker:
         return {"samples": samples}
 
     def _memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return {"peak_rss_mb": peak_rss_mb()}
+        return {"peak_rss_mb": _peak_rss_mb()}
 
     def _cold(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if "prompts_cold" not in self._prompt_steps:
@@ -114,6 +113,12 @@ def main() -> None:
         os.sched_setaffinity(0, job.cpus)
     _go_first_when_memory_runs_out()
     serve(job, sys.stdin, reply)
+
+
+def _peak_rss_mb() -> float:
+    from stale_runtime.system.peak_memory import peak_rss_mb  # only now: importing the runtime is part of what is timed
+
+    return peak_rss_mb()
 
 
 def _timed(step: Callable[[], Any]) -> tuple[float, Any]:

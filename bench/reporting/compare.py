@@ -8,7 +8,7 @@ import numpy as np
 from stale_bench.reporting.benchmark_results import Results, Row, Stage
 from stale_bench.reporting.tables import milliseconds, tabulated
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.terminal.console import one_line
+from stale_runtime.system.text import one_line
 
 EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
 """Fields of the protocol that decide how sure times are, or how they are put, and not what they are."""

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.held_folder import HeldFolder
-from stale_runtime.bundle.manifest import MANIFEST_NAME, Manifest
-from stale_runtime.bundle.signatures import LARGEST_SIGNATURE, SIGNATURE_NAME, verify_signature
+from stale_runtime.bundle.manifest import Manifest
+from stale_runtime.bundle.signatures import LARGEST_SIGNATURE, verify_signature
 from stale_runtime.errors import BundleError, ChecksumError, SignatureError
 from stale_runtime.system.files import MEGABYTE, reason
 
@@ -35,7 +36,7 @@ def find_bundle(given: Path | None = None) -> Path:
     else:
         path = Path(DEFAULT_FOLDER)
         looked = f"./{DEFAULT_FOLDER} (neither --bundle nor ${ENVIRONMENT} is given)"
-    if not os.path.lexists(path / MANIFEST_NAME):
+    if not os.path.lexists(path / layout.MANIFEST):
         raise BundleError(f"no bundle: looked in {looked}; make one with stale-export --ckpt best.pth")
     return path
 
@@ -119,10 +120,10 @@ class Bundle:
             )
 
     def _verify_signature(self, key: Path) -> None:
-        place = self.path / SIGNATURE_NAME
+        place = self.path / layout.SIGNATURE
         if self._signature_size is None:
             raise SignatureError(f"{place}: the bundle is not signed; export it with stale-export --sign KEY")
-        signature = self._read(SIGNATURE_NAME, self._signature_size)
+        signature = self._read(layout.SIGNATURE, self._signature_size)
         verify_signature(self.manifest, self.manifest_sha256, signature, key, place)
 
 
@@ -162,7 +163,7 @@ def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Ope
     found, expected = held.names(), manifest.files.keys()
     for name in sorted(expected - found):
         raise BundleError(f"{path}: {name} is missing; copy the bundle again, or export it again")
-    for name in sorted(found - expected - {MANIFEST_NAME, SIGNATURE_NAME}):
+    for name in sorted(found - expected - {layout.MANIFEST, layout.SIGNATURE}):
         raise BundleError(f"{path}: {name[:80]!r} is not in the manifest; remove it, or export again")
     for name, record in manifest.files.items():
         size = _hold(held, path, name)
@@ -170,12 +171,12 @@ def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Ope
             raise ChecksumError(
                 f"{path / name}: {size:,} bytes, expected {record.size:,}; copy the bundle again, or export it again"
             )
-    signature_size = _hold(held, path, SIGNATURE_NAME, most=LARGEST_SIGNATURE) if SIGNATURE_NAME in found else None
+    signature_size = _hold(held, path, layout.SIGNATURE, most=LARGEST_SIGNATURE) if layout.SIGNATURE in found else None
     return _Opened(held, manifest, sha256, signature_size)
 
 
 def _read_manifest(held: HeldFolder, path: Path, expect_sha256: str | None) -> tuple[Manifest, str]:
-    data = held.read(MANIFEST_NAME, _hold(held, path, MANIFEST_NAME, most=LARGEST_MANIFEST))
+    data = held.read(layout.MANIFEST, _hold(held, path, layout.MANIFEST, most=LARGEST_MANIFEST))
     found = hashlib.sha256(data).hexdigest()
     if expect_sha256 is not None and found != expect_sha256.lower():
         raise ChecksumError(f"{path}: sha256 {found}, expected {expect_sha256.lower()}; get the bundle that was meant")
@@ -191,7 +192,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
     for name, record in manifest.files.items():
         if name != os.path.basename(name) or "\\" in name or name[:1] in ("", ".") or not name.isprintable():
             raise BundleError(f"{path}: the manifest names {name[:80]!r}, expected plain file names")
-        if name in (MANIFEST_NAME, SIGNATURE_NAME) or not 0 <= record.size <= LARGEST_FILE:
+        if name in (layout.MANIFEST, layout.SIGNATURE) or not 0 <= record.size <= LARGEST_FILE:
             raise BundleError(f"{path}: the manifest cannot list {name} with {record.size} bytes")
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stale_runtime.bundle import layout
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 from stale_runtime.system.json_dataclasses import build
 
 FORMAT_VERSION = 2
-MANIFEST_NAME = "manifest.json"
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
 LONGEST_TEMPLATE = 2000
@@ -187,22 +187,24 @@ class Manifest:
             content = json.loads(data)
             json.dumps(content, ensure_ascii=False).encode()  # halves of characters could not be printed later
         except (ValueError, RecursionError):
-            raise ChecksumError(f"{MANIFEST_NAME}: damaged, not valid JSON; copy or export the bundle again") from None
+            raise ChecksumError(
+                f"{layout.MANIFEST}: damaged, not valid JSON; copy or export the bundle again"
+            ) from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
-            raise BundleError(f"{MANIFEST_NAME}: has no format_version, so it is none of stale-edge's; export again")
+            raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is none of stale-edge's; export again")
         if content["format_version"] != FORMAT_VERSION:
             raise BundleVersionError(
-                f"{MANIFEST_NAME}: format_version {content['format_version']}, this version of stale-edge reads "
+                f"{layout.MANIFEST}: format_version {content['format_version']}, this version of stale-edge reads "
                 f"{FORMAT_VERSION}; update stale-edge or export the bundle again"
             )
         digest = content.pop("manifest_sha256", None)
         unsealed = b"{\n" + data.split(b"\n", 2)[-1]
         if not _is_encoded(data, {"manifest_sha256": digest, **content}) or digest != _sha256(unsealed):
-            raise ChecksumError(f"{MANIFEST_NAME}: damaged or edited by hand; copy or export the bundle again")
+            raise ChecksumError(f"{layout.MANIFEST}: damaged or edited by hand; copy or export the bundle again")
         try:
             return build(cls, content)
         except ValueError as problem:
-            raise BundleError(f"{MANIFEST_NAME}: {problem}") from None
+            raise BundleError(f"{layout.MANIFEST}: {problem}") from None
 
 
 def _encode(content: Any) -> bytes:

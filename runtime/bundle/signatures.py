@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stale_runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import ExportError, KeyFileError, SignatureError, StaleError
 from stale_runtime.system.files import MEGABYTE, read_bytes
 from stale_runtime.system.workspace import workspace
@@ -19,7 +20,6 @@ from stale_runtime.system.workspace import workspace
 if TYPE_CHECKING:
     import model_signing.manifest
 
-SIGNATURE_NAME = "model.sig"
 LARGEST_SIGNATURE = 4 * MEGABYTE
 _LARGEST_KEY = 2**16
 
@@ -54,7 +54,7 @@ class Signer:
         """
         config: Any = self._config.set_hashing_config(_Digests(_signed(manifest, manifest.sha256)))  # type: ignore[arg-type]
         with workspace() as folder:
-            signature = folder / SIGNATURE_NAME
+            signature = folder / layout.SIGNATURE
             config.sign("bundle", signature)
             return signature.read_bytes()
 
@@ -83,7 +83,7 @@ def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Pat
         raise _unusable(key, "public", problem) from problem
     config.set_hashing_config(_Digests(_signed(manifest, sha256)))
     with workspace() as folder:
-        written = folder / SIGNATURE_NAME
+        written = folder / layout.SIGNATURE
         written.write_bytes(signature)
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # where it prints warnings
@@ -117,7 +117,7 @@ class _Digests:
 
 def _signed(manifest: Manifest, sha256: str) -> dict[str, str]:
     files = {name: record.sha256 for name, record in manifest.files.items()}
-    return {MANIFEST_NAME: sha256, **files}
+    return {layout.MANIFEST: sha256, **files}
 
 
 def _require(error: type[StaleError]) -> None:

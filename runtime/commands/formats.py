@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evaluation.results import FRACTION, unit_of
-from stale_runtime.terminal.console import one_line
+from stale_runtime.system.text import one_line
 
 _FRACTION_NOTE = "Times are fractions of the video; give --duration, --fps with --stride, or --durations for seconds."
 

@@ -22,11 +22,12 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.results import FRACTION, results_json, unit_of
 from stale_runtime.evaluation.video_labels import VideoLabel, override_labels, read_video_labels
-from stale_runtime.inference.backends import BACKENDS
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Settings
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.timeline import LONGEST_S, Timeline
 from stale_runtime.inputs.videos import read_durations
+from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Number, Sha256
 from stale_runtime.terminal.output import check_output, destination, write_output
@@ -47,7 +48,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
     metavar="KEY",
     help="Take no bundle but one signed with this public key.",
 )
-@click.option("--backend", type=click.Choice(list(BACKENDS)), help="Default: int8 if its mAP is proved.")
+@click.option("--backend", type=click.Choice(list(LOCALIZER_BACKENDS)), help="Default: int8 if its mAP is proved.")
 @click.option(
     "--length",
     type=Length(),
@@ -267,7 +268,7 @@ def _self_test(bundle: Bundle) -> int:
         measured = (
             "" if check.deviation is None else f"  {check.measure} {check.deviation:.1e}, limit {check.limit:.0e}"
         )
-        console.echo(f"{'ok' if check.passed else 'FAILED':6}  {console.one_line(check.what)}{measured}")
+        console.echo(f"{'ok' if check.passed else 'FAILED':6}  {one_line(check.what)}{measured}")
     if failed:
         raise BundleError(f"{bundle.path}: {failed} checks failed on this machine; report it with this output")
     return 0

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError
-from stale_runtime.inputs.prompts import has_unusable_characters
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
+from stale_runtime.system.text import has_unusable_characters
 
 
 class VideoLabel(NamedTuple):

@@ -1,25 +1,47 @@
 """What can run a bundle's localizer graph: ONNX Runtime, or OpenVINO where it is installed."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import BackendError
 from stale_runtime.inference.onnx_session import open_session, require_interface
 
-BACKENDS: Mapping[str, str] = {
-    "ort-fp32": "localizer.fp32.onnx",
-    "ort-int8": "localizer.int8.onnx",
-    "ort-int8-dynamic": "localizer.int8-dynamic.onnx",
-    "openvino-fp32": "localizer.fp32.onnx",
-    "openvino-bf16": "localizer.fp32.onnx",
-    "openvino-int8": "localizer.int8.onnx",
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizerBackend:
+    """One way to run a bundle's localizer."""
+
+    name: str
+    """What ``--backend`` takes."""
+    file: str
+    """The graph's file in the bundle."""
+    engine: Literal["onnxruntime", "openvino"]
+    """What runs the graph."""
+    precision: Literal["fp32", "bf16", "int8"]
+    """Of the products with weights."""
+
+
+LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
+    backend.name: backend
+    for backend in (
+        LocalizerBackend(name="ort-fp32", file=layout.LOCALIZER_FP32, engine="onnxruntime", precision="fp32"),
+        LocalizerBackend(name="ort-int8", file=layout.LOCALIZER_INT8, engine="onnxruntime", precision="int8"),
+        LocalizerBackend(
+            name="ort-int8-dynamic", file=layout.LOCALIZER_INT8_DYNAMIC, engine="onnxruntime", precision="int8"
+        ),
+        LocalizerBackend(name="openvino-fp32", file=layout.LOCALIZER_FP32, engine="openvino", precision="fp32"),
+        LocalizerBackend(name="openvino-bf16", file=layout.LOCALIZER_FP32, engine="openvino", precision="bf16"),
+        LocalizerBackend(name="openvino-int8", file=layout.LOCALIZER_INT8, engine="openvino", precision="int8"),
+    )
 }
-"""The graph that each backend runs."""
+"""By name."""
 
 
 class Session(Protocol):
@@ -29,35 +51,32 @@ class Session(Protocol):
         """The outputs, in the order of their names."""
 
 
-def backend_problem(backend: str, manifest: Manifest) -> BackendError | None:
+def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> BackendError | None:
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
-    if not backend.startswith("openvino-"):
+    if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
-        return BackendError(f"{backend}: OpenVINO is not installed; pip install 'stale-edge[openvino]'")
-    if backend == "openvino-bf16":
+        return BackendError(f"{backend.name}: OpenVINO is not installed; pip install 'stale-edge[openvino]'")
+    if backend.precision == "bf16":
         from stale_runtime.inference.openvino_session import has_bf16
 
         if not has_bf16():
-            return BackendError(f"{backend}: this CPU has no bfloat16 arithmetic; take openvino-fp32")
+            return BackendError(f"{backend.name}: this CPU has no bfloat16 arithmetic; use openvino-fp32")
     kinds = {record.file: record.kind for record in manifest.quantization}
-    if kinds.get(BACKENDS[backend]) == "dynamic":
+    if kinds.get(backend.file) == "dynamic":
         return BackendError(
-            f"{backend}: OpenVINO would compute a dynamically quantized graph in float; export it with --calibration"
+            f"{backend.name}: OpenVINO would compute a dynamically quantized graph in float; use an ort backend, or a "
+            "bundle that was exported with --calibration"
         )
     return None
 
 
-def open_backend(
-    backend: str, bundle: Bundle, *, inputs: Sequence[str], outputs: Sequence[str], threads: int
-) -> Session:
+def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> Session:
     """Load a bundle's localizer graph.
 
     Args:
-        backend: one of ``BACKENDS``.
+        backend: one of ``LOCALIZER_BACKENDS``.
         bundle: holds the graph.
-        inputs: names of all that it will be fed.
-        outputs: names of all that it gives.
         threads: threads an operator may use.
 
     Raises:
@@ -67,27 +86,26 @@ def open_backend(
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
         raise problem
-    name = BACKENDS[backend]
-    model = bundle.read(name)
-    if backend.startswith("openvino-"):
+    model = bundle.read(backend.file)
+    if backend.engine == "openvino":
         from stale_runtime.inference.openvino_session import OpenVinoSession
 
         quantized = {record.file: record.integer_operators_found for record in bundle.manifest.quantization}
         return OpenVinoSession(
             model,
-            name=name,
-            inputs=inputs,
-            outputs=outputs,
+            name=backend.file,
+            inputs=layout.LOCALIZER_INPUTS,
+            outputs=layout.LOCALIZER_OUTPUTS,
             threads=threads,
-            precision=backend.removeprefix("openvino-"),
-            integer_layers=quantized.get(name, 0),
+            precision=backend.precision,
+            integer_layers=quantized.get(backend.file, 0),
         )
-    session = open_session(model, name=name, threads=threads)
-    require_interface(session, inputs, outputs, name)
+    session = open_session(model, name=backend.file, threads=threads)
+    require_interface(session, layout.LOCALIZER_INPUTS, layout.LOCALIZER_OUTPUTS, backend.file)
     return cast(Session, session)
 
 
-def default_backend(manifest: Manifest) -> str:
+def default_backend(manifest: Manifest) -> LocalizerBackend:
     """The fastest backend of ONNX Runtime whose mAP the bundle proves."""
     proved = {record.file for record in manifest.quantization if record.map_percent is not None}
-    return "ort-int8" if BACKENDS["ort-int8"] in proved else "ort-fp32"
+    return LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]

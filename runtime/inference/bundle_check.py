@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError
-from stale_runtime.inference.backends import BACKENDS, backend_problem
-from stale_runtime.inference.localizer import LONGEST, SHORTEST, EncodedPrompts, Localizer, Outputs, Settings
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TextEncoder
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
+from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outputs, Settings
+from stale_runtime.inference.text_encoder import TextEncoder
 
-SELFTEST_NAME = "selftest.npz"
 LIMITS = {"embeddings": 1e-3, "queries": 1e-3, "cas_logits": 2e-3, "action_masks": 1e-4}
 """Largest absolute deviations from the recording, with room for another CPU's arithmetic."""
 INT8_SHARE = 0.1
@@ -65,21 +65,26 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
     for name in bundle.verify():
         yield Check(name, None, None)
     manifest = bundle.manifest
-    there = [name for name, file in BACKENDS.items() if file in manifest.files]
-    backends = [name for name in there if backend_problem(name, manifest) is None]
+    backends = [
+        backend
+        for backend in LOCALIZER_BACKENDS.values()
+        if backend.file in manifest.files and backend_problem(backend, manifest) is None
+    ]
     if not backends:
-        raise BundleError(f"{bundle.path}: the bundle has no graph for any of {', '.join(BACKENDS)}; export it again")
+        raise BundleError(
+            f"{bundle.path}: the bundle has no graph for any of {', '.join(LOCALIZER_BACKENDS)}; export it again"
+        )
     quantized = {record.file for record in manifest.quantization}
-    coarse = [name for name in backends if BACKENDS[name] in quantized or name == "openvino-bf16"]
-    replayed = [name for name in coarse if name.startswith("ort-")]
-    recorded = unpack_arrays(bundle.read(SELFTEST_NAME), SELFTEST_NAME)
+    coarse = [backend.name for backend in backends if backend.precision == "bf16" or backend.file in quantized]
+    replayed = [name for name in coarse if LOCALIZER_BACKENDS[name].engine == "onnxruntime"]
+    recorded = unpack_arrays(bundle.read(layout.SELF_TEST), layout.SELF_TEST)
     _check_recording(recorded, manifest.channels, manifest.heads, replayed)
     vectors = TextEncoder(bundle).encode(recorded["names"].tolist())
     for output, value in zip(vectors._fields, vectors, strict=True):
-        compare = _compare_directions if TEXT_ENCODER_NAME in quantized else _compare
+        compare = _compare_directions if layout.TEXT_ENCODER in quantized else _compare
         yield compare("text encoder", output, value, recorded[output])
     prompts = EncodedPrompts(tuple(recorded["names"].tolist()), recorded["embeddings"], recorded["queries"])
-    for backend in backends:
+    for backend in [backend.name for backend in backends]:
         localizer = Localizer(bundle, Settings(backend=backend, length=recorded["action_masks"].shape[-1]))
         outputs = localizer.outputs(recorded["features"], prompts)
         for output, value in zip(outputs._fields, outputs, strict=True):
@@ -106,7 +111,7 @@ def _check_recording(recorded: Mapping[str, NDArray[Any]], channels: int, heads:
         K, T = len(recorded["names"]), recorded["action_masks"].shape[1]
         fits = (
             K > 0
-            and SHORTEST <= T <= LONGEST
+            and layout.SHORTEST <= T <= layout.LONGEST
             and recorded["features"].shape[1] == channels
             and recorded["embeddings"].shape == (K, channels)
             and recorded["queries"].shape == (K, heads * channels)
@@ -115,7 +120,7 @@ def _check_recording(recorded: Mapping[str, NDArray[Any]], channels: int, heads:
             and all(recorded[replay].shape == recorded[output].shape for replay, output in replays.items())
         )
     if not fits:
-        raise BundleError(f"{SELFTEST_NAME}: not a recording of this network's outputs; export the bundle again")
+        raise BundleError(f"{layout.SELF_TEST}: not a recording of this network's outputs; export the bundle again")
 
 
 def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:

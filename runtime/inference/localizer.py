@@ -10,13 +10,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.decoding.decoders import DECODERS
-from stale_runtime.detections import VideoDetections, named
+from stale_runtime.decoding.decoders import DECODERS, label_segments
+from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError, OutOfMemoryError, PromptError, StaleError
-from stale_runtime.inference.backends import BACKENDS, default_backend, open_backend
-from stale_runtime.inference.onnx_session import available_threads, checked_output, run_session
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
+from stale_runtime.inference.onnx_session import checked_output, run_session
 from stale_runtime.inference.prompt_cache import PromptCache, default_cache_folder
 from stale_runtime.inference.text_encoder import TextEncoder, encoder_identity
 from stale_runtime.inputs.features import check_features, read_features, resample
@@ -24,13 +25,9 @@ from stale_runtime.inputs.prompts import Prompts, as_prompts
 from stale_runtime.inputs.timeline import Timeline, check_seconds
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.memory import detection_bytes, require_memory
 
-PROMPTS_NAME = "prompts.npz"
-SHORTEST, LONGEST = 16, 4096
-"""Temporal scales that a localizer graph is exported for, in snippets."""
-INPUTS = ("features", "length", "prompts", "queries")
-"""What a localizer graph is fed."""
 NO_TIMELINE = Timeline()
 
 
@@ -78,7 +75,7 @@ class Settings:
     """How a localizer works, beside the bundle."""
 
     backend: str | None = None
-    """One of ``BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``."""
+    """One of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``."""
     length: int | Literal["auto"] | None = None
     """T that features are resampled to, in snippets; None for the trained T, ``auto`` for twice that where a video has
     more snippets than twice the trained T."""
@@ -92,11 +89,13 @@ class Settings:
     """Whether prompt embeddings are kept on disk at all."""
 
     def __post_init__(self) -> None:
-        if self.backend is not None and self.backend not in BACKENDS:
-            raise ValueError(f"backend {self.backend!r}, expected one of {', '.join(BACKENDS)}")
-        usable = isinstance(self.length, int) and SHORTEST <= self.length <= LONGEST
+        if self.backend is not None and self.backend not in LOCALIZER_BACKENDS:
+            raise ValueError(f"backend {self.backend!r}, expected one of {', '.join(LOCALIZER_BACKENDS)}")
+        usable = isinstance(self.length, int) and layout.SHORTEST <= self.length <= layout.LONGEST
         if self.length not in (None, "auto") and not usable:
-            raise ValueError(f"length {self.length!r}, expected {SHORTEST} to {LONGEST} snippets, or auto")
+            raise ValueError(
+                f"length {self.length!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto"
+            )
         if self.threads < 1:
             raise ValueError(f"threads {self.threads}, expected at least 1")
         if self.decoder is not None and self.decoder not in DECODERS:
@@ -118,7 +117,8 @@ class Localizer:
             BackendError: the backend cannot run on this machine.
         """
         manifest = bundle.manifest
-        self.backend = settings.backend or default_backend(manifest)
+        backend = LOCALIZER_BACKENDS[settings.backend] if settings.backend else default_backend(manifest)
+        self.backend = backend.name
         self.bundle = bundle
         self.settings = settings
         self.length = settings.length or manifest.temporal_scale
@@ -126,20 +126,14 @@ class Localizer:
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
             raise BundleError(f"{bundle.path}: the manifest asks for decoder {self.decoder!r}; export the bundle again")
-        if not SHORTEST <= manifest.temporal_scale <= LONGEST:
+        if not layout.SHORTEST <= manifest.temporal_scale <= layout.LONGEST:
             raise BundleError(
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}; export the bundle again"
             )
         self.threads = min(settings.threads, available_threads())
         self._encoding = Lock()
         self._granted = 0
-        self._session = open_backend(
-            self.backend,
-            bundle,
-            inputs=INPUTS,
-            outputs=Outputs._fields,
-            threads=self.threads,
-        )
+        self._session = open_backend(backend, bundle, threads=self.threads)
 
     @classmethod
     def open(
@@ -157,7 +151,8 @@ class Localizer:
 
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
-            backend: one of ``BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``.
+            backend: one of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else
+                ``ort-fp32``.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained one, ``auto`` to choose by the video.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
@@ -294,7 +289,7 @@ class Localizer:
         if self.length != "auto":
             return self.length
         trained = self.bundle.manifest.temporal_scale
-        return trained if snippets <= 2 * trained else min(2 * trained, LONGEST)
+        return trained if snippets <= 2 * trained else min(2 * trained, layout.LONGEST)
 
     def _detect(
         self,
@@ -306,7 +301,9 @@ class Localizer:
         """Find actions in features that have been checked."""
         encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
         ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
-        return VideoDetections(video=video, duration_s=duration_s, detections=named(ranked, encoded.names, duration_s))
+        return VideoDetections(
+            video=video, duration_s=duration_s, detections=label_segments(ranked, encoded.names, duration_s)
+        )
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         self.require_memory(prompts, self.length_for(len(features)))
@@ -346,7 +343,7 @@ class Localizer:
         if shapes != ((len(names), channels), (len(names), self._vector_width() - channels)):
             raise PromptError(f"encoded prompts of shapes {shapes}, expected those of encode_prompts for {len(names)}")
         inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
-        found = run_session(self._session, Outputs._fields, inputs)
+        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
         K, T = len(names), int(prepared["length"])
         shapes = (1, K + 1, T), (1, T, T)
         cas_logits, action_masks = map(partial(checked_output, str(self.bundle.path)), found, shapes)
@@ -371,7 +368,7 @@ class Localizer:
 
     def _encoded_prompts(self) -> dict[str, NDArray[np.float32]]:
         """What the bundle knows of prompts, by text: embedding and queries in one vector."""
-        arrays = unpack_arrays(self.bundle.read(PROMPTS_NAME), PROMPTS_NAME)
+        arrays = unpack_arrays(self.bundle.read(layout.PROMPTS), layout.PROMPTS)
         texts, vectors = arrays.get("texts"), arrays.get("vectors")
         if (
             texts is None
@@ -380,7 +377,7 @@ class Localizer:
             or vectors.shape != (len(texts), self._vector_width())
             or not np.isfinite(vectors).all()
         ):
-            raise BundleError(f"{PROMPTS_NAME}: expected texts and a vector for each; export the bundle again")
+            raise BundleError(f"{layout.PROMPTS}: expected texts and a vector for each; export the bundle again")
         return dict(zip(texts.tolist(), vectors, strict=True))
 
     def _prompt_cache(self) -> PromptCache | None:

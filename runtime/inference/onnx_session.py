@@ -1,6 +1,5 @@
 """ONNX Runtime sessions, with everything that decides their speed and memory said explicitly."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +28,6 @@ def require_interface(
         got = f"{', '.join(sorted(found[0]))[:80]} to {', '.join(sorted(found[1]))[:80]}"
         expected = f"{', '.join(inputs)} to {', '.join(outputs)}"
         raise BundleError(f"{name}: a graph from {got}, expected one from {expected}; export the bundle again")
-
-
-def available_threads() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_session(

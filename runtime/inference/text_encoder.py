@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
 from stale_runtime.errors import BundleError, PromptError
@@ -20,8 +21,6 @@ from stale_runtime.inference.onnx_session import checked_output, open_session, r
 if TYPE_CHECKING:
     import tokenizers
 
-TEXT_ENCODER_NAME = "text_encoder.onnx"
-TOKENIZER_NAME = "tokenizer.json"
 PROMPT_TEMPLATE = "a video of action {}"
 """What STALE is trained with; a class name stands at ``{}``."""
 _STEPS: tuple[str, ...] = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "Strip", "StripAccents")
@@ -104,7 +103,7 @@ class Tokenizer:
         try:
             self._implementation = load_tokenizer(tokenizer_json)
         except ValueError as problem:
-            raise BundleError(f"{TOKENIZER_NAME}: not a tokenizer ({problem}); export the bundle again") from problem
+            raise BundleError(f"{layout.TOKENIZER}: not a tokenizer ({problem}); export the bundle again") from problem
         self._spec = spec
 
     def rows(self, texts: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
@@ -125,7 +124,7 @@ class Tokenizer:
             with tokenizer_errors():
                 rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
         except ValueError as problem:
-            raise BundleError(f"{TOKENIZER_NAME}: fails ({problem}); export the bundle again") from problem
+            raise BundleError(f"{layout.TOKENIZER}: fails ({problem}); export the bundle again") from problem
         for n, row in enumerate(rows):
             if len(row) > self._spec.context_length:
                 place = places[n] if places is not None else f"prompt {n + 1}"
@@ -160,7 +159,7 @@ class Tokenizer:
                 place = places[n] if places is not None else f"prompt {n + 1}"
                 raise PromptError(f"{place}: {names[n][:60]!r} runs into the words before it; change it")
             if self._spec.pad_token not in row[len(prefix) :]:
-                raise BundleError(f"{TOKENIZER_NAME}: ends a prompt without an end token; export the bundle again")
+                raise BundleError(f"{layout.TOKENIZER}: ends a prompt without an end token; export the bundle again")
             end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name hold one
             suffixes.append(row[len(prefix) : end + 1])
         return suffixes
@@ -177,9 +176,9 @@ class TextEncoder:
         """
         spec = bundle.manifest.text_encoder
         self._channels, self._heads = bundle.manifest.channels, bundle.manifest.heads
-        self._tokenizer = Tokenizer(bundle.read(TOKENIZER_NAME), spec)
-        self._session = open_session(bundle.read(TEXT_ENCODER_NAME), name=TEXT_ENCODER_NAME, threads=threads)
-        require_interface(self._session, ("token_ids",), PromptVectors._fields, TEXT_ENCODER_NAME)
+        self._tokenizer = Tokenizer(bundle.read(layout.TOKENIZER), spec)
+        self._session = open_session(bundle.read(layout.TEXT_ENCODER), name=layout.TEXT_ENCODER, threads=threads)
+        require_interface(self._session, ("token_ids",), PromptVectors._fields, layout.TEXT_ENCODER)
 
     def encode(self, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:
         """Encode class names, those of one length in tokens together.
@@ -200,7 +199,7 @@ class TextEncoder:
                 token_ids = np.array([suffixes[n] for n in members[start : start + _BATCH]], dtype=np.int64)
                 found = run_session(self._session, PromptVectors._fields, {"token_ids": token_ids})
                 shapes = [(len(token_ids), width) for width in (self._channels, self._heads * self._channels)]
-                results.append(PromptVectors(*map(partial(checked_output, TEXT_ENCODER_NAME), found, shapes)))
+                results.append(PromptVectors(*map(partial(checked_output, layout.TEXT_ENCODER), found, shapes)))
         back = np.argsort(order)
         embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
         return PromptVectors(embeddings, queries)
@@ -213,11 +212,11 @@ def encoder_identity(bundle: Bundle) -> str:
         BundleError: the bundle has no tower.
     """
     manifest = bundle.manifest
-    for name in (TEXT_ENCODER_NAME, TOKENIZER_NAME):
+    for name in (layout.TEXT_ENCODER, layout.TOKENIZER):
         if name not in manifest.files:
             raise BundleError(f"{bundle.path}: the bundle has no {name}; export it again")
     parts = {
-        "files": [manifest.files[name].sha256 for name in (TEXT_ENCODER_NAME, TOKENIZER_NAME)],
+        "files": [manifest.files[name].sha256 for name in (layout.TEXT_ENCODER, layout.TOKENIZER)],
         "width": [manifest.channels, manifest.heads],
         "tokens": asdict(manifest.text_encoder),
     }

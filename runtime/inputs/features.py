@@ -19,6 +19,8 @@ MOST_SNIPPETS = 2**18
 """Longest feature sequence that is accepted: 38 hours at 30 frames a second and 16 frames a snippet."""
 LARGEST_VALUE = 1e6
 """Largest magnitude that is accepted, far above that of any CLIP feature: beyond, float32 overflows in the network."""
+CLIP_NORM = 10.0
+"""Typical Euclidean length of a snippet's CLIP features, which are not normalised."""
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
 """By version of the format, with the bytes that the header's size takes."""

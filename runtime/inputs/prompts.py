@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stale_runtime.errors import PromptError
 from stale_runtime.system.files import MEGABYTE, read_text
+from stale_runtime.system.text import has_unusable_characters
 
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
-_UNUSABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, separators of lines
 LONGEST_PROMPT = 2000
 """Characters. CLIP's limit is 77 tokens, found out when a prompt is encoded; this bounds the work until then."""
 
@@ -61,11 +61,6 @@ def read_prompts(path: Path) -> Prompts:
     if not kept:
         raise PromptError(f"{path}: no prompts, expected a class name a line")
     return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
-
-
-def has_unusable_characters(name: str) -> bool:
-    """Whether a name holds what would break a table, a subtitle or a terminal."""
-    return any(unicodedata.category(character) in _UNUSABLE for character in name)
 
 
 def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:

@@ -9,6 +9,7 @@ from typing import Any
 from stale_runtime.errors import DatasetError
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import MEGABYTE, read_json, read_text
+from stale_runtime.system.text import as_text
 
 LARGEST_FILE = 512 * MEGABYTE
 MOST_VIDEOS = 1_000_000
@@ -21,11 +22,6 @@ def video_id(name: str) -> str:
     Bytes of a file name that are no UTF-8 are spelled out, so that every id can be written as text.
     """
     return as_text(name.removeprefix("v_"))
-
-
-def as_text(name: str) -> str:
-    """A file's name, or what holds it, with the bytes that are no UTF-8 spelled out in hexadecimal."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:

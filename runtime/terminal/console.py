@@ -12,9 +12,10 @@ from typing import NoReturn, TypeVar
 import click
 
 from stale_runtime.errors import OutOfMemoryError, OutputError, StaleError
-from stale_runtime.inference.onnx_session import available_threads
 from stale_runtime.launch import INTERRUPTED, was_interrupted
+from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.text import one_line
 
 USAGE, BUG = 2, 1
 TRACEBACK = "STALE_TRACEBACK"
@@ -58,11 +59,6 @@ def run(command: click.Command, name: str) -> NoReturn:
         text = f"a bug in stale-edge: {type(problem).__name__}: {problem}; set {TRACEBACK}=1 for the details to report"
         code = _complain(name, text, BUG)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def one_line(text: str) -> str:
-    """A message on one line, without the control characters that a hostile file name may carry."""
-    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 def note(name: str, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from stale_runtime.inference.localizer import LONGEST, SHORTEST
+from stale_runtime.bundle import layout
 
 PATH = click.Path(path_type=Path, readable=False)
 """A path, whatever is there: what reads it says better than click what is wrong with it."""
@@ -47,8 +47,10 @@ class Length(click.ParamType):  # type: ignore[type-arg]
             length = int(value)
         except ValueError:
             length = 0
-        if not SHORTEST <= length <= LONGEST:
-            self.fail(f"{str(value)[:20]!r}, expected {SHORTEST} to {LONGEST} snippets, or auto", param, ctx)
+        if not layout.SHORTEST <= length <= layout.LONGEST:
+            self.fail(
+                f"{str(value)[:20]!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto", param, ctx
+            )
         return length
 
 
@@ -87,8 +89,8 @@ class Lengths(click.ParamType):  # type: ignore[type-arg]
             lengths = range(first, stop + 1, step) if step > 0 else range(0)
         except ValueError:
             lengths = range(0)
-        if not lengths or not SHORTEST <= lengths[0] <= lengths[-1] <= LONGEST:
-            expected = f"expected {SHORTEST} to {LONGEST} snippets, or such START:STOP:STEP"
+        if not lengths or not layout.SHORTEST <= lengths[0] <= lengths[-1] <= layout.LONGEST:
+            expected = f"expected {layout.SHORTEST} to {layout.LONGEST} snippets, or such START:STOP:STEP"
             self.fail(f"{str(value)[:40]!r}, {expected}", param, ctx)
         return tuple(lengths)
 

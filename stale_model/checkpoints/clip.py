@@ -17,7 +17,6 @@ from stale_runtime.errors import CheckpointError
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, load_tokenizer, tokenizer_errors
 from stale_runtime.system.files import MEGABYTE, read_bytes
 
-DEFAULT_CLIP = "openai/clip-vit-base-patch32"
 END_TOKEN = "<|endoftext|>"
 LARGEST_FILE = 64 * MEGABYTE
 """Of configuration and tokenizer; CLIP's tokenizer has 2 to 4 MB."""

@@ -14,8 +14,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from stale_model.data.targets import video_targets
-from stale_model.training.losses import Targets
+from stale_model.data.targets import Targets, video_targets
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.inputs.features import MOST_SNIPPETS, read_features, resample

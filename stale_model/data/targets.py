@@ -2,14 +2,28 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from stale_model.training.losses import Targets
 from stale_runtime.evaluation.ground_truth import Annotation
 
 _ROUNDING = 1e-6
 """Snippets. An edge this near to a snippet's lies on it: 0.29 · 100 is a little less than 29 in floating point."""
+
+
+class Targets(NamedTuple):
+    """What the network should say of a batch of videos."""
+
+    snippet_classes: Tensor
+    """(B, T) of int64, K where nothing happens."""
+    video_classes: Tensor
+    """(B, K) of 0 and 1."""
+    action_masks: Tensor
+    """(B, T, T) of 0 and 1."""
+    foreground: Tensor
+    """(B, T) of 0 and 1."""
 
 
 def video_targets(

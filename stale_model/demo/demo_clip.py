@@ -13,14 +13,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModelWithProjection
 
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE
+from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.segments import FloatArray
 
 CHANNELS = 512
 """Width of the embeddings, that of CLIP ViT-B."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT, HIDDEN, LAYERS, HEADS = 77, 64, 2, 2
-EMBEDDING_LENGTH = 10.0
-"""About the length of CLIP's text embeddings."""
 PARTED = 0.8
 """How much of what all prompts share is taken off their embeddings, in [0, 1]."""
 GAINS = {"q_proj": 0.5, "k_proj": 0.5, "v_proj": 2.0, "out_proj": 2.0}
@@ -90,7 +89,7 @@ def _tell_apart(clip: DemoClip, names: Sequence[str]) -> None:
     """
     states = clip.states(names)  # (K, HIDDEN)
     bias = -PARTED * states.mean(axis=0)
-    scale = EMBEDDING_LENGTH / np.linalg.norm(states + bias, axis=1).mean()
+    scale = CLIP_NORM / np.linalg.norm(states + bias, axis=1).mean()
     with torch.no_grad():
         clip.tower.text_model.final_layer_norm.bias.copy_(torch.from_numpy(bias))
         clip.tower.text_projection.weight.mul_(float(scale))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.evaluation.ground_truth import Annotation
+from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.segments import FloatArray
 
-FEATURE_LENGTH = 10.0
 FRAMES_PER_SNIPPET, FRAMES_PER_SECOND = 16, 30
 FEWEST, MOST = 60, 400
 SHORTEST_S, LONGEST_S = 20.0, 220.0
@@ -92,7 +92,7 @@ def draw_features(video: DemoVideo, directions: Mapping[str, FloatArray], seed: 
         end_s = start_s + rng.uniform(0.03, 0.15) * video.duration_s
         features += _presence(time_s, start_s, end_s, softness_s=0.01 * video.duration_s) * ACTION[1] * _unit(rng, 1, C)
     features += NOISE * _unit(rng, count, C)
-    lengths = FEATURE_LENGTH * rng.normal(1, 0.03, size=(count, 1))
+    lengths = CLIP_NORM * rng.normal(1, 0.03, size=(count, 1))
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True) * lengths, dtype=np.float16)
 
 

@@ -1,17 +1,15 @@
 """What training costs the machine."""
 
-import resource
-import sys
-
 import torch
+
+from stale_runtime.system.peak_memory import peak_rss_mb
 
 
 def peak_memory_mb(device: torch.device) -> float:
     """The most memory taken so far, in megabytes: on the GPU by tensors, on the CPU by this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return peak_rss_mb()
 
 
 def gpu_utilization(device: torch.device) -> float | None:

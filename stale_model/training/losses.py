@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stale_model.data.targets import Targets
 from stale_model.network.stale import TrainingOutputs
 
 SNIPPET_SHARE = 0.9
@@ -29,19 +30,6 @@ class LossWeights:
     def half_split(cls) -> "LossWeights":
         """What the original takes where half of the classes are unseen; the defaults are for all else."""
         return cls(classification=0.1, masks=1.0, foreground=0.1, consistency=0.1)
-
-
-class Targets(NamedTuple):
-    """What the network should say of a batch of videos."""
-
-    snippet_classes: Tensor
-    """(B, T) of int64, K where nothing happens."""
-    video_classes: Tensor
-    """(B, K) of 0 and 1."""
-    action_masks: Tensor
-    """(B, T, T) of 0 and 1."""
-    foreground: Tensor
-    """(B, T) of 0 and 1."""
 
 
 class Losses(NamedTuple):

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from stale_model.checkpoints.loading import usable
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import StaleDataset, collate
+from stale_model.data.targets import Targets
 from stale_model.network.stale import TrainingOutputs
 from stale_model.training.hardware import gpu_utilization
-from stale_model.training.losses import Losses, LossWeights, Targets, stale_loss
+from stale_model.training.losses import Losses, LossWeights, stale_loss
 from stale_runtime.errors import CheckpointError, FeatureError
 
 Batch = tuple[Tensor, Targets]

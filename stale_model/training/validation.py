@@ -6,8 +6,7 @@ import torch
 
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import VideoSample
-from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.detections import named
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, label_segments
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.inputs.features import read_features, resample
@@ -34,7 +33,7 @@ def validate(
             features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
             localization = model.network.localize(features[None].to(device), prompts)
             ranked = DECODERS[DEFAULT_DECODER](*(output[0].float().cpu().numpy() for output in localization))
-            found[sample.video] = named(ranked, classes, sample.duration_s)
+            found[sample.video] = label_segments(ranked, classes, sample.duration_s)
     truth = {
         sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
     }

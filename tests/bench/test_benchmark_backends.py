@@ -9,15 +9,15 @@ from stale_bench.engines.engine import Engine
 from stale_bench.measuring.worker import engine_class
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError
-from stale_runtime.inference.backends import BACKENDS as DEPLOYED
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 
 
 def test_all_that_the_runtime_runs_is_there_and_more() -> None:
-    assert BACKENDS.keys() >= {*DEPLOYED, "upstream-fp32", "upstream-int8", "torch-fp32", "torch-int8"}
+    assert BACKENDS.keys() >= {*LOCALIZER_BACKENDS, "upstream-fp32", "upstream-int8", "torch-fp32", "torch-int8"}
     assert all(name == backend.name for name, backend in BACKENDS.items())
 
 
-@pytest.mark.parametrize("name", [*DEPLOYED, "upstream-fp32", "upstream-int8"])
+@pytest.mark.parametrize("name", [*LOCALIZER_BACKENDS, "upstream-fp32", "upstream-int8"])
 def test_every_engine_exists(name: str) -> None:
     assert issubclass(engine_class(BACKENDS[name].engine), Engine)
 

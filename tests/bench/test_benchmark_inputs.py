@@ -13,10 +13,11 @@ from stale_bench.benchmark_inputs import (
     video_features,
     write_encoded,
 )
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError, PromptError
-from stale_runtime.inference.localizer import PROMPTS_NAME, EncodedPrompts
+from stale_runtime.inference.localizer import EncodedPrompts
 from tests.bench.helpers import make_job
 from tests.runtime.helpers import with_file
 from tests.tiny import CHANNELS, CLASSES
@@ -48,7 +49,7 @@ def test_classes_are_the_bundle_s_own_unless_given(bundle: Path, tmp_path: Path)
 
 
 def test_a_bundle_without_prompts_says_so(bundle: Path, tmp_path: Path) -> None:
-    empty = with_file(bundle, tmp_path / "b", PROMPTS_NAME, pack_arrays({"texts": np.array([], dtype=str)}))
+    empty = with_file(bundle, tmp_path / "b", layout.PROMPTS, pack_arrays({"texts": np.array([], dtype=str)}))
     with pytest.raises(BundleError, match="give --prompts"):
         read_classes(Bundle(empty), None)
 

@@ -26,7 +26,7 @@ import torch
 from tabulate import tabulate
 
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
-from stale_runtime.bundle.signatures import SIGNATURE_NAME
+from stale_runtime.bundle import layout
 from tests import tiny
 from tests.crash.faults import snapshot, visible
 from tests.signing import make_keys
@@ -34,7 +34,7 @@ from tests.signing import make_keys
 PROMPTS = 40
 VIDEOS = 60
 REPORT, JOURNAL = "out/report.json", "out/result.json.partial.jsonl"
-SIGNATURE = f"out/bundle/{SIGNATURE_NAME}"
+SIGNATURE = f"out/bundle/{layout.SIGNATURE}"
 LATE = 0.7
 """Kills by the clock come after this part of a run."""
 NOT_REPRODUCED = ("seconds", "peak_memory_mb")

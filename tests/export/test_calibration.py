@@ -18,7 +18,7 @@ from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme
 from stale_export.validation_gate import read_validation
-from stale_runtime.errors import DatasetError, QuantizationError
+from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import resample
 from tests import tiny
@@ -109,11 +109,11 @@ def test_features_of_another_width_are_named(read: Read, tmp_path: Path, said: l
 def test_an_empty_folder_and_none_at_all_are_named(read: Read, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match=r"--calibration .*/empty: nothing to calibrate on \(no \.npy files\)"):
+    with pytest.raises(FeatureError, match=r"--calibration .*/empty: no \.npy files in this folder"):
         read(of=tmp_path / "empty")
-    with pytest.raises(DatasetError, match=r"--calibration .*/nowhere: No such file"):
+    with pytest.raises(FeatureError, match=r"--calibration .*/nowhere: No such file"):
         read(of=tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match=r"--calibration .*/file: "):
+    with pytest.raises(FeatureError, match=r"--calibration .*/file: "):
         read(of=tmp_path / "file")
 
 

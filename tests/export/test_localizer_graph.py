@@ -16,7 +16,7 @@ from stale_export.localizer_graph import LONG, cross_queries, localizer_model, l
 from stale_export.parity import CLEAR_MARGIN, draw_features
 from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoint
 from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
-from stale_runtime.inference.localizer import SHORTEST
+from stale_runtime.bundle import layout
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import resample
 from tests import tiny
@@ -34,7 +34,7 @@ from tests.export.graphs import (
 
 C, M = tiny.CHANNELS, tiny.CONFIG.mask_channels
 LOGITS_LIMIT, MASKS_LIMIT = 2e-4, 1e-5
-LENGTHS = (SHORTEST, 64, 100, 101, 200, 777)
+LENGTHS = (layout.SHORTEST, 64, 100, 101, 200, 777)
 CLASS_COUNTS = (1, 2, 50, 200, 1000)
 BATCHES = (1, 3)
 

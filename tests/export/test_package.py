@@ -5,8 +5,6 @@ import types
 import pytest
 
 import stale_export
-from stale_export.export_command import DEFAULT_CLIP
-from stale_model import DEFAULT_CLIP as MODEL_DEFAULT_CLIP
 
 
 def test_the_public_names_are_those_of_all() -> None:
@@ -29,10 +27,6 @@ def test_every_public_name_comes_from_this_package_and_is_documented() -> None:
         value = getattr(stale_export, name)
         assert value.__module__.startswith("stale_export.")
         assert value.__doc__
-
-
-def test_the_command_and_the_library_know_the_same_default() -> None:
-    assert DEFAULT_CLIP == MODEL_DEFAULT_CLIP
 
 
 def test_the_command_starts_without_torch() -> None:

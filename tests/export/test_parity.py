@@ -18,9 +18,9 @@ from stale_export.parity import (
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_model.network.stale import foreground_snippets
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.errors import BundleError, ParityError
-from stale_runtime.inference.localizer import LONGEST, SHORTEST
 from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 
@@ -143,14 +143,14 @@ def test_what_is_no_graph_is_refused(trained: TrainedStale) -> None:
         compare(b"no graph", trained.network)
 
 
-@pytest.mark.parametrize("temporal_scale", [1, 8, 16, 100, 3000, LONGEST])
+@pytest.mark.parametrize("temporal_scale", [1, 8, 16, 100, 3000, layout.LONGEST])
 @pytest.mark.parametrize("classes", [1, 3, 200])
 def test_cases_differ_in_every_size_and_stay_in_range(temporal_scale: int, classes: int) -> None:
     cases = localizer_cases(temporal_scale, classes)
-    assert max(temporal_scale, SHORTEST) in {case.length for case in cases}
+    assert max(temporal_scale, layout.SHORTEST) in {case.length for case in cases}
     assert {case.batch for case in cases} == {1, 2, 3}
     assert {1, classes} <= {case.classes for case in cases}
-    assert all(SHORTEST <= case.length <= LONGEST and 1 <= case.classes <= classes for case in cases)
+    assert all(layout.SHORTEST <= case.length <= layout.LONGEST and 1 <= case.classes <= classes for case in cases)
 
 
 @pytest.mark.parametrize(("B", "T"), [(1, 16), (3, 40), (2, 200)])

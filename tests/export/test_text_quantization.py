@@ -17,9 +17,10 @@ from stale_export.schemes import TARGETS
 from stale_export.text_quantization import LOWEST_COSINE, lowest_cosine, quantize_text_encoder
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import QuantizationError
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 from tests.export.int8 import exact_product, initializers, saturating_product
 
@@ -46,7 +47,7 @@ def known(bundle: Path) -> Known:
 
 @pytest.fixture(scope="module")
 def quantized(text_model_bytes: bytes) -> QuantizedGraph:
-    return quantize_text_encoder(text_model_bytes, TEXT_ENCODER_NAME, target="portable")
+    return quantize_text_encoder(text_model_bytes, layout.TEXT_ENCODER, target="portable")
 
 
 def integer_weights(model: bytes) -> dict[str, NDArray[np.int8]]:
@@ -160,10 +161,10 @@ def export(
 
 def test_the_bundle_carries_it_and_says_so(export: Callable[[], Bundle], bundle: Path) -> None:
     made = export()
-    (record,) = (record for record in made.manifest.quantization if record.file == TEXT_ENCODER_NAME)
+    (record,) = (record for record in made.manifest.quantization if record.file == layout.TEXT_ENCODER)
     assert record.integer_operators_found == PRODUCTS
-    assert count_integer_operators(made.read(TEXT_ENCODER_NAME)) == PRODUCTS
-    assert all(record.file != TEXT_ENCODER_NAME for record in Bundle(bundle).manifest.quantization)
+    assert count_integer_operators(made.read(layout.TEXT_ENCODER)) == PRODUCTS
+    assert all(record.file != layout.TEXT_ENCODER for record in Bundle(bundle).manifest.quantization)
     new = ["throwing darts at the pub"]  # which no table knows
     ours, theirs = (Localizer.open(path).encode_prompts(new).embeddings[0] for path in (made.path, bundle))
     assert LOWEST_COSINE < ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) < 1 - 1e-7

@@ -92,7 +92,7 @@ def test_features_of_no_annotated_video_are_named(annotations: Path, folder: Pat
     others = write_videos(tmp_path / "others", draw_videos(2, name="other"))
     with pytest.raises(DatasetError, match=r"--validation-features .*others: 2 files, none of .*v_video0\.npy"):
         read(annotations, others)
-    with pytest.raises(DatasetError, match=r"--validation-features .*nowhere: "):
+    with pytest.raises(FeatureError, match=r"--validation-features .*nowhere: "):
         read(annotations, tmp_path / "nowhere")
     with pytest.raises(DatasetError, match=r"nothing\.json"):
         read(tmp_path / "nothing.json", folder)

@@ -15,21 +15,22 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from stale_export.graph_builder import serialize
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest, TextEncoderSpec
-from stale_runtime.bundle.signatures import SIGNATURE_NAME, Signer, verify_signature
-from stale_runtime.inference.bundle_check import SELFTEST_NAME, self_test
-from stale_runtime.inference.localizer import PROMPTS_NAME, SHORTEST, Localizer, Settings
+from stale_runtime.bundle.manifest import FileRecord, Manifest, TextEncoderSpec
+from stale_runtime.bundle.signatures import Signer, verify_signature
+from stale_runtime.inference.bundle_check import self_test
+from stale_runtime.inference.localizer import Localizer, Settings
 from stale_runtime.inference.onnx_session import open_session
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME, Tokenizer
+from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 from tests.fuzz.mutations import changed_tree, mutate_archive, mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target
 from tests.runtime.bundle.test_manifest import MANIFEST, encoded
 from tests.signing import make_keys
 
-CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, SHORTEST, "polo", "localizer.fp32.onnx"
+CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, layout.SHORTEST, "polo", "localizer.fp32.onnx"
 MOST_CHANGES = 20
 NAMES: tuple[str, ...] = (
     "",
@@ -72,10 +73,10 @@ def prompts_target(folder: Path) -> Target:
     place = folder / "bundle"
 
     def run(data: bytes) -> object:
-        write(place, {**files, PROMPTS_NAME: data}, manifest)
+        write(place, {**files, layout.PROMPTS: data}, manifest)
         return Localizer(Bundle(place), Settings(cache=False)).encode_prompts([NAME])
 
-    return Target(seeds=(files[PROMPTS_NAME],), run=run, mutate=mutate_archive)
+    return Target(seeds=(files[layout.PROMPTS],), run=run, mutate=mutate_archive)
 
 
 def self_test_target(folder: Path) -> Target:
@@ -84,10 +85,10 @@ def self_test_target(folder: Path) -> Target:
     place = folder / "bundle"
 
     def run(data: bytes) -> object:
-        write(place, {**files, SELFTEST_NAME: data}, manifest)
+        write(place, {**files, layout.SELF_TEST: data}, manifest)
         return _replay(Bundle(place))
 
-    return Target(seeds=(files[SELFTEST_NAME],), run=run, mutate=mutate_archive)
+    return Target(seeds=(files[layout.SELF_TEST],), run=run, mutate=mutate_archive)
 
 
 def tokenizer_target(folder: Path) -> Target:
@@ -97,7 +98,7 @@ def tokenizer_target(folder: Path) -> Target:
     def run(data: bytes) -> object:
         return Tokenizer(data, manifest.text_encoder).suffixes([NAME, "long jump", "Caf\u00e9"])
 
-    return Target(seeds=(files[TOKENIZER_NAME],), run=run, mutate=mutate_json)
+    return Target(seeds=(files[layout.TOKENIZER],), run=run, mutate=mutate_json)
 
 
 def graph_target(folder: Path) -> Target:
@@ -107,13 +108,13 @@ def graph_target(folder: Path) -> Target:
     def run(data: bytes) -> object:
         return open_session(data, name=GRAPH_NAME, threads=1)
 
-    return Target(seeds=(files[GRAPH_NAME], files[TEXT_ENCODER_NAME]), run=run)
+    return Target(seeds=(files[GRAPH_NAME], files[layout.TEXT_ENCODER]), run=run)
 
 
 def signature_target(folder: Path) -> Target:
     """A bundle's ``model.sig``, and in another input the public key it is verified with: the first byte says which."""
     keys = make_keys(folder / "keys")
-    signature, public, place = Signer(keys.private).sign(MANIFEST), keys.public.read_bytes(), folder / SIGNATURE_NAME
+    signature, public, place = Signer(keys.private).sign(MANIFEST), keys.public.read_bytes(), folder / layout.SIGNATURE
 
     def run(data: bytes) -> object:
         is_key = data[:1] < b"\x80"
@@ -148,7 +149,7 @@ def write(place: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
     place.mkdir()
     for name, content in files.items():
         (place / name).write_bytes(content)
-    (place / MANIFEST_NAME).write_bytes(replace(manifest, files=_records(files)).to_bytes())
+    (place / layout.MANIFEST).write_bytes(replace(manifest, files=_records(files)).to_bytes())
 
 
 def use(place: Path) -> object:
@@ -223,7 +224,7 @@ class Broken:
                 (place / name).mkdir()
             else:
                 (place / name).symlink_to("/etc/passwd" if content == "outside" else GRAPH_NAME)
-        if os.path.lexists(place / MANIFEST_NAME):
+        if os.path.lexists(place / layout.MANIFEST):
             return
         if self.raw is not None:
             data = self.raw
@@ -231,7 +232,7 @@ class Broken:
             data = encoded(self.manifest)
         else:
             data = (json.dumps(self.manifest, indent=1) + "\n").encode()
-        (place / MANIFEST_NAME).write_bytes(data)
+        (place / layout.MANIFEST).write_bytes(data)
 
 
 def _is_possible(name: str) -> bool:
@@ -246,7 +247,7 @@ def _plain_records(files: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         for name, content in files.items()
-        if isinstance(content, bytes) and name != MANIFEST_NAME
+        if isinstance(content, bytes) and name != layout.MANIFEST
     }
 
 
@@ -271,10 +272,10 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
     texts = {name: recording[name] for name in ("embeddings", "queries")}
     return {
         GRAPH_NAME: _graph(localizer_inputs, said),
-        TEXT_ENCODER_NAME: _graph({"token_ids": (whole, ["K", "L"])}, texts),
-        TOKENIZER_NAME: tokenizer,
-        PROMPTS_NAME: pack_arrays({"texts": np.array([NAME, "archery"]), "vectors": np.repeat(vectors, 2, axis=0)}),
-        SELFTEST_NAME: pack_arrays(recording),
+        layout.TEXT_ENCODER: _graph({"token_ids": (whole, ["K", "L"])}, texts),
+        layout.TOKENIZER: tokenizer,
+        layout.PROMPTS: pack_arrays({"texts": np.array([NAME, "archery"]), "vectors": np.repeat(vectors, 2, axis=0)}),
+        layout.SELF_TEST: pack_arrays(recording),
     }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
+from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from tests.fuzz.child import INPUT, LOG, TALLY, Plan, input_at_hand
 from tests.fuzz.targets import TARGETS, find_target
@@ -65,7 +66,7 @@ def fuzz(
     click.echo(tabulate(table, HEADERS, disable_numparse=True))
     for name, (tally, _) in zip(chosen, rows, strict=True):
         for problem, path in tally.findings.items():
-            click.echo(f"{name}: {console.one_line(problem)}\n  {NAME} {name} --replay {os.path.relpath(path)}")
+            click.echo(f"{name}: {one_line(problem)}\n  {NAME} {name} --replay {os.path.relpath(path)}")
     return FOUND if any(tally.findings for tally, _ in rows) else 0
 
 

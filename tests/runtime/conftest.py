@@ -6,7 +6,7 @@ import pytest
 from stale_export import Int8Options, export_bundle, exporter
 from stale_model import read_original_checkpoint
 from stale_runtime import Localizer, Prompts
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME
+from stale_runtime.bundle import layout
 from tests import tiny
 from tests.export.int8 import draw_videos, write_validation, write_videos
 
@@ -25,7 +25,7 @@ def int8_bundle(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path_fact
         max_map_drop=5,
         text_precision="int8",
     )
-    text_model = onnx.load_from_string((bundle / TEXT_ENCODER_NAME).read_bytes())  # tracing it takes seconds
+    text_model = onnx.load_from_string((bundle / layout.TEXT_ENCODER).read_bytes())  # tracing it takes seconds
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "text_encoder_model", lambda *_: text_model)
         export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", int8=options, say=lambda text: None)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from stale_runtime.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.manifest import FileRecord, Manifest
 from tests.runtime.bundle.test_manifest import encoded
 
 
@@ -47,15 +48,15 @@ def npy_bytes(shape: str, data: bytes, *, descr: str = "'<f4'", fortran_order: s
 def altered(bundle: Path, copy: Path, **changes: object) -> Path:
     """A copy of a bundle whose manifest says something else, with a digest that agrees."""
     shutil.copytree(bundle, copy)
-    content = json.loads((copy / MANIFEST_NAME).read_bytes())
+    content = json.loads((copy / layout.MANIFEST).read_bytes())
     content.update(json.loads(json.dumps(changes, default=asdict)))
-    (copy / MANIFEST_NAME).write_bytes(encoded(content))
+    (copy / layout.MANIFEST).write_bytes(encoded(content))
     return copy
 
 
 def with_file(bundle: Path, copy: Path, name: str, data: bytes) -> Path:
     """A copy of a bundle in which one file is another, and the manifest lists it so."""
-    manifest = Manifest.from_bytes((bundle / MANIFEST_NAME).read_bytes())
+    manifest = Manifest.from_bytes((bundle / layout.MANIFEST).read_bytes())
     record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     altered(bundle, copy, files={**manifest.files, name: record})
     (copy / name).write_bytes(data)

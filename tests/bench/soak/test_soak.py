@@ -155,9 +155,8 @@ def test_a_localizer_that_slows_down_is_found(localizer: Localizer, monkeypatch:
     speed = done.speed_beside_new()
     assert speed is not None
     assert speed.median < 0.9
-    assert {len(turns.old) for turns in done.turns} == {len(turns.new) for turns in done.turns} == {soak_module.TURNS}
-        [len(turns.old) for turns in done.turns] == [len(turns.new) for turns in done.turns] == [soak_module.TURNS] * 3
-    )
+    assert all(len(turns.old) == len(turns.new) == soak_module.TURNS for turns in done.turns)
+    assert len(done.turns) == 3
 
 
 def test_a_system_that_does_not_say_is_a_benchmark_error(localizer: Localizer, monkeypatch: pytest.MonkeyPatch) -> None:

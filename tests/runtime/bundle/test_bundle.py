@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import LARGEST_MANIFEST, MOST_FILES, Bundle, find_bundle
 from stale_runtime.bundle.held_folder import HeldFolder
 from stale_runtime.bundle.manifest import FORMAT_VERSION, FileRecord, Manifest
-from stale_runtime.bundle.signatures import SIGNATURE_NAME
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
 from tests.runtime.helpers import altered, make_fifo, no_waiting, with_file
 
@@ -38,7 +38,7 @@ def test_a_file_too_many_is_named(copy: Path) -> None:
         Bundle(copy)
 
 
-@pytest.mark.parametrize("name", ["prompts.npz", "manifest.json", SIGNATURE_NAME])
+@pytest.mark.parametrize("name", ["prompts.npz", "manifest.json", layout.SIGNATURE])
 def test_links_are_not_followed(copy: Path, tmp_path: Path, name: str) -> None:
     (copy / name).touch()
     (copy / name).rename(tmp_path / "elsewhere")
@@ -52,7 +52,7 @@ def test_the_bundle_itself_may_be_a_link(copy: Path, tmp_path: Path) -> None:
     assert Bundle(tmp_path / "link").manifest == Bundle(copy).manifest
 
 
-@pytest.mark.parametrize("name", ["prompts.npz", "manifest.json", SIGNATURE_NAME])
+@pytest.mark.parametrize("name", ["prompts.npz", "manifest.json", layout.SIGNATURE])
 def test_pipes_and_folders_are_no_files(copy: Path, name: str) -> None:
     (copy / name).unlink(missing_ok=True)
     make_fifo(copy / name)
@@ -95,7 +95,7 @@ def test_a_file_that_becomes_a_link_while_it_is_opened_is_not_followed(
 @pytest.mark.parametrize(
     "name",
     [
-        *("../prompts.npz", "..", ".", "/etc/passwd", "a/b", "a\\b", ".hidden", "", "manifest.json", SIGNATURE_NAME),
+        *("../prompts.npz", "..", ".", "/etc/passwd", "a/b", "a\\b", ".hidden", "", "manifest.json", layout.SIGNATURE),
         *("a\0b", "a\nok", "x\x1b]0;evil\x07", "\u202etxt.npz"),
     ],
 )

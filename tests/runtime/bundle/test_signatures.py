@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.signatures import SIGNATURE_NAME, Signer
+from stale_runtime.bundle.signatures import Signer
 from stale_runtime.errors import BundleError, ChecksumError, ExportError, KeyFileError, SignatureError
 from stale_runtime.inference.localizer import Localizer
 from tests.runtime.bundle.test_manifest import encoded
@@ -40,13 +41,13 @@ def signed(bundle: Path, keys: KeyPair, tmp_path: Path) -> Path:
 
 
 def sign(bundle: Path, keys: KeyPair) -> Path:
-    (bundle / SIGNATURE_NAME).write_bytes(Signer(keys.private).sign(Bundle(bundle).manifest))
+    (bundle / layout.SIGNATURE).write_bytes(Signer(keys.private).sign(Bundle(bundle).manifest))
     return bundle
 
 
 def test_a_signed_bundle_is_a_bundle_with_key_and_without(signed: Path, keys: KeyPair) -> None:
     assert Bundle(signed, verify_key=keys.public).manifest == Bundle(signed).manifest
-    assert SIGNATURE_NAME not in Bundle(signed).manifest.files
+    assert layout.SIGNATURE not in Bundle(signed).manifest.files
     assert Localizer.open(signed, verify_key=keys.public).backend == "ort-fp32"
 
 
@@ -68,11 +69,11 @@ def test_another_key_s_signature_is_refused(signed: Path, tmp_path: Path) -> Non
 
 
 def test_another_key_that_claims_to_be_the_right_one_is_refused(signed: Path, keys: KeyPair, tmp_path: Path) -> None:
-    hint = json.loads((signed / SIGNATURE_NAME).read_text())["verificationMaterial"]["publicKey"]["hint"]
+    hint = json.loads((signed / layout.SIGNATURE).read_text())["verificationMaterial"]["publicKey"]["hint"]
     sign(signed, make_keys(tmp_path / "other"))
-    forged = json.loads((signed / SIGNATURE_NAME).read_text())
+    forged = json.loads((signed / layout.SIGNATURE).read_text())
     forged["verificationMaterial"]["publicKey"]["hint"] = hint
-    (signed / SIGNATURE_NAME).write_text(json.dumps(forged))
+    (signed / layout.SIGNATURE).write_text(json.dumps(forged))
     with pytest.raises(SignatureError, match="does not hold"):
         Bundle(signed, verify_key=keys.public)
 
@@ -94,7 +95,7 @@ def test_a_changed_file_with_a_manifest_that_agrees_is_refused(
         with_file(bundle, tmp_path / "more", "more.npz", b""),
     )
     for changed in changes:
-        shutil.copy(signed / SIGNATURE_NAME, changed)
+        shutil.copy(signed / layout.SIGNATURE, changed)
         Bundle(changed)
         with pytest.raises(SignatureError, match=r"does not hold for .* \(Signature mismatch"):
             Bundle(changed, verify_key=keys.public)
@@ -104,20 +105,20 @@ def test_a_changed_file_with_a_manifest_that_agrees_is_refused(
     "content", [b"", b"{}", b"[]", b"null", b"\xff", b'{"verificationMaterial": {}}', b"[" * 10_000, b"0" * 2**23]
 )
 def test_what_is_no_signature_is_refused(signed: Path, keys: KeyPair, content: bytes) -> None:
-    (signed / SIGNATURE_NAME).write_bytes(content)
+    (signed / layout.SIGNATURE).write_bytes(content)
     with pytest.raises(BundleError, match=r"model\.sig"):
         Bundle(signed, verify_key=keys.public)
 
 
 def test_a_flipped_byte_in_a_signature_is_refused_or_changes_nothing(signed: Path, keys: KeyPair) -> None:
     """What is signed is safe; of what is around it a little is not looked at, such as the names of empty fields."""
-    data = (signed / SIGNATURE_NAME).read_bytes()
+    data = (signed / layout.SIGNATURE).read_bytes()
     generator = np.random.default_rng(0)
     refused = 0
     for position in generator.integers(len(data), size=200):
         flipped = bytearray(data)
         flipped[position] ^= int(generator.integers(1, 256))
-        (signed / SIGNATURE_NAME).write_bytes(flipped)
+        (signed / layout.SIGNATURE).write_bytes(flipped)
         try:
             Bundle(signed, verify_key=keys.public)
         except SignatureError:
@@ -127,18 +128,18 @@ def test_a_flipped_byte_in_a_signature_is_refused_or_changes_nothing(signed: Pat
 
 def test_nothing_is_said_on_stdout(signed: Path, keys: KeyPair, capsys: pytest.CaptureFixture[str]) -> None:
     """Where results go, and where model-signing warns of a signature without a hint."""
-    content = json.loads((signed / SIGNATURE_NAME).read_text())
+    content = json.loads((signed / layout.SIGNATURE).read_text())
     del content["verificationMaterial"]["publicKey"]["hint"]
-    (signed / SIGNATURE_NAME).write_text(json.dumps(content))
+    (signed / layout.SIGNATURE).write_text(json.dumps(content))
     Bundle(signed, verify_key=keys.public)
     assert capsys.readouterr() == ("", "")
 
 
 def test_model_signing_s_own_command_takes_ours_and_we_take_its(signed: Path, keys: KeyPair) -> None:
     theirs = [sys.executable, "-m", "model_signing"]
-    signature = ["--signature", str(signed / SIGNATURE_NAME)]
+    signature = ["--signature", str(signed / layout.SIGNATURE)]
     subprocess.run([*theirs, "verify", "key", signed, *signature, "--public_key", keys.public], check=True)
-    (signed / SIGNATURE_NAME).unlink()
+    (signed / layout.SIGNATURE).unlink()
     subprocess.run([*theirs, "sign", "key", signed, *signature, "--private_key", keys.private], check=True)
     Bundle(signed, verify_key=keys.public)
     os.truncate(signed / "selftest.npz", 3)
@@ -162,7 +163,7 @@ def test_a_key_that_cannot_be_used_is_named(signed: Path, keys: KeyPair, tmp_pat
 
 def test_without_the_extra_it_is_named(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = Path(shutil.copytree(bundle, tmp_path / "signed"))
-    (signed / SIGNATURE_NAME).write_text("{}")
+    (signed / layout.SIGNATURE).write_text("{}")
     monkeypatch.setitem(sys.modules, "model_signing", None)
     remedy = r"signatures need model_signing; install it with: pip install 'stale-edge\[sign\]'"
     with pytest.raises(SignatureError, match=remedy):

@@ -19,20 +19,20 @@ from stale_export.parity import draw_features
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
 from stale_model import read_original_checkpoint
 from stale_runtime import Localizer
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError
 from stale_runtime.inference import backends
-from stale_runtime.inference.backends import BACKENDS, default_backend
-from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, SELFTEST_NAME, Check, replay_name, self_test
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
+from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, Check, replay_name, self_test
 from stale_runtime.inference.localizer import EncodedPrompts, Outputs
 from stale_runtime.inference.onnx_session import open_session
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME
 from tests import tiny
 from tests.export.graphs import draw_prompts
 from tests.export.int8 import draw_videos, ruin, run_emulated
 
-FILES = {name: file for name, file in BACKENDS.items() if name.startswith("ort-")}
+FILES = {name: backend.file for name, backend in LOCALIZER_BACKENDS.items() if backend.engine == "onnxruntime"}
 INT8 = ("ort-int8", "ort-int8-dynamic")
 MEAN, REPLAY = "mean deviation", "mean deviation from the export"
 
@@ -55,7 +55,7 @@ def rebuilt(
 
 
 def recording(bundle: Path) -> dict[str, NDArray[Any]]:
-    return unpack_arrays((bundle / SELFTEST_NAME).read_bytes(), SELFTEST_NAME)
+    return unpack_arrays((bundle / layout.SELF_TEST).read_bytes(), layout.SELF_TEST)
 
 
 def recorded_prompts(bundle: Path) -> EncodedPrompts:
@@ -75,14 +75,14 @@ def test_int8_is_run_where_its_map_is_proved(int8_bundle: Path) -> None:
     manifest = Bundle(int8_bundle).manifest
     (record,) = (record for record in manifest.quantization if record.file == FILES["ort-int8"])
     assert record.map_percent is not None
-    assert default_backend(manifest) == Localizer.open(int8_bundle).backend == "ort-int8"
+    assert default_backend(manifest).name == Localizer.open(int8_bundle).backend == "ort-int8"
 
 
 def test_fp32_is_run_where_nothing_is_proved(bundle: Path) -> None:
     manifest = Bundle(bundle).manifest
     assert FILES["ort-int8"] in {record.file for record in manifest.quantization}
-    assert default_backend(manifest) == Localizer.open(bundle).backend == "ort-fp32"
-    assert default_backend(replace(manifest, quantization=())) == "ort-fp32"
+    assert default_backend(manifest).name == Localizer.open(bundle).backend == "ort-fp32"
+    assert default_backend(replace(manifest, quantization=())).name == "ort-fp32"
 
 
 def test_the_proof_of_another_graph_does_not_count(int8_bundle: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_proof_of_another_graph_does_not_count(int8_bundle: Path) -> None:
         for record in manifest.quantization
     )
     assert any(record.map_percent is not None for record in records)
-    assert default_backend(replace(manifest, quantization=records)) == "ort-fp32"
+    assert default_backend(replace(manifest, quantization=records)).name == "ort-fp32"
 
 
 @pytest.mark.parametrize("backend", FILES)
@@ -159,7 +159,7 @@ def test_only_graphs_that_are_there_are_run(int8_bundle: Path, tmp_path: Path) -
     for output in Outputs._fields:
         del arrays[replay_name("ort-int8", output)]
     lacking = rebuilt(
-        int8_bundle, tmp_path / "bundle", {SELFTEST_NAME: pack_arrays(arrays)}, without=[FILES["ort-int8"]]
+        int8_bundle, tmp_path / "bundle", {layout.SELF_TEST: pack_arrays(arrays)}, without=[FILES["ort-int8"]]
     )
     checks = list(self_test(lacking))
     assert all(check.passed for check in checks)
@@ -185,7 +185,7 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     outputs = session.run(Outputs._fields, graph_inputs(arrays["features"], recorded_prompts(int8_bundle)))
     for output, value in zip(Outputs._fields, outputs, strict=True):
         arrays[replay_name("ort-int8", output)] = value[0]
-    contents = {FILES["ort-int8"]: model, SELFTEST_NAME: pack_arrays(arrays)}
+    contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
     found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents))
     assert found
     assert found <= {(f"ort-int8: {output}", MEAN) for output in Outputs._fields}
@@ -202,7 +202,7 @@ def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path:
         outputs = run_emulated(network, arrays["features"], recorded_prompts(int8_bundle), bits, vnni=vnni)
         for output, value in zip(Outputs._fields, outputs, strict=True):
             arrays[replay_name("ort-int8", output)] = value[0]
-        contents = {FILES["ort-int8"]: model, SELFTEST_NAME: pack_arrays(arrays)}
+        contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
         found = failed(rebuilt(int8_bundle, tmp_path / f"bundle-{vnni}", contents))
         assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in Outputs._fields}
         passed.append(not any(measure == REPLAY for _, measure in found))
@@ -222,18 +222,18 @@ def test_the_limit_tells_saturation_of_the_reference_network_from_rounding(refer
 
 
 def test_an_int8_text_encoder_that_means_something_else_fails(int8_bundle: Path, tmp_path: Path) -> None:
-    parsed = onnx.load_from_string((int8_bundle / TEXT_ENCODER_NAME).read_bytes())
+    parsed = onnx.load_from_string((int8_bundle / layout.TEXT_ENCODER).read_bytes())
     weights = [node.input[1] for node in parsed.graph.node if node.op_type == "MatMulInteger"]
     (tensor,) = (tensor for tensor in parsed.graph.initializer if tensor.name == weights[0])
     tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), tensor.name))
-    ruined = rebuilt(int8_bundle, tmp_path / "bundle", {TEXT_ENCODER_NAME: parsed.SerializeToString()})
+    ruined = rebuilt(int8_bundle, tmp_path / "bundle", {layout.TEXT_ENCODER: parsed.SerializeToString()})
     assert failed(ruined) == {(f"text encoder: {output}", "1 - cosine") for output in ("embeddings", "queries")}
 
 
 def test_a_recorded_embedding_of_zeros_fails(int8_bundle: Path, tmp_path: Path) -> None:
     arrays = recording(int8_bundle)
     arrays["embeddings"] = np.zeros_like(arrays["embeddings"])
-    changed = rebuilt(int8_bundle, tmp_path / "bundle", {SELFTEST_NAME: pack_arrays(arrays)})
+    changed = rebuilt(int8_bundle, tmp_path / "bundle", {layout.SELF_TEST: pack_arrays(arrays)})
     assert ("text encoder: embeddings", "1 - cosine") in failed(changed)
     assert not Check("x", float("nan"), INT8_COSINE, "1 - cosine").passed
 
@@ -245,7 +245,7 @@ def test_a_recording_without_the_int8_outputs_is_refused(int8_bundle: Path, tmp_
     value = arrays.pop(name)
     if change != "lacking":
         arrays[name] = value[1:] if change == "short" else value.astype(np.int64)
-    crafted = rebuilt(int8_bundle, tmp_path / "bundle", {SELFTEST_NAME: pack_arrays(arrays)})
+    crafted = rebuilt(int8_bundle, tmp_path / "bundle", {layout.SELF_TEST: pack_arrays(arrays)})
     with pytest.raises(BundleError, match=r"^selftest\.npz: not a recording of this network's outputs"):
         list(self_test(crafted))
 
@@ -257,6 +257,6 @@ def test_an_int8_graph_without_a_record_is_held_to_the_limits_of_float(int8_bund
     arrays = recording(int8_bundle)
     for output in Outputs._fields:
         del arrays[replay_name("ort-int8-dynamic", output)]
-    contents = {SELFTEST_NAME: pack_arrays(arrays)}
+    contents = {layout.SELF_TEST: pack_arrays(arrays)}
     unsaid = rebuilt(int8_bundle, tmp_path / "bundle", contents, quantization=tuple(records))
     assert failed(unsaid) == {(f"ort-int8-dynamic: {output}", "deviation") for output in Outputs._fields}

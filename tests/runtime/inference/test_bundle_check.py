@@ -5,22 +5,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, ChecksumError
-from stale_runtime.inference.backends import BACKENDS, backend_problem
-from stale_runtime.inference.bundle_check import LIMITS, SELFTEST_NAME, Check, self_test
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
+from stale_runtime.inference.bundle_check import LIMITS, Check, self_test
 from tests.runtime.helpers import with_file
 
 
 def with_recording(bundle: Path, copy: Path, **changes: NDArray[Any]) -> Bundle:
     """A bundle with another recording."""
-    recorded = unpack_arrays((bundle / SELFTEST_NAME).read_bytes(), SELFTEST_NAME)
-    return Bundle(with_file(bundle, copy, SELFTEST_NAME, pack_arrays({**recorded, **changes})))
+    recorded = unpack_arrays((bundle / layout.SELF_TEST).read_bytes(), layout.SELF_TEST)
+    return Bundle(with_file(bundle, copy, layout.SELF_TEST, pack_arrays({**recorded, **changes})))
 
 
 def recording(bundle: Path, name: str) -> NDArray[Any]:
-    return unpack_arrays((bundle / SELFTEST_NAME).read_bytes(), SELFTEST_NAME)[name]
+    return unpack_arrays((bundle / layout.SELF_TEST).read_bytes(), layout.SELF_TEST)[name]
 
 
 def test_every_file_and_every_output_is_checked(bundle: Path) -> None:
@@ -29,7 +30,7 @@ def test_every_file_and_every_output_is_checked(bundle: Path) -> None:
     files = {path.name for path in bundle.iterdir()} - {"manifest.json"}
     assert {check.what for check in checks if check.deviation is None} == files
     manifest = Bundle(bundle).manifest
-    backends = [backend for backend in BACKENDS if backend_problem(backend, manifest) is None]
+    backends = [name for name, backend in LOCALIZER_BACKENDS.items() if backend_problem(backend, manifest) is None]
     assert {"ort-fp32", "ort-int8", "ort-int8-dynamic"} <= set(backends)
     outputs = {f"{backend}: {output}" for backend in backends for output in ("cas_logits", "action_masks")}
     encoded = {f"text encoder: {output}" for output in ("embeddings", "queries")}

@@ -10,17 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.manifest import MANIFEST_NAME
 from stale_runtime.commands.run import stale_run
 from stale_runtime.errors import BundleError
 from stale_runtime.inference import backends as backends_module
 from stale_runtime.inference import text_encoder as text_encoder_module
-from stale_runtime.inference.backends import BACKENDS
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import self_test
-from stale_runtime.inference.localizer import PROMPTS_NAME
 from stale_runtime.inference.onnx_session import open_session
-from stale_runtime.inference.text_encoder import TEXT_ENCODER_NAME, TOKENIZER_NAME
 from tests.tiny import CLASSES
 
 POSITIONS = 1000
@@ -69,7 +67,7 @@ def test_a_flipped_byte_anywhere_is_found_before_inference(work: Path, monkeypat
 
     for module in (backends_module, text_encoder_module):
         monkeypatch.setattr(module, "open_session", open_intact)
-    backends = {file: backend for backend, file in BACKENDS.items() if backend.startswith("ort-")}
+    backends = {b.file: b.name for b in LOCALIZER_BACKENDS.values() if b.engine == "onnxruntime"}
     found = dict.fromkeys((path.name for path in folder.iterdir()), 0)
     for name, position, bits in flips(folder):
         with open(folder / name, "r+b") as file:
@@ -84,7 +82,9 @@ def test_a_flipped_byte_anywhere_is_found_before_inference(work: Path, monkeypat
     assert sum(found.values()) == POSITIONS
     assert min(found.values()) >= POSITIONS // len(found)
     assert found.keys() == {
-        *BACKENDS.values(), MANIFEST_NAME, PROMPTS_NAME, TEXT_ENCODER_NAME, TOKENIZER_NAME, *NEVER_RUN
-    }  # fmt: skip
+        *(backend.file for backend in LOCALIZER_BACKENDS.values()),
+        *(layout.MANIFEST, layout.PROMPTS, layout.TEXT_ENCODER, layout.TOKENIZER),
+        *NEVER_RUN,
+    }
     run(work, "ort-fp32")
     assert all(check.passed for check in self_test(Bundle(folder)))

@@ -5,7 +5,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from stale_runtime.errors import BundleError
-from stale_runtime.inference.onnx_session import available_threads, checked_output, open_session, run_session
+from stale_runtime.inference.onnx_session import checked_output, open_session, run_session
+from stale_runtime.system.cpus import available_threads
 
 
 def doubling(*, op: str = "Add", location: str = "") -> bytes:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from stale_export.localizer_graph import LONG
 from stale_runtime import Localizer
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import backends
-from stale_runtime.inference.backends import BACKENDS, backend_problem, open_backend
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem, open_backend
 from stale_runtime.inference.bundle_check import self_test
-from stale_runtime.inference.localizer import INPUTS, Outputs
+from stale_runtime.inference.localizer import Outputs
 from tests import tiny
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
@@ -31,7 +32,7 @@ def load(model: bytes, *, precision: str = "fp32", integer_layers: int = 0) -> O
     return OpenVinoSession(
         model,
         name="graph",
-        inputs=INPUTS,
+        inputs=layout.LOCALIZER_INPUTS,
         outputs=Outputs._fields,
         threads=1,
         precision=precision,
@@ -65,7 +66,7 @@ def test_int8_is_computed_in_integers_and_is_not_float(int8_bundle: Path) -> Non
 
 def test_a_graph_left_in_float_is_refused(bundle: Path) -> None:
     with pytest.raises(BackendError, match="computes 0 of 4 layers in integers here; take an ort backend"):
-        load(Bundle(bundle).read(BACKENDS["ort-fp32"]), precision="int8", integer_layers=4)
+        load(Bundle(bundle).read(layout.LOCALIZER_FP32), precision="int8", integer_layers=4)
 
 
 def test_a_dynamic_graph_is_refused_before_it_is_loaded(bundle: Path) -> None:
@@ -78,7 +79,7 @@ def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch
     with pytest.raises(BackendError, match="this CPU has no bfloat16 arithmetic"):
         Localizer.open(bundle, backend="openvino-bf16")
     monkeypatch.setattr(openvino_session, "has_bf16", lambda: True)
-    assert backend_problem("openvino-bf16", Bundle(bundle).manifest) is None
+    assert backend_problem(LOCALIZER_BACKENDS["openvino-bf16"], Bundle(bundle).manifest) is None
 
 
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_the_self_test_replays_it(int8_bundle: Path) -> None:
 
 
 def test_what_is_no_graph_is_refused(bundle: Path) -> None:
-    model = onnx.load_from_string(Bundle(bundle).read(BACKENDS["ort-fp32"]))
+    model = onnx.load_from_string(Bundle(bundle).read(layout.LOCALIZER_FP32))
     next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "NoSuchOperator"
     with pytest.raises(BundleError, match="graph: OpenVINO cannot load it"):
         load(model.SerializeToString())
@@ -107,7 +108,7 @@ def test_what_is_no_graph_is_refused(bundle: Path) -> None:
 
 
 def test_other_inputs_are_refused(bundle: Path) -> None:
-    model = Bundle(bundle).read(BACKENDS["ort-fp32"])
+    model = Bundle(bundle).read(layout.LOCALIZER_FP32)
     with pytest.raises(BundleError, match="not the inputs and outputs of a localizer"):
         OpenVinoSession(
             model, name="graph", inputs=("x",), outputs=("y",), threads=1, precision="fp32", integer_layers=0
@@ -126,13 +127,12 @@ def test_four_threads_find_what_one_does(bundle: Path) -> None:
 
 
 def test_every_backend_of_openvino_runs_a_file_of_onnx_runtime() -> None:
-    assert {BACKENDS[name] for name in BACKENDS if name.startswith("openvino-")} <= {
-        BACKENDS[name] for name in BACKENDS if name.startswith("ort-")
-    }
+    files = {e: {b.file for b in LOCALIZER_BACKENDS.values() if b.engine == e} for e in ("openvino", "onnxruntime")}
+    assert files["openvino"] <= files["onnxruntime"]
 
 
 def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
-    session = open_backend("openvino-fp32", Bundle(bundle), inputs=INPUTS, outputs=Outputs._fields, threads=1)
+    session = open_backend(LOCALIZER_BACKENDS["openvino-fp32"], Bundle(bundle), threads=1)
     localizer = Localizer.open(bundle)
     prompts = localizer.encode_prompts(tiny.CLASSES)
     inputs = {**localizer.prepared(draw(9)), "prompts": prompts.embeddings, "queries": prompts.queries}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
 from stale_runtime.errors import BundleError, PromptError
-from stale_runtime.inference.text_encoder import TOKENIZER_NAME, TextEncoder, Tokenizer, encoder_identity
+from stale_runtime.inference.text_encoder import TextEncoder, Tokenizer, encoder_identity
 from tests import tiny
 from tests.runtime.helpers import altered, with_file
 
@@ -191,8 +192,8 @@ def test_a_name_fills_the_context_at_most(encoder: TextEncoder, bundle: Path) ->
 def test_the_identity_is_of_tower_and_tokenizer(bundle: Path, tmp_path: Path) -> None:
     identity = encoder_identity(Bundle(bundle))
     assert identity == encoder_identity(Bundle(Path(shutil.copytree(bundle, tmp_path / "same"))))
-    other = (bundle / TOKENIZER_NAME).read_bytes() + b"\n"
-    assert encoder_identity(Bundle(with_file(bundle, tmp_path / "tokenizer", TOKENIZER_NAME, other))) != identity
+    other = (bundle / layout.TOKENIZER).read_bytes() + b"\n"
+    assert encoder_identity(Bundle(with_file(bundle, tmp_path / "tokenizer", layout.TOKENIZER, other))) != identity
     other = (bundle / "text_encoder.onnx").read_bytes() + b"\0"
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "tower", "text_encoder.onnx", other))) != identity
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "rest", "prompts.npz", b""))) == identity
@@ -244,7 +245,7 @@ def test_the_identity_of_an_encoder_is_all_that_an_embedding_depends_on(bundle: 
     assert len(identities) == 1 + len(changes)
 
 
-@pytest.mark.parametrize("name", ["text_encoder.onnx", TOKENIZER_NAME])
+@pytest.mark.parametrize("name", ["text_encoder.onnx", layout.TOKENIZER])
 def test_a_bundle_without_a_tower_has_no_identity(bundle: Path, tmp_path: Path, name: str) -> None:
     files = {other: record for other, record in Bundle(bundle).manifest.files.items() if other != name}
     copy = altered(bundle, tmp_path / "copy", files=files)

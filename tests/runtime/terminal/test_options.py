@@ -4,7 +4,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stale_runtime.inference.localizer import LONGEST, SHORTEST, Settings
+from stale_runtime.bundle import layout
+from stale_runtime.inference.localizer import Settings
 from stale_runtime.terminal.options import PATH, Length, Number, Sha256
 
 
@@ -15,7 +16,8 @@ def show(length: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "value"), [("auto", "'auto'"), (str(SHORTEST), "16"), ("100", "100"), (str(LONGEST), "4096")]
+    ("given", "value"),
+    [("auto", "'auto'"), (str(layout.SHORTEST), "16"), ("100", "100"), (str(layout.LONGEST), "4096")],
 )
 def test_a_length_is_a_number_or_auto(given: str, value: str) -> None:
     done = CliRunner().invoke(show, ["--length", given])
@@ -27,7 +29,7 @@ def test_a_length_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [str(SHORTEST - 1), str(LONGEST + 1), "0", "-100", "AUTO", "", "1e2", "100.0", "x" * 99]
+    "given", [str(layout.SHORTEST - 1), str(layout.LONGEST + 1), "0", "-100", "AUTO", "", "1e2", "100.0", "x" * 99]
 )
 def test_anything_else_is_a_usage_error_that_says_what_is_expected(given: str) -> None:
     done = CliRunner().invoke(show, ["--length", given])
@@ -37,7 +39,7 @@ def test_anything_else_is_a_usage_error_that_says_what_is_expected(given: str) -
 
 
 def test_what_the_option_takes_the_library_takes() -> None:
-    for length in (SHORTEST, LONGEST, "auto"):
+    for length in (layout.SHORTEST, layout.LONGEST, "auto"):
         assert Settings(length=Length().convert(length, None, None)).length == length
 
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from stale_model import TrainingOutputs
-from stale_model.data.targets import video_targets
+from stale_model.data.targets import Targets, video_targets
 from stale_model.training.losses import (
     Losses,
     LossWeights,
-    Targets,
     balanced_entropy,
     consistency_loss,
     dice_loss,

@@ -1,0 +1,48 @@
+"""What a bundle consists of: its files, and the inputs and outputs of its graphs. They are named here alone."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "model.sig"
+"""Optional: only in a signed bundle."""
+LOCALIZER_FP32: Final = "localizer.fp32.onnx"
+LOCALIZER_INT8: Final = "localizer.int8.onnx"
+LOCALIZER_INT8_DYNAMIC: Final = "localizer.int8-dynamic.onnx"
+LOCALIZER_TORCH: Final = "localizer.torch.pth"
+LOCALIZER_TORCH_INT8: Final = "localizer.torch-int8.pth"
+TEXT_ENCODER: Final = "text_encoder.onnx"
+TOKENIZER: Final = "tokenizer.json"
+PROMPTS: Final = "prompts.npz"
+"""The bundle's own prompts: arrays ``texts`` (K,) and ``vectors`` (K, C + H*C), embedding and queries of each."""
+SELF_TEST: Final = "selftest.npz"
+"""Recorded inputs and outputs, replayed by ``stale-run --self-test``."""
+
+SHORTEST, LONGEST = 16, 4096
+"""Temporal scales T that a localizer graph accepts, in snippets."""
+
+LOCALIZER_INPUTS: Final = ("features", "length", "prompts", "queries")
+CAS_LOGITS: Final = "cas_logits"
+ACTION_MASKS: Final = "action_masks"
+LOCALIZER_OUTPUTS: Final = (CAS_LOGITS, ACTION_MASKS)
+TEXT_ENCODER_INPUTS: Final = ("token_ids",)
+EMBEDDINGS: Final = "embeddings"
+QUERIES: Final = "queries"
+TEXT_ENCODER_OUTPUTS: Final = (EMBEDDINGS, QUERIES)
+
+
+def localizer_inputs(
+    features: NDArray[np.float32], length: int, embeddings: NDArray[np.float32], queries: NDArray[np.float32]
+) -> dict[str, NDArray[Any]]:
+    """What a localizer graph is fed.
+
+    Args:
+        features: (B, T0, C); where T0 is not T, the graph resamples them itself.
+        length: T, in snippets.
+        embeddings: (K, C) of the prompts.
+        queries: (K, H*C) of the prompts.
+    """
+    values = (features, np.array(length, np.int64), embeddings, queries)
+    return dict(zip(LOCALIZER_INPUTS, values, strict=True))

@@ -1,0 +1,21 @@
+"""Text from untrusted sources, made safe to print and to write."""
+
+import unicodedata
+
+_UNUSABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's control characters, lone surrogates, line and paragraph separators."""
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with characters that a terminal would not print replaced by ``?``."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+
+
+def as_text(name: str) -> str:
+    r"""A file name as valid Unicode: bytes that are not UTF-8 are spelled out as ``\xNN``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def has_unusable_characters(name: str) -> bool:
+    """Whether a name holds a character that would break a table, a subtitle or a terminal."""
+    return any(unicodedata.category(character) in _UNUSABLE for character in name)
