@@ -1,6 +1,7 @@
 """A STALE small enough for tests: seeded weights, a CLIP folder of its own, a checkpoint as the original writes it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
-from stale_model import Stale, StaleConfig, TextTower
+from stale_export import export_bundle
+from stale_model import Stale, StaleConfig, TextTower, read_original_checkpoint
 from stale_model.checkpoints.upstream_names import our_name
+from stale_runtime import Prompts
 
 CHANNELS = 16
 LENGTH = 16
@@ -97,6 +100,13 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], *, prefix: str = "modu
     """Write a checkpoint as the original code does."""
     torch.save({"epoch": 3, "state_dict": {prefix + name: tensor for name, tensor in state.items()}}, path)
     return path
+
+
+def write_bundle(output: Path, checkpoint: Path, clip_folder: Path, names: Sequence[str] = CLASSES) -> Path:
+    """Export a checkpoint of the original's format, in silence."""
+    trained = read_original_checkpoint(checkpoint, str(clip_folder))
+    export_bundle(trained, Prompts.of(names), output, say=lambda _: None)
+    return output
 
 
 def write_training_data(folder: Path) -> Path:
