@@ -1,4 +1,4 @@
-"""Many runs at once on a bundle that is being replaced under them."""
+"""Many runs at the same time with a bundle that is replaced meanwhile."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) ->
 
 
 class Run:
-    """A run of ``stale-run`` under way; its result goes to a file, so that nobody has to read along."""
+    """A running ``stale-run``, whose result goes to a file, so that no pipe can fill up."""
 
     def __init__(self, work: Path, name: str, *, bundle: Path, cache: str) -> None:
         command = [str(Path(sys.executable).parent / "stale-run"), "v.npy", "--prompts", "classes.txt"]
