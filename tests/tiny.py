@@ -1,4 +1,4 @@
-"""A STALE small enough for tests: seeded weights, a CLIP folder of its own, a checkpoint as the original writes it."""
+"""A STALE network small enough for tests: seeded weights, a CLIP folder, checkpoints and a bundle."""
 
 import json
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def make_tower(clip_folder: Path, seed: int = 0) -> TextTower:
     tower = TextTower(config).eval()
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in tower.parameters():  # not transformers' own, which change from version to version
+        for weight in tower.parameters():  # transformers initializes differently in each version
             if weight.ndim > 1:
                 weight.normal_(std=weight.shape[-1] ** -0.5, generator=dice)
     return tower
@@ -124,7 +124,7 @@ def write_training_data(folder: Path) -> Path:
 
 
 def _upstream_names(network: Stale) -> list[str]:
-    """The original's name for each parameter of the network, found by trying all that it could be."""
+    """The original's name of each parameter, found by trying all names that the original may have."""
     layers = range(network.config.foreground_layers)
     parts = [f"transformer.{half}.norm" for half in ("encoder", "decoder")] + ["input_proj"]
     parts += [f"mask_embed.layers.{n}" for n in range(3)]
