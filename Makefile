@@ -1,13 +1,15 @@
 # make test          make a virtual environment, install, run the tests
-# make check         lint, types, layering
+# make check         lint, types, layering, dead code
+# make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          made-up videos, training, export, detection and evaluation, in a few minutes
-# make fuzz          every reader on 200,000 broken files each and more, which takes an hour or two
+# make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
-# make newest        the tests with the newest versions there are
-# make pythons       the tests with Python 3.11, 3.12 and 3.13, each of which has to be there
-# make reproducible  two wheels, built in two places, that are one
-# make audit         known vulnerabilities of all that the tests run with; asks PyPI's JSON interface
+# make newest        the tests with the newest versions
+# make pythons       the tests with Python 3.11, 3.12 and 3.13, which must be installed
+# make reproducible  build the wheel twice, in two places, and compare the files
+# make audit         known vulnerabilities of everything that the tests run with; asks PyPI's JSON interface
 # make sbom          a bill of materials of what an edge box gets
+# make core          install the runtime alone, as on an edge box, and start the commands
 # make               this help
 
 PYTHON ?= python3
@@ -15,8 +17,9 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
+FOLDERS := runtime stale_model export bench
 
-.PHONY: help test check lint types layering format core fuzz lowest newest pythons reproducible audit sbom demo clean
+.PHONY: help test check lint types layering deadcode drawing format core fuzz lowest newest pythons reproducible audit sbom demo clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -25,10 +28,11 @@ $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
+# The tests start hundreds of commands, so compiled modules are kept even where a container's settings forbid it.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
-check: lint types layering
+check: lint types layering deadcode
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
@@ -37,7 +41,7 @@ lint: $(VENV)/installed
 types: $(VENV)/installed build/types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
 
-# The packages under the names they are imported by, which is how mypy has to see them.
+# Links that give the folders the names that they are imported by, for mypy.
 build/types: Makefile
 	mkdir -p $@
 	ln -sfn ../../runtime $@/stale_runtime
@@ -49,11 +53,19 @@ build/types: Makefile
 layering: $(VENV)/installed
 	$(BIN)/lint-imports --config setup.cfg
 
+# First the packages alone: code that only a test uses is dead. Then what the tests have and do not use.
+deadcode: $(VENV)/installed
+	$(BIN)/vulture
+	$(BIN)/vulture $(FOLDERS) tests
+
+drawing: $(VENV)/installed
+	$(BIN)/python -m tests.import_graph
+
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The runtime alone, as an edge box installs it: no extras, no torch.
+# Install the runtime alone, as an edge box does: no extras, no torch.
 core:
 	rm -rf build/core build/lib
 	$(PYTHON) -m venv build/core
@@ -87,7 +99,7 @@ demo: $(VENV)/installed
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
 
-# These fetch a PyTorch of several gigabytes where no CPU build of that version is to be had.
+# These download several gigabytes of PyTorch where no CPU build of that version is available.
 lowest:
 	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
 
@@ -99,7 +111,7 @@ pythons:
 	  $(MAKE) test PYTHON=python$$version VENV=build/python$$version || exit 1; \
 	done
 
-# Two wheels of one commit, built in two places, are the same file.
+# Two wheels of one commit, built in two places, must be equal byte for byte.
 WHEEL_TIME := $(shell git log -1 --format=%ct 2>/dev/null || echo 315532800)
 reproducible: $(VENV)/installed
 	rm -rf build/one build/two build/wheels
@@ -111,7 +123,7 @@ reproducible: $(VENV)/installed
 	sha256sum build/wheels/*/*.whl
 	cmp build/wheels/one/*.whl build/wheels/two/*.whl
 
-# Known vulnerabilities of what the tests run with, and a bill of materials of the runtime; tools of their own.
+# The tools for `audit` and `sbom` have a virtual environment of their own, so that they are not audited themselves.
 build/tools/installed:
 	$(PYTHON) -m venv build/tools
 	build/tools/bin/python -m pip install --quiet pip-audit cyclonedx-bom

@@ -1,25 +1,44 @@
+"""What all tests share. It loads nothing heavy itself: the process that only hands out the tests imports it too."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
+from hypothesis import settings
 
-from tests import tiny
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 ACTIVITYNET = REFERENCE.parent / "activitynet"
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One worker a CPU: more threads in each, and in the commands that they start, would only wait for one another.
+    # These are read when PyTorch and numpy are loaded, so no test module may have loaded them by now.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+settings.register_profile("tests", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The recordings of the original code, which stand beside the repository where it is developed."""
     if not REFERENCE.is_dir():
-        pytest.skip("no ../shared/reference: recordings of the original code are not here")
+        pytest.skip("no ../shared/reference: the recordings of the original code are not here")
     return REFERENCE
 
 
 @pytest.fixture(scope="session")
-def activitynet(reference: Path) -> Path:
+def activitynet() -> Path:
     """ActivityNet's annotations, beside the recordings."""
     if not ACTIVITYNET.is_dir():
         pytest.skip("no ../shared/activitynet: ActivityNet's annotations are not here")
@@ -28,7 +47,7 @@ def activitynet(reference: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or writes the user's prompt cache, or finds the user's bundle."""
+    """An empty prompt cache, so that no test reads or writes the user's, or finds the user's bundle."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("STALE_CACHE", str(folder))
     monkeypatch.delenv("STALE_BUNDLE", raising=False)
@@ -36,51 +55,80 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 
 @pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+    """Build a folder once for all workers of pytest-xdist, and give its path; it is read-only by convention."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / name
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = shared / f"{name}.unfinished"
+                shutil.rmtree(unfinished, ignore_errors=True)  # of a worker that failed
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def clip_folder(build_once: BuildOnce) -> Path:
     """Configuration and tokenizer of a tiny CLIP."""
-    return tiny.write_clip_folder(tmp_path_factory.mktemp("clip") / "tiny-clip")
+    from tests import tiny
+
+    return build_once("clip", lambda folder: tiny.write_clip_folder(folder / "tiny-clip")) / "tiny-clip"
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+def checkpoint(build_once: BuildOnce, clip_folder: Path) -> Path:
     """A tiny checkpoint in the original's format."""
-    state = tiny.upstream_state(tiny.make_network(), tiny.make_tower(clip_folder))
-    return tiny.save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "best.pth", state)
+    from tests import tiny
+
+    def make(folder: Path) -> None:
+        state = tiny.upstream_state(tiny.make_network(), tiny.make_tower(clip_folder))
+        tiny.save_checkpoint(folder / "best.pth", state)
+
+    return build_once("checkpoint", make) / "best.pth"
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, clip_folder: Path) -> Path:
+def bundle(build_once: BuildOnce, checkpoint: Path, clip_folder: Path) -> Path:
     """A bundle of the tiny checkpoint, read-only by convention: copy it to change it."""
-    from stale_export import export_bundle
-    from stale_model import read_original_checkpoint
-    from stale_runtime import Prompts
+    from tests import tiny
 
-    output = tmp_path_factory.mktemp("export") / "bundle"
-    trained = read_original_checkpoint(checkpoint, str(clip_folder))
-    export_bundle(trained, Prompts.of(tiny.CLASSES), output, say=lambda text: None)
-    return output
+    return build_once("export", lambda folder: tiny.write_bundle(folder / "bundle", checkpoint, clip_folder)) / "bundle"
 
 
 @pytest.fixture(scope="session")
-def reference_bundle(tmp_path_factory: pytest.TempPathFactory, reference: Path) -> Path:
+def reference_bundle(build_once: BuildOnce, reference: Path) -> Path:
     """A bundle of the reference checkpoint, at its real size."""
-    from stale_export import export_bundle
-    from stale_model import read_original_checkpoint
     from stale_runtime import read_prompts
+    from tests import tiny
 
-    output = tmp_path_factory.mktemp("export") / "bundle"
-    trained = read_original_checkpoint(reference / "best.pth", str(reference / "clip"))
-    export_bundle(trained, read_prompts(reference / "classes.txt"), output, say=lambda text: None)
-    return output
+    def make(folder: Path) -> None:
+        names = read_prompts(reference / "classes.txt").names
+        tiny.write_bundle(folder / "bundle", reference / "best.pth", reference / "clip", names)
+
+    return build_once("reference-export", make) / "bundle"
 
 
 @pytest.fixture(scope="session")
-def training_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training_data(build_once: BuildOnce) -> Path:
     """A folder with ``features`` and ``annotations.json``, of the tiny CLIP's width."""
-    return tiny.write_training_data(tmp_path_factory.mktemp("training") / "data")
+    from tests import tiny
+
+    return build_once("training", lambda folder: tiny.write_training_data(folder / "data")) / "data"
 
 
 @pytest.fixture
-def features() -> NDArray[np.float32]:
+def features() -> "NDArray[np.float32]":
     """Snippet features (40, 16) of a video."""
+    import numpy as np
+
+    from tests import tiny
+
     return np.random.default_rng(0).standard_normal((40, tiny.CHANNELS)).astype(np.float32)

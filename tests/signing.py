@@ -1,4 +1,4 @@
-"""Pairs of keys for tests that sign bundles; skipped where model-signing is not installed."""
+"""Key pairs for tests that sign bundles, which are skipped where model-signing is not installed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class KeyPair(NamedTuple):
 
 
 def make_keys(folder: Path, curve: str = "SECP256R1", *, password: bytes | None = None) -> KeyPair:
-    """A new pair of keys, PEM; the private one encrypted if there is a password."""
+    """Write a new key pair in PEM format; the private key is encrypted if there is a password."""
     pytest.importorskip("model_signing", reason="needs the extra: pip install 'stale-edge[sign]'")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""The documented limits are those of the code, and what is beyond them is refused."""
+"""The documented limits are those of the code, and anything beyond them is refused."""
 
 import json
 import re
@@ -119,9 +119,9 @@ def test_more_threads_than_cpus_are_capped_and_said(work: Path) -> None:
     assert "--threads" not in run("stale-run", "video.npy", "--prompts", "classes.txt", cwd=work).stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much address space a process has")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports how much address space a process has")
 def test_memory_that_is_not_there_is_not_taken(work: Path) -> None:
-    """Even a network of this size needs more than half a gigabyte for all the prompts there can be at T=4096."""
+    """Even this tiny network needs more than half a gigabyte for the largest number of prompts at T=4096."""
     (work / "classes.txt").write_text("\n".join(f"class {n}" for n in range(4096)))
     command = ["stale-run", "video.npy", "--prompts", "classes.txt", "--length", "4096", "--no-cache"]
     done = subprocess.run(

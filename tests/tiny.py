@@ -1,6 +1,7 @@
-"""A STALE small enough for tests: seeded weights, a CLIP folder of its own, a checkpoint as the original writes it."""
+"""A STALE network small enough for tests: seeded weights, a CLIP folder, checkpoints and a bundle."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
-from stale_model import Stale, StaleConfig, TextTower
+from stale_export import export_bundle
+from stale_model import Stale, StaleConfig, TextTower, read_original_checkpoint
 from stale_model.checkpoints.upstream_names import our_name
+from stale_runtime import Prompts
 
 CHANNELS = 16
 LENGTH = 16
@@ -66,7 +69,7 @@ def make_tower(clip_folder: Path, seed: int = 0) -> TextTower:
     tower = TextTower(config).eval()
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in tower.parameters():  # not transformers' own, which change from version to version
+        for weight in tower.parameters():  # transformers initializes differently in each version
             if weight.ndim > 1:
                 weight.normal_(std=weight.shape[-1] ** -0.5, generator=dice)
     return tower
@@ -99,6 +102,13 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], *, prefix: str = "modu
     return path
 
 
+def write_bundle(output: Path, checkpoint: Path, clip_folder: Path, names: Sequence[str] = CLASSES) -> Path:
+    """Export a checkpoint of the original's format, in silence."""
+    trained = read_original_checkpoint(checkpoint, str(clip_folder))
+    export_bundle(trained, Prompts.of(names), output, say=lambda _: None)
+    return output
+
+
 def write_training_data(folder: Path) -> Path:
     """Features and annotations of ten training and three validation videos."""
     (folder / "features").mkdir(parents=True)
@@ -114,7 +124,7 @@ def write_training_data(folder: Path) -> Path:
 
 
 def _upstream_names(network: Stale) -> list[str]:
-    """The original's name for each parameter of the network, found by trying all that it could be."""
+    """The original's name of each parameter, found by trying all names that the original may have."""
     layers = range(network.config.foreground_layers)
     parts = [f"transformer.{half}.norm" for half in ("encoder", "decoder")] + ["input_proj"]
     parts += [f"mask_embed.layers.{n}" for n in range(3)]

@@ -1,4 +1,4 @@
-"""Running our commands as a user does: in a process of their own."""
+"""Run our commands as a user does, in a child process."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 def run(
     name: str, *arguments: str | Path, cwd: Path, timeout: float = 120, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run an installed command, and make sure that it never shows a traceback."""
+    """Run an installed command, and check that it shows no traceback."""
     command = [str(Path(sys.executable).parent / name), *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -26,7 +26,7 @@ def run(
 
 
 def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) -> None:
-    """Run a command that must end with a code and one line that says what, and print nothing."""
+    """Run a command that must end with this exit code and one line on stderr that contains ``says``."""
     done = run(name, *arguments, cwd=cwd)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == code, (done.returncode, done.stderr)
@@ -37,5 +37,5 @@ def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) ->
 
 
 def interruptible() -> None:
-    """Let a child be interrupted, as one started from a terminal, even if the tests run in the background."""
+    """Let a child react to Ctrl-C as if started from a terminal, even if the tests run in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

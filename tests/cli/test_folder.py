@@ -1,4 +1,4 @@
-"""A folder of a thousand videos of which fifty are broken, and runs over it that end early."""
+"""Runs over a folder of a thousand videos, fifty of them broken, and runs that end early."""
 
 import io
 import json
@@ -23,52 +23,53 @@ JOURNAL = "out.json.partial.jsonl"
 
 
 def npy(array: np.ndarray) -> bytes:
+    """An array as a ``.npy`` file."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
-def drawn(seed: int) -> np.ndarray:
+def draw_features(seed: int) -> np.ndarray:
     dice = np.random.default_rng(seed)
     return dice.standard_normal((int(dice.integers(4, 40)), CHANNELS)).astype(np.float32)
 
 
-def with_value(value: float) -> bytes:
-    array = drawn(0)
+def npy_with_value(value: float) -> bytes:
+    array = draw_features(0)
     array[2, 3] = value
     return npy(array)
 
 
-def pickled() -> bytes:
+def npy_with_pickle() -> bytes:
     file = io.BytesIO()
     np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     return file.getvalue()
 
 
-def zipped() -> bytes:
+def npz() -> bytes:
     file = io.BytesIO()
-    np.savez(file, a=drawn(0))
+    np.savez(file, a=draw_features(0))
     return file.getvalue()
 
 
 BROKEN: tuple[tuple[Callable[[], bytes] | None, str], ...] = (
-    (lambda: npy(drawn(1))[:-5], "truncated"),
+    (lambda: npy(draw_features(1))[:-5], "truncated"),
     (lambda: b"", "not a .npy file"),
     (lambda: b"not an array at all", "not a .npy file"),
-    (zipped, "an .npz archive"),
-    (pickled, "pickled objects, which are never loaded"),
-    (lambda: npy(drawn(1)[:, 1:]), f"expected (snippets, {CHANNELS})"),
-    (lambda: with_value(np.nan), "NaN or infinity"),
-    (lambda: with_value(1e9), "a value beyond"),
+    (npz, "an .npz archive"),
+    (npy_with_pickle, "pickled objects, which are never loaded"),
+    (lambda: npy(draw_features(1)[:, 1:]), f"expected (snippets, {CHANNELS})"),
+    (lambda: npy_with_value(np.nan), "NaN or infinity"),
+    (lambda: npy_with_value(1e9), "a value beyond"),
     (lambda: npy(np.ones((8, CHANNELS), np.int64)), "type int64"),
     (None, "No such file"),
 )
-"""What stands in place of a feature file, None for a link to nothing; and what is said of it."""
+"""What replaces a feature file, None for a link to nothing, and what the message about it contains."""
 
 
 @pytest.fixture(scope="module")
 def whole(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundle, prompts and the folder; read-only by convention."""
+    """A folder with the bundle, the prompts and the features; read-only by convention."""
     work = tmp_path_factory.mktemp("thousand")
     shutil.copytree(bundle, work / "stale_bundle")
     (work / "classes.txt").write_text("\n".join(CLASSES) + "\n")
@@ -76,7 +77,7 @@ def whole(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(VIDEOS):
         path = work / "features" / f"v_{n:04}.npy"
         if n % EVERY:
-            path.write_bytes(npy(drawn(n)))
+            path.write_bytes(npy(draw_features(n)))
         elif make := BROKEN[n // EVERY % len(BROKEN)][0]:
             path.write_bytes(make())
         else:
@@ -86,7 +87,7 @@ def whole(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(whole: Path) -> bytes:
-    """What a run that nothing disturbs writes."""
+    """The output of an undisturbed run."""
     done = run("stale-run", *ARGUMENTS, "--report", "report.json", cwd=whole)
     assert done.returncode == 5, done.stderr
     return (whole / "out.json").read_bytes()
@@ -94,14 +95,14 @@ def unbroken(whole: Path) -> bytes:
 
 @pytest.fixture
 def work(whole: Path, tmp_path: Path) -> Path:
-    """A copy to change, without results; files keep their times."""
+    """A copy without results, to change; files keep their times."""
     ignore = shutil.ignore_patterns("out.json*", "report.json")
     shutil.copytree(whole, tmp_path / "work", symlinks=True, ignore=ignore)
     return tmp_path / "work"
 
 
-def stopped(work: Path, number: int) -> int:
-    """Start a run, stop it once its journal has some videos, and give how many are kept."""
+def stop_early(work: Path, number: int) -> int:
+    """Start a run, stop it by a signal when its journal has some videos, and return how many it has."""
     command = [str(Path(sys.executable).parent / "stale-run"), *ARGUMENTS]
     process = subprocess.Popen(command, cwd=work, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     journal = work / JOURNAL
@@ -116,7 +117,8 @@ def stopped(work: Path, number: int) -> int:
     return journal.read_bytes().count(b"\n") - 1
 
 
-def finished(work: Path) -> list[str]:
+def read_finished(work: Path) -> list[str]:
+    """The videos in the journal of a run that was stopped."""
     lines = (work / JOURNAL).read_bytes().split(b"\n")[1:-1]
     return [json.loads(line)["video"] for line in lines]
 
@@ -158,9 +160,9 @@ def test_fail_fast_stops_at_the_first(work: Path, unbroken: bytes) -> None:
 def test_an_interrupted_run_goes_on_without_doing_anything_again(
     work: Path, unbroken: bytes, number: signal.Signals
 ) -> None:
-    kept = stopped(work, number)
+    kept = stop_early(work, number)
     assert 40 <= kept < 950
-    for name in finished(work):  # done again, they would fail
+    for name in read_finished(work):  # if they were done again, they would fail
         path = work / "features" / f"v_{name}.npy"
         times = path.stat()
         path.write_bytes(b"x" * times.st_size)
@@ -174,9 +176,9 @@ def test_an_interrupted_run_goes_on_without_doing_anything_again(
 
 
 def test_what_has_changed_since_is_done_again(work: Path, unbroken: bytes) -> None:
-    stopped(work, signal.SIGKILL)
-    name = finished(work)[3]
-    (work / "features" / f"v_{name}.npy").write_bytes(npy(drawn(5000)))
+    stop_early(work, signal.SIGKILL)
+    name = read_finished(work)[3]
+    (work / "features" / f"v_{name}.npy").write_bytes(npy(draw_features(5000)))
     done = run("stale-run", *ARGUMENTS, "--resume", cwd=work)
     assert done.returncode == 5, done.stderr
     found, before = json.loads((work / "out.json").read_text())["results"], json.loads(unbroken)["results"]
@@ -184,7 +186,7 @@ def test_what_has_changed_since_is_done_again(work: Path, unbroken: bytes) -> No
 
 
 def test_another_run_s_journal_is_refused_and_left_alone(work: Path) -> None:
-    stopped(work, signal.SIGKILL)
+    stop_early(work, signal.SIGKILL)
     before = (work / JOURNAL).read_bytes()
     done = run("stale-run", *ARGUMENTS, "--resume", "--length", "32", cwd=work)
     assert done.returncode == 3
@@ -211,8 +213,8 @@ def test_fail_fast_ends_with_the_problem_s_code_also_at_the_last(work: Path) -> 
 
 
 def test_a_run_goes_on_also_where_one_video_is_left(work: Path) -> None:
-    stopped(work, signal.SIGKILL)
-    name = finished(work)[0]
+    stop_early(work, signal.SIGKILL)
+    name = read_finished(work)[0]
     for path in (work / "features").iterdir():
         if path.stem != f"v_{name}":
             path.unlink()

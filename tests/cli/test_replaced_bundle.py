@@ -1,4 +1,4 @@
-"""Many runs at once on a bundle that is being replaced under them."""
+"""Many runs at the same time with a bundle that is replaced meanwhile."""
 
 import json
 import shutil
@@ -11,10 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stale_export import export_bundle
 from stale_export.bundle_writer import write_bundle
-from stale_model import read_original_checkpoint
-from stale_runtime import Prompts
 from stale_runtime.bundle.bundle import Bundle
 from tests import tiny
 
@@ -27,13 +24,11 @@ def other_bundle(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) ->
     """A bundle of another network with another text tower."""
     folder = tmp_path_factory.mktemp("other")
     state = tiny.upstream_state(tiny.make_network(seed=1), tiny.make_tower(clip_folder, seed=1))
-    trained = read_original_checkpoint(tiny.save_checkpoint(folder / "best.pth", state), str(clip_folder))
-    export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", say=lambda text: None)
-    return folder / "bundle"
+    return tiny.write_bundle(folder / "bundle", tiny.save_checkpoint(folder / "best.pth", state), clip_folder)
 
 
 class Run:
-    """A run of ``stale-run`` under way; its result goes to a file, so that nobody has to read along."""
+    """A running ``stale-run``, whose result goes to a file, so that no pipe can fill up."""
 
     def __init__(self, work: Path, name: str, *, bundle: Path, cache: str) -> None:
         command = [str(Path(sys.executable).parent / "stale-run"), "v.npy", "--prompts", "classes.txt"]

@@ -1,6 +1,6 @@
-"""Killing a piece of code, or letting the disk fill up, at each of its file operations in turn.
+"""Kill a piece of code, or let the disk be full, at each of its file operations in turn.
 
-The operations are found by Python's profiler as the code runs, so nothing of it has to be replaced for this.
+Python's profiler reports the operations as the code runs, so nothing in the code has to be replaced.
 """
 
 import errno
@@ -26,12 +26,12 @@ CHANGES = {*TAKES_SPACE, "open", "flock", "close", "unlink", "rmdir"}
 
 
 def snapshot(folder: Path) -> Snapshot:
-    """All that a folder holds, hidden things included."""
+    """Everything in a folder, hidden files included."""
     return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in folder.rglob("*")}
 
 
 def visible(folder: Path) -> Snapshot:
-    """All that a folder holds but workspaces, which nobody reads."""
+    """Everything in a folder except workspaces, which nobody reads."""
     return {name: data for name, data in snapshot(folder).items() if PREFIX not in name}
 
 
@@ -41,28 +41,36 @@ def files(state: Snapshot) -> Snapshot:
 
 
 def killed(action: Action, before: int) -> bool:
-    """Kill an action, in a process of its own, before its n-th file operation from 0; whether it got that far."""
+    """Kill an action, in a child process, before its n-th file operation, counted from 0.
 
-    def kill(operation: str) -> None:
+    Returns:
+        Whether the action got that far; if not, it has run to its end.
+    """
+
+    def kill(_: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    return _ends_by(lambda: _interrupted(action, before, CHANGES, kill), signal.SIGKILL)
+    return _is_ended_by(lambda: _run_with_fault(action, before, CHANGES, kill), signal.SIGKILL)
 
 
 def killed_in_mid_write(action: Action, at: int) -> bool:
-    """Kill an action, in a process of its own, when a file reaches a size in bytes; whether one did."""
+    """Kill an action, in a child process, when a file reaches a size in bytes; return whether one did."""
 
-    def limited() -> None:
+    def run_limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (at, at))
         action()
 
-    return _ends_by(limited, signal.SIGXFSZ)
+    return _is_ended_by(run_limited, signal.SIGXFSZ)
 
 
 def disk_full(action: Action, at: int) -> OSError | None:
-    """Let the n-th file operation of an action that takes space fail once; None if it got through without."""
+    """Let the n-th file operation that takes space fail, as on a full disk.
+
+    Returns:
+        The error that the action ended with, or None if it has fewer such operations.
+    """
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     happened = []
 
@@ -71,19 +79,20 @@ def disk_full(action: Action, at: int) -> OSError | None:
         raise full
 
     try:
-        _interrupted(action, at, TAKES_SPACE, fail)
+        _run_with_fault(action, at, TAKES_SPACE, fail)
     except OSError as problem:
         if problem is not full:
             raise
     return full if happened else None
 
 
-def _interrupted(action: Action, at: int, operations: set[str], fault: Callable[[str], None]) -> None:
+def _run_with_fault(action: Action, at: int, operations: set[str], fault: Callable[[str], None]) -> None:
+    """Run an action, and call ``fault`` in place of its n-th operation of some kinds."""
     left = at
 
-    def watch(frame: FrameType, event: str, function: object) -> None:
+    def watch(_: FrameType, event: str, function: object) -> None:
         nonlocal left
-        if event != "c_call" or (name := _operation(function)) not in operations:
+        if event != "c_call" or (name := _operation_name(function)) not in operations:
             return
         if left == 0:
             sys.setprofile(None)
@@ -97,8 +106,8 @@ def _interrupted(action: Action, at: int, operations: set[str], fault: Callable[
         sys.setprofile(None)
 
 
-def _operation(function: object) -> str:
-    """The name of a built-in function that works on files; empty for others."""
+def _operation_name(function: object) -> str:
+    """The name of a built-in function that works on files; an empty string for other functions."""
     owner = getattr(function, "__self__", None)
     of_files = getattr(function, "__module__", None) in ("posix", "fcntl") or isinstance(
         owner, io.FileIO | io.BufferedWriter
@@ -106,9 +115,9 @@ def _operation(function: object) -> str:
     return getattr(function, "__name__", "") if of_files or function is open else ""
 
 
-def _ends_by(action: Action, number: signal.Signals) -> bool:
-    """Whether an action in a child ends by a signal rather than well."""
-    with _forking():
+def _is_ended_by(action: Action, number: signal.Signals) -> bool:
+    """Run an action in a child process; return whether this signal ended it, rather than its own end."""
+    with _fork_warnings_ignored():
         child = os.fork()
     if child == 0:
         try:
@@ -126,8 +135,8 @@ def _ends_by(action: Action, number: signal.Signals) -> bool:
 
 
 @contextmanager
-def _forking() -> Iterator[None]:
-    """Python 3.12 warns of forking beside threads, whose locks a child might wait for; ours only writes files."""
+def _fork_warnings_ignored() -> Iterator[None]:
+    """Python 3.12 warns that a forked child may wait for a thread's lock forever; ours only writes files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -1,8 +1,8 @@
-"""The commands themselves, killed at random moments: ``python -m tests.crash.random_kills --kills 200``.
+"""Kill the commands at random moments: ``python -m tests.crash.random_kills --kills 200``.
 
-Half of the kills come at a random time over the last part of a run, half when something has just changed in the
-folder that is written to. After each, what is there must be the old state or the new one, bit for bit; then the command
-runs again, and must end as one that nobody disturbed, with nothing else left behind.
+Half of the kills come at a random time in the last part of a run, the others just after something has changed in the
+folder that the command writes to. After each kill the folder must hold the old state or the new one, bit for bit. Then
+the command runs again; it must end like an undisturbed one and leave nothing else behind.
 """
 
 import csv
@@ -36,7 +36,7 @@ VIDEOS = 60
 REPORT, JOURNAL = "out/report.json", "out/result.json.partial.jsonl"
 SIGNATURE = f"out/bundle/{layout.SIGNATURE}"
 LATE = 0.7
-"""Kills by the clock come after this part of a run."""
+"""Kills by the clock come after this fraction of a run."""
 NOT_REPRODUCED = ("seconds", "peak_memory_mb")
 
 
@@ -46,23 +46,23 @@ class Scenario:
 
     name: str
     share: float
-    """Of the kills."""
+    """The fraction of all kills that this command gets."""
     command: Callable[[Path], list[str]]
-    """The command to run in a folder, which may depend on what is there."""
+    """Gives the command to run in a folder, which may depend on what the folder holds."""
     watched: str
-    """The folder that is written to, in the folder that is run in."""
+    """The folder that is written to, relative to the folder that the command runs in."""
     prepare: Callable[[Path], None]
     """Makes the old state in an empty folder."""
     verdict: Callable[[Path, Path, Path], str]
-    """What a folder holds, given one in the old state and one in the new: old, new, or part; else an error."""
+    """Compares a folder with one in the old state and one in the new: returns old, new or part, or fails."""
 
 
 @click.command()
 @click.option("--kills", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--only", help="One scenario.")
+@click.option("--only", help="The name of one scenario; default: all.")
 def main(kills: int, seed: int, only: str | None) -> None:
-    """Kill the commands, and say what was found."""
+    """Kill the commands, and print a table of what they left."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = write_inputs(Path(folder) / "inputs")
         os.environ["STALE_CACHE"] = str(Path(folder) / "no cache")
@@ -75,7 +75,7 @@ def main(kills: int, seed: int, only: str | None) -> None:
                 work.mkdir()
                 count = kills if only else round(kills * scenario.share)
                 rows.append([scenario.name, count, *kill_often(scenario, work, count, random.Random(seed))])
-                click.echo(f"{scenario.name}: {count} kills, all as it should be", err=True)
+                click.echo(f"{scenario.name}: {count} kills, no problem found", err=True)
     headers = ("command", "kills", "old state", "new state", "some of the files", "workspaces left", "ended first")
     click.echo(tabulate(rows, headers))
 
@@ -94,18 +94,18 @@ def write_inputs(folder: Path) -> Path:
     letters = random.Random(0)
     names = {"".join(letters.choices("abcdefgh", k=12)) for _ in range(PROMPTS)}
     (folder / "classes.txt").write_text("\n".join(sorted(names)))
-    finish(export(folder, 0, folder / "bundle"), folder)
+    finish(export_command(folder, 0, folder / "bundle"), folder)
     return folder
 
 
-def export(inputs: Path, seed: int, output: Path) -> list[str]:
-    """A call of ``stale-export``."""
+def export_command(inputs: Path, seed: int, output: Path) -> list[str]:
+    """The arguments of ``stale-export``."""
     command = ["stale-export", "--ckpt", f"{inputs}/{seed}.pth", "--clip", f"{inputs}/clip", "-o", str(output)]
     return [*command, "--sign", f"{inputs}/keys/key.pem"]
 
 
 def scenarios(inputs: Path) -> list[Scenario]:
-    """All commands that write."""
+    """All commands that write files."""
     run = ["stale-run", "--bundle", f"{inputs}/bundle", "--prompts", f"{inputs}/classes.txt"]
     run += ["--format", "json", "-o", "out/result.json"]
     one, many = [*run, f"{inputs}/videos/0.npy"], [*run, f"{inputs}/videos", "--no-cache"]
@@ -129,7 +129,7 @@ def scenarios(inputs: Path) -> list[Scenario]:
         Scenario(
             name="stale-run -o",
             share=0.25,
-            command=lambda folder: [*one, "--no-cache", "--verify", f"{inputs}/keys/key.pub"],
+            command=lambda _: [*one, "--no-cache", "--verify", f"{inputs}/keys/key.pub"],
             watched="out",
             prepare=old_result,
             verdict=old_or_new,
@@ -149,7 +149,7 @@ def scenarios(inputs: Path) -> list[Scenario]:
         Scenario(
             name="prompt cache",
             share=0.3,
-            command=lambda folder: [*one, "--cache", "cache"],
+            command=lambda _: [*one, "--cache", "cache"],
             watched="cache",
             prepare=old_result,
             verdict=some_of_new,
@@ -159,13 +159,13 @@ def scenarios(inputs: Path) -> list[Scenario]:
             share=0.15,
             command=lambda folder: [*train, *(["--resume"] if (folder / "out/training" / LAST).exists() else [])],
             watched="out/training",
-            prepare=lambda folder: None,
+            prepare=lambda _: None,
             verdict=training,
         ),
         Scenario(
             name="stale-export",
             share=0.1,
-            command=lambda folder: export(inputs, 1, Path("out/bundle")),
+            command=lambda _: export_command(inputs, 1, Path("out/bundle")),
             watched="out",
             prepare=old_bundle,
             verdict=old_or_new,
@@ -174,7 +174,7 @@ def scenarios(inputs: Path) -> list[Scenario]:
 
 
 def old_or_new(found: Path, old: Path, new: Path) -> str:
-    """Exactly one of the two; signatures of the same are never the same, but that of the old state is known."""
+    """Exactly one of the two states. A signature differs each time it is made, so only the old one can be compared."""
     states = [visible(folder) for folder in (found, old, new)]
     signature = states[1].get(SIGNATURE)
     for state in states:
@@ -185,7 +185,7 @@ def old_or_new(found: Path, old: Path, new: Path) -> str:
 
 
 def run_of_many(found: Path, old: Path, new: Path) -> str:
-    """The old result or the new one, whole reports, and a journal while there is something to resume."""
+    """The old result or the new one, complete reports, and a journal as long as there is something to resume."""
     states = [visible(folder) for folder in (found, old, new)]
     journal = states[0].pop(JOURNAL, None)
     reports = [state.pop(REPORT) for state in states]
@@ -200,7 +200,7 @@ def run_of_many(found: Path, old: Path, new: Path) -> str:
 
 
 def some_of_new(found: Path, old: Path, new: Path) -> str:
-    """Whole files of the cache, and the result that was there or the new one."""
+    """Complete files in the cache, and the old result or the new one."""
     for name, data in visible(found).items():
         assert data in (visible(new)[name], visible(old).get(name)), name
     if set(visible(found)) == set(visible(old)):
@@ -208,8 +208,8 @@ def some_of_new(found: Path, old: Path, new: Path) -> str:
     return "new" if visible(found) == visible(new) else "part"
 
 
-def training(found: Path, old: Path, new: Path) -> str:
-    """Whole checkpoints and as many epochs as ``last.pth`` tells; in the end those of the undisturbed training."""
+def training(found: Path, _: Path, new: Path) -> str:
+    """Complete checkpoints and as many epochs as ``last.pth`` says; in the end those of the undisturbed training."""
     folder = found / "out" / "training"
     if not (folder / LAST).exists():
         assert not list(folder.glob("[!.]*"))
@@ -230,7 +230,7 @@ def training(found: Path, old: Path, new: Path) -> str:
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
-    """Rows of the metrics, without what no two runs have in common."""
+    """Rows of the metrics file, without the columns that differ from run to run."""
     if not (folder / METRICS).exists():
         return []
     rows = csv.DictReader((folder / METRICS).read_text().splitlines())
@@ -238,7 +238,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def kill_often(scenario: Scenario, work: Path, kills: int, moments: random.Random) -> list[int]:
-    """Kill a command so many times, and check each time; how often was what."""
+    """Kill a command many times, check the folder each time, and count what was found."""
     old, new = work / "old", work / "new"
     for folder in (old, new):
         folder.mkdir()
@@ -255,7 +255,7 @@ def kill_often(scenario: Scenario, work: Path, kills: int, moments: random.Rando
         scenario.prepare(folder)
         seconds = moments.uniform(LATE, 1) * duration if done % 2 else None
         ended, seen = kill(scenario, folder, seconds=seconds, changes=moments.randint(1, changes))
-        if ended:  # so this machine has become faster, or fewer changes were seen
+        if ended:  # the machine has become faster, or fewer changes were seen
             found["ended first"] += 1
             duration, changes = (0.95 * duration, changes) if done % 2 else (duration, max(seen, 1))
             continue
@@ -279,7 +279,7 @@ def start(command: list[str], folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def finish(command: list[str], folder: Path, *, watched: Path | None = None) -> int:
-    """Run a command to its end; how many changes were seen meanwhile in a folder."""
+    """Run a command to its end, and count the changes in a folder meanwhile."""
     process = start(command, folder)
     changes = count_changes(process, watched) if watched is not None else 0
     assert process.wait() == 0, command
@@ -287,10 +287,10 @@ def finish(command: list[str], folder: Path, *, watched: Path | None = None) -> 
 
 
 def kill(scenario: Scenario, folder: Path, *, seconds: float | None, changes: int) -> tuple[bool, int]:
-    """Run a command in a folder and kill it after a time, or else after so many changes.
+    """Run a command in a folder and kill it: after some seconds, or, if they are None, after a number of changes.
 
     Returns:
-        Whether it had ended by then, and the changes seen.
+        Whether the command had ended before, and the number of changes seen.
     """
     process, seen = start(scenario.command(folder), folder), 0
     if seconds is None:
@@ -305,16 +305,16 @@ def kill(scenario: Scenario, folder: Path, *, seconds: float | None, changes: in
 
 
 def count_changes(process: "subprocess.Popen[bytes]", folder: Path, upto: int | None = None) -> int:
-    """Count how often the names or sizes of what is in a folder change, until a process ends or a number is reached."""
-    before, seen = listing(folder), 0
+    """Count how often names or sizes in a folder change, until a process ends or the count is reached."""
+    before, seen = list_folder(folder), 0
     while process.poll() is None and (upto is None or seen < upto):
-        if (now := listing(folder)) != before:
+        if (now := list_folder(folder)) != before:
             before, seen = now, seen + 1
     return seen
 
 
-def listing(folder: Path) -> dict[str, int]:
-    """Size and inode by name."""
+def list_folder(folder: Path) -> dict[str, int]:
+    """A number for each path in a folder, made of size and inode, so that it differs when the file does."""
     found = {}
     for parent, _, names in os.walk(folder):
         for name in names:

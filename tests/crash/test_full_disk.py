@@ -1,4 +1,4 @@
-"""What a disk without room makes of the commands and writers: one line, nothing changed, nothing left behind."""
+"""On a full disk, commands say so in one line, and writers change nothing and leave nothing behind."""
 
 import resource
 import shutil
@@ -22,12 +22,12 @@ DISK = 200 * PAGE
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few hundred kilobytes."""
+    """A file system of a few hundred kilobytes."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a tmpfs cannot be mounted here: that takes root")
+        pytest.skip("a tmpfs cannot be mounted here; this test needs root")
     try:
         yield disk
     finally:
@@ -63,14 +63,14 @@ def test_whatever_room_there_is_the_old_state_or_the_new_one_stands(
 
 
 def leave_room(disk: Path, free: int) -> None:
-    """Fill a disk up but for so many bytes."""
+    """Fill a disk until only this many bytes are free."""
     with open(disk / "ballast", "wb") as file:
         file.write(bytes(shutil.disk_usage(disk).free - free))
 
 
 @pytest.fixture
 def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path) -> Path:
-    """A folder to run commands in."""
+    """A folder with all that the commands need."""
     shutil.copytree(bundle, tmp_path / "bundle")
     shutil.copytree(clip_folder, tmp_path / "clip")
     shutil.copy(checkpoint, tmp_path / "best.pth")
@@ -81,7 +81,7 @@ def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path) -> P
 
 
 def run_limited(size: int, name: str, *arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command that can write no file beyond a size, as on a full disk."""
+    """Run a command that cannot write a file beyond a size in bytes, which fails as on a full disk."""
     return subprocess.run(
         [Path(sys.executable).parent / name, *arguments],
         cwd=cwd,

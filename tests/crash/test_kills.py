@@ -1,4 +1,4 @@
-"""Killed before any of its file operations, a writer leaves the old state or the new one, and the next run works."""
+"""A writer that is killed before any of its file operations leaves the old state or the new one, and can run again."""
 
 import itertools
 import shutil
@@ -17,7 +17,7 @@ from tests.crash.writers import WRITERS, Writer, write_new_bundle, write_old_bun
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A writer, and folders in its state before and after."""
+    """A writer, and folders in the state before and after it writes."""
 
     writer: Writer
     before: Path
@@ -25,13 +25,13 @@ class Scene:
     folder: Path
 
     def reset(self) -> Path:
-        """The folder to write in, in the state before."""
+        """Bring the folder to write in back into the state before, and return it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self.before, self.folder)
         return self.folder
 
     def check(self) -> None:
-        """That the folder is in a state that it may be in, and that the next run ends as an undisturbed one."""
+        """Check that the folder is in an allowed state, and that the next run ends like an undisturbed one."""
         assert files(visible(self.folder)) in list(self.writer.states(snapshot(self.before), snapshot(self.after)))
         self.writer.write(self.folder)
         assert snapshot(self.folder) == snapshot(self.after)
@@ -39,7 +39,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the curves takes longer than all the rest."""
+    """Drawing the curves would take longer than everything else."""
     monkeypatch.setattr(training_files, "curves_png", lambda history: b"picture" * len(history))
 
 
@@ -86,7 +86,7 @@ def test_a_disk_that_is_full_at_any_operation_leaves_no_trace(scene: Scene) -> N
 def test_where_folders_cannot_be_exchanged_the_next_run_puts_the_old_bundle_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_writer, "exchange", lambda one, other: False)
+    monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
     write_old_bundle(tmp_path)
     old, gone = snapshot(tmp_path), 0
     for n in itertools.count():

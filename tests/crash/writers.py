@@ -1,4 +1,4 @@
-"""What writes files here: each with a state before, a state after, and what may be seen in between."""
+"""Everything that writes files in this project, with the folder's states before, after and in between."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -43,12 +43,12 @@ class Writer:
     before: Callable[[Path], object]
     """Brings an empty folder into the state before."""
     write: Callable[[Path], object]
-    """Brings it from there, or from wherever a killed run left it, into the state after."""
+    """Brings it from there, or from where a killed run left it, into the state after."""
     order: tuple[str, ...] = ()
-    """Names of files that are replaced one after the other; none if all of them are at once."""
+    """Names of files in the order in which they are replaced; empty if all are replaced at once."""
 
     def states(self, before: Snapshot, after: Snapshot) -> Iterator[Snapshot]:
-        """Every content by file that may be seen once the writer was killed."""
+        """Every state that a killed writer may leave, as contents by file name."""
         old, new = files(before), files(after)
         yield dict(old)
         for wanted in self.order:
@@ -60,38 +60,38 @@ class Writer:
 
 
 def write_file(folder: Path) -> None:
-    """What ``-o`` does."""
+    """Write a file as ``-o`` does."""
     write_whole(folder / "out.json", b"a result\n" * 1000)
 
 
 def write_new_bundle(folder: Path) -> None:
-    """What ``stale-export`` does in the end."""
+    """Write a bundle as ``stale-export`` does in the end."""
     write_bundle(folder / "bundle", MANIFEST, {"localizer.onnx": b"new" * 5000, "prompts.npz": b"new"})
 
 
 def write_old_bundle(folder: Path) -> None:
-    """Another one, with a file that the new one has not."""
+    """Write another bundle, with a file that the new one does not have."""
     write_bundle(folder / "bundle", MANIFEST, {"localizer.onnx": b"old" * 5000, "old.npz": b"old"})
 
 
-def cache(folder: Path) -> PromptCache:
-    """A cache in a folder."""
+def open_cache(folder: Path) -> PromptCache:
+    """A prompt cache in a folder."""
     return PromptCache(folder / "cache", encoder="e" * 64, width=WIDTH)
 
 
 def fill_cache(folder: Path, value: float = 1.0) -> None:
-    """What a cold ``stale-run`` does."""
-    cache(folder).put(TEXTS, np.full((len(TEXTS), WIDTH), value, np.float32))
+    """Write to an empty cache, as the first ``stale-run`` does."""
+    open_cache(folder).put(TEXTS, np.full((len(TEXTS), WIDTH), value, np.float32))
 
 
 def cached_names() -> tuple[str, ...]:
-    """The cache's files, in the order that they are written in."""
-    empty = cache(Path())
+    """Names of the cache's files, in the order in which they are written."""
+    empty = open_cache(Path())
     return tuple(empty._path(text).name for text in TEXTS)
 
 
-def history(epochs: int) -> list[Epoch]:
-    """A training that gets better, up to its last epoch."""
+def make_history(epochs: int) -> list[Epoch]:
+    """A training that gets better with every epoch."""
     return [
         Epoch(
             epoch=n + 1,
@@ -109,37 +109,37 @@ def history(epochs: int) -> list[Epoch]:
     ]
 
 
-def save(folder: Path, epochs: int) -> None:
-    """What ``stale-train`` does after an epoch."""
+def save_training(folder: Path, epochs: int) -> None:
+    """Save a training as ``stale-train`` does after an epoch."""
     content = {
         "format_version": 1,
         "training": {"epochs_done": epochs},
         "state_dict": {"weight": torch.full((2000,), float(epochs)), "bias": torch.arange(3.0)},
     }
-    save_epoch(folder, content, {"optimizer": {"step": torch.tensor(epochs)}}, history(epochs))
+    save_epoch(folder, content, {"optimizer": {"step": torch.tensor(epochs)}}, make_history(epochs))
 
 
-def train_on(folder: Path) -> None:
-    """What ``stale-train`` does with the second epoch, from wherever a killed run left it."""
+def continue_training(folder: Path) -> None:
+    """Save the second epoch as ``stale-train`` does, from where a killed run left it."""
     saved = load_plain(folder / LAST).content if (folder / LAST).exists() else None
     if saved is not None and saved["training"]["epochs_done"] == 2:
         complete(folder, saved)
     else:
-        save(folder, 2)
+        save_training(folder, 2)
 
 
 WRITERS = (
     Writer(name="-o", before=lambda folder: write_whole(folder / "out.json", b"old"), write=write_file),
-    Writer(name="-o, first", before=lambda folder: None, write=write_file),
+    Writer(name="-o, first", before=lambda _: None, write=write_file),
     Writer(name="bundle", before=write_old_bundle, write=write_new_bundle),
-    Writer(name="bundle, first", before=lambda folder: None, write=write_new_bundle),
+    Writer(name="bundle, first", before=lambda _: None, write=write_new_bundle),
     Writer(name="cache", before=lambda folder: fill_cache(folder, 0.0), write=fill_cache, order=cached_names()),
-    Writer(name="cache, first", before=lambda folder: None, write=fill_cache, order=cached_names()),
+    Writer(name="cache, first", before=lambda _: None, write=fill_cache, order=cached_names()),
     Writer(
         name="training",
-        before=lambda folder: save(folder, 1),
-        write=train_on,
+        before=lambda folder: save_training(folder, 1),
+        write=continue_training,
         order=(LAST, BEST, METRICS, CURVES),
     ),
-    Writer(name="training, first", before=lambda folder: None, write=train_on, order=(LAST, BEST, METRICS, CURVES)),
+    Writer(name="training, first", before=lambda _: None, write=continue_training, order=(LAST, BEST, METRICS, CURVES)),
 )

@@ -1,6 +1,6 @@
-"""One reader fuzzed in a process of its own, so that a crash, a hang or a memory limit is that reader's alone.
+"""Fuzz one reader in a child process, so that a crash, a hang or a memory limit concerns that reader only.
 
-Says how far it is by writing files: ``tally.json`` now and then, ``input`` before each input.
+The child reports through files: ``tally.json`` about once a second, ``input`` before each input.
 """
 
 import contextlib
@@ -23,39 +23,47 @@ if TYPE_CHECKING:
 TALLY, INPUT, LOG = "tally.json", "input", "log"
 _EVERY_S = 1.0
 _LONGEST = 16384
-"""Bytes of an input that coverage-guided fuzzing makes."""
-_OURS = ["stale_runtime", "stale_model"]
-_THEIRS = ["csv", "json.scanner", "json.decoder", "json", "numpy.lib._format_impl", "numpy.lib.format", "zipfile"]
-_THEIRS += ["torch._weights_only_unpickler"]
-"""Modules whose coverage guides: packages of ours, and the parsers of others, one by one."""
+"""The largest input, in bytes, that coverage-guided fuzzing makes."""
+_OWN_PACKAGES = ["stale_runtime", "stale_model"]
+_OTHER_PARSERS = [
+    "csv",
+    "json.scanner",
+    "json.decoder",
+    "json",
+    "numpy.lib._format_impl",
+    "numpy.lib.format",
+    "zipfile",
+]
+_OTHER_PARSERS += ["torch._weights_only_unpickler"]
+"""The code whose coverage guides the fuzzing: our packages, and single modules of other parsers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a process is to do."""
+    """What a child process is to do."""
 
     target: str
     engine: str
-    """``atheris``: guided by coverage; ``seeded``: blind, and the same inputs every time."""
+    """``atheris``: guided by coverage; ``seeded``: not guided, and the same inputs every time."""
     inputs: int
-    """How many, at most."""
+    """The largest number of inputs."""
     seconds: float
-    """How long, at most."""
+    """The longest time to run."""
     seed: int
     work: str
-    """Folder for the reader's files, the tally and the input at hand; best in memory."""
+    """Folder for the reader's files, the tally and the current input; best in memory."""
     corpus: str
-    """Folder of inputs that reached something new, kept for the next time; not used by ``seeded``."""
+    """Folder of inputs that reached new code, kept for the next run; not used by ``seeded``."""
     findings: str
-    """Folder for inputs that are findings."""
+    """Folder for the inputs that are findings."""
 
     def to_json(self) -> str:
-        """As the process is given it."""
+        """The plan as the child's argument."""
         return json.dumps(asdict(self))
 
 
 class Loop:
-    """Feeds inputs until there have been enough, and writes down how it goes."""
+    """Feeds inputs until the plan is fulfilled, and writes the tally."""
 
     def __init__(self, plan: Plan, watch: "Watch") -> None:
         self._plan = plan
@@ -66,7 +74,7 @@ class Loop:
         self._next_s = 0.0
 
     def feed(self, data: bytes) -> bool:
-        """Feed an input; whether there may be more."""
+        """Feed an input; return whether to go on."""
         os.pwrite(self._input, len(data).to_bytes(8, "little") + data, 0)
         self._watch.feed(data)
         now = time.monotonic()
@@ -74,19 +82,19 @@ class Loop:
         if done or now >= self._next_s:
             self._next_s = now + _EVERY_S
             part = self._work / "tally.part"
-            part.write_text(json.dumps({**self._watch.tally.plain(), "done": done}))
+            part.write_text(json.dumps({**self._watch.tally.to_dict(), "done": done}))
             part.replace(self._work / TALLY)
         return not done
 
 
-def input_at_hand(work: Path) -> bytes:
-    """The input that a process was reading when it ended."""
+def read_last_input(work: Path) -> bytes:
+    """The input that a child was reading when it ended."""
     held = (work / INPUT).read_bytes()
     return held[8 : 8 + int.from_bytes(held[:8], "little")]
 
 
 def seeded_inputs(target: "Target", name: str, seed: int) -> Iterator[bytes]:
-    """The seeds, then changed ones without end; the same ones for the same arguments."""
+    """The seeds, then changed ones without end; equal arguments give equal inputs."""
     yield from target.seeds
     dice = Random(f"{name} {seed}")
     while True:
@@ -97,7 +105,7 @@ def seeded_inputs(target: "Target", name: str, seed: int) -> Iterator[bytes]:
 
 
 def main(plan: Plan) -> None:
-    """Do what a plan says."""
+    """Carry out a plan."""
     guided = plan.engine == "atheris"
     with _instrumented() if guided else contextlib.nullcontext():
         from tests.fuzz.targets import find_target
@@ -106,33 +114,35 @@ def main(plan: Plan) -> None:
         folder = Path(plan.work) / "files"
         folder.mkdir()
         target = find_target(plan.target)(folder)
-        for seed in target.seeds:  # modules that a reader loads late are loaded, and count for nothing
+        for seed in target.seeds:  # load what a reader imports late, before memory is limited
             with contextlib.suppress(Exception):
                 target.run(seed)
     warnings.simplefilter("error")
     limit_memory()
     loop = Loop(plan, Watch(target.run, Path(plan.findings)))
     if guided:
-        _guided(plan, target, loop.feed)
+        _run_guided(plan, target, loop.feed)
     for data in seeded_inputs(target, plan.target, plan.seed):
         if not loop.feed(data):
             return
 
 
 def _instrumented() -> "contextlib.AbstractContextManager[Any]":
-    """Instrument others' parsers, and in the context what is imported of ours."""
+    """Instrument other parsers now, and within the context our own packages as they are imported."""
     import atheris
 
-    theirs = [importlib.import_module(name) for name in _THEIRS]
-    with atheris.instrument_imports(include=_THEIRS):  # of all their packages: what is loaded already is left alone
-        for module in theirs:
+    parsers = [importlib.import_module(name) for name in _OTHER_PARSERS]
+    with atheris.instrument_imports(
+        include=_OTHER_PARSERS
+    ):  # modules loaded before are not instrumented, hence the reload
+        for module in parsers:
             importlib.reload(module)
-    manager: contextlib.AbstractContextManager[Any] = atheris.instrument_imports(include=_OURS)
+    manager: contextlib.AbstractContextManager[Any] = atheris.instrument_imports(include=_OWN_PACKAGES)
     return manager
 
 
-def _guided(plan: Plan, target: "Target", feed: Callable[[bytes], bool]) -> None:
-    """Fuzz with coverage as the guide; ends the process."""
+def _run_guided(plan: Plan, target: "Target", feed: Callable[[bytes], bool]) -> None:
+    """Fuzz guided by coverage; this ends the process."""
     import atheris
 
     def read(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Readers that do what no reader may, for the tests of the watch."""
+"""Readers that do what no reader may do, for the tests of the fuzzing itself."""
 
 import os
 from pathlib import Path
@@ -8,19 +8,19 @@ from stale_runtime.errors import DatasetError
 from tests.fuzz.target import Target
 
 
-def wrong(folder: Path) -> Target:
-    """Raises what is none of our errors."""
+def wrong(_: Path) -> Target:
+    """Raises an error that is not one of ours."""
 
     def run(data: bytes) -> object:
         if data == b"3":
             raise KeyError("a bug")
         raise DatasetError("refused")
 
-    return _counting(run)
+    return _count_up(run)
 
 
-def greedy(folder: Path) -> Target:
-    """Wants four gigabytes, and says that the input was wrong."""
+def greedy(_: Path) -> Target:
+    """Asks for four gigabytes, and then refuses the input."""
 
     def run(data: bytes) -> object:
         try:
@@ -28,23 +28,25 @@ def greedy(folder: Path) -> Target:
         except Exception as problem:
             raise DatasetError("refused") from problem
 
-    return _counting(run)
+    return _count_up(run)
 
 
-def crashing(folder: Path) -> Target:
-    """Ends the process."""
+def crashing(_: Path) -> Target:
+    """Aborts the process."""
 
     def run(data: bytes) -> object:
         if data == b"3":
             os.abort()
         return data
 
-    return _counting(run)
+    return _count_up(run)
 
 
-def _counting(run: object) -> Target:
-    def more(data: bytes, dice: Random) -> bytes:
+def _count_up(run: object) -> Target:
+    """A target whose inputs are 0, 1, 2 and so on."""
+
+    def add_one(data: bytes, _: Random) -> bytes:
         return str(int(data or b"0") + 1).encode()
 
     assert callable(run)
-    return Target(seeds=(b"0",), run=run, mutate=more)
+    return Target(seeds=(b"0",), run=run, mutate=add_one)

@@ -1,4 +1,4 @@
-"""Changing inputs: bytes, JSON trees, arrays in ``.npy`` and archives of them."""
+"""Change inputs at random: bytes, JSON trees, arrays in ``.npy`` files, and archives of them."""
 
 import io
 import json
@@ -141,7 +141,7 @@ DATA = (
 
 
 def mutate_bytes(data: bytes, dice: Random) -> bytes:
-    """Flip, overwrite, insert, remove, repeat or cut, at one to four places."""
+    """Flip, overwrite, insert, remove or repeat bytes, at one to four places."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 2, 4))):
         at, size = dice.randrange(len(changed) + 1), dice.choice((1, 1, 2, 4, 16, 200))
@@ -166,7 +166,7 @@ def mutate_bytes(data: bytes, dice: Random) -> bytes:
 
 
 def mutate_json(data: bytes, dice: Random) -> bytes:
-    """Change values, keys and members of a JSON file; now and then its bytes."""
+    """Change values, keys and members of a JSON file, or sometimes its bytes."""
     try:
         tree = json.loads(data)
         if dice.random() < 0.2:
@@ -182,7 +182,7 @@ def mutate_json(data: bytes, dice: Random) -> bytes:
 
 
 def changed_tree(tree: Any, dice: Random) -> Any:
-    """A parsed JSON file with one value, key or member changed; the tree is changed in place where it can be."""
+    """Change one value, key or member of a parsed JSON file, in place where possible, and return the tree."""
     places = _places(tree)
     if not places:
         return _value(dice)
@@ -206,7 +206,7 @@ def changed_tree(tree: Any, dice: Random) -> Any:
 
 
 def mutate_npy(data: bytes, dice: Random) -> bytes:
-    """Give a ``.npy`` file another header, or other data, or change its bytes."""
+    """Give a ``.npy`` file another header or other data, or change its bytes."""
     if dice.random() < 0.4:
         return mutate_bytes(data, dice)
     header, content = data[:128], data[128:]
@@ -221,7 +221,7 @@ def mutate_npy(data: bytes, dice: Random) -> bytes:
 
 
 def mutate_archive(data: bytes, dice: Random, member: Callable[[bytes, Random], bytes] = mutate_npy) -> bytes:
-    """Change a member of a zip file and put it in again with the right checksum; now and then the zip's own bytes."""
+    """Change a member of a zip file, whose checksum stays right, or sometimes the bytes of the zip itself."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()]
@@ -258,7 +258,7 @@ def pack_zip(members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_ST
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
-    """Where the values of a tree are: container and key or index."""
+    """The places of all values in a tree: container and key or index."""
     places: list[tuple[Any, Any]] = []
     waiting = [tree]
     while waiting and len(places) < 3000:

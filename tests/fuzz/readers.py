@@ -66,7 +66,7 @@ def prompts(folder: Path) -> Target:
 
 
 def splits(folder: Path) -> Target:
-    """``read_split`` of two files of classes, divided at the first ``|``."""
+    """``read_split`` of two class files, which an input holds with a ``|`` between them."""
     from stale_model.data.splits import read_split
 
     seen, unseen = folder / "seen.list", folder / "unseen.list"
@@ -114,7 +114,7 @@ def results(folder: Path) -> Target:
 
 
 def labels(folder: Path) -> Target:
-    """``read_video_labels`` of an external classifier's answers."""
+    """``read_video_labels`` of an external classifier's output."""
 
     def read(path: Path) -> Iterable[str]:
         found = read_video_labels(path)
@@ -141,7 +141,7 @@ def benchmark(folder: Path) -> Target:
 
 
 def journal(folder: Path) -> Target:
-    """``Journal`` of an interrupted run, taken up and written on."""
+    """``Journal`` of an interrupted run, opened to resume and written to."""
     path, state = folder / "out.json.partial.jsonl", FileState(7, 8)
     rows = (Detection("polo", 0.5, 1.5, 0.25),)
     done = [VideoDetections(video=name, duration_s=2.5, detections=rows) for name in "abc"]
@@ -152,10 +152,10 @@ def journal(folder: Path) -> Target:
 
     def run(data: bytes) -> object:
         path.write_bytes(data)
-        with Journal(path, {"length": 16}, resume=True) as taken_up:
-            kept = taken_up.finished("a", state)
+        with Journal(path, {"length": 16}, resume=True) as resumed:
+            kept = resumed.finished("a", state)
             assert kept in (None, done[0])
-            taken_up.add(state, done[2])
+            resumed.add(state, done[2])
         with Journal(path, {"length": 16}, resume=True) as again:
             assert (again.finished("a", state), again.finished("c", state)) == (kept, done[2])
         return kept
@@ -164,7 +164,7 @@ def journal(folder: Path) -> Target:
 
 
 def prompt_cache(folder: Path) -> Target:
-    """``PromptCache.get`` of a file in the cache; the first byte says whether its digest is to agree."""
+    """``PromptCache.get`` of a cached file; an input's first byte decides whether the digest is made to match."""
     cache = PromptCache(folder, encoder="encoder", width=CHANNELS)
     vector = np.arange(CHANNELS, dtype=np.float32)
     cache.put(["a text"], vector[None])
@@ -180,8 +180,8 @@ def prompt_cache(folder: Path) -> Target:
     return Target(seeds=(b"\0" + vector.tobytes(), b"\xff" + path.read_bytes()), run=run)
 
 
-def manifest(folder: Path) -> Target:
-    """``Manifest.from_bytes`` of bytes as they are, and of the JSON in them laid out and sealed as it should be."""
+def manifest(_: Path) -> Target:
+    """``Manifest.from_bytes`` of an input, which is first given the right layout and digest if it is JSON."""
 
     def run(data: bytes) -> object:
         try:
@@ -203,15 +203,15 @@ def _file(
     *seeds: bytes,
     mutate: Callable[[bytes, Random], bytes] = mutate_bytes,
 ) -> Target:
-    """A reader of a text file, what it reads being names that can be written as text."""
-    return Target(seeds=seeds, run=partial(_read_names, path, read), mutate=mutate)
+    """A reader of a text file that returns names; these must be writable as text."""
+    return Target(seeds=seeds, run=partial(_check_names, path, read), mutate=mutate)
 
 
 def _json_file(path: Path, read: Callable[[Path], Iterable[str]], *seeds: object) -> Target:
     return _file(path, read, *(json.dumps(seed).encode() for seed in seeds), mutate=mutate_json)
 
 
-def _read_names(path: Path, read: Callable[[Path], Iterable[str]], data: bytes) -> object:
+def _check_names(path: Path, read: Callable[[Path], Iterable[str]], data: bytes) -> object:
     path.write_bytes(data)
     names = list(read(path))
     "\n".join(names).encode()

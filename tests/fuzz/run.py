@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.run``: fuzz the readers for long, each in a process of its own, and say how they did."""
+"""``python -m tests.fuzz.run``: fuzz the readers for hours, each in a child process, and print a table."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from tests.fuzz.child import INPUT, LOG, TALLY, Plan, input_at_hand
+from tests.fuzz.child import INPUT, LOG, TALLY, Plan, read_last_input
 from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import MOST_BYTES, SLOWEST_S, Tally, Watch, keep, limit_memory
 
@@ -38,30 +38,30 @@ _PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.command(epilog="Exit codes: 0 nothing found, 2 usage, 5 findings.")
 @click.argument("names", metavar="TARGET|all ...", nargs=-1, required=True, type=click.Choice([*TARGETS, "all"]))
 @click.option("--inputs", type=click.IntRange(1), default=200_000, show_default=True, help="For each target.")
-@click.option("--seconds", type=click.FloatRange(1), default=1e9, help="For each target, at most; default: no limit.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Targets at once.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="Of the changes made.")
-@click.option("--engine", type=click.Choice(["auto", "atheris", "seeded"]), default="auto", help="Default: atheris.")
-@click.option("--replay", type=_PATH, help="Read this file once, and say how it ends.")
+@click.option("--seconds", type=click.FloatRange(1), default=1e9, help="At most, for each target; default: any.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Targets at the same time.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=0, show_default=True, help="For the random changes.")
+@click.option("--engine", type=click.Choice(["auto", "atheris", "seeded"]), default="auto", help="See above.")
+@click.option("--replay", type=_PATH, help="Read this file once, and say what happened.")
 def fuzz(
     names: Sequence[str], inputs: int, seconds: float, jobs: int, seed: int, engine: str, replay: Path | None
 ) -> int:
-    """Fuzz the readers of strangers' bytes.
+    """Fuzz the readers of untrusted files.
 
-    Every input has to end in a result or in one of our errors, within 2 s and 1 GB; whatever else happens is a
-    finding, kept under build/fuzz and shown with the command that replays it. Where atheris is installed
-    (pip install -e '.[fuzz]'), coverage guides the changes; where it is not, they are made blindly.
+    Every input must end in a result or in one of our errors, within 2 s and 1 GB. Anything else is a finding, which
+    is kept under build/fuzz and listed with the command that replays it. Where atheris is installed
+    (pip install -e '.[fuzz]'), coverage guides the changes; otherwise they are random.
     """
     chosen = list(TARGETS) if "all" in names else list(dict.fromkeys(names))
     if replay is not None:
         if len(chosen) != 1:
-            raise click.UsageError("--replay: give the one target that the file is for")
+            raise click.UsageError("--replay: expected exactly one TARGET, the one that reads the file")
         return _replay(chosen[0], replay.read_bytes())
     plan = Plan(
         target="", engine=_engine(engine), inputs=inputs, seconds=seconds, seed=seed, work="", corpus="", findings=""
     )
     with ThreadPoolExecutor(jobs) as pool:
-        rows = list(pool.map(partial(fuzzed, plan, kept=KEPT), chosen))
+        rows = list(pool.map(partial(fuzz_target, plan, kept=KEPT), chosen))
     table = [_row(name, *row) for name, row in zip(chosen, rows, strict=True)]
     click.echo(tabulate(table, HEADERS, disable_numparse=True))
     for name, (tally, _) in zip(chosen, rows, strict=True):
@@ -75,22 +75,22 @@ def _engine(wanted: str) -> str:
     if wanted == "atheris" and not installed:
         raise click.UsageError("--engine atheris: it is not installed; pip install -e '.[fuzz]' (Linux on x86-64)")
     if wanted == "auto" and not installed:
-        console.note(NAME, "atheris is not installed, so nothing guides the changes; pip install -e '.[fuzz]'")
+        console.note(NAME, "atheris is not installed, so the changes are random; pip install -e '.[fuzz]'")
     return "atheris" if installed and wanted != "seeded" else "seeded"
 
 
-def fuzzed(plan: Plan, name: str, *, kept: Path) -> tuple[Tally, float]:
-    """Fuzz one reader in a process of its own.
+def fuzz_target(plan: Plan, name: str, *, kept: Path) -> tuple[Tally, float]:
+    """Fuzz one reader in a child process.
 
     Args:
-        plan: all but the target and the folders.
-        name: as ``find_target`` takes it.
+        plan: everything but the target and the folders.
+        name: see ``find_target``.
         kept: folder for the corpus and for findings.
 
     Returns:
-        What was seen of it, and the seconds it took.
+        What the reader did, and the seconds that it took.
     """
-    with _workplace() as work:
+    with _temporary_folder() as work:
         findings = kept / "findings" / name
         plan = replace(
             plan, target=name, work=str(work), corpus=str(kept / "corpus" / name), findings=str(findings.absolute())
@@ -100,20 +100,20 @@ def fuzzed(plan: Plan, name: str, *, kept: Path) -> tuple[Tally, float]:
             command = [sys.executable, "-m", "tests.fuzz.child", plan.to_json()]
             process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            ended = _watched(process, work, name)
+            ended = _wait_for(process, work, name)
         finally:
             process.kill()
             process.wait()
-        tally, done = _tally(work)
+        tally, done = _read_tally(work)
         if not done:
-            problem = ended or f"the process ended with code {process.returncode}: {_last_words(work)}"
-            data = input_at_hand(work) if (work / INPUT).exists() else b""
+            problem = ended or f"the process ended with code {process.returncode}: {_last_line(work)}"
+            data = read_last_input(work) if (work / INPUT).exists() else b""
             keep(data, problem, tally, findings)
     return tally, time.monotonic() - started
 
 
-def _watched(process: "subprocess.Popen[bytes]", work: Path, name: str) -> str | None:
-    """Wait for a process; what was wrong if it had to be ended."""
+def _wait_for(process: "subprocess.Popen[bytes]", work: Path, name: str) -> str | None:
+    """Wait for a child; return why it has to be killed, or None if it ended."""
     seen, moved, noted = -1, time.monotonic(), time.monotonic()
     while True:
         try:
@@ -121,7 +121,7 @@ def _watched(process: "subprocess.Popen[bytes]", work: Path, name: str) -> str |
             return None
         except subprocess.TimeoutExpired:
             now = time.monotonic()
-        tally, _ = _tally(work)
+        tally, _ = _read_tally(work)
         if tally.inputs != seen:
             seen, moved = tally.inputs, now
         patience = _STALLED_S if seen > 0 else _STARTED_S
@@ -132,8 +132,8 @@ def _watched(process: "subprocess.Popen[bytes]", work: Path, name: str) -> str |
             console.note(NAME, f"{name}: {tally.inputs:,} inputs, {len(tally.findings)} findings")
 
 
-def _tally(work: Path) -> tuple[Tally, bool]:
-    """What a process has said of itself so far, and whether it was its last word."""
+def _read_tally(work: Path) -> tuple[Tally, bool]:
+    """A child's last tally, and whether it was done by then."""
     try:
         content = json.loads((work / TALLY).read_text())
     except FileNotFoundError:
@@ -142,14 +142,15 @@ def _tally(work: Path) -> tuple[Tally, bool]:
     return Tally(**content), done
 
 
-def _last_words(work: Path) -> str:
+def _last_line(work: Path) -> str:
+    """The last line that a child wrote to its log."""
     lines = (work / LOG).read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it said nothing"
+    return lines[-1][:200] if lines else "it printed nothing"
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
-    """A folder in memory where there is one, since disks are slow."""
+def _temporary_folder() -> Iterator[Path]:
+    """A temporary folder, in memory where possible, since disks are slow."""
     memory = Path("/dev/shm")
     place = tempfile.mkdtemp(prefix="stale-fuzz-", dir=memory if os.access(memory, os.W_OK) else None)
     try:
@@ -159,7 +160,7 @@ def _workplace() -> Iterator[Path]:
 
 
 def _replay(name: str, data: bytes) -> int:
-    with _workplace() as work:
+    with _temporary_folder() as work:
         target = find_target(name)(work)
         limit_memory()
         watch = Watch(target.run, KEPT / "findings" / name)

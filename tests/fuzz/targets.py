@@ -1,4 +1,4 @@
-"""Every reader of strangers' bytes, by name."""
+"""Every reader of untrusted bytes, by name."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -28,11 +28,11 @@ TARGETS: Mapping[str, str] = {
     "checkpoint": "tests.fuzz.checkpoints:checkpoint_target",
     "clip": "tests.fuzz.checkpoints:clip_target",
 }
-"""What makes each target, as ``module:function``: PyTorch and ONNX are loaded by those that need them."""
+"""The function that makes each target, as ``module:function``, so that PyTorch and ONNX load only where needed."""
 
 
 def find_target(name: str) -> Callable[[Path], Target]:
-    """What makes a target, given a folder for its files: one of ``TARGETS``, or any ``module:function``."""
+    """The function that makes a target in a given folder, by a name of ``TARGETS`` or as ``module:function``."""
     module, _, function = TARGETS.get(name, name).partition(":")
     found: Callable[[Path], Target] = getattr(import_module(module), function)
     return found

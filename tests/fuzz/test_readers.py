@@ -1,4 +1,4 @@
-"""A short budget of the fuzzing that ``make fuzz`` does for long."""
+"""A short run of the fuzzing that ``make fuzz`` does for hours."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import Watch
 
 INPUTS = {"checkpoint": 100, "bundle": 100, "clip": 100, "prompts-archive": 60, "self-test-archive": 60}
-"""Those that take milliseconds; of the others, more."""
+"""Fewer inputs for readers that take milliseconds for each; the others get 300."""
 EXAMPLES = int(os.environ.get("STALE_FUZZ_EXAMPLES", "15"))
 
 
@@ -29,7 +29,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def target(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUST_BACKTRACE", "0")  # the tokenizer's panics print as much as all other tests
+        patch.setenv("RUST_BACKTRACE", "0")  # else each panic of the tokenizer prints a long backtrace
         yield find_target(name)(tmp_path_factory.mktemp("fuzz"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from stale_runtime.errors import DatasetError, PromptError
 from tests.fuzz.child import Plan
-from tests.fuzz.run import ROOT, fuzzed
+from tests.fuzz.run import ROOT, fuzz_target
 from tests.fuzz.watch import Watch
 
 PLAN = Plan(target="", engine="seeded", inputs=20, seconds=60, seed=0, work="", corpus="", findings="")
@@ -37,8 +37,8 @@ def test_another_exception_is_a_finding_whose_first_input_is_kept(tmp_path: Path
     assert watch.tally.inputs == 2
 
 
-def test_memory_that_could_not_be_had_is_a_finding_though_the_reader_refuses(tmp_path: Path) -> None:
-    def run(data: bytes) -> object:
+def test_asking_for_too_much_memory_is_a_finding_even_where_the_reader_refuses(tmp_path: Path) -> None:
+    def run(_: bytes) -> object:
         try:
             raise MemoryError
         except MemoryError:
@@ -65,14 +65,14 @@ def test_an_input_that_is_slow_every_time_is_a_finding(
 def test_what_a_reader_does_in_a_process_of_its_own_is_found(
     tmp_path: Path, reader: str, inputs: int, problem: str
 ) -> None:
-    tally, _ = fuzzed(PLAN, f"tests.fuzz.failing:{reader}", kept=tmp_path)
+    tally, _ = fuzz_target(PLAN, f"tests.fuzz.failing:{reader}", kept=tmp_path)
     assert tally.inputs >= inputs
     ((found, path),) = tally.findings.items()
     assert problem in found
     assert Path(path).read_bytes() == b"3"
 
 
-def test_the_command_ends_with_a_table(tmp_path: Path) -> None:
+def test_the_command_ends_with_a_table() -> None:
     command = [sys.executable, "-m", "tests.fuzz.run", "prompts", "--inputs", "40", "--engine", "seeded"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     row = done.stdout.splitlines()[-1].split()

@@ -1,4 +1,4 @@
-"""Feeding a reader and judging what it does: how it ends, how long it takes, how much memory it wants."""
+"""Feed a reader, and judge what it does: how it ends, how long it takes, and how much memory it asks for."""
 
 import hashlib
 import resource
@@ -14,36 +14,36 @@ from stale_runtime.errors import StaleError
 SLOWEST_S = 2.0
 MOST_BYTES = 2**30
 _SUSPICIOUS_S = 0.2
-"""Slower inputs are read again and their best time counts, since other processes slow them as well."""
+"""Slower inputs are read again and the best time counts, since other processes may have slowed the first."""
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What has been seen of one reader."""
+    """What one reader has done so far."""
 
     inputs: int = 0
     results: int = 0
     refused: int = 0
     slowest_ms: float = 0.0
     peak_mb: float = 0.0
-    """Resident, of the whole process."""
+    """Resident memory of the whole process."""
     findings: dict[str, str] = field(default_factory=dict)
-    """What happened, and the file that makes it happen."""
+    """Each kind of problem, with the file that causes it."""
 
-    def plain(self) -> dict[str, Any]:
-        """As it is kept in JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, for JSON."""
         return asdict(self)
 
 
 class Watch:
-    """Feeds a reader one input after the other, and keeps the first of each kind of finding as a file."""
+    """Feeds inputs to a reader, and keeps the first input of each kind of finding as a file."""
 
     def __init__(self, run: Callable[[bytes], object], kept: Path, *, slowest_s: float = SLOWEST_S) -> None:
         """Watch a reader.
 
         Args:
-            run: the reader, as ``Target`` has it.
-            kept: folder for findings, made when there is one.
+            run: calls the reader, see ``Target.run``.
+            kept: folder for findings, created with the first.
             slowest_s: seconds that an input may take.
         """
         self.tally = Tally()
@@ -52,7 +52,7 @@ class Watch:
         self._kept = kept
 
     def feed(self, data: bytes) -> str | None:
-        """Read an input; what was wrong with how the reader took it, or None."""
+        """Read an input; return what was wrong with the way the reader handled it, or None."""
         started = time.perf_counter()
         found = self._read(data)
         elapsed = time.perf_counter() - started
@@ -76,12 +76,12 @@ class Watch:
         return problem
 
     def _read(self, data: bytes) -> BaseException | None:
-        """How reading ended: None for a result."""
+        """Read an input; return None for a result, otherwise what was raised."""
         try:
             return None if self._run(data) is not None else StaleError("counted as absent")
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as problem:  # Rust's panics are no Exception
+        except BaseException as problem:  # a panic in Rust is not an Exception
             return problem
 
 
@@ -96,7 +96,7 @@ def keep(data: bytes, problem: str, tally: Tally, kept: Path) -> None:
 
 
 def limit_memory(most: int = MOST_BYTES) -> None:
-    """Let this process take no more than so many bytes of addresses beyond those that it has (Linux only)."""
+    """Limit how many bytes of address space this process may take beyond those that it has (Linux only)."""
     status = Path("/proc/self/statm")
     if status.exists():
         held = int(status.read_text().split()[0]) * resource.getpagesize()

@@ -12,16 +12,17 @@ FORWARD_NAMES = ("T100_unseen50", "T100_all200", "T200_unseen50", "T64_seven")
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardRecording:
-    """What the original's network said of one video."""
+    """The outputs of the original network for one video."""
 
     video: str
     length: int
     classes: list[int]
-    """Of the prompts, as rows of the list of all classes."""
+    """The prompts, as line numbers in the list of all classes, from 0."""
     outputs: Mapping[str, NDArray[np.float32]]
 
 
 def forward_recordings(reference: Path, name: str) -> Iterator[ForwardRecording]:
+    """The recordings of one file, video by video."""
     names = (reference / "classes.txt").read_text().splitlines()
     kind = name.split("_")[1]
     chosen = {

@@ -1,9 +1,8 @@
-"""Following a recording of the original's soft-NMS through its ties.
+"""Follow a recording of the original's soft-NMS through its ties.
 
-The original keeps proposals in a set of strings, so which of several equally scored ones its soft-NMS takes first
-changes with every run of Python, and with it most of what follows. A recording can be reproduced only by taking, at
-each tie, the one that was taken when it was made. That is what ``follow`` does; it fails where the recorded choice is
-not among the best.
+The original keeps proposals in a set of strings. Which of several equally scored proposals its soft-NMS takes first
+therefore changes with every run of Python, and with it most of what follows. A recording can only be reproduced by
+making the recorded choice at each tie. ``follow`` does that, and fails where the recorded choice is not among the best.
 """
 
 import numpy as np
@@ -13,17 +12,17 @@ from stale_runtime.decoding.upstream_decoder import DECAY, RAISE, upstream_overl
 from stale_runtime.detections import Detection
 
 TIE = 2e-5
-"""Relative difference up to which scores count as equal: logits differ by 1e-5, and so do scores."""
+"""The relative difference up to which scores count as equal, since logits, and so scores, differ by 1e-5."""
 FAINT = 1e-300
-"""Scores below this are at the end of what a float can hold, and are not followed."""
+"""Scores below this are close to the smallest float, and are not followed."""
 
 
 class NotFollowedError(AssertionError):
-    """The recording takes something that is not the best."""
+    """The recording takes a proposal that is not among the best."""
 
 
 def follow(proposals: Proposals, recorded: list[Detection], duration_s: float, label: str) -> list[Detection]:
-    """Detections in the order of the recording's scores, down to faint ones."""
+    """Detections in the order of the recorded scores, without those below ``FAINT``."""
     segments = np.minimum(proposals.segments, 1) * duration_s
     scores = proposals.scores.astype(np.float64)
     overlap = upstream_overlap(proposals.segments)
@@ -37,7 +36,7 @@ def follow(proposals: Proposals, recorded: list[Detection], duration_s: float, l
         if best < FAINT:
             break
         tied = np.flatnonzero(scores >= best * (1 - TIE))
-        matches = [(int(n), row) for n in tied for row in left if _same(segments[n], float(scores[n]), row)]
+        matches = [(int(n), row) for n in tied for row in left if _is_recorded_as(segments[n], float(scores[n]), row)]
         if not matches:
             raise NotFollowedError(f"step {len(taken)}: best {segments[tied[0]]} at {best} is not in the recording")
         n, row = min(matches, key=lambda match: abs(scores[match[0]] / match[1].score - 1))
@@ -48,5 +47,5 @@ def follow(proposals: Proposals, recorded: list[Detection], duration_s: float, l
     return sorted(taken, key=lambda row: -row.score)
 
 
-def _same(segment: np.ndarray, score: float, row: Detection) -> bool:
+def _is_recorded_as(segment: np.ndarray, score: float, row: Detection) -> bool:
     return bool(abs(segment - (row.start, row.end)).max() < 1e-3) and abs(score - row.score) <= min(1e-4, 1e-3 * score)

@@ -27,8 +27,8 @@ def trained(reference: Path) -> TrainedStale:
     return read_original_checkpoint(reference / "best.pth", str(reference / "clip"))
 
 
-def encoded(embeddings: NDArray[np.float32], network: Stale) -> EncodedPrompts:
-    """Recorded embeddings, of which the original makes no queries that could be recorded, as the runtime has them."""
+def encode_recorded(embeddings: NDArray[np.float32], network: Stale) -> EncodedPrompts:
+    """Recorded embeddings, with queries computed from them, since the original has none that could be recorded."""
     queries = cross_queries(network, torch.from_numpy(embeddings)).numpy()
     return EncodedPrompts(tuple(map(str, range(len(embeddings)))), embeddings, queries)
 
@@ -41,7 +41,7 @@ def test_outputs_are_the_recorded_ones(
     for recording in forward_recordings(reference, name):
         localizer = Localizer(Bundle(reference_bundle), Settings(length=recording.length))
         features = read_features(reference / "features" / f"{recording.video}.npy", 512)
-        prompts = encoded(embeddings[recording.classes], trained.network)
+        prompts = encode_recorded(embeddings[recording.classes], trained.network)
         outputs = localizer.outputs(features, prompts)
         assert np.abs(outputs.cas_logits - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT
         assert np.abs(outputs.action_masks - recording.outputs["action_masks"]).max() <= MASKS_LIMIT
@@ -50,7 +50,7 @@ def test_outputs_are_the_recorded_ones(
 def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path, trained: TrainedStale) -> None:
     recording = next(forward_recordings(reference, "T100_unseen50"))
     embeddings = np.load(reference / "golden" / "text_all200.npz")["prompt_embeddings"][recording.classes]
-    prompts = encoded(embeddings, trained.network)
+    prompts = encode_recorded(embeddings, trained.network)
     localizer = Localizer(Bundle(reference_bundle), Settings(length=100))
     inputs = localizer.prepared(read_features(reference / "features" / f"{recording.video}.npy", 512))
     inputs |= {"prompts": prompts.embeddings, "queries": prompts.queries}
@@ -88,12 +88,12 @@ def test_text_encoder_embeds_as_recorded(reference: Path, reference_bundle: Path
 def test_names_that_the_bundle_does_not_know_give_the_recorded_outputs(
     reference: Path, reference_bundle: Path, tmp_path: Path
 ) -> None:
-    """The whole way: text encoder, queries, cache, localizer."""
+    """This takes text encoder, queries, cache and localizer."""
     names = (reference / "classes.txt").read_text().splitlines()
     localizer = Localizer(Bundle(reference_bundle), Settings(length=100, cache_folder=tmp_path / "cache"))
     recording = next(forward_recordings(reference, "T100_all200"))
     features = read_features(reference / "features" / f"{recording.video}.npy", 512)
-    upper = [f"{name} ".upper() for name in names]  # the same to CLIP, but not known by text
+    upper = [f"{name} ".upper() for name in names]  # equal for CLIP, but unknown to the bundle as a text
     for _ in range(2):
         outputs = localizer.outputs(features, localizer.encode_prompts(upper))
         assert np.abs(outputs.cas_logits - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT

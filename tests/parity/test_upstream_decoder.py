@@ -28,7 +28,7 @@ def localize(reference: Path, bundle: Path, classes: str) -> tuple[Localizer, En
 
 
 def is_at_threshold(outputs: Outputs) -> bool:
-    """Whether a mask is so close to a threshold that a proposal is one snippet longer on another CPU."""
+    """Whether a mask is so close to a threshold that another CPU may make a proposal one snippet longer."""
     surest = np.argsort(-class_scores(outputs.cas_logits).max(axis=0))[:SNIPPETS]
     masks = outputs.action_masks[surest]
     return bool(min(abs(masks - threshold).min() for threshold in MASK_THRESHOLDS) < 1e-6)
@@ -58,7 +58,7 @@ def follow_all(localizer: Localizer, prompts: EncodedPrompts, recorded: Found, r
 
 @pytest.mark.skipif(
     np.lib.NumpyVersion(np.__version__) < "2.0.0",
-    reason="of snippets of equal score, numpy 1 takes others among the ten surest than the recorded run did",
+    reason="among snippets of equal score, numpy 1 chooses other ten best ones than the recorded run did",
 )
 @pytest.mark.parametrize("name", list(LISTS))
 def test_detections_and_map_are_the_recorded_ones_up_to_ties(
@@ -87,7 +87,7 @@ def test_a_recording_of_something_else_is_not_followed(reference: Path, referenc
 
 
 def test_surest_detections_are_recorded_where_nothing_is_tied(reference: Path, reference_bundle: Path) -> None:
-    """The command's own path, ties broken its own way: about half of the videos have no tie that matters."""
+    """The command breaks ties in its own way, but in about half of the videos no tie matters."""
     localizer, prompts = localize(reference, reference_bundle, LISTS["unseen50"])
     truth = read_ground_truth(reference / "ground_truth.json")
     recorded = read_results(reference / "golden" / "upstream_detections_unseen50.json").videos
