@@ -124,5 +124,5 @@ def test_a_leak_ends_it_with_one_line_and_nothing_is_written(work: Path) -> None
     )
     assert done.returncode == 3
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("stale-export: error: --calibration validation: holds 8 of the validation videos, unseen0")
+    assert last.startswith("stale-export: error: --calibration validation: contains 8 of the validation videos, ")
     assert not (work / "stale_bundle").exists()
