@@ -28,3 +28,7 @@ class ExportRequest:
     def __post_init__(self) -> None:
         if not os.path.isfile(self.checkpoint):
             raise CheckpointError(f"--ckpt {self.checkpoint}: no such file; give the checkpoint that training wrote")
+        if os.path.isfile(self.clip):
+            raise CheckpointError(
+                f"--clip {self.clip}: a file; give a Hugging Face id, or a folder with config.json and tokenizer.json"
+            )

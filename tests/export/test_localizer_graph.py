@@ -184,8 +184,8 @@ def test_a_short_video_of_the_published_network(published: Deployed, published_p
 
 @pytest.mark.reference
 def test_a_long_video_of_the_published_network(published: Deployed, published_prompts: Tensor) -> None:
-    features = draw_features(published.network, 1, 3000)
-    assert 1 < kept(published.network, features)[0] < 3000
+    features = draw_features(published.network, 1, LONG + 476)
+    assert 1 < kept(published.network, features)[0] < LONG + 476
     published.assert_same(features, published_prompts)
 
 
