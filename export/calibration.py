@@ -1,17 +1,19 @@
-"""Calibration: what ranges the activations of the deployed graph have on training videos."""
+"""Calibration: measuring the ranges of the deployed graph's activations on training videos."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stale_export.graph_builder import serialize
+from stale_export.graph_runner import Features, run_on_video
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
+from stale_export.say import Say
 from stale_export.schemes import StaticScheme
 from stale_model import Stale
 from stale_model.data.dataset import rank
+from stale_runtime.bundle import layout
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
@@ -20,10 +22,7 @@ from stale_runtime.inputs.features import read_features, resample
 from stale_runtime.system.cpus import available_threads
 
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
-"""Ways to a range, and the share of the values that each leaves out at either end."""
-
-Say = Callable[[str], None]
-Features = NDArray[np.float32]
+"""Methods of choosing a range, and the share of the values that each leaves out at either end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +32,11 @@ class Calibration:
     features: Mapping[str, Features]
     """(T, C), resampled, by video id."""
     seed: int
-    """Which videos of the folder were taken."""
+    """The seed that the videos were drawn with."""
 
     @property
     def norm(self) -> float:
-        """The length of a snippet's features, the median over all."""
+        """Euclidean length of a snippet's features, the median over all snippets."""
         return float(np.median(np.concatenate([np.linalg.norm(video, axis=1) for video in self.features.values()])))
 
 
@@ -47,22 +46,23 @@ def read_calibration(
     """Draw videos from a folder of training features.
 
     Args:
-        folder: of ``.npy`` files.
-        count: how many to take at most.
-        seed: which ones.
+        folder: contains ``.npy`` files.
+        count: most videos to take.
+        seed: decides which videos are taken.
         channels: C
         length: T to resample them to.
-        unwanted: ids of the videos that the graph will be validated on; none of them may be in the folder.
-        say: told which files cannot be used; others take their place.
+        unwanted: ids of the videos that the graph will be validated on; the folder may contain none of them.
+        say: called for each unusable file; another video takes its place.
 
     Raises:
-        DatasetError: the folder cannot be read, holds a video of the validation, or no usable file.
+        DatasetError: the folder contains a video of the validation, or no usable file.
+        FeatureError: the folder cannot be read, or contains no ``.npy`` file.
     """
     paths = feature_files(folder, option="--calibration")
     if leaked := sorted(paths.keys() & set(unwanted)):
         raise DatasetError(
-            f"--calibration {folder}: holds {len(leaked)} of the validation videos, {leaked[0]} first; calibrate on "
-            "training videos alone, or the validation proves nothing"
+            f"--calibration {folder}: contains {len(leaked)} of the validation videos, the first is {leaked[0]}; "
+            "calibrate on training videos only, otherwise the validation proves nothing"
         )
     features: dict[str, Features] = {}
     broken: list[FeatureError] = []
@@ -76,20 +76,18 @@ def read_calibration(
             say(f"left out: {problem}")
     if not features:
         got = str(broken[0]) if broken else "no .npy files"
-        raise DatasetError(
-            f"--calibration {folder}: nothing to calibrate on ({got}); give a folder of training features"
-        )
+        raise DatasetError(f"--calibration {folder}: no usable file ({got}); give a folder of training features")
     return Calibration(features=features, seed=seed)
 
 
 class Activations:
-    """What goes into each linear layer of the deployed graph, over all calibration videos."""
+    """The inputs of each linear layer of the deployed graph, collected over all calibration videos."""
 
     def __init__(self, network: Stale, calibration: Calibration, prompts: EncodedPrompts) -> None:
         """Run the float graph on every video.
 
         Raises:
-            QuantizationError: a layer's activations are not finite.
+            QuantizationError: a layer's input is not finite.
         """
         session = open_session(
             serialize(localizer_model(network, watch=True)), name="calibration", threads=available_threads()
@@ -97,7 +95,7 @@ class Activations:
         names = [watched_name(linear) for linear in LINEARS]
         collected: list[list[Features]] = [[] for _ in LINEARS]
         for features in calibration.features.values():
-            for parts, found in zip(collected, session.run(names, graph_inputs(features, prompts)), strict=True):
+            for parts, found in zip(collected, run_on_video(session, features, prompts, names), strict=True):
                 parts.append(found.ravel())
         self._values = {linear: np.concatenate(parts) for linear, parts in zip(LINEARS, collected, strict=True)}
         for linear, values in self._values.items():
@@ -108,7 +106,7 @@ class Activations:
                 )
 
     def schemes(self, method: str, weight_bits: int) -> dict[str, StaticScheme]:
-        """How to quantize each layer with the ranges that a method of ``TAILS`` gives."""
+        """The quantization of each layer, with the ranges that a method of ``TAILS`` gives."""
         tail = TAILS[method]
         schemes = {}
         for linear, values in self._values.items():
@@ -117,31 +115,21 @@ class Activations:
         return schemes
 
 
-def graph_inputs(features: Features, prompts: EncodedPrompts) -> dict[str, NDArray[np.generic]]:
-    """Inputs of the localizer for one video (T, C)."""
-    return {
-        "features": features[None],
-        "length": np.array(len(features)),
-        "prompts": prompts.embeddings,
-        "queries": prompts.queries,
-    }
-
-
 def logit_errors(
     models: Sequence[bytes], reference: bytes, videos: Sequence[Features], prompts: EncodedPrompts
 ) -> Iterator[float]:
     """Root mean square error of each graph's class activations against a reference graph's, the median over videos.
 
-    A snippet at the masking threshold may be kept by one graph and dropped by the other, which says nothing of the
-    ranges; the median does not see such videos.
+    A snippet near the masking threshold may be kept by one graph and dropped by the other, which causes a large error
+    that has nothing to do with the ranges. The median ignores such videos.
     """
     threads = available_threads()
     exact = open_session(reference, name="reference", threads=threads)
-    expected = [exact.run(["cas_logits"], graph_inputs(features, prompts))[0] for features in videos]
+    expected = [run_on_video(exact, features, prompts, [layout.CAS_LOGITS])[0] for features in videos]
     for model in models:
         session = open_session(model, name="candidate", threads=threads)
         squares = [
-            float(((session.run(["cas_logits"], graph_inputs(features, prompts))[0] - logits) ** 2).mean())
+            float(((run_on_video(session, features, prompts, [layout.CAS_LOGITS])[0] - logits) ** 2).mean())
             for features, logits in zip(videos, expected, strict=True)
         ]
         yield float(np.sqrt(np.median(squares)))

@@ -1,20 +1,20 @@
-"""``stale-export``: a checkpoint in, a verified bundle out."""
+"""``stale-export``: turns a checkpoint into a verified bundle."""
 
 import logging
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from stale_export.bundle_writer import can_be_bundle
-from stale_export.schemes import TARGETS, bits_for
+from stale_export.export_request import ExportRequest
+from stale_export.int8_options import TEXT_PRECISIONS, Int8Options
+from stale_export.schemes import TARGETS
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
 from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
 from stale_runtime.bundle.signatures import Signer
-from stale_runtime.errors import CheckpointError, ExportError
+from stale_runtime.errors import ExportError
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.system.files import why_unwritten
@@ -22,10 +22,9 @@ from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number
 
-if TYPE_CHECKING:
-    from stale_export.exporter import Int8Options
-
 NAME = "stale-export"
+NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
+"""Loggers that print on stderr; the first is the root logger, which ONNX Runtime's quantization tool uses."""
 
 
 @click.command()
@@ -33,111 +32,162 @@ NAME = "stale-export"
     "--ckpt",
     required=True,
     type=PATH,
-    help="A checkpoint of the original STALE, or of stale-train.",
+    metavar="FILE",
+    help="The checkpoint: best.pth of stale-train, or one of the original STALE code.",
 )
 @click.option(
     "--clip",
     default=DEFAULT_CLIP,
     show_default=True,
-    metavar="ID_OR_DIR",
-    help="For the original's checkpoints: Hugging Face id of their CLIP, or folder with config.json, tokenizer.json.",
+    metavar="ID|FOLDER",
+    help="Only for checkpoints of the original code, which lack the tokenizer: the Hugging Face id of the CLIP that "
+    "they were trained with, or a folder with its config.json and tokenizer.json.",
 )
-@click.option("-o", "--output", type=PATH, default=DEFAULT_FOLDER, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FOLDER",
+    default=DEFAULT_FOLDER,
+    show_default=True,
+    help="Where to write the bundle; an existing bundle is replaced.",
+)
 @click.option(
     "--classes",
     type=PATH,
-    help="Class names whose embeddings the bundle carries, one a line; default: those trained, or ActivityNet's.",
+    metavar="FILE",
+    help="Class names, one a line, whose embeddings the bundle carries, so that stale-run does not compute them. "
+    "Default: the classes that the checkpoint was trained on, or ActivityNet's 200.",
 )
 @click.option(
     "--calibration",
     type=PATH,
-    help="Folder of training features, to calibrate int8 on; without it ort-int8 is the dynamic graph.",
+    metavar="FOLDER",
+    help="Training features (.npy files). The int8 graph takes the ranges of its activations from them. Without them, "
+    "ort-int8 computes the ranges at run time, like ort-int8-dynamic.",
 )
-@click.option("--calibration-videos", type=click.IntRange(1, 10_000), default=64, show_default=True)
-@click.option("--calibration-seed", type=int, default=0, show_default=True, help="Which videos of the folder.")
+@click.option(
+    "--calibration-videos",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    default=64,
+    show_default=True,
+    help="Most videos of --calibration to use.",
+)
+@click.option(
+    "--calibration-seed",
+    type=int,
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed that decides which videos of --calibration are used.",
+)
 @click.option(
     "--validate",
     type=PATH,
-    help="Annotations, to measure mAP of every graph; with --validation-features.",
+    metavar="FILE",
+    help="Annotations in ActivityNet's JSON format. With --validation-features, the mAP of every graph is measured, "
+    "and a bundle whose int8 graphs lose more than --max-map-drop is not written.",
 )
-@click.option("--validation-subset", default="validation", show_default=True, help="Subset of the annotations.")
-@click.option("--validation-features", type=PATH, help="Folder of their features.")
+@click.option(
+    "--validation-subset",
+    metavar="NAME",
+    default="validation",
+    show_default=True,
+    help="Subset of the annotations to measure mAP on.",
+)
+@click.option(
+    "--validation-features", type=PATH, metavar="FOLDER", help="Features (.npy files) of the annotated videos."
+)
 @click.option(
     "--max-map-drop",
     type=Number(0, 100),
+    metavar="PERCENT",
     default=0.5,
     show_default=True,
-    help="Percent of mAP that int8 may lose; layers return to float until it holds.",
+    help="How much mAP an int8 graph may lose against float. Layers are returned to float until it loses no more.",
 )
 @click.option(
     "--target",
     type=click.Choice(list(TARGETS)),
     default="portable",
     show_default=True,
-    help="CPUs that int8 must be exact on: any, or only those with VNNI, which bear weights of 8 bits.",
+    help="CPUs that the int8 graphs have to be exact on: portable for any CPU, or vnni for CPUs with VNNI "
+    "instructions only, which allow weights of 8 bits.",
 )
-@click.option("--weight-bits", type=click.IntRange(4, 8), help="Of int8 weights; default: 7 portable, 8 for vnni.")
-@click.option("--text-precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--weight-bits",
+    type=click.IntRange(4, 8),
+    metavar="N",
+    help="Bits of an int8 weight, 4 to 8.  [default: 7 for portable, 8 for vnni]",
+)
+@click.option(
+    "--text-precision",
+    type=click.Choice(TEXT_PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Precision of the text encoder; int8 makes its file four times smaller.",
+)
 @click.option(
     "--sign",
     type=PATH,
-    metavar="KEY",
-    help="Sign the bundle with this private key (PEM, elliptic curve), for stale-run --verify.",
+    metavar="FILE",
+    help="Sign the bundle with this private key (PEM, elliptic curve); stale-run --verify checks the signature.",
 )
 @click.version_option(__version__, prog_name=NAME)
-def stale_export(ckpt: Path, clip: str, output: Path, classes: Path | None, sign: Path | None, **int8: Any) -> None:
-    """Export a trained STALE as a bundle that runs without PyTorch.
+def stale_export(
+    ckpt: Path,
+    clip: str,
+    output: Path,
+    classes: Path | None,
+    calibration: Path | None,
+    calibration_videos: int,
+    calibration_seed: int,
+    validate: Path | None,
+    validation_subset: str,
+    validation_features: Path | None,
+    max_map_drop: float,
+    target: str,
+    weight_bits: int | None,
+    text_precision: str,
+    sign: Path | None,
+) -> None:
+    """Export a trained STALE as a bundle, a folder that stale-run uses without PyTorch.
 
-    The graphs are compared with the network in ONNX Runtime before the bundle appears under its name; a bundle that
-    was there before is replaced.
+    Before the bundle is written, its graphs are compared with the network. If they differ, or if int8 loses too much
+    mAP, nothing is written, and an existing bundle stays as it is.
 
     \b
+    A checkpoint of stale-train:
       stale-export --ckpt best.pth
-      stale-export --ckpt best.pth --clip ./clip -o my_bundle
-      stale-export --ckpt best.pth --calibration train_feats/ --validate gt.json --validation-features val_feats/
+    A checkpoint of the original code, with the files of its CLIP at hand:
+      stale-export --ckpt best.pth --clip clip/ -o my_bundle
+    A faster int8 graph, with its mAP measured:
+      stale-export --ckpt best.pth --calibration train_feats/ \\
+        --validate annotations.json --validation-features val_feats/
     """  # noqa: D301 -- click reads the backslash
-    if (int8["validate"] is None) != (int8["validation_features"] is None):
+    if (validate is None) != (validation_features is None):
         raise click.UsageError("--validate and --validation-features go together; give both, or neither")
-    bits_for(int8["target"], int8["weight_bits"])  # refuses those that saturate
-    try:
-        if not can_be_bundle(output):
-            raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
-        if not output.absolute().parent.is_dir():
-            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
-        with workspace(output.resolve().parent):  # shows that it can be written, and removes what a killed run left
-            pass
-    except OSError as problem:
-        raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
-    prompts = read_prompts(classes) if classes is not None else None
-    if not os.path.isfile(ckpt):
-        raise CheckpointError(f"--ckpt {ckpt}: no such file; give the checkpoint that training wrote")
-
-    signer = Signer(sign) if sign is not None else None
-
-    console.note(NAME, "loading PyTorch")
-    try:
-        from stale_export.exporter import Int8Options, export_bundle
-        from stale_model import read_checkpoint
-    except ModuleNotFoundError as problem:
-        raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
-
-    for library in ("", "transformers", "huggingface_hub"):  # the first is ONNX Runtime's quantization tool
-        logging.getLogger(library).setLevel(logging.ERROR)
-    console.note(NAME, f"reading {ckpt}")
-    trained = read_checkpoint(ckpt, clip)
-    if prompts is None:
-        prompts = Prompts.of(trained.classes or CLASSES)
-    try:
-        manifest = export_bundle(
-            trained,
-            prompts,
-            output,
-            int8=_int8_options(Int8Options, int8),
-            sign=signer.sign if signer is not None else None,
-            say=lambda text: console.note(NAME, text),
-        )
-    except OSError as problem:
-        raise ExportError(f"-o {output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
+    request = ExportRequest(
+        checkpoint=ckpt,
+        clip=clip,
+        output=output,
+        classes=classes,
+        signing_key=sign,
+        int8=Int8Options(
+            calibration=calibration,
+            calibration_videos=calibration_videos,
+            calibration_seed=calibration_seed,
+            annotations=validate,
+            annotations_subset=validation_subset,
+            validation_features=validation_features,
+            max_map_drop=max_map_drop,
+            target=target,
+            weight_bits=weight_bits,
+            text_precision=text_precision,
+        ),
+    )
+    manifest = _export(request)
     console.echo(_table(manifest))
     console.echo(f"\nsha256 of the bundle, for stale-run --expect-sha256: {manifest.sha256}")
 
@@ -147,9 +197,50 @@ def main() -> None:
     console.run(stale_export, NAME)
 
 
-def _int8_options(kind: "type[Int8Options]", given: dict[str, Any]) -> "Int8Options":
-    renamed = {"annotations": given.pop("validate"), "annotations_subset": given.pop("validation_subset")}
-    return kind(**given, **renamed)
+def _export(request: ExportRequest) -> Manifest:
+    """Check everything that can be checked without PyTorch, then load it and export."""
+    _check_output(request.output)
+    prompts = read_prompts(request.classes) if request.classes is not None else None
+    signer = Signer(request.signing_key) if request.signing_key is not None else None
+
+    _say("loading PyTorch")
+    try:
+        from stale_export.exporter import export_bundle
+        from stale_model import read_checkpoint
+    except ModuleNotFoundError as problem:
+        raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
+    for library in NOISY_LOGGERS:
+        logging.getLogger(library).setLevel(logging.ERROR)
+
+    _say(f"reading {request.checkpoint}")
+    trained = read_checkpoint(request.checkpoint, request.clip)
+    prompts = prompts or Prompts.of(trained.classes or CLASSES)
+    sign = signer.sign if signer is not None else None
+    try:
+        return export_bundle(trained, prompts, request.output, int8=request.int8, sign=sign, say=_say)
+    except OSError as problem:
+        raise ExportError(f"-o {request.output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
+
+
+def _check_output(output: Path) -> None:
+    """Make sure that a bundle can be written, and remove what a killed export left beside it.
+
+    Raises:
+        click.UsageError: it cannot.
+    """
+    try:
+        if not can_be_bundle(output):
+            raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
+        if not output.absolute().parent.is_dir():
+            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
+        with workspace(output.resolve().parent):
+            pass
+    except OSError as problem:
+        raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
+
+
+def _say(text: str) -> None:
+    console.note(NAME, text)
 
 
 def _table(manifest: Manifest) -> str:
@@ -171,9 +262,10 @@ def _table(manifest: Manifest) -> str:
 
 
 def _int8_cells(record: QuantizationRecord) -> list[str]:
+    """What the table says about an int8 graph, from its deviation on."""
     if record.map_percent is None or record.fp32_map_percent is None:
-        proof = "not measured"
+        map_change = "not measured"
     else:
-        proof = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
+        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
     kind = f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
-    return ["", kind, ", ".join(record.float_layers) or "none", proof]
+    return ["", kind, ", ".join(record.float_layers) or "none", map_change]

@@ -1,4 +1,4 @@
-"""Writing an ONNX graph one operator after another."""
+"""Writing an ONNX graph operator by operator."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 OPSET = 20
 FLOAT: Mapping[str, Scheme] = {}
-"""Nothing is quantized."""
+"""No layer is quantized."""
 IR_VERSION = 10
-"""Of opset 20's time, so that ONNX Runtime from 1.17 on reads it."""
+"""Version of the file format that came with opset 20, so that ONNX Runtime from 1.17 on reads it."""
 
 
 class GraphBuilder:
-    """Collects nodes and weights; a value is known by its name.
+    """Collects the nodes and weights of a graph. Values are referred to by their names, which are strings.
 
     >>> graph = GraphBuilder()
     >>> graph.name("y", graph.op("Relu", "x"))
@@ -29,12 +29,12 @@ class GraphBuilder:
         """Begin an empty graph.
 
         Args:
-            prefix: of all names, which must differ between a graph and those inside it.
-            schemes: see ``linear``.
+            prefix: begins all names; it has to differ between a graph and its subgraphs.
+            schemes: quantization of linear layers by their names, see ``linear``.
         """
         self.prefix = prefix
         self.linears: dict[str, str] = {}
-        """The input of each linear layer, by the layer's name."""
+        """Name of the value that each linear layer reads, by the layer's name."""
         self._schemes = schemes
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
@@ -43,9 +43,9 @@ class GraphBuilder:
         """Apply an operator that has one output.
 
         Args:
-            operator: of ONNX's own domain.
-            inputs: names of values; an empty one is left out.
-            attributes: of the operator.
+            operator: name of an operator of ONNX's default domain.
+            inputs: names of values; an empty name leaves out an optional input.
+            attributes: attributes of the operator.
 
         Returns:
             The name of the output.
@@ -62,9 +62,9 @@ class GraphBuilder:
         return names
 
     def name(self, name: str, value: str) -> None:
-        """Give the value that the last operator made the name of an output of the graph."""
+        """Rename the output of the last operator, to make it an output of the graph."""
         node = self._nodes[-1]
-        assert list(node.output) == [value], "only the last value can be named"
+        assert list(node.output) == [value], "only the last value can be renamed"
         node.output[0] = node.name = name
 
     def weight(self, name: str, values: NDArray[np.generic]) -> str:
@@ -74,15 +74,15 @@ class GraphBuilder:
         return name
 
     def linear(self, name: str, x: str, weights: NDArray[np.float32]) -> str:
-        """Multiply with a weight matrix, in the arithmetic that the schemes have for this name; float otherwise.
+        """Multiply by a weight matrix: in integers if there is a scheme for this layer, otherwise in float.
 
         Args:
-            name: of the layer.
-            x: (..., M)
+            name: name of the layer.
+            x: name of the input (..., M).
             weights: (M, N)
 
         Returns:
-            (..., N) of float32.
+            The name of the product, (..., N) of float32.
         """
         self.linears[name] = x
         scheme = self._schemes.get(name)
@@ -91,9 +91,7 @@ class GraphBuilder:
         rounded, scale = scheme.quantize(weights)  # (M, N) of int8, (N,)
         integers, step = self.weight(name, rounded), self.weight(f"{name}.scale", scale)
         if isinstance(scheme, DynamicScheme):
-            bytes_, byte_step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
-            product = self.op("Cast", self.op("MatMulInteger", bytes_, integers, zero), to=onnx.TensorProto.FLOAT)
-            return self.op("Mul", product, self.op("Mul", byte_step, step))
+            return self._multiply_dynamically(x, integers, step)
         assert isinstance(scheme, StaticScheme)
         byte_step = self.weight(f"{name}.input_scale", np.array(scheme.scale, np.float32))
         zero = self.weight(f"{name}.input_zero", np.array(scheme.zero_point, np.uint8))
@@ -101,29 +99,35 @@ class GraphBuilder:
         no_shift = self.weight(f"{name}.zero", np.zeros(len(scale), np.int8))
         return self.op("MatMul", x, self.op("DequantizeLinear", integers, step, no_shift, axis=1))
 
+    def _multiply_dynamically(self, x: str, integers: str, step: str) -> str:
+        """Quantize x (..., M) by its own range, and multiply by weights (M, N) with steps (N,) -> (..., N)."""
+        bytes_, byte_step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
+        product = self.op("Cast", self.op("MatMulInteger", bytes_, integers, zero), to=onnx.TensorProto.FLOAT)
+        return self.op("Mul", product, self.op("Mul", byte_step, step))
+
     def integers(self, *values: int) -> str:
-        """A constant (N,) of int64; the same one for the same values."""
+        """The name of a constant (N,) of int64; equal values share one constant."""
         return self.weight("int_" + "_".join(map(str, values)), np.array(values, np.int64))
 
     def scalar(self, value: int) -> str:
-        """A constant () of int64; the same one for the same value."""
+        """The name of a constant () of int64; equal values share one constant."""
         return self.weight(f"scalar_{value}", np.array(value, np.int64))
 
     def number(self, value: float) -> str:
-        """A constant () of float32; the same one for the same value."""
+        """The name of a constant () of float32; equal values share one constant."""
         return self.weight(f"float_{float(value)!r}", np.array(value, np.float32))
 
     def subgraph(self, outputs: Sequence[str]) -> onnx.GraphProto:
-        """The nodes as a graph inside another, as ``If`` takes it; it sees the outer one's values."""
+        """The nodes as a subgraph, for ``If`` and ``Loop``; it can read the values of the outer graph."""
         results = [helper.make_empty_tensor_value_info(name) for name in outputs]
         return helper.make_graph(self._nodes, f"{self.prefix}graph", [], results, list(self._weights.values()))
 
     def loop(self, number: str, outputs: Sequence[str]) -> onnx.GraphProto:
-        """The nodes as the body of a ``Loop`` that runs to its end.
+        """The nodes as the body of a ``Loop`` that is never left early.
 
         Args:
-            number: name for how often it ran before, () of int64.
-            outputs: values that are stacked over the times.
+            number: name to give to the index of the iteration, () of int64.
+            outputs: names of the values to stack over all iterations.
         """
         going = f"{self.prefix}going"
         graph = self.subgraph([self.op("Identity", going), *outputs])
@@ -132,7 +136,7 @@ class GraphBuilder:
         return graph
 
     def model(self, spec: GraphSpec) -> onnx.ModelProto:
-        """The finished graph with this interface, checked by ONNX."""
+        """The finished graph with the given inputs and outputs, checked by ONNX."""
         graph = helper.make_graph(
             self._nodes,
             "stale-edge",
@@ -147,7 +151,7 @@ class GraphBuilder:
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph of PyTorch's exporter without the traces of machine and source lines that it leaves in every node."""
+    """Remove what PyTorch's exporter writes into every node about this machine and its source files."""
     for graph in (model.graph, *model.functions):
         for node in graph.node:
             del node.metadata_props[:]
@@ -160,7 +164,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def serialize(model: onnx.ModelProto) -> bytes:
-    """A model's file, the same for the same model."""
+    """The content of a model's file; equal models give equal bytes."""
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

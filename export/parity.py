@@ -8,34 +8,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stale_export.embedded_prompts import EmbeddedPrompts
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.errors import ParityError
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import CLIP_NORM
 
-LIMITS = {"cas_logits": 2e-4, "action_masks": 1e-5, "embeddings": 1e-5, "queries": 1e-5}
-"""Largest absolute deviation of each output; logits are 100 times a cosine."""
+LIMITS = {layout.CAS_LOGITS: 2e-4, layout.ACTION_MASKS: 1e-5, layout.EMBEDDINGS: 1e-5, layout.QUERIES: 1e-5}
+"""Largest accepted absolute deviation of each output; the logits are 100 times a cosine."""
 CLEAR_MARGIN = 2e-5
-"""How far a drawn video's snippets keep from the masking threshold, where rounding would decide."""
+"""Least distance of every snippet of a drawn video from the masking threshold, so that rounding does not decide."""
 
 
 class Case(NamedTuple):
-    """Sizes to compare at."""
+    """Sizes of the inputs that a graph is compared on."""
 
     batch: int
+    """B"""
     length: int
     """T"""
     classes: int
+    """K"""
     snippets: int | None = None
-    """S, of a video that the graph is to resample; None for one given at T."""
+    """S < T for a video that the graph has to resample; None for a video that has T snippets."""
 
 
 def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
-    """Three lengths, class counts and batch sizes, the trained length among them, and a video that is resampled."""
+    """Three lengths (the trained one among them), class counts and batch sizes, and one video to resample."""
     lengths = (
         temporal_scale,
         max(layout.SHORTEST, temporal_scale // 2 + 1),
@@ -56,108 +60,105 @@ def compare_localizer(
 
     Args:
         model: the graph.
-        name: its file name.
-        network: what it was exported from.
-        embeddings: (K, C) prompt embeddings; a case takes the first of them.
-        cases: sizes.
+        name: file name of the graph, for records and messages.
+        network: the network that the graph was exported from.
+        embeddings: (K, C) prompt embeddings; each case takes as many as it needs.
+        cases: sizes to compare at.
 
     Yields:
-        A record an output and case.
+        A record for each case and output.
 
     Raises:
-        ParityError: a deviation is above its limit.
+        ParityError: a deviation is above its limit, or the best detection differs.
     """
     session = open_session(model, name=name, threads=1)
     for case in cases:
         features = draw_features(network, case.batch, case.length, case.snippets)
         prompts = embeddings[: case.classes]
         with torch.no_grad():
-            expected = network.localize(stretched(features, case.length), network.with_background(prompts))
+            localization = network.localize(
+                resample_like_original(features, case.length), network.with_background(prompts)
+            )
+        expected = [localization.cas_logits.numpy(), localization.action_masks.numpy()]
         queries = cross_queries(network, prompts)
-        inputs = {
-            "features": features.numpy(),
-            "length": np.array(case.length),
-            "prompts": prompts.numpy(),
-            "queries": queries.numpy(),
-        }
-        got = session.run(expected._fields, inputs)
-        for output, theirs, ours in zip(expected._fields, got, expected, strict=True):
-            yield _record(name, output, case, theirs, ours.numpy())
-        _compare_detections(name, case, got, [tensor.numpy() for tensor in expected])
+        inputs = layout.localizer_inputs(features.numpy(), case.length, prompts.numpy(), queries.numpy())
+        got = session.run(layout.LOCALIZER_OUTPUTS, inputs)
+        for output, theirs, ours in zip(layout.LOCALIZER_OUTPUTS, got, expected, strict=True):
+            yield _compare_output(name, output, case, theirs, ours)
+        _compare_detections(name, case, got, expected)
 
 
-def compare_text_encoder(
-    model: bytes, name: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor, queries: Tensor
-) -> Iterator[ParityRecord]:
-    """Run a text encoder graph on the prompts of one length after the other.
+def compare_text_encoder(model: bytes, name: str, prompts: EmbeddedPrompts) -> Iterator[ParityRecord]:
+    """Run a text encoder graph on prompts that the plain tower has embedded, grouped by their length in tokens.
 
     Args:
         model: the graph.
-        name: its file name.
-        suffixes: token ids of K prompts, without the prefix that the graph has inside.
-        embeddings: (K, C) of the same prompts, from the plain tower.
-        queries: (K, H*C), what the cross-adaptation makes of them.
+        name: file name of the graph, for records and messages.
+        prompts: what the plain tower computes from each prompt.
 
     Yields:
-        Records of each output and length.
+        A record for each length and output.
 
     Raises:
         ParityError: a deviation is above its limit.
     """
     session = open_session(model, name=name, threads=1)
-    for length in sorted({len(suffix) for suffix in suffixes}):
-        chosen = [k for k, suffix in enumerate(suffixes) if len(suffix) == length]
-        token_ids = np.array([suffixes[k] for k in chosen], dtype=np.int64)
-        outputs = {"embeddings": embeddings[chosen], "queries": queries[chosen]}
-        got = session.run(list(outputs), {"token_ids": token_ids})
-        for (output, ours), theirs in zip(outputs.items(), got, strict=True):
-            yield _record(name, output, Case(0, length, len(chosen)), theirs, ours.numpy())
+    (token_ids,) = layout.TEXT_ENCODER_INPUTS
+    for length in sorted({len(suffix) for suffix in prompts.suffixes}):
+        chosen = [k for k, suffix in enumerate(prompts.suffixes) if len(suffix) == length]
+        rows = np.array([prompts.suffixes[k] for k in chosen], dtype=np.int64)  # (K', L)
+        got = session.run(layout.TEXT_ENCODER_OUTPUTS, {token_ids: rows})
+        expected = prompts.embeddings[chosen].numpy(), prompts.queries[chosen].numpy()
+        for output, theirs, ours in zip(layout.TEXT_ENCODER_OUTPUTS, got, expected, strict=True):
+            yield _compare_output(name, output, Case(0, length, len(chosen)), theirs, ours)
 
 
 def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm: float = CLIP_NORM) -> Tensor:
-    """Features for which no snippet is near the masking threshold at T.
+    """Draw features of which no snippet is near the masking threshold at T, where rounding would decide.
 
     Args:
-        network: whose threshold.
-        B: videos.
-        T: snippets at which the network sees them.
-        S: snippets that they have.
-        norm: length of a snippet's features.
+        network: computes the masks.
+        B: number of videos.
+        T: number of snippets that the network sees.
+        S: number of snippets of the videos themselves; None for T.
+        norm: Euclidean length of a snippet's features.
 
     Returns:
-        (B, S, C), S = T unless given.
+        (B, S, C); the same for the same arguments.
 
     Raises:
-        ParityError: none could be drawn.
+        ParityError: no such video could be drawn.
     """
     S, C = S or T, network.config.channels
     videos: list[Tensor] = []
     for seed in range(64 * B):
         noise = torch.randn(S, C, generator=torch.Generator().manual_seed(seed))
         drift = torch.randn(1, C, generator=torch.Generator().manual_seed(seed + 10_000))
-        video = nn.functional.normalize(noise + drift, dim=1) * norm
-        if _threshold_margin(network, stretched(video[None], T)[0]) > CLEAR_MARGIN:
+        video = nn.functional.normalize(noise + drift, dim=1) * norm  # (S, C)
+        if _threshold_margin(network, resample_like_original(video[None], T)[0]) > CLEAR_MARGIN:
             videos.append(video)
         if len(videos) == B:
-            return torch.stack(videos)
+            return torch.stack(videos)  # (B, S, C)
     raise ParityError(f"T={T}: every drawn video has a snippet at the masking threshold; is the network trained?")
 
 
-def stretched(features: Tensor, T: int) -> Tensor:
-    """Features resampled as the original does it: (B, S, C) -> (B, T, C); as they are at S = T."""
+def resample_like_original(features: Tensor, T: int) -> Tensor:
+    """Resample features as the original code does: (B, S, C) -> (B, T, C); unchanged if S = T."""
     if features.shape[1] == T:
         return features
-    return nn.functional.interpolate(features.transpose(1, 2), T, mode="linear").transpose(1, 2)
+    channels_first = features.transpose(1, 2)  # (B, C, S)
+    return nn.functional.interpolate(channels_first, T, mode="linear").transpose(1, 2)  # (B, T, C)
 
 
 def _threshold_margin(network: Stale, video: Tensor) -> float:
+    """Distance of the nearest snippet of a video (T, C) from the masking threshold."""
     with torch.no_grad():
-        masks = network.mask_localizer(network.snippet_embedding(video[None], video[None]))[0]
-    strength = masks.double().mean(dim=1)
+        masks = network.mask_localizer(network.snippet_embedding(video[None], video[None]))[0]  # (T, T)
+    strength = masks.double().mean(dim=1)  # (T,)
     return float((strength - strength.mean()).abs().min())
 
 
-def _record(
+def _compare_output(
     name: str, output: str, case: Case, got: NDArray[np.float32], expected: NDArray[np.float32]
 ) -> ParityRecord:
     deviation = float(np.abs(got - expected).max()) if got.shape == expected.shape else float("inf")
@@ -181,18 +182,18 @@ def _record(
 def _compare_detections(
     name: str, case: Case, got: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]
 ) -> None:
-    """Make sure that the surest detection of each decoder is the same."""
+    """Make sure that the best detection of each decoder is the same for every video of the batch."""
     for decoder, decode in DECODERS.items():
         for b in range(case.batch):
-            ours, theirs = (decode(outputs[0][b], outputs[1][b]) for outputs in (got, expected))
-            same = len(ours.scores) == len(theirs.scores) == 0 or (
-                len(ours.scores) > 0
-                and len(theirs.scores) > 0
-                and ours.classes[0] == theirs.classes[0]
-                and np.allclose(ours.scores[0], theirs.scores[0], rtol=1e-2)
-            )
-            if not same:
+            ours, theirs = (decode(cas_logits[b], masks[b]) for cas_logits, masks in (got, expected))
+            if not _have_same_best(ours, theirs):
                 raise ParityError(
                     f"{name}: with decoder {decoder} the best detection differs from the network's at T={case.length}, "
                     f"K={case.classes}; nothing was written"
                 )
+
+
+def _have_same_best(a: Ranked, b: Ranked) -> bool:
+    if not len(a.scores) or not len(b.scores):
+        return len(a.scores) == len(b.scores)
+    return bool(a.classes[0] == b.classes[0] and np.allclose(a.scores[0], b.scores[0], rtol=1e-2))

@@ -1,10 +1,11 @@
 """How a linear layer is computed in 8-bit integers.
 
-Weights are symmetric with a step for each output channel, activations bytes with one step and a zero point.
+Weights are quantized symmetrically, with one step for each output channel. Activations become unsigned bytes, with one
+step and one zero point for the whole tensor.
 
-CPUs without VNNI multiply bytes with ``vpmaddubsw``, which adds two neighbouring products in 16 bits and saturates:
-255·127·2 is more than 32767. With weights of 7 bits, 255·64·2 = 32640, it cannot. So that is what is exported unless
-the target is known to have VNNI.
+CPUs without VNNI multiply bytes with the instruction ``vpmaddubsw``. It adds two neighbouring products in 16 bits, and
+saturates where the sum exceeds 32767: with weights of 8 bits the sum can be 255·127·2 = 64770. With weights of 7 bits
+it is at most 255·63·2 = 32130, so 7 bits are exported unless the target is known to have VNNI.
 """
 
 from dataclasses import dataclass
@@ -15,35 +16,36 @@ from numpy.typing import NDArray
 from stale_runtime.errors import ExportError
 
 PORTABLE_BITS, VNNI_BITS = 7, 8
-"""Bits of a weight on any CPU, and where products cannot saturate."""
+"""Bits of a weight that are exact on any CPU, and on CPUs with VNNI, where products cannot saturate."""
 TARGETS = {"portable": PORTABLE_BITS, "vnni": VNNI_BITS}
-"""CPUs to export for, and the most bits of a weight that are exact there."""
+"""CPUs to export for, and the most bits of a weight that are exact on them."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
 def bits_for(target: str, asked: int | None = None) -> int:
-    """Bits of a weight on a target of ``TARGETS``: those asked for, or as many as it takes.
+    """Bits of a weight on a target of ``TARGETS``: the number asked for, or the most that are exact.
 
     Raises:
-        ExportError: on the target, products with such weights saturate.
+        ExportError: products with that many bits saturate on the target.
     """
     most = TARGETS[target]
     if asked is not None and asked > most:
         raise ExportError(
-            f"--weight-bits {asked} with --target {target}: products of bytes and such weights saturate on CPUs "
-            f"without VNNI; give --weight-bits {most}, or --target vnni"
+            f"--weight-bits {asked} with --target {target}: products with such weights saturate on CPUs without VNNI; "
+            f"give --weight-bits {most}, or --target vnni"
         )
     return asked or most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """What is common to all ways."""
+    """Quantization of a layer's weights, which every scheme has in common."""
 
     weight_bits: int = PORTABLE_BITS
+    """Bits of a weight, sign included."""
 
     def quantize(self, weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Round weights to integers: (M, N) -> (M, N) and the step of each column (N,)."""
+        """Round weights to integers: (M, N) -> (M, N), and the step of each column (N,)."""
         most = 2 ** (self.weight_bits - 1) - 1
         step = (np.abs(weights).max(axis=0) / most).clip(min=_TINY).astype(np.float32)
         return np.rint(weights / step).clip(-most, most).astype(np.int8), step
@@ -51,15 +53,15 @@ class Scheme:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicScheme(Scheme):
-    """The range of the activations is taken from each video as it runs."""
+    """The range of the activations is computed from each video while the graph runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticScheme(Scheme):
-    """The range of the activations is known beforehand, from calibration."""
+    """The range of the activations is fixed, taken from calibration videos."""
 
     scale: float
-    """Of a byte's step."""
+    """Step between two neighbouring bytes."""
     zero_point: int
     """The byte that stands for 0."""
 
@@ -68,7 +70,7 @@ class StaticScheme(Scheme):
         """The scheme for activations between two values.
 
         Raises:
-            ValueError: they are not finite.
+            ValueError: the values are not finite.
         """
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"activations from {low} to {high}")

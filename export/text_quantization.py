@@ -1,33 +1,32 @@
-"""The text encoder in int8, where a real one is 250 MB in float."""
-
-from collections.abc import Sequence
+"""The text encoder in int8: a real one has 250 MB in float."""
 
 import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from torch import Tensor
 
+from stale_export.embedded_prompts import EmbeddedPrompts
 from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.schemes import bits_for
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.errors import QuantizationError
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.system.workspace import workspace
 
 LOWEST_COSINE = 0.98
-"""Below this a prompt means something else."""
+"""Below this cosine with the float embedding, a prompt means something else."""
 
 
 def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedGraph:
-    """Quantize all products with weights, dynamically, by ONNX Runtime's own tool.
+    """Quantize all products with weights, dynamically, with ONNX Runtime's own tool.
 
     Args:
         model: the float graph.
-        file: its name.
-        target: ``portable`` or ``vnni``.
+        file: file name of the graph, for record and messages.
+        target: one of ``TARGETS``.
 
     Raises:
-        QuantizationError: not all of them are computed in integers.
+        QuantizationError: not all of the products are computed in integers.
     """
     portable = target == "portable"
     with workspace() as folder:
@@ -54,31 +53,28 @@ def quantize_text_encoder(model: bytes, file: str, *, target: str) -> QuantizedG
     return QuantizedGraph(model=quantized, record=record)
 
 
-def lowest_cosine(
-    model: bytes, file: str, suffixes: Sequence[Sequence[int]], embeddings: Tensor, queries: Tensor
-) -> float:
-    """The lowest cosine between what a graph makes of a prompt and what the plain tower does.
+def lowest_cosine(model: bytes, file: str, prompts: EmbeddedPrompts) -> float:
+    """The lowest cosine between a vector that a graph computes from a prompt and the plain tower's.
 
     Args:
         model: the graph.
-        file: its name.
-        suffixes: token ids of K prompts behind the prefix.
-        embeddings: (K, C) of the plain tower.
-        queries: (K, H*C), what the cross-adaptation makes of them.
+        file: file name of the graph, for messages.
+        prompts: what the plain tower computes from each prompt.
 
     Raises:
-        QuantizationError: one is below the limit.
+        QuantizationError: a cosine is below ``LOWEST_COSINE``, or NaN.
     """
     session = open_session(model, name=file, threads=1)
-    found = []
-    for suffix, *expected in zip(suffixes, embeddings.numpy(), queries.numpy(), strict=True):
-        outputs = session.run(["embeddings", "queries"], {"token_ids": np.array([suffix], dtype=np.int64)})
+    (token_ids,) = layout.TEXT_ENCODER_INPUTS
+    cosines = []
+    for suffix, *expected in zip(prompts.suffixes, prompts.embeddings.numpy(), prompts.queries.numpy(), strict=True):
+        outputs = session.run(layout.TEXT_ENCODER_OUTPUTS, {token_ids: np.array([suffix], dtype=np.int64)})
         for output, vector in zip(outputs, expected, strict=True):
-            found.append(float(output[0] @ vector / np.linalg.norm(output[0]) / np.linalg.norm(vector)))
-    lowest = float(np.min(found))  # which is NaN where one is
+            cosines.append(float(output[0] @ vector / np.linalg.norm(output[0]) / np.linalg.norm(vector)))
+    lowest = float(np.min(cosines))  # NaN if any is NaN
     if not lowest >= LOWEST_COSINE:
         raise QuantizationError(
-            f"{file}: in int8 a prompt's embedding has a cosine of {lowest:.3f} with that of float, expected at least "
-            f"{LOWEST_COSINE}; give --text-precision fp32"
+            f"{file}: in int8 a prompt's embedding has a cosine of {lowest:.3f} with the float embedding, expected at "
+            f"least {LOWEST_COSINE}; give --text-precision fp32"
         )
     return lowest

@@ -1,6 +1,6 @@
-"""The deployed localizer in PyTorch, for the ``torch-*`` backends: what PyTorch's own quantization makes of it.
+"""The deployed localizer as a PyTorch module, for the ``torch-*`` backends, in float or by PyTorch's quantization.
 
-It is the graph of ``stale_export.localizer_graph`` for one video, without the shorter way for resampled features.
+It computes what the graph of ``stale_export.localizer_graph`` computes for one video that already has T snippets.
 """
 
 import io
@@ -25,7 +25,7 @@ TORCH_FILES = {"torch-fp32": layout.LOCALIZER_TORCH, "torch-int8": layout.LOCALI
 
 
 class TorchLocalizer(nn.Module):
-    """Features of one video and encoded prompts to class activations and action masks."""
+    """Computes class activations and action masks from the features of one video and encoded prompts."""
 
     def __init__(self, channels: int, heads: int, mask_channels: int, temporal_scale: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class TorchLocalizer(nn.Module):
 
     @classmethod
     def of(cls, network: Stale) -> "TorchLocalizer":
-        """Take a trained network apart."""
+        """Fold the attention blocks of a trained network and copy its other weights."""
         config = network.config
         localizer = cls(config.channels, config.heads, config.mask_channels, config.temporal_scale)
         embedding, adaptation = (
@@ -50,14 +50,14 @@ class TorchLocalizer(nn.Module):
         )
         hidden = network.mask_localizer.hidden
         state = {
-            "embedding.query.weight": _tensor(embedding.query).T,
+            "embedding.query.weight": _tensor(embedding.query).T,  # (H*C, C)
             **_output_state("embedding", embedding),
             **_output_state("adaptation", adaptation),
             "hidden.weight": hidden.weight.detach().permute(0, 2, 1).flatten(1),  # (M, C, 3) -> (M, 3*C)
             "hidden.bias": hidden.bias,
             "kernel": network.mask_localizer.kernel,
             "background": network.background_embedding,
-            "background_query": network.background_embedding.detach() @ _tensor(adaptation.query),
+            "background_query": network.background_embedding.detach() @ _tensor(adaptation.query),  # (1, H*C)
         }
         localizer.load_state_dict(state)
         return localizer.eval()
@@ -73,56 +73,59 @@ class TorchLocalizer(nn.Module):
         Returns:
             cas_logits (K+1, T) and action_masks (T, T).
         """
-        snippets = self._attend(self.embedding, self.embedding["query"](features), features, features)
-        around = nn.functional.pad(snippets, (0, 0, 1, 1))
-        hidden = self.hidden(torch.cat([around[:-2], snippets, around[2:]], dim=1)).relu()  # (T, M)
+        queries_of_snippets = self.embedding["query"](features)  # (T, H*C)
+        snippets = self._attend(self.embedding, queries_of_snippets, features, features)  # (T, C)
+        padded = nn.functional.pad(snippets, (0, 0, 1, 1))  # (T+2, C)
+        neighbours = torch.cat([padded[:-2], snippets, padded[2:]], dim=1)  # (T, 3*C)
+        hidden = self.hidden(neighbours).relu()  # (T, M)
         masks = (resample_rows(self.kernel, len(features)) @ hidden.T).sigmoid()  # (T, T)
-        strength = masks.mean(dim=1)
-        kept = snippets * (strength >= strength.mean())[:, None]
-        prompts = torch.cat([prompts, self.background])
-        queries = torch.cat([queries, self.background_query])
+        strength = masks.mean(dim=1)  # (T,)
+        kept = snippets * (strength >= strength.mean())[:, None]  # (T, C)
+        prompts = torch.cat([prompts, self.background])  # (K+1, C)
+        queries = torch.cat([queries, self.background_query])  # (K+1, H*C)
         adapted = self._attend(self.adaptation, queries, kept, prompts)  # (K+1, C)
-        floored = nn.functional.normalize(kept.clamp(min=SCORE_FLOOR), dim=1)
-        return LOGIT_SCALE * nn.functional.normalize(adapted, dim=1) @ floored.T, masks
+        floored = nn.functional.normalize(kept.clamp(min=SCORE_FLOOR), dim=1)  # (T, C)
+        return LOGIT_SCALE * nn.functional.normalize(adapted, dim=1) @ floored.T, masks  # (K+1, T), (T, T)
 
     def _attend(self, block: nn.ModuleDict, queries: Tensor, memory: Tensor, residual: Tensor) -> Tensor:
-        """Args: queries (N, H*C), memory (T, C), residual (N, C). Returns: (N, C)."""
+        """Folded attention, residual and norm: queries (N, H*C), memory (T, C), residual (N, C) -> (N, C)."""
         rows = queries.reshape(-1, memory.shape[1])  # (N*H, C)
-        gathered = (rows @ memory.T).softmax(dim=1) @ memory
-        result: Tensor = block["norm"](block["output"](gathered.reshape(len(queries), -1)) + residual)
+        gathered = (rows @ memory.T).softmax(dim=1) @ memory  # (N*H, C)
+        heads = gathered.reshape(len(queries), -1)  # (N, H*C)
+        result: Tensor = block["norm"](block["output"](heads) + residual)
         return result
 
 
-def quantized(localizer: TorchLocalizer) -> nn.Module:
-    """A copy whose linear layers compute in int8, by PyTorch's dynamic quantization.
+def quantize_torch_localizer(localizer: TorchLocalizer) -> nn.Module:
+    """Copy a localizer, with linear layers that compute in int8 by PyTorch's dynamic quantization.
 
     Raises:
-        ImportError: this PyTorch has none.
+        ImportError: this PyTorch has no dynamic quantization.
     """
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch announces that this will move to another package
+        warnings.simplefilter("ignore")  # PyTorch announces that the function will move to another package
         module: nn.Module = quantize_dynamic(localizer, {nn.Linear: per_channel_dynamic_qconfig})
     return module
 
 
 def pack_torch_localizer(localizer: TorchLocalizer, *, int8: bool) -> bytes:
-    """The content of a backend's file; tensors and plain values only.
+    """The content of a backend's file: tensors and plain values only.
 
     Raises:
-        ImportError: int8, and this PyTorch has no dynamic quantization.
+        ImportError: int8 is asked for, and this PyTorch has no dynamic quantization.
     """
-    module = quantized(localizer) if int8 else localizer
+    module = quantize_torch_localizer(localizer) if int8 else localizer
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
+        warnings.simplefilter("ignore")  # PyTorch's quantized tensors use a deprecated part of PyTorch
         torch.save({"sizes": localizer.sizes, "int8": int8, "state_dict": module.state_dict()}, buffer)
     return buffer.getvalue()
 
 
 def count_integer_layers(module: nn.Module) -> int:
-    """Linear layers that compute in int8."""
+    """The number of linear layers that compute in int8."""
     from torch.ao.nn.quantized import dynamic
 
     return sum(isinstance(layer, dynamic.Linear) for layer in module.modules())
@@ -132,30 +135,32 @@ def read_torch_localizer(data: bytes, name: str) -> nn.Module:
     """Load a backend's file.
 
     Args:
-        data: its content.
-        name: how messages call it.
+        data: content of the file.
+        name: file name, for messages.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the file cannot be read.
         OutOfMemoryError: there is not enough memory for it.
-        BundleError: it is not what ``pack_torch_localizer`` wrote.
-        ImportError: it is int8, and this PyTorch has no dynamic quantization.
+        BundleError: ``pack_torch_localizer`` did not write it.
+        ImportError: the file is int8, and this PyTorch has no dynamic quantization.
     """
     try:
         with warnings.catch_warnings(), memory_errors(name):
-            warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
-            return _built(plain_content(io.BytesIO(data), name, quantized=True)).eval()
+            warnings.simplefilter("ignore")  # PyTorch's quantized tensors use a deprecated part of PyTorch
+            return _build_module(plain_content(io.BytesIO(data), name, quantized=True)).eval()
     except (StaleError, ImportError):
         raise
-    except Exception as problem:  # PyTorch raises many kinds on what is no such state
-        raise BundleError(f"{name}: not a localizer for PyTorch; export the bundle again") from problem
+    except Exception as problem:  # PyTorch raises many types of exception for unsuitable content
+        raise BundleError(
+            f"{name}: not a localizer for PyTorch; copy the bundle again, or ask whoever made it to export it again"
+        ) from problem
 
 
-def _built(content: Any) -> nn.Module:
-    """The module of a file's content; memory is taken once the weights are known to fit.
+def _build_module(content: Any) -> nn.Module:
+    """Build the module that a file describes; memory is allocated only when sizes and weights agree.
 
     Raises:
-        Exception: there is none.
+        Exception: the content does not describe one.
     """
     sizes, state = content["sizes"], content["state_dict"]
     if any(type(size) is not int or not 1 <= size <= LARGEST_AXIS for size in sizes.values()):
@@ -166,19 +171,19 @@ def _built(content: Any) -> nn.Module:
     if content["int8"] is True:
         layers = [name for name, layer in localizer.named_modules() if isinstance(layer, nn.Linear)]
         expected |= {f"{name}.weight": (expected[f"{name}.weight"][0], torch.qint8) for name in layers}
-        if {name: (tensor.shape, tensor.dtype) for name, tensor in _unpacked(state, layers)} != expected:
-            raise ValueError("other weights")
-        module = quantized(TorchLocalizer(**sizes))
+        if {name: (tensor.shape, tensor.dtype) for name, tensor in _unpack_int8_state(state, layers)} != expected:
+            raise ValueError("weights do not fit the sizes")
+        module = quantize_torch_localizer(TorchLocalizer(**sizes))
         module.load_state_dict(state)
         return module
     if {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()} != expected:
-        raise ValueError("other weights")
+        raise ValueError("weights do not fit the sizes")
     localizer.load_state_dict(state, assign=True)
     return localizer
 
 
-def _unpacked(state: Mapping[str, Any], layers: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of an int8 state by the names that they have in float."""
+def _unpack_int8_state(state: Mapping[str, Any], layers: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an int8 state, under the names that they have in a float state."""
     packed = {f"{name}._packed_params._packed_params": name for name in layers}
     for name, value in state.items():
         if name in packed:
@@ -191,7 +196,7 @@ def _unpacked(state: Mapping[str, Any], layers: Sequence[str]) -> Iterator[tuple
 
 
 def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], tuple[Matrix, Matrix]]:
-    """A localizer as a function from features (T, C) to class activations (K+1, T) and action masks (T, T)."""
+    """Bind prompts to a localizer: a function from features (T, C) to class activations (K+1, T) and masks (T, T)."""
     embeddings, queries = _tensor(prompts.embeddings), _tensor(prompts.queries)
 
     def run(features: Matrix) -> tuple[Matrix, Matrix]:

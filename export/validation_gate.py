@@ -1,10 +1,14 @@
-"""mAP of a localizer on annotated videos, to hold int8 against float."""
+"""The limit on the mAP that an int8 localizer may lose, measured on annotated videos."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from stale_export.calibration import Features, graph_inputs
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_export.graph_runner import Features, run_on_video
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, label_segments
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
@@ -15,84 +19,86 @@ from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import read_features, resample
 from stale_runtime.system.cpus import available_threads
 
+RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
+"""Features (T, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationVideos:
     """Annotated videos with their features."""
 
     truth: GroundTruth
-    """Of these videos only."""
+    """The annotations of these videos only."""
     features: Mapping[str, Features]
     """(T, C), resampled, by video id."""
 
-    def measure(self, model: bytes, prompts: EncodedPrompts) -> float:
-        """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent.
+
+@dataclass(frozen=True, kw_only=True)
+class MapGate:
+    """Measures the mAP of a localizer, and decides whether int8 loses too much of it."""
+
+    videos: ValidationVideos
+    prompts: EncodedPrompts
+    """Class names that the localizer is asked for."""
+    max_drop: float
+    """Largest loss of mAP against float, in percent of mAP."""
+
+    def measure(self, model: bytes) -> float:
+        """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent."""
+        session = open_session(model, name="localizer", threads=available_threads())
+        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts))
+
+    def measure_outputs(self, run: RunVideo) -> float:
+        """Like ``measure``, for any function that computes the outputs of a video."""
+        found = {}
+        for video, features in self.videos.features.items():
+            ranked = DECODERS[DEFAULT_DECODER](*run(features))
+            found[video] = label_segments(ranked, self.prompts.names, self.videos.truth.videos[video].duration_s)
+        return 100 * mean_average_precision(found, self.videos.truth, charge_foreign=False).average
+
+    def accepts(self, score: float, exact: float) -> bool:
+        """Whether mAP in int8 is close enough to mAP in float, both in percent; False if either is NaN."""
+        return exact - score <= self.max_drop
+
+    def require_meaning(self, file: str, exact: float) -> None:
+        """Make sure that the videos can tell a good graph from one that finds nothing.
 
         Args:
-            model: the graph.
-            prompts: K encoded prompts.
+            file: the graph that is to be checked, for messages.
+            exact: mAP in float, in percent.
+
+        Raises:
+            QuantizationError: they cannot.
         """
-        session = open_session(model, name="localizer", threads=available_threads())
-
-        def run(features: Features) -> tuple[Features, Features]:
-            logits, masks = session.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
-            return logits[0], masks[0]
-
-        return self.measure_outputs(run, prompts)
-
-    def measure_outputs(self, run: Callable[[Features], tuple[Features, Features]], prompts: EncodedPrompts) -> float:
-        """The same for whatever turns features (T, C) into class activations (K+1, T) and action masks (T, T)."""
-        found = {}
-        for video, features in self.features.items():
-            ranked = DECODERS[DEFAULT_DECODER](*run(features))
-            found[video] = label_segments(ranked, prompts.names, self.truth.videos[video].duration_s)
-        return 100 * mean_average_precision(found, self.truth, charge_foreign=False).average
-
-
-def holds(score: float, exact: float, max_drop: float) -> bool:
-    """Whether mAP in int8 is close enough to that in float, all in percent; never where one is NaN."""
-    return exact - score <= max_drop
-
-
-def require_proof(file: str, exact: float, max_drop: float) -> None:
-    """Make sure that the videos can tell a good graph from one that finds nothing.
-
-    Args:
-        file: the graph that is to be proved, for messages.
-        exact: mAP in float, in percent.
-        max_drop: what int8 may lose of it.
-
-    Raises:
-        QuantizationError: they cannot.
-    """
-    if not exact > max_drop:
-        raise QuantizationError(
-            f"{file}: mAP {exact:.2f} in float, where even a graph that finds nothing drops by at most {max_drop}: it "
-            "proves nothing; are the videos, features and class names those of the network? nothing was written"
-        )
+        if not exact > self.max_drop:
+            raise QuantizationError(
+                f"{file}: mAP {exact:.2f} in float; even a graph that finds nothing would lose no more than the "
+                f"allowed {self.max_drop}, so the check proves nothing; do the videos, features and class names belong "
+                "to this network? Nothing was written"
+            )
 
 
 def read_validation(annotations: Path, folder: Path, *, subset: str, channels: int, length: int) -> ValidationVideos:
     """Read annotated videos and their features.
 
     Args:
-        annotations: ActivityNet's JSON, or the original code's.
-        folder: of ``.npy`` files; a video without one is left out.
-        subset: of the annotations.
+        annotations: JSON in ActivityNet's format, or in the original code's.
+        folder: contains ``.npy`` files; a video without one is left out.
+        subset: subset of the annotations.
         channels: C
         length: T to resample to.
 
     Raises:
-        DatasetError: either cannot be read, or they have no video in common.
-        FeatureError: a feature file cannot be used.
+        DatasetError: the annotations cannot be read, or no annotated video has features.
+        FeatureError: the folder or a feature file cannot be used.
     """
     truth = read_ground_truth(annotations, subset=subset)
     paths = feature_files(folder, option="--validation-features")
     videos: dict[str, AnnotatedVideo] = {name: truth.videos[name] for name in truth.videos if name in paths}
     if not any(known.annotations for known in videos.values()):
         raise DatasetError(
-            f"--validation-features {folder}: {len(paths)} files, none of an annotated video of {annotations}, subset "
-            f"{subset}; expected files such as v_{next(iter(truth.videos))}.npy"
+            f"--validation-features {folder}: {len(paths)} files, none of them of an annotated video of {annotations}, "
+            f"subset {subset}; expected files such as v_{next(iter(truth.videos))}.npy"
         )
     return ValidationVideos(
         truth=GroundTruth(videos=videos),

@@ -10,7 +10,7 @@ from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray
 
 Decoder: TypeAlias = Callable[[FloatArray, FloatArray], Ranked]
-"""(K+1, T) class activation sequence and (T, T) action masks of a video -> segments, best first."""
+"""Class activation sequence (K+1, T) and action masks (T, T) of a video -> segments, best first."""
 
 DECODERS: Mapping[str, Decoder] = {"standard": decode_standard, "upstream": decode_upstream}
 DEFAULT_DECODER = "standard"
@@ -21,8 +21,8 @@ def label_segments(ranked: Ranked, names: Sequence[str], duration_s: float | Non
 
     Args:
         ranked: segments in fractions of the video.
-        names: of the K classes.
-        duration_s: the video's length; without it segments stay fractions.
+        names: names of the K classes.
+        duration_s: seconds that the video lasts; None to leave segments in fractions.
     """
     unit = 1.0 if duration_s is None else duration_s
     segments = ranked.segments.clip(0, 1) * unit

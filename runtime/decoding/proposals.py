@@ -1,4 +1,4 @@
-"""What decoders share: class scores, runs of a mask, proposals and the ranked segments made of them."""
+"""Types and functions that both decoders use: class scores, runs of a mask, proposals, ranked segments."""
 
 from typing import NamedTuple
 
@@ -12,48 +12,48 @@ class Proposals(NamedTuple):
     """Candidate segments of one video."""
 
     classes: NDArray[np.intp]
-    """(N,) index into the prompts"""
+    """(N,) index of the class among the prompts."""
     segments: Segments
-    """(N, 2) start and end as fractions of the video"""
+    """(N, 2) start and end, in fractions of the video."""
     mask_scores: FloatArray
-    """(N,) from the action masks"""
+    """(N,) from the action masks."""
     class_scores: FloatArray
-    """(N,) from the class activation sequence"""
+    """(N,) from the class activation sequence."""
 
     @property
     def scores(self) -> FloatArray:
-        """(N,) mask score times class score."""
+        """(N,) product of mask score and class score."""
         return self.mask_scores * self.class_scores
 
 
 class Ranked(NamedTuple):
-    """Segments of one video that survived, best first."""
+    """The final segments of one video, best first."""
 
     classes: NDArray[np.intp]
-    """(N,) index into the prompts"""
+    """(N,) index of the class among the prompts."""
     segments: Segments
-    """(N, 2) start and end as fractions of the video"""
+    """(N, 2) start and end, in fractions of the video."""
     scores: FloatArray
-    """(N,)"""
+    """(N,) score of each segment."""
 
 
 def class_scores(cas_logits: FloatArray) -> FloatArray:
-    """Softmax over classes and background, without the background: (K+1, T) -> (K, T)."""
-    exponentials = np.exp(cas_logits - cas_logits.max(axis=0))
+    """Softmax over classes and background, with the background row dropped: (K+1, T) -> (K, T)."""
+    exponentials = np.exp(cas_logits - cas_logits.max(axis=0))  # (K+1, T)
     return np.asarray(exponentials[:-1] / exponentials.sum(axis=0))
 
 
 def longest_runs(on: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and last position of the longest run of True along the last axis, the first of equals.
+    """First and last position of the longest run of True along the last axis; the earliest of runs of equal length.
 
     Args:
         on: (..., T)
 
     Returns:
-        Two arrays (...); meaningless where nothing is on.
+        Two arrays (...); meaningless where no value is True.
     """
     t = np.arange(on.shape[-1])
-    last_off = np.maximum.accumulate(np.where(on, -1, t), axis=-1)
-    length = t - last_off  # of the run that ends here, 0 where off
-    last = length.argmax(axis=-1)
+    last_off = np.maximum.accumulate(np.where(on, -1, t), axis=-1)  # (..., T)
+    length = t - last_off  # (..., T), of the run that ends here; 0 where off
+    last = length.argmax(axis=-1)  # (...)
     return last - length.max(axis=-1) + 1, last

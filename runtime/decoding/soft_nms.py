@@ -1,4 +1,4 @@
-"""Soft-NMS: of segments that overlap, all but the best lose score, gradually instead of at a threshold."""
+"""Soft-NMS: of overlapping segments, all but the best lose score, the more the larger the overlap is."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +9,22 @@ from stale_runtime.segments import FloatArray, Segments, temporal_iou
 def soft_nms(
     segments: Segments, scores: FloatArray, classes: NDArray[np.intp], *, sigma: float, most: int, lowest: float = 0.0
 ) -> tuple[NDArray[np.intp], FloatArray]:
-    """Take segments best first, each time multiplying the scores of its class by exp(-tIoU² / sigma).
+    """Take the best segment again and again, each time multiplying the others' scores by exp(-tIoU² / sigma).
 
-    Scores never rise, and segments of different classes do not touch one another. It holds an (N, N) matrix, so the
-    caller bounds N.
+    Only segments of the same class lose score, and no score ever rises. The function needs an (N, N) matrix, so the
+    caller has to limit N.
 
     Args:
         segments: (N, 2) start and end, any unit, start <= end.
-        scores: (N,) of equal ones the earlier is taken first.
+        scores: (N,); of equal scores the first is taken first.
         classes: (N,) index of each segment's class.
-        sigma: how much overlap is forgiven, > 0; larger suppresses less.
-        most: how many segments are taken at most.
-        lowest: segments are left out once their score is not above this, >= 0.
+        sigma: tolerance of overlap, > 0; a larger value suppresses less.
+        most: most segments to take.
+        lowest: the function stops when no score is above this value, >= 0.
 
     Returns:
-        Indices of the segments in the order in which they are taken, and their scores then, which never increase:
-        (M,) and (M,).
+        Indices of the segments in the order in which they are taken, (M,), and their scores at that moment, (M,), which
+        never increase.
 
     Raises:
         ValueError: a segment ends before it starts.
@@ -33,7 +33,7 @@ def soft_nms(
     """
     decay = np.exp(-(temporal_iou(segments[:, None], segments) ** 2) / sigma)  # (N, N)
     decay[classes[:, None] != classes] = 1
-    np.fill_diagonal(decay, 0)  # what is taken is not taken again
+    np.fill_diagonal(decay, 0)  # a segment is not taken twice
     remaining = scores.astype(np.float64)
     taken = np.empty(min(most, len(scores)), dtype=np.intp)
     taken_scores = np.empty(len(taken))

@@ -1,12 +1,14 @@
-"""Our post-processing: one curve of how likely each snippet is in action, cut at several heights.
+"""Our post-processing: a curve that says how likely each snippet is part of an action, cut at several heights.
 
-The action masks say where actions are but only softly; the class scores are sharp but say nothing of the snippets
-that representation masking dropped, which all share one feature. So the curve is the mean mask of the kept snippets,
-with their class scores mixed in where they are. Every run of the curve above a threshold is a candidate, so separate
-actions stay apart. Its score is how far the curve inside it rises above its surroundings, times how its class
-compares with the best class there: segments of one video may carry different labels.
+The action masks show where actions are, but their edges are soft. The class scores have sharp edges, but say nothing
+about the snippets that representation masking dropped, because all of these have the same feature. So the curve is the
+mean mask of the kept snippets, plus the class scores of the snippets that have any. Every run of the curve above a
+threshold is a candidate, so separate actions stay separate. The score of a candidate is the product of two numbers: how
+far the curve rises above its surroundings, and how the class compares with the best class there. So segments of one
+video may have different labels.
 
-The constants were chosen on development videos, none of them a reference one; mAP changes little around them.
+The constants were chosen on development videos, which are not among the reference videos. Small changes of them change
+mAP little.
 """
 
 import numpy as np
@@ -17,27 +19,27 @@ from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.segments import FloatArray
 
 THRESHOLDS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
-"""Heights at which the curve, stretched to [0, 1], is cut; more find no more."""
+"""Heights at which the curve, stretched to [0, 1], is cut. More heights do not improve mAP."""
 CLASS_SHARE = 0.4
-"""Weight of a kept snippet's class score in the curve; the rest, and all of a dropped one's, is the masks'."""
+"""Weight of a kept snippet's class score in the curve; the masks have the rest, and all of it for a dropped snippet."""
 SMOOTHING_FRAC = 0.03
-"""Width of the moving mean, as a fraction of the video: single snippets are noisy."""
+"""Width of the moving mean, as a fraction of the video; without it, single snippets are noisy."""
 SURROUNDINGS = 0.5
-"""How far a segment's surroundings reach on either side, in lengths of the segment."""
+"""How far a segment's surroundings extend on each side, in lengths of the segment."""
 CLASSES = 3
-"""Classes considered for a video: few videos show more, and each one costs time."""
+"""Classes that are considered for a video: few videos show more, and each class takes time."""
 VIDEO_EVIDENCE = 0.1
-"""Weight of the whole video's class scores against the segment's own, which may lie among dropped snippets."""
+"""Weight of the whole video's class scores, which help a segment whose own snippets were dropped."""
 SIGMA = 0.8
-"""Width of soft-NMS. Nested candidates differ little, so it is mild."""
+"""Tolerance of soft-NMS, chosen large because nested candidates differ little."""
 MOST_CANDIDATES = 200
-"""Candidates that soft-NMS sees, the best ones: bounds the work on noisy and long videos."""
+"""How many of the best candidates soft-NMS gets, which limits the work on noisy and long videos."""
 MOST_DETECTIONS = 100
-"""As many as ActivityNet's evaluation expects of a video."""
+"""The number of detections that ActivityNet's evaluation expects for a video."""
 LOWEST_SCORE = 0.001
-"""Below this a detection is noise."""
+"""Detections with a lower score are noise."""
 FLAT = 1e-4
-"""A curve that rises less than this may be nothing but float32 rounding."""
+"""A curve that rises less than this counts as flat: the rise may be float32 rounding."""
 
 
 def decode_standard(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
@@ -48,7 +50,7 @@ def decode_standard(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
         action_masks: (T, T) in [0, 1], row t the mask that snippet t proposes.
 
     Returns:
-        At most 100 segments in fractions of the video, best first, scores in (0, 1]. A segment may occur under more
+        At most 100 segments in fractions of the video, best first, scores in (0, 1]. A segment may occur with more
         than one class.
 
     Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
@@ -78,7 +80,7 @@ def kept_snippets(action_masks: FloatArray) -> NDArray[np.bool_]:
     Source: design section 3, step 4.
     """
     means = action_masks.mean(axis=1)
-    return np.asarray(means >= min(means.mean(), means.max()))  # the mean of equals may round to above them
+    return np.asarray(means >= min(means.mean(), means.max()))  # the mean of equal numbers may round to more than them
 
 
 def action_curve(surest: FloatArray, action_masks: FloatArray, kept: NDArray[np.bool_]) -> FloatArray:
@@ -87,33 +89,34 @@ def action_curve(surest: FloatArray, action_masks: FloatArray, kept: NDArray[np.
     Args:
         surest: (T,) score of each snippet's best class.
         action_masks: (T, T)
-        kept: (T,) snippets with a feature of their own.
+        kept: (T,) of bool, True for snippets that representation masking kept.
 
     Returns:
-        (T,) from 0 to 1; all 1 where nothing in the video stands out.
+        (T,) from 0 to 1; all 1 if no part of the video stands out.
     """
     masks = kept @ action_masks / kept.sum()  # (T,)
     width = np.ones(len(kept))
     mask_sums, class_sums, kept_sums, width = _moving_sums(np.stack([masks, surest * kept, kept, width]))
-    masks = _stretched(mask_sums / width, flat=0)
-    return _stretched(masks + CLASS_SHARE * (class_sums - kept_sums * masks) / width, flat=1)
+    masks = _stretch(mask_sums / width, flat=0)
+    return _stretch(masks + CLASS_SHARE * (class_sums - kept_sums * masks) / width, flat=1)
 
 
 def _moving_sums(values: FloatArray) -> FloatArray:
-    """Sums over about SMOOTHING_FRAC of the video around each snippet, less at the ends: (..., T)."""
+    """Sums over ``SMOOTHING_FRAC`` of the video around each snippet, of fewer values at the ends: (..., T)."""
     T = values.shape[-1]
     reach = round((SMOOTHING_FRAC * T - 1) / 2)
     t = np.arange(T)
-    sums = _sums(values)
+    sums = _cumulative_sums(values)
     return np.asarray(sums[..., np.minimum(t + reach + 1, T)] - sums[..., np.maximum(t - reach, 0)])
 
 
-def _stretched(curve: FloatArray, *, flat: float) -> FloatArray:
+def _stretch(curve: FloatArray, *, flat: float) -> FloatArray:
+    """Scale a curve (T,) to the range from 0 to 1; a flat curve becomes the constant ``flat``."""
     low, high = curve.min(), curve.max()
     return np.asarray((curve - low) / (high - low)) if high - low > FLAT else np.full_like(curve, flat)
 
 
-def _sums(values: FloatArray) -> FloatArray:
+def _cumulative_sums(values: FloatArray) -> FloatArray:
     """Sums up to each position, so that a sum over [i, j) is the difference of two: (..., T) -> (..., T+1)."""
     sums = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
     np.cumsum(values, axis=-1, out=sums[..., 1:])
@@ -121,7 +124,7 @@ def _sums(values: FloatArray) -> FloatArray:
 
 
 def _runs(curve: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The distinct runs [start, end) of the curve above any of the thresholds: (N,) and (N,)."""
+    """Starts and ends of the distinct runs [start, end) of the curve above any of the thresholds: (N,) and (N,)."""
     on = np.zeros((len(THRESHOLDS), len(curve) + 2), dtype=np.int8)
     on[:, 1:-1] = curve > np.array(THRESHOLDS)[:, None]
     steps = np.diff(on, axis=1)  # (thresholds, T+1)
@@ -130,8 +133,8 @@ def _runs(curve: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> FloatArray:
-    """Mean of the curve inside minus its mean around, where outside the video it is 0: (N,) in [0, 1]."""
-    sums = _sums(curve)
+    """Mean of the curve inside each run minus its mean around it: (N,) in [0, 1]. Outside the video the curve is 0."""
+    sums = _cumulative_sums(curve)
     length = ends - starts
     reach = np.ceil(SURROUNDINGS * length).astype(np.intp)
     inside = sums[ends] - sums[starts]
@@ -142,18 +145,18 @@ def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp
 def _class_likeness(
     S: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], FloatArray]:
-    """The video's best classes, and how each compares with the best of them in each segment.
+    """The best classes of the video, and the ratio of each to the best of them in each run.
 
     Args:
         S: (K, T) class scores, 0 where a snippet was dropped.
-        starts: (N,)
-        ends: (N,)
+        starts: (N,) first snippet of each run.
+        ends: (N,) snippet after the last of each run.
 
     Returns:
         (C,) class indices, and (C, N) in [0, 1].
     """
-    video = S.mean(axis=1)
+    video = S.mean(axis=1)  # (K,)
     labels = np.argsort(-video, kind="stable")[:CLASSES]
-    sums = _sums(S[labels])
+    sums = _cumulative_sums(S[labels])  # (C, T+1)
     evidence = (sums[:, ends] - sums[:, starts]) / (ends - starts) + VIDEO_EVIDENCE * video[labels, None]  # (C, N)
     return labels, evidence / np.maximum(evidence.max(axis=0), np.finfo(np.float64).tiny)

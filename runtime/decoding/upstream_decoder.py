@@ -1,9 +1,9 @@
 """The published post-processing of STALE, quirks included.
 
-It is reproduced for comparison, under this name only. Three of its traits are surprising: a video gets one label, its
-soft-NMS raises a score where the overlap is small, and which of several equally scored proposals is taken first
-decides much of what remains. The original leaves that order to Python's randomised string hashes, so that its mAP
-differs from run to run by a point or two; here the proposal that ends first goes first.
+It is reproduced for comparison, under this name only. Three of its traits are surprising. A video gets only one label.
+Its soft-NMS raises scores where the overlap is small. And much depends on which of several proposals of equal score is
+taken first: the original leaves this order to Python's randomised string hashes, so that its mAP differs from run to
+run by a point or two. Here the proposal that ends first is taken first.
 """
 
 import numpy as np
@@ -13,12 +13,19 @@ from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, lo
 from stale_runtime.segments import FloatArray, Segments
 
 CAS_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds on the class scores."""
 MASK_THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""Thresholds on the action masks."""
 SNIPPETS = 10
+"""Snippets whose masks become proposals."""
 SHORTEST_FRAC = 0.02
+"""Shorter runs of a mask are no proposals, in fractions of the video."""
 MOST_DETECTIONS = 100
+"""Detections of a video."""
 DECAY = 10.0
+"""How fast a score falls with the overlap in soft-NMS."""
 RAISE = 0.6
+"""Divisor of every score that soft-NMS changes; it raises scores at small overlap."""
 
 
 def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
@@ -41,11 +48,11 @@ def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
 
 
 def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Proposals:
-    """Candidate segments of one video, each once, ordered by their ends.
+    """Candidate segments of one video without duplicates, ordered by their ends.
 
     Args:
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T)
+        action_masks: (T, T), row t the mask that snippet t proposes.
     """
     T = action_masks.shape[0]
     S = class_scores(cas_logits)  # (K, T)
@@ -54,14 +61,14 @@ def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Prop
     snippets = _surest_snippets(surest)
     spans = _cas_spans(surest)
     masks = action_masks[snippets]  # (L, T)
-    span_masks = [masks[:, start:end].max(axis=1) for start, end, _ in spans]
+    span_masks = [masks[:, start:end].max(axis=1) for start, end, _ in spans]  # (L,) each
 
     on = masks[:, None] > np.array(MASK_THRESHOLDS, dtype=masks.dtype)[:, None]  # (L, thresholds, T)
     first, last = on.argmax(axis=2), T - 1 - on[:, :, ::-1].argmax(axis=2)  # (L, thresholds)
     a, b = longest_runs(on)  # (L, thresholds)
     long_enough = on.any(axis=2) & ((b - a) / T > SHORTEST_FRAC) & (a + 1 < b - 1)
     t = np.arange(T)
-    inside = (t >= a[:, :, None]) & (t < b[:, :, None])
+    inside = (t >= a[:, :, None]) & (t < b[:, :, None])  # (L, thresholds, T)
     label_score = np.where(inside, S[label], 0).max(axis=2)  # (L, thresholds)
     inside = (t > a[:, :, None]) & (t < b[:, :, None] - 1)
     mask_score = label_score * np.where(inside, masks[:, None], 0).max(axis=2)
@@ -81,10 +88,10 @@ def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Prop
 
 
 def _surest_snippets(surest: FloatArray) -> NDArray[np.intp]:
-    """The snippets of highest score, best first.
+    """The snippets with the highest scores, best first.
 
-    Those that representation masking dropped are exactly equal. Which of them fill the list up is left to numpy's
-    partition, as in the original.
+    All snippets that representation masking dropped have equal scores. As in the original, numpy's partition decides
+    which of them complete the list.
     """
     most = min(SNIPPETS, len(surest))
     chosen = np.argpartition(surest, -most)[-most:]
@@ -92,7 +99,7 @@ def _surest_snippets(surest: FloatArray) -> NDArray[np.intp]:
 
 
 def _cas_spans(surest: FloatArray) -> list[tuple[int, int, float]]:
-    """From the first to the last snippet above each threshold, with the best score between them."""
+    """For each threshold the first and the last snippet above it, and the best score between them."""
     spans = []
     for threshold in CAS_THRESHOLDS:
         on = np.flatnonzero(surest > threshold)
@@ -103,26 +110,26 @@ def _cas_spans(surest: FloatArray) -> list[tuple[int, int, float]]:
 
 
 def upstream_soft_nms(segments: Segments, scores: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-    """The published soft-NMS: class-agnostic, with an asymmetric overlap, and raising scores at small overlap.
+    """The published soft-NMS: it ignores classes, its overlap is asymmetric, and it raises scores at small overlap.
 
     Args:
-        segments: (N, 2)
-        scores: (N,) positive; of equal ones the earlier is taken first.
+        segments: (N, 2) start and end.
+        scores: (N,) positive; of equal scores the first is taken first.
 
     Returns:
-        Indices of the segments in the order in which they are taken, and their scores then: (M,) and (M,). One
-        segment is left over, unless it is the only one.
+        Indices of the segments in the order in which they are taken, (M,), and their scores at that moment, (M,). One
+        segment is never taken, unless it is the only one.
     """
     if len(scores) < 2:
         return np.arange(len(scores)), scores
     factors = np.exp(-DECAY * upstream_overlap(segments) ** 2) / RAISE  # (N, N)
-    factors[~_meet(segments)] = 1
+    factors[~_overlap_or_touch(segments)] = 1
     remaining = scores.astype(np.float64)
     taken: list[int] = []
     taken_scores: list[float] = []
     while len(taken) < min(len(scores) - 1, MOST_DETECTIONS):
         best = int(remaining.argmax())
-        if remaining[best] <= 0:  # scores decay until they underflow
+        if remaining[best] <= 0:  # scores have decayed until they underflowed
             break
         taken.append(best)
         taken_scores.append(float(remaining[best]))
@@ -132,10 +139,10 @@ def upstream_soft_nms(segments: Segments, scores: FloatArray) -> tuple[NDArray[n
 
 
 def upstream_overlap(segments: Segments) -> FloatArray:
-    """The published stand-in for tIoU: (N, 2) -> (N, N), row n for the segment that is taken.
+    """The published formula in place of tIoU: (N, 2) -> (N, N), row n for the segment that is taken.
 
-    It takes the start of the intersection for the earlier start, so it can exceed tIoU and is not symmetric. Only
-    meaningful for segments that meet.
+    It uses the earlier start as the start of the intersection, so the result can exceed tIoU and is not symmetric. It
+    is meaningful only for segments that overlap or touch.
     """
     starts, ends = segments[:, 0], segments[:, 1]
     earliest = np.minimum(starts[:, None], starts)
@@ -144,6 +151,7 @@ def upstream_overlap(segments: Segments) -> FloatArray:
     return np.asarray(shared / (spanned - shared + (ends - starts)))
 
 
-def _meet(segments: Segments) -> NDArray[np.bool_]:
+def _overlap_or_touch(segments: Segments) -> NDArray[np.bool_]:
+    """Which pairs of segments overlap or touch: (N, 2) -> (N, N)."""
     starts, ends = segments[:, 0], segments[:, 1]
     return np.asarray((starts[:, None] <= ends) & (starts <= ends[:, None]))

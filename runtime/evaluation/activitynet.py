@@ -32,4 +32,4 @@ Polishing forniture; Using uneven bars; Playing beach volleyball; Cleaning sink;
 Table soccer; Waxing skis; Playing rubik cube; Belly dance; Making an omelette; Laying tile
 """
 CLASSES = tuple(" ".join(_NAMES.split()).split("; "))
-"""Its 200 class names, in the order by which the original code numbers them."""
+"""The 200 class names of ActivityNet, in the order in which the original code numbers them."""

@@ -11,7 +11,7 @@ from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, 
 from stale_runtime.system.files import read_json
 
 MOST_ANNOTATIONS = 1_000_000
-"""Of all videos that are kept; ActivityNet has 30,791."""
+"""Most annotations of all videos that are kept; ActivityNet has 30,791."""
 
 
 class Annotation(NamedTuple):
@@ -24,7 +24,7 @@ class Annotation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedVideo:
-    """What is known of a video."""
+    """Duration and annotations of one video."""
 
     duration_s: float | None
     annotations: tuple[Annotation, ...]
@@ -32,20 +32,20 @@ class AnnotatedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """A declared list of videos and their annotations."""
+    """The videos to evaluate on, and their annotations."""
 
     videos: Mapping[str, AnnotatedVideo]
     """By video id, without ActivityNet's ``v_`` prefix."""
     has_subsets: bool = True
-    """Whether the file tells training from validation videos; where it does not, any subset is all of them."""
+    """Whether the file says which subset a video is in; if not, every subset consists of all videos."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Every class that an annotation has, sorted."""
+        """All class names in the annotations, sorted."""
         return tuple(sorted({row.label for video in self.videos.values() for row in video.annotations}))
 
     def of_classes(self, names: Collection[str]) -> "GroundTruth":
-        """The same videos with the annotations of some classes only."""
+        """The same videos, with only the annotations of the given classes."""
         return replace(
             self,
             videos={
@@ -62,15 +62,15 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
     """Read annotations.
 
     Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
-    original code's, ``{"v_ID": {"duration_second", "annotations"}}``, which says nothing of subsets. A video without
-    annotations is one of the list like any other.
+    original code's, ``{"v_ID": {"duration_second", "annotations"}}``, which has no subsets. Videos without annotations
+    are kept.
 
     Args:
         path: the JSON file.
-        subset: keep the videos of this subset; None for all. In the original code's format all videos count for any.
+        subset: the subset to keep; None for all. In the original code's format all videos belong to every subset.
 
     Raises:
-        DatasetError: the file is like neither, or has no video in the subset.
+        DatasetError: the file has neither format, or no video of the subset.
     """
     database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     check_count(len(database), MOST_VIDEOS, "videos", path)
@@ -85,7 +85,7 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
         if subset is not None and has_subsets and video.get("subset") != subset:
             continue
         if video_id(name) in videos:
-            raise DatasetError(f"{place} is there twice, with and without v_; remove one")
+            raise DatasetError(f"{place} is listed twice, with and without v_; remove one of them")
         annotations += len(video["annotations"])
         check_count(annotations, MOST_ANNOTATIONS, "annotations and more", path)
         videos[video_id(name)] = AnnotatedVideo(
@@ -101,7 +101,7 @@ def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
     """Start and end of a row's ``segment``.
 
     Raises:
-        DatasetError: it is not two numbers in order, of a magnitude that times have.
+        DatasetError: it is not two numbers in order, at most ``LONGEST_S``.
     """
     segment = row.get("segment")
     if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in (int, float) for x in segment):

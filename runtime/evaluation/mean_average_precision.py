@@ -16,7 +16,7 @@ from stale_runtime.system.memory import require_memory
 ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
 THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _MATCHING_BYTES = 60
-"""For each place of a table of annotations, beside ten for each threshold."""
+"""Memory for each place of a table of annotations, in addition to ten bytes for each threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class MeanAveragePrecision:
     per_tiou: Mapping[float, float]
     """mAP at each tIoU threshold."""
     videos: int
-    """Videos evaluated, those without any detection included."""
+    """Number of evaluated videos, including those without any detection."""
     classes: int
-    """Classes that have ground truth in those videos."""
+    """Number of classes that have annotations in those videos."""
     ignored_videos: int
-    """Videos with detections that are not among those evaluated; their detections did not count."""
+    """Number of videos with detections that were not evaluated; their detections are ignored."""
     foreign_detections: int
-    """Detections of classes without ground truth; see ``mean_average_precision``."""
+    """Number of detections of classes without annotations; see ``mean_average_precision``."""
 
     @property
     def average(self) -> float:
@@ -49,24 +49,24 @@ def mean_average_precision(
 ) -> MeanAveragePrecision:
     """Evaluate detections over the videos of the ground truth.
 
-    For each class the detections of all videos, best score first, take the unmatched annotation of their video with
-    the highest tIoU at or above the threshold; the average precision is interpolated. A video without detections
-    counts against the result, and so does a detection in a video without annotations. Of equal scores the later one
-    goes first.
+    For each class, the detections of all videos are matched to annotations, best score first. Each takes the unmatched
+    annotation of its video that has the highest tIoU, if that is at least the threshold. The average precision is
+    interpolated. A video without detections lowers the result, and so does a detection in a video without annotations.
+    Of equal scores the later one comes first.
 
-    A detection of a class without ground truth has no place in this definition. The original code's evaluation, which
-    all published numbers come from, looks such a class up in its own numbering of ActivityNet's classes, and charges
-    the detection to whichever evaluated class has that number in order of appearance. So it counts as a false
-    positive of an unrelated class, or not at all.
+    The definition does not say what to do with a detection of a class without annotations. The original code's
+    evaluation, which produced all published numbers, takes the class's number in its own list of ActivityNet's
+    classes, and counts the detection for the evaluated class that has this number in order of appearance. So the
+    detection becomes a false positive of an unrelated class, or is ignored.
 
     Args:
         detections: by video id, in the unit of the ground truth.
-        ground_truth: the videos that are evaluated, and their annotations.
+        ground_truth: the videos to evaluate, and their annotations.
         tious: thresholds in (0, 1].
-        charge_foreign: do as the original does with detections of classes without ground truth; False ignores them.
+        charge_foreign: treat detections of classes without annotations like the original; False ignores them.
 
     Raises:
-        ValueError: the ground truth holds no annotation, or a threshold is out of range.
+        ValueError: the ground truth contains no annotation, or a threshold is out of range.
 
     Source: ActivityNet's evaluation (Heilbron et al., CVPR 2015).
     """
@@ -74,17 +74,17 @@ def mean_average_precision(
     if not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
         raise ValueError(f"tIoU thresholds {list(tious)}: expected numbers in (0, 1]")
     index = {video: i for i, video in enumerate(ground_truth.videos)}
-    annotations = _by_label(
+    annotations = _group_by_label(
         (i, annotation.label, annotation.start_s, annotation.end_s, 0.0)
         for i, video in enumerate(ground_truth.videos.values())
         for annotation in video.annotations
     )
     if not annotations:
-        raise ValueError("the ground truth holds no annotation")
+        raise ValueError("the ground truth contains no annotation")
     counted = {video: rows for video, rows in detections.items() if video in index}
     foreign = {row.label for rows in counted.values() for row in rows} - annotations.keys()
     stands_for = _published_mix_up(foreign, tuple(annotations)) if charge_foreign else {}
-    found = _by_label(
+    found = _group_by_label(
         (index[video], stands_for.get(row.label, row.label), row.start, row.end, row.score)
         for video, rows in counted.items()
         for row in rows
@@ -103,7 +103,7 @@ def mean_average_precision(
 
 
 def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
-    """The class that the original's evaluation takes each class without ground truth for."""
+    """For each class without annotations, the class that the original's evaluation counts it for."""
     number = {name: i for i, name in enumerate(CLASSES)}
     return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
 
@@ -112,14 +112,15 @@ class _Rows(NamedTuple):
     """Detections or annotations of one class."""
 
     video: NDArray[np.int64]
-    """(N,) index of the video"""
+    """(N,) index of the video."""
     segments: FloatArray
-    """(N, 2)"""
+    """(N, 2) start and end."""
     scores: FloatArray
-    """(N,)"""
+    """(N,) of the detections; 0 for annotations."""
 
 
-def _by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
+def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
+    """Group rows of video index, label, start, end and score by their label."""
     grouped: dict[str, list[tuple[int, float, float, float]]] = {}
     for video, label, start, end, score in rows:
         grouped.setdefault(label, []).append((video, start, end, score))
@@ -131,15 +132,16 @@ def _average_precision(found: _Rows, truth: _Rows, thresholds: FloatArray) -> Fl
     """Interpolated average precision of one class at each threshold: (thresholds,)."""
     best_first = np.argsort(found.scores, kind="stable")[::-1]
     hits = _matches(found.video[best_first], found.segments[best_first], truth, thresholds)  # (D, thresholds)
-    precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
-    interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]  # (D, thresholds)
+    interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, thresholds)
     return np.asarray((interpolated * hits).sum(axis=0) / len(truth.video))
 
 
 def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Which detections, given best first, take an annotation: (D, thresholds).
+    """Which detections, given best first, match an annotation: (D, thresholds).
 
-    Videos do not compete with one another, so the n-th best detections of all videos are matched in one step.
+    Detections of different videos never compete for an annotation. So the best detections of all videos are matched in
+    one step, then the second best, and so on.
     """
     hits = np.zeros((len(video), len(thresholds)), dtype=np.bool_)
     truth_segments, is_real, row_of_video = _padded_by_video(truth, len(thresholds))
@@ -147,7 +149,7 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
     candidates = np.flatnonzero(rows >= 0)
     rank = _rank_within(rows[candidates])
     free = np.repeat(is_real[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
-    for detections in _groups(candidates, rank):
+    for detections in _split_by_rank(candidates, rank):
         row = rows[detections]  # (n,), each video at most once
         overlap = temporal_iou(segments[detections, None], truth_segments[row])  # (n, G)
         overlap = np.where(free[row], overlap[:, :, None], -1.0)  # (n, G, thresholds)
@@ -160,9 +162,9 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
 
 
 def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
-    """Annotations as (V, G, 2), padded to equal numbers; which of them are real, (V, G); and each video's row.
+    """Annotations of V videos, padded to G each, (V, G, 2); which of them are real, (V, G); and the row of each video.
 
-    The last annotation comes first, since of equal overlaps the evaluation takes the later annotation.
+    They are in reverse order, because of equal overlaps the evaluation takes the later annotation.
     """
     videos, row = np.unique(truth.video, return_inverse=True)
     backwards = np.arange(len(row))[::-1]
@@ -170,7 +172,7 @@ def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray
     place[backwards] = _rank_within(row[backwards])
     V, G = len(videos), int(place.max()) + 1
     what = f"{V:,} videos of one class, one of them with {G:,} annotations"
-    require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer at once")
+    require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer videos at once")
     padded = np.zeros((V, G, 2))
     padded[row, place] = truth.segments
     is_real = np.zeros(padded.shape[:2], dtype=np.bool_)
@@ -179,7 +181,7 @@ def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray
 
 
 def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each element among those of its group: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
+    """Position of each element among the elements of its group: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     rank = np.empty_like(groups)
@@ -187,7 +189,7 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank
 
 
-def _groups(items: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Items of rank 0, of rank 1, and so on."""
+def _split_by_rank(items: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The items of rank 0, those of rank 1, and so on."""
     order = np.argsort(rank, kind="stable")
     return np.split(items[order], np.flatnonzero(np.diff(rank[order])) + 1) if len(items) else []

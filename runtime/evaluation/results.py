@@ -14,31 +14,31 @@ from stale_runtime.system.files import read_json
 
 SECONDS, FRACTION = "seconds", "fraction of the video"
 MOST_DETECTIONS = 5_000_000
-"""Of all videos of a file, as many as 50,000 videos have at most."""
+"""Most detections in a file: 50,000 videos have at most that many."""
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
-    """What the segments of these videos are measured in.
+    """The unit of the segments of these videos.
 
     Raises:
-        ValueError: the duration of some is known, that of others is not.
+        ValueError: the durations of some videos are known, and those of others are not.
     """
     known = {video.duration_s is not None for video in videos}
     if len(known) > 1:
-        raise ValueError("some videos are in seconds and some in fractions, expected the same for all")
+        raise ValueError("some videos are in seconds and some in fractions, expected one unit for all")
     return FRACTION if known == {False} else SECONDS
 
 
 def results_json(
     videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]
 ) -> str:
-    """ActivityNet's results format.
+    """Write detections in ActivityNet's results format, with the unit of the segments beside them.
 
     Args:
-        videos: detections; an ``unit`` beside the results says what their segments are measured in.
-        version: who made them.
-        external: the external data that labels came from, if any.
-        run: how they were made; kept as it is.
+        videos: detections of each video.
+        version: program and version that made them.
+        external: the external data that labels came from; None if there is none.
+        run: how the detections were made; copied into the file.
     """
     content = {
         "version": version,
@@ -57,7 +57,7 @@ def results_json(
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Detections as a file holds them."""
+    """The detections in a file."""
 
     videos: Mapping[str, Sequence[Detection]]
     """By video id, in the order of the file."""
@@ -66,10 +66,10 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """Read detections in ActivityNet's results format, ours or anybody's.
+    """Read detections in ActivityNet's results format, whatever program wrote them.
 
     Raises:
-        DatasetError: the file is not like that.
+        DatasetError: the file does not have this format.
     """
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     results = content.get("results") if isinstance(content, dict) else None
@@ -84,7 +84,7 @@ def read_results(path: Path) -> Results:
         count += len(rows)
         check_count(count, MOST_DETECTIONS, "detections and more", path)
         if video_id(name) in videos:
-            raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
+            raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
     return Results(videos=videos, unit=str(content.get("unit", SECONDS)))
 

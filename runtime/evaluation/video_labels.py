@@ -1,6 +1,6 @@
-"""Labels from an external video-level classifier, which the published results lean on.
+"""Labels from an external classifier of whole videos, which the published results depend on.
 
-They are off by default: such a classifier knows all classes, so what it labels is no zero-shot result.
+They are off by default: such a classifier was trained on all classes, so the result is not a zero-shot result.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from stale_runtime.system.text import has_unusable_characters
 
 
 class VideoLabel(NamedTuple):
-    """What an external classifier says of a video."""
+    """The answer of an external classifier for a video."""
 
     label: str
     score: float
@@ -25,10 +25,10 @@ def read_video_labels(path: Path) -> dict[str, VideoLabel]:
     """Read a classifier's answers: ``{"v_...": {"class": "Archery", "score": 0.9}}``, as ``stale_best_score.json``.
 
     Returns:
-        The label by video id.
+        Label and score by video id.
 
     Raises:
-        DatasetError: the file is not like that.
+        DatasetError: the file does not have this format.
     """
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict):
@@ -43,9 +43,11 @@ def read_video_labels(path: Path) -> dict[str, VideoLabel]:
         ):
             raise DatasetError(f'{path}: video {name[:60]!r}, expected {{"class": a name, "score": a number}}')
         if has_unusable_characters(answer["class"]):
-            raise DatasetError(f"{path}: video {name[:60]!r}: control characters in {answer['class'][:40]!r}")
+            raise DatasetError(
+                f"{path}: video {name[:60]!r}: control characters in {answer['class'][:40]!r}, expected a class name"
+            )
         if video_id(name) in labels:
-            raise DatasetError(f"{path}: video {name[:60]!r} is there twice, with and without v_; remove one")
+            raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         labels[video_id(name)] = VideoLabel(answer["class"], float(answer["score"]))
     return labels
 
@@ -56,11 +58,13 @@ def override_labels(
     """Give a video's label to its detections whose own score is not above the classifier's.
 
     Raises:
-        DatasetError: the classifier says nothing of this video.
+        DatasetError: the classifier has no answer for this video.
 
     Source: the published post-processing.
     """
     if video not in labels:
-        raise DatasetError(f"video {video}: the external classifier has no label for it; leave it out or classify it")
+        raise DatasetError(
+            f"video {video}: the external classifier has no label for it; leave out the video, or add its label"
+        )
     label, score = labels[video]
     return tuple(row if row.score > score else row._replace(label=label) for row in detections)

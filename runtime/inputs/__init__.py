@@ -1,1 +1,1 @@
-"""What a user brings: features, prompts, and the durations of videos."""
+"""The inputs that a user gives: features, prompts, and the durations of videos."""

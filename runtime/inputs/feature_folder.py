@@ -9,19 +9,19 @@ from stale_runtime.system.files import reason
 
 
 def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]:
-    """The ``.npy`` files of a folder, without looking into them.
+    """List the ``.npy`` files of a folder, without opening them.
 
-    Hidden files are skipped: file systems and their tools put them beside others.
+    Hidden files are skipped, because file systems and their tools create such files beside the real ones.
 
     Args:
-        folder: of one feature file a video.
+        folder: contains one feature file for each video.
         option: the command-line option that named the folder, for messages.
 
     Returns:
-        Paths by video id, in order of file name.
+        Paths by video id, sorted by file name.
 
     Raises:
-        FeatureError: the folder cannot be read, holds no such file, or holds two files of one video.
+        FeatureError: the folder cannot be read, contains no such file, or contains two files of one video.
     """
     name = f"{option} {folder}" if option else str(folder)
     try:
@@ -35,7 +35,7 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
         path = folder / file
         other = found.setdefault(video_id(path.stem), path)
         if other is not path:
-            raise FeatureError(f"{path}: the same video id as {other}; rename or remove one")
+            raise FeatureError(f"{path}: has the same video id as {other}; rename or remove one of them")
     if not found:
-        raise FeatureError(f"{name}: no .npy files in this folder")
+        raise FeatureError(f"{name}: no .npy files in this folder; give the folder that contains the feature files")
     return found

@@ -1,4 +1,4 @@
-"""Class names as prompts: reading a prompt file and refusing what would mislead."""
+"""Class names as prompts: reading a prompt file, and refusing names that would give misleading results."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from stale_runtime.system.text import has_unusable_characters
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
 LONGEST_PROMPT = 2000
-"""Characters. CLIP's limit is 77 tokens, found out when a prompt is encoded; this bounds the work until then."""
+"""Characters. CLIP's own limit of 77 tokens is checked when a prompt is encoded; this one bounds the work before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,51 +20,55 @@ class Prompts:
     """A checked list of class names."""
 
     names: tuple[str, ...]
-    """K class names, no two of them alike to CLIP, which knows neither case nor runs of blanks."""
+    """K class names. All differ for CLIP, which ignores case and repeated blanks."""
     places: tuple[str, ...]
-    """Where each name comes from, for messages."""
+    """Where each name comes from, such as file and line, for messages."""
 
     def __post_init__(self) -> None:
         if not self.names:
             raise PromptError("no prompts, expected at least one class name")
         if len(self.names) > MOST_PROMPTS:
-            raise PromptError(f"{len(self.names):,} prompts, expected at most {MOST_PROMPTS:,}")
+            raise PromptError(f"{len(self.names):,} prompts, expected at most {MOST_PROMPTS:,}; split the list")
         first: dict[str, str] = {}
         for name, place in zip(self.names, self.places, strict=True):
             if not name.strip():
                 raise PromptError(f"{place}: an empty prompt, expected a class name")
             if len(name) > LONGEST_PROMPT:
-                raise PromptError(f"{place}: {len(name)} characters, expected a class name of at most {LONGEST_PROMPT}")
+                raise PromptError(
+                    f"{place}: {len(name)} characters, expected a class name of at most {LONGEST_PROMPT}; shorten it"
+                )
             if has_unusable_characters(name):
-                raise PromptError(f"{place}: control characters in {name[:40]!r}, expected a class name")
+                raise PromptError(f"{place}: control characters in {name[:40]!r}, expected plain text; remove them")
             same = " ".join(unicodedata.normalize("NFC", name).casefold().split())
             if same in first:
-                raise PromptError(f"{place}: duplicate prompt {name!r}, it stands at {first[same]} already; remove one")
+                raise PromptError(
+                    f"{place}: duplicate prompt {name!r}, already given at {first[same]}; remove one of them"
+                )
             first[same] = place
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Prompts":
-        """Check class names that come from a program."""
+        """Check class names that are given by a program instead of a file."""
         names = tuple(names)
         return cls(names=names, places=tuple(f"prompt {i}" for i in range(1, len(names) + 1)))
 
 
 def read_prompts(path: Path) -> Prompts:
-    """Read a prompt file: UTF-8, a class name a line; blank lines and lines that start with ``#`` are skipped.
+    """Read a prompt file: UTF-8, one class name a line; blank lines and lines that start with ``#`` are skipped.
 
     Raises:
-        PromptError: the file cannot be read, is not text, holds no class name, or a line cannot be used.
+        PromptError: the file cannot be read, is not text, contains no class name, or a line cannot be used.
     """
     lines = read_text(path, limit=LARGEST_FILE, error=PromptError).split("\n")
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
-        raise PromptError(f"{path}: no prompts, expected a class name a line")
+        raise PromptError(f"{path}: no prompts, expected one class name a line")
     return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
 
 
 def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:
-    """Checked prompts as they are, class names checked.
+    """Return prompts unchanged, and check class names.
 
     Raises:
         PromptError: a name cannot be used.

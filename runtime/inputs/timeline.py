@@ -1,4 +1,4 @@
-"""How long videos last, from whatever the user knows."""
+"""How long videos last, from what the user knows about them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from stale_runtime.errors import DatasetError
 
 LONGEST_S = 1e9
-"""Seconds that a video may last, thirty years."""
+"""Longest duration of a video that is accepted, in seconds (thirty years)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """One way to know the durations of videos; without any, times are fractions of the video."""
+    """One source of the durations of videos. Without any, detections are in fractions of the video."""
 
     duration_s: float | None = None
     """Seconds, the same for every video."""
     snippet_s: float | None = None
-    """Seconds from a snippet to the next: the stride in frames over the frames a second."""
+    """Seconds from one snippet to the next: the stride in frames, divided by the frames a second."""
     durations_s: Mapping[str, float] | None = None
     """Seconds by video id."""
 
@@ -28,30 +28,30 @@ class Timeline:
             check_seconds(getattr(self, name), name)
 
     def duration_of(self, video: str, snippets: int) -> float | None:
-        """Seconds that a video lasts, None if nothing is known.
+        """Seconds that a video lasts; None if nothing is known.
 
         Args:
-            video: its id.
-            snippets: T0, as extracted.
+            video: id of the video.
+            snippets: T0, the snippets of the video before resampling.
 
         Raises:
-            DatasetError: durations are known, but not this video's.
+            DatasetError: there is a list of durations, and the video is not in it.
         """
         if self.durations_s is not None:
             if video not in self.durations_s:
-                raise DatasetError(f"video {video}: no duration in the file of durations; add it there")
+                raise DatasetError(f"video {video}: not in the file of durations; add its duration there")
             return self.durations_s[video]
         if self.snippet_s is not None:
             return min(self.snippet_s * snippets, LONGEST_S)
         return self.duration_s
 
     def agrees(self, video: str, duration_s: float | None) -> bool:
-        """Whether a duration that was found before is still that of the video, as far as it is known by its id."""
+        """Whether a recorded duration of a video is still right; always true without a list of durations."""
         return self.durations_s is None or self.durations_s.get(video) == duration_s
 
 
 def check_seconds(value: float | None, name: str) -> None:
-    """Make sure that a time is unknown, or a positive number of at most ``LONGEST_S``.
+    """Make sure that a time is None, or a positive number of at most ``LONGEST_S``.
 
     Raises:
         ValueError: it is neither.

@@ -1,4 +1,4 @@
-"""Video ids, and where the durations of videos come from."""
+"""Video ids, and files of the durations of videos."""
 
 import csv
 import io
@@ -13,25 +13,25 @@ from stale_runtime.system.text import as_text
 
 LARGEST_FILE = 512 * MEGABYTE
 MOST_VIDEOS = 1_000_000
-"""Videos that a file may list, whatever it says of them."""
+"""Most videos that any file may list."""
 
 
 def video_id(name: str) -> str:
     """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
 
-    Bytes of a file name that are no UTF-8 are spelled out, so that every id can be written as text.
+    Bytes of a file name that are not UTF-8 are spelled out, so that every id can be written as text.
     """
     return as_text(name.removeprefix("v_"))
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:
-    """Make sure that a file lists no more than it may.
+    """Make sure that a file does not list too many items.
 
     Raises:
         DatasetError: it does.
     """
     if count > most:
-        raise DatasetError(f"{path}: {count:,} {what}, expected at most {most:,}; split it")
+        raise DatasetError(f"{path}: {count:,} {what}, expected at most {most:,}; split the file")
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -45,7 +45,7 @@ def read_durations(path: Path) -> dict[str, float]:
         Seconds by video id.
 
     Raises:
-        DatasetError: the file is neither, or a duration is not a positive number.
+        DatasetError: the file has neither format, or a duration is not a positive number.
     """
     rows = _csv_durations(path) if path.suffix.lower() == ".csv" else _json_durations(path)
     durations: dict[str, float] = {}
@@ -55,7 +55,9 @@ def read_durations(path: Path) -> dict[str, float]:
             wanted = f"expected a positive number of seconds, at most {LONGEST_S:.0e}"
             raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, {wanted}")
         if durations.setdefault(video_id(name), seconds) != seconds:
-            raise DatasetError(f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}")
+            raise DatasetError(
+                f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}; remove one"
+            )
     return durations
 
 
@@ -63,7 +65,9 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     database = content.get("database", content) if isinstance(content, dict) else None
     if not isinstance(database, dict):
-        raise DatasetError(f"{path}: no videos, expected ActivityNet's JSON with 'database', or a video,seconds CSV")
+        raise DatasetError(
+            f"{path}: no videos, expected ActivityNet's JSON format with a 'database', or a CSV file of video,seconds"
+        )
     check_count(len(database), MOST_VIDEOS, "videos", path)
     for name, video in database.items():
         if not isinstance(video, Mapping) or not {"duration", "duration_second"} & video.keys():
@@ -73,7 +77,7 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
-    check_count(max(map(text.count, "\n\r")), MOST_VIDEOS + 1, "lines", path)  # at once, where it is far too many
+    check_count(max(map(text.count, "\n\r")), MOST_VIDEOS + 1, "lines", path)  # before the parser takes memory for them
     reader = csv.reader(io.StringIO(text, newline=None))
     video, seconds = 0, 1
     try:
@@ -83,7 +87,9 @@ def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
                 video, seconds = row.index("video"), row.index("seconds")
             elif row:
                 if len(row) <= max(video, seconds):
-                    raise DatasetError(f"{path}, line {reader.line_num}: {len(row)} column, expected video,seconds")
+                    raise DatasetError(
+                        f"{path}, line {reader.line_num}: {len(row)} column, expected two: video,seconds"
+                    )
                 yield f"line {reader.line_num}", row[video].strip(), row[seconds]
     except csv.Error as problem:
         raise DatasetError(f"{path}, line {reader.line_num}: {problem}") from problem

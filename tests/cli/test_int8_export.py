@@ -1,14 +1,20 @@
+"""The int8 options of ``stale-export``, and the bundles that they give in ``stale-run``."""
+
 import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from stale_export import exporter
+from stale_export.export_command import main
 from stale_runtime import Localizer
+from stale_runtime.commands import run as run_command
 from tests import tiny
-from tests.cli.command import fails, run
+from tests.cli.in_process import Done, fails_here, run_here
 from tests.export.int8 import draw_videos, write_validation, write_videos
 
 NAME = "stale-export"
@@ -16,8 +22,10 @@ FROM = ("--ckpt", "best.pth", "--clip", "clip", "--classes", "classes.txt")
 
 
 @pytest.fixture
-def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path) -> Path:
+def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint with training features, and with validation videos whose mAP is high."""
+    text_encoder = onnx.load_from_string((bundle / "text_encoder.onnx").read_bytes())  # tracing it takes seconds
+    monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: text_encoder)
     shutil.copy(checkpoint, tmp_path / "best.pth")
     shutil.copytree(clip_folder, tmp_path / "clip")
     (tmp_path / "classes.txt").write_text("\n".join(tiny.CLASSES))
@@ -26,8 +34,16 @@ def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path) -> P
     return tmp_path
 
 
+def export(work: Path, *arguments: str) -> Done:
+    return run_here(main, NAME, *FROM, *arguments, cwd=work)
+
+
+def detect(work: Path, *arguments: str) -> Done:
+    return run_here(run_command.main, "stale-run", *arguments, cwd=work)
+
+
 def rows(table: str) -> dict[str, list[str]]:
-    """The cells behind each file's name."""
+    """The cells after each file's name."""
     return {cells[0]: cells[1:] for cells in (re.split(r" {2,}", line.strip()) for line in table.splitlines()[2:])}
 
 
@@ -38,9 +54,8 @@ def records(work: Path) -> dict[str, dict[str, object]]:
 
 def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
     for target in ([], ["--target", "portable"]):
-        fails(
-            NAME, *FROM, "--weight-bits", "8", *target, cwd=work, code=1, says="--weight-bits 8 with --target portable"
-        )
+        says = "--weight-bits 8 with --target portable"
+        fails_here(main, NAME, *FROM, "--weight-bits", "8", *target, cwd=work, code=1, says=says)
     assert not (work / "stale_bundle").exists()
 
 
@@ -57,11 +72,11 @@ def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(work: Path, arguments: list[str], says: str) -> None:
-    fails(NAME, *FROM, *arguments, cwd=work, code=2, says=says)
+    fails_here(main, NAME, *FROM, *arguments, cwd=work, code=2, says=says)
 
 
 def test_without_calibration_the_graph_is_dynamic_and_nothing_is_proved(work: Path) -> None:
-    done = run(NAME, *FROM, cwd=work)
+    done = export(work)
     assert done.returncode == 0, done.stderr
     assert "stale-export: no --calibration: ort-int8 is the dynamic graph" in done.stderr.splitlines()
     for name in ("localizer.int8.onnx", "localizer.int8-dynamic.onnx"):
@@ -69,29 +84,20 @@ def test_without_calibration_the_graph_is_dynamic_and_nothing_is_proved(work: Pa
         record = records(work)[name]
         assert (record["kind"], record["map_percent"], record["calibration_videos"]) == ("dynamic", None, [])
         assert (record["target"], record["weight_bits"]) == ("portable", 7)
-    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    assert detect(work, "--self-test").returncode == 0
     np.save(work / "video.npy", draw_videos(1)["video0"])
-    found = run("stale-run", "video.npy", "--prompts", "classes.txt", "-v", cwd=work)
+    found = detect(work, "video.npy", "--prompts", "classes.txt", "-v")
     assert found.returncode == 0, found.stderr
     assert "ort-fp32, T=" in found.stderr
 
 
 def test_calibrated_and_validated(work: Path) -> None:
     (work / "training" / "v_broken.npy").write_bytes(b"broken")
-    done = run(
-        NAME,
-        *FROM,
+    done = export(
+        work,
         *("--calibration", "training", "--calibration-videos", "11", "--calibration-seed", "3"),
-        *(
-            "--validate",
-            "annotations.json",
-            "--validation-features",
-            "validation",
-            "--max-map-drop",
-            "20",
-        ),
+        *("--validate", "annotations.json", "--validation-features", "validation", "--max-map-drop", "20"),
         *("--target", "portable", "--weight-bits", "6", "--text-precision", "int8"),
-        cwd=work,
     )
     assert done.returncode == 0, done.stderr
     assert "left out: training/v_broken.npy: not a .npy file" in done.stderr
@@ -108,21 +114,19 @@ def test_calibrated_and_validated(work: Path) -> None:
     assert 60 < exact <= score + 20
     assert table["localizer.int8.onnx"][3] == f"{score:.2f} ({score - exact:+.2f})"
 
-    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    assert detect(work, "--self-test").returncode == 0
     for chosen, backend in (([], "ort-int8"), (["--backend", "ort-int8-dynamic"], "ort-int8-dynamic")):
-        found = run("stale-run", "training/v_video0.npy", "--prompts", "classes.txt", "-v", *chosen, cwd=work)
+        found = detect(work, "training/v_video0.npy", "--prompts", "classes.txt", "-v", *chosen)
         assert found.returncode == 0, found.stderr
         assert f"{backend}, T=" in found.stderr
 
 
 def test_a_leak_ends_it_with_one_line_and_nothing_is_written(work: Path) -> None:
-    done = run(
-        NAME,
-        *FROM,
+    done = export(
+        work,
         *("--calibration", "validation", "--validate", "annotations.json", "--validation-features", "validation"),
-        cwd=work,
     )
     assert done.returncode == 3
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("stale-export: error: --calibration validation: holds 8 of the validation videos, unseen0")
+    assert last.startswith("stale-export: error: --calibration validation: contains 8 of the validation videos, ")
     assert not (work / "stale_bundle").exists()

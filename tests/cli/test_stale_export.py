@@ -1,15 +1,33 @@
+"""``stale-export`` as a user types it. What does not need PyTorch is run in a process that cannot import it."""
+
 import hashlib
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
+from stale_export import exporter
+from stale_export.export_command import main
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.commands import run as run_command
 from tests import tiny
 from tests.cli.command import run
+from tests.cli.in_process import Done, run_here
 from tests.signing import make_keys
+
+NAME = "stale-export"
+FROM = ("--ckpt", "best.pth", "--clip", "clip")
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = None  # an import of them fails
+from stale_export.__main__ import main
+main()
+"""
 
 
 @pytest.fixture
@@ -19,10 +37,21 @@ def work(checkpoint: Path, clip_folder: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def _traced(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the text encoder graph from a bundle of the same checkpoint, since tracing it takes seconds."""
+    model = onnx.load_from_string((bundle / "text_encoder.onnx").read_bytes())
+    monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: model)
+
+
+def export(work: Path, *arguments: str | Path) -> Done:
+    return run_here(main, NAME, *arguments, cwd=work)
+
+
 def refused(work: Path, *arguments: str, code: int, says: str) -> None:
-    """The command ends with a code, says what, shows no traceback and leaves nothing behind."""
+    """The command ends with a code, says why in its last line, and leaves nothing behind."""
     before = sorted(path.name for path in work.iterdir())
-    done = run("stale-export", *arguments, cwd=work)
+    done = export(work, *arguments)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == code, done.stderr
     assert last.startswith("stale-export: error: "), done.stderr
@@ -30,8 +59,14 @@ def refused(work: Path, *arguments: str, code: int, says: str) -> None:
     assert sorted(path.name for path in work.iterdir()) == before
 
 
+def run_without_torch(work: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a process that cannot import PyTorch."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    return subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+
+
 def test_a_checkpoint_becomes_a_bundle_that_runs(work: Path) -> None:
-    done = run("stale-export", "--ckpt", "best.pth", "--clip", "clip", cwd=work)
+    done = run(NAME, *FROM, cwd=work)
     assert done.returncode == 0, done.stderr
     table, _, pin = done.stdout.rstrip().rpartition("\n\n")
     assert pin == f"sha256 of the bundle, for stale-run --expect-sha256: {sha256(work / 'stale_bundle')}"
@@ -41,12 +76,13 @@ def test_a_checkpoint_becomes_a_bundle_that_runs(work: Path) -> None:
         *("localizer.int8.onnx", "localizer.int8-dynamic.onnx", "localizer.torch-int8.pth")
     ]
     assert sorted(path.name for path in work.iterdir()) == ["best.pth", "clip", "stale_bundle"]
-    assert run("stale-run", "--self-test", cwd=work).returncode == 0
+    assert run_here(run_command.main, "stale-run", "--self-test", cwd=work).returncode == 0
 
 
+@pytest.mark.usefixtures("_traced")
 def test_classes_are_embedded_and_another_folder_is_used(work: Path) -> None:
     (work / "names.txt").write_text("polo\nchess\n")
-    done = run("stale-export", "--ckpt", "best.pth", "--clip", "clip", "--classes", "names.txt", "-o", "mine", cwd=work)
+    done = export(work, *FROM, "--classes", "names.txt", "-o", "mine")
     assert done.returncode == 0, done.stderr
     assert (work / "mine" / "manifest.json").exists()
 
@@ -55,11 +91,11 @@ def sha256(bundle: Path) -> str:
     return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
 
 
+@pytest.mark.usefixtures("_traced")
 def test_an_export_is_signed(work: Path) -> None:
     keys = make_keys(work / "keys")
-    export = ("--ckpt", "best.pth", "--clip", "clip")
-    refused(work, *export, "--sign", "keys/key.pub", code=3, says="key.pub: not a private key to use")
-    assert run("stale-export", *export, "--sign", keys.private, cwd=work).returncode == 0
+    refused(work, *FROM, "--sign", "keys/key.pub", code=3, says="key.pub: not a private key to use")
+    assert export(work, *FROM, "--sign", keys.private).returncode == 0
     assert Bundle(work / "stale_bundle", verify_key=keys.public).manifest_sha256 == sha256(work / "stale_bundle")
 
 
@@ -70,24 +106,24 @@ class Code:
 
 def test_code_in_a_checkpoint_is_never_run(work: Path) -> None:
     (work / "best.pth").write_bytes(pickle.dumps(Code()))
-    refused(work, "--ckpt", "best.pth", "--clip", "clip", code=3, says="not a PyTorch checkpoint")
+    refused(work, *FROM, code=3, says="not a PyTorch checkpoint")
     torch.save({"epoch": 1, "state_dict": Code()}, work / "best.pth")
-    refused(work, "--ckpt", "best.pth", "--clip", "clip", code=3, says="cannot be read as plain tensors")
+    refused(work, *FROM, code=3, says="cannot be read as plain tensors")
 
 
 def test_a_damaged_checkpoint_is_named(work: Path) -> None:
     state = tiny.upstream_state(tiny.make_network(), tiny.make_tower(work / "clip"))
     lacking = {name: tensor for name, tensor in state.items() if name != "cross_att.fc.bias"}
     tiny.save_checkpoint(work / "best.pth", lacking)
-    refused(work, "--ckpt", "best.pth", "--clip", "clip", code=3, says="cross_adaptation.output.bias")
+    refused(work, *FROM, code=3, says="cross_adaptation.output.bias")
     tiny.save_checkpoint(work / "best.pth", {**state, "cross_att.fc.bias": torch.zeros(3)})
-    refused(work, "--ckpt", "best.pth", "--clip", "clip", code=3, says="cross_att.fc.bias has shape (3,)")
+    refused(work, *FROM, code=3, says="cross_att.fc.bias has shape (3,)")
 
 
 def test_something_else_at_the_output_is_left_alone(work: Path) -> None:
     (work / "stale_bundle").mkdir()
     (work / "stale_bundle" / "thesis.tex").write_text("precious")
-    refused(work, "--ckpt", "best.pth", "--clip", "clip", code=2, says="something else is there")
+    refused(work, *FROM, code=2, says="something else is there")
     assert (work / "stale_bundle" / "thesis.tex").read_text() == "precious"
 
 
@@ -95,9 +131,26 @@ def test_missing_inputs_are_usage_or_input_errors(work: Path) -> None:
     refused(work, "--clip", "clip", code=2, says="--ckpt")
     refused(work, "--ckpt", "nowhere.pth", code=3, says="nowhere.pth")
     refused(work, "--ckpt", "best.pth", "--clip", "best.pth", code=3, says="config.json and tokenizer.json")
+    refused(work, *FROM, "--classes", "nowhere.txt", code=3, says="nowhere.txt")
+    refused(work, *FROM, "-o", "nowhere/bundle", code=2, says="make it first")
 
 
-def test_help_needs_no_torch_and_teaches(tmp_path: Path) -> None:
-    done = run("stale-export", "--help", cwd=tmp_path)
+def test_what_is_wrong_with_the_arguments_is_found_before_torch_is_loaded(work: Path) -> None:
+    for wrong in (["--target", "sse"], ["--classes", "nowhere.txt"], ["--sign", "nowhere"]):
+        done = run_without_torch(work, *FROM, *wrong)
+        assert done.returncode in (2, 3), done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert "torch" not in done.stderr
+    done = run_without_torch(work, *FROM)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "stale-export: error: needs torch; install it with: pip install 'stale-edge[export]'",
+    )
+
+
+def test_help_needs_no_torch_and_teaches(work: Path) -> None:
+    done = run_without_torch(work, "--help")
     assert done.returncode == 0
     assert "stale-export --ckpt best.pth" in done.stdout
+    for typed in ("--ckpt FILE", "--clip ID|FOLDER", "--output FOLDER", "--target [portable|vnni]"):
+        assert typed in done.stdout

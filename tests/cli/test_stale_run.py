@@ -310,7 +310,7 @@ def test_a_video_without_a_duration_is_named(work: Path) -> None:
     (work / "d.csv").write_text("video,seconds\na,10\nv_b,20\n")
     done = run("stale-run", "features", "--prompts", "classes.txt", "--durations", "d.csv", "--format", "csv", cwd=work)
     assert done.returncode == 5
-    assert "video c: no duration" in done.stderr
+    assert "video c: not in the file of durations" in done.stderr
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(work: Path) -> None:

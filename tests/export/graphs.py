@@ -1,4 +1,4 @@
-"""What several modules here need: graphs in ONNX Runtime beside what they were made from."""
+"""Helpers of several modules: running graphs in ONNX Runtime, and the networks that they were made from."""
 
 import math
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
 
@@ -27,16 +28,10 @@ def draw_prompts(K: int, C: int) -> Tensor:
     return torch.randn(K, C, generator=torch.Generator().manual_seed(K))
 
 
-def localizer_inputs(
-    network: Stale, features: Tensor, prompts: Tensor, length: int | None = None
-) -> dict[str, NDArray[Any]]:
-    """The deployed graph's inputs; length: T, of more snippets than the features have, or None for as many."""
-    return {
-        "features": features.numpy(),
-        "length": np.array(length or features.shape[1]),
-        "prompts": prompts.numpy(),
-        "queries": cross_queries(network, prompts).numpy(),
-    }
+def inputs_for(network: Stale, features: Tensor, prompts: Tensor, length: int | None = None) -> dict[str, NDArray[Any]]:
+    """The deployed graph's inputs; ``length`` is T, None for the number of snippets that the features have."""
+    queries = cross_queries(network, prompts).numpy()
+    return layout.localizer_inputs(features.numpy(), length or features.shape[1], prompts.numpy(), queries)
 
 
 def run_localizer(
@@ -46,14 +41,14 @@ def run_localizer(
     prompts: Tensor,
     length: int | None = None,
 ) -> tuple[Array, Array]:
-    """What the deployed graph says: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
-    inputs = localizer_inputs(network, features, prompts, length)
-    cas_logits, action_masks = session.run(["cas_logits", "action_masks"], inputs)
+    """Outputs of the deployed graph: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
+    inputs = inputs_for(network, features, prompts, length)
+    cas_logits, action_masks = session.run(layout.LOCALIZER_OUTPUTS, inputs)
     return cas_logits, action_masks
 
 
 def run_network(network: Stale, features: Tensor, prompts: Tensor) -> tuple[Array, Array]:
-    """What the plain network says: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
+    """Outputs of the plain network: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
     with torch.no_grad():
         cas_logits, action_masks = network.localize(features, network.with_background(prompts))
     return cas_logits.numpy(), action_masks.numpy()
@@ -61,7 +56,6 @@ def run_network(network: Stale, features: Tensor, prompts: Tensor) -> tuple[Arra
 
 def interface(model: bytes) -> tuple[dict[str, object], dict[str, object]]:
     """Type and shape of each input and each output, as the file itself declares them."""
-
     names = {int(kind): name for name, kind in KINDS.items()}
 
     def read(values: Iterable[onnx.ValueInfoProto]) -> dict[str, object]:
@@ -78,7 +72,7 @@ def interface(model: bytes) -> tuple[dict[str, object], dict[str, object]]:
 
 
 def declared(spec: GraphSpec) -> tuple[dict[str, object], dict[str, object]]:
-    """The same, as the manifest says it."""
+    """Type and shape of each input and each output, as the manifest declares them."""
     inputs, outputs = (
         {tensor.name: (tensor.dtype, tensor.shape) for tensor in side} for side in (spec.inputs, spec.outputs)
     )
@@ -86,13 +80,13 @@ def declared(spec: GraphSpec) -> tuple[dict[str, object], dict[str, object]]:
 
 
 def weights(model: bytes) -> int:
-    """Numbers of float32 in a graph."""
+    """The number of float32 values in a graph's weights."""
     tensors = onnx.load_from_string(model).graph.initializer
     return sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type == onnx.TensorProto.FLOAT)
 
 
 def assert_whole_and_anonymous(model: bytes) -> None:
-    """A graph has all its tensors inside and says nothing of the machine that it was made on."""
+    """The graph contains all its tensors, and nothing about the machine that it was made on."""
     refuse_unsafe(model, "graph")
     assert all(not tensor.external_data for tensor in onnx.load_from_string(model).graph.initializer)
     for trace in (*TRACES, "stack_trace"):

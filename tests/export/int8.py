@@ -1,7 +1,8 @@
-"""What several modules here need: 8-bit integers in numpy, made-up videos, and ways to ruin a graph."""
+"""Helpers of several modules: 8-bit products in numpy, random videos, and ways to ruin a graph."""
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from stale_export import localizer_graph
-from stale_export.calibration import Calibration, graph_inputs
+from stale_export import snippet_attention
+from stale_export.calibration import Calibration
 from stale_export.graph_builder import GraphBuilder, serialize
+from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.schemes import DynamicScheme
 from stale_model import Stale
+from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
@@ -30,16 +33,16 @@ DURATION = 60.0
 
 
 def exact_product(activations: NDArray[np.generic], weights: NDArray[np.int8]) -> Integers:
-    """Bytes (N, M) times weights (M, K) in integers that are wide enough."""
+    """Multiply bytes (N, M) by weights (M, K) in integers that cannot overflow."""
     product: Integers = activations.astype(np.int64) @ weights.astype(np.int64)
     return product
 
 
 def saturating_product(activations: NDArray[np.generic], weights: NDArray[np.int8]) -> Integers:
-    """The same as CPUs without VNNI compute it.
+    """Like ``exact_product``, as CPUs without VNNI compute it.
 
-    ``vpmaddubsw`` multiplies unsigned bytes with signed ones, adds two neighbours along the inner axis, and saturates
-    at 16 bits; ``vpmaddwd`` and ``vpaddd`` then add in 32. To the bit what ONNX Runtime gives on an emulated Haswell.
+    ``vpmaddubsw`` multiplies unsigned bytes by signed ones, adds two neighbours along the inner axis, and saturates at
+    16 bits; ``vpmaddwd`` and ``vpaddd`` then add in 32 bits. ONNX Runtime gives the same bits on an emulated Haswell.
     """
     x, w = activations.astype(np.int32), weights.astype(np.int32)
     if len(w) % 2:
@@ -52,7 +55,7 @@ def saturating_product(activations: NDArray[np.generic], weights: NDArray[np.int
 
 
 class MatMulInteger(OpRun):
-    """ONNX's operator of that name on a CPU without VNNI."""
+    """ONNX's operator of this name, as a CPU without VNNI computes it."""
 
     op_domain = ""
 
@@ -62,23 +65,23 @@ class MatMulInteger(OpRun):
 
 
 def run_emulated(network: Stale, features: Array, prompts: EncodedPrompts, bits: int, *, vnni: bool) -> list[Array]:
-    """Outputs of the dynamic graph by ONNX's reference implementation, products as a CPU with or without VNNI has them.
+    """Outputs of the dynamic graph by ONNX's reference implementation, with the products of a CPU with or without VNNI.
 
-    Attention in tiles is for long videos, and the reference implementation cannot do it, so it is left out.
+    The reference implementation cannot compute attention in tiles, so these are replaced by attention by heads. They
+    would be used for long videos only.
     """
     schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     with pytest.MonkeyPatch.context() as patch:
-        by_heads = localizer_graph._attend_by_heads
-        patch.setattr(localizer_graph, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
+        by_heads = partial(snippet_attention._attend_by_heads, heads=network.config.heads)
+        patch.setattr(snippet_attention, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
         model = localizer_model(network, schemes)
     evaluator = ReferenceEvaluator(model, new_ops=[] if vnni else [MatMulInteger])
-    return [
-        np.asarray(output) for output in evaluator.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
-    ]
+    inputs = layout.localizer_inputs(features[None], len(features), prompts.embeddings, prompts.queries)
+    return [np.asarray(output) for output in evaluator.run(list(layout.LOCALIZER_OUTPUTS), inputs)]
 
 
 def linear_weights(network: Stale) -> dict[str, Array]:
-    """The float weights (M, N) of every layer that may be quantized, as they stand in the deployed graph."""
+    """The float weights (M, N) in the deployed graph of every layer that can be quantized."""
     tensors = {tensor.name: tensor for tensor in localizer_model(network).graph.initializer}
     return {linear: numpy_helper.to_array(tensors[linear]) for linear in LINEARS}
 
@@ -90,7 +93,7 @@ def initializers(model: bytes) -> dict[str, NDArray[np.generic]]:
 
 
 def encode(network: Stale, K: int = len(tiny.CLASSES)) -> EncodedPrompts:
-    """Made-up prompts."""
+    """Random prompts."""
     prompts = draw_prompts(K, network.config.channels)
     names = (tiny.CLASSES * K)[:K]
     return EncodedPrompts(names, prompts.numpy(), cross_queries(network, prompts).numpy())
@@ -109,14 +112,14 @@ def calibration(count: int = 12) -> Calibration:
 
 
 def write_validation(folder: Path, network: Stale, prompts: EncodedPrompts) -> tuple[Path, Path]:
-    """Annotations that say what the float graph finds, see ``annotate``, and the folder of those videos' features."""
+    """Write annotations that agree with the float graph, see ``annotate``, and a folder of those videos' features."""
     videos = draw_videos(8, name="unseen", seed=2)
     annotations = annotate(folder / "annotations.json", network, prompts, videos)
     return annotations, write_videos(folder / "validation", videos)
 
 
 def ruin(monkeypatch: pytest.MonkeyPatch, *linears: str, by: float = 8) -> None:
-    """From now on, these layers are exported with weights too large when quantized, and as they are in float."""
+    """Make the export write quantized weights of these layers ``by`` times too large; float weights stay right."""
     honest = GraphBuilder.weight
     ruined = {f"{linear}.scale" for linear in linears}
 
@@ -127,7 +130,7 @@ def ruin(monkeypatch: pytest.MonkeyPatch, *linears: str, by: float = 8) -> None:
 
 
 def ignore_scheme(monkeypatch: pytest.MonkeyPatch, linear: str) -> None:
-    """From now on, this layer is exported in float, whatever is asked for."""
+    """Make the export ignore the quantization of this layer, and write it in float."""
     honest = GraphBuilder.linear
 
     def linear_(self: GraphBuilder, name: str, x: str, weights: Array) -> str:
@@ -139,7 +142,7 @@ def ignore_scheme(monkeypatch: pytest.MonkeyPatch, linear: str) -> None:
 
 
 def write_videos(folder: Path, videos: Mapping[str, Array]) -> Path:
-    """A folder of feature files."""
+    """Write a folder of feature files."""
     folder.mkdir(parents=True, exist_ok=True)
     for video, features in videos.items():
         np.save(folder / f"v_{video}.npy", features)
@@ -149,12 +152,11 @@ def write_videos(folder: Path, videos: Mapping[str, Array]) -> Path:
 def annotate(
     path: Path, network: Stale, prompts: EncodedPrompts, videos: Mapping[str, Array], *, most: int = 8
 ) -> Path:
-    """Annotations that say what the float graph finds first, so that its mAP is high although it is random."""
+    """Write the float graph's best detections as annotations, so that its mAP is high, although it is random."""
     session = open_session(serialize(localizer_model(network)), name="float", threads=1)
     database = {}
     for video, features in videos.items():
-        logits, masks = session.run(["cas_logits", "action_masks"], graph_inputs(features, prompts))
-        ranked = DECODERS[DEFAULT_DECODER](logits[0], masks[0])
+        ranked = DECODERS[DEFAULT_DECODER](*run_on_video(session, features, prompts))
         rows = zip(ranked.classes[:most].tolist(), (ranked.segments[:most] * DURATION).tolist(), strict=True)
         annotations = [{"label": prompts.names[label], "segment": segment} for label, segment in rows]
         database[video] = {"duration": DURATION, "subset": "validation", "annotations": annotations}

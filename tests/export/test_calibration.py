@@ -10,14 +10,15 @@ from stale_export.calibration import (
     TAILS,
     Activations,
     Calibration,
-    graph_inputs,
     logit_errors,
     read_calibration,
 )
 from stale_export.graph_builder import serialize
+from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme
 from stale_export.validation_gate import read_validation
+from stale_runtime.bundle import layout
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import resample
@@ -101,7 +102,7 @@ def test_a_file_with_values_that_are_none_is_left_out(read: Read, folder: Path, 
 
 def test_features_of_another_width_are_named(read: Read, tmp_path: Path, said: list[str]) -> None:
     wide = write_videos(tmp_path / "wide", draw_videos(2, C=2 * tiny.CHANNELS))
-    with pytest.raises(DatasetError, match=r"--calibration .*wide: nothing to calibrate on .*shape \(16, 32\)"):
+    with pytest.raises(DatasetError, match=r"--calibration .*wide: no usable file .*shape \(16, 32\)"):
         read(of=wide)
     assert len(said) == 2
 
@@ -121,9 +122,9 @@ def test_a_video_of_the_validation_is_a_leak(read: Read, folder: Path, tmp_path:
     network = tiny.make_network()
     annotations = annotate(tmp_path / "gt.json", network, encode(network), {"video4": draw_videos(5)["video4"]})
     validation = read_validation(annotations, folder, subset="validation", channels=tiny.CHANNELS, length=tiny.LENGTH)
-    with pytest.raises(DatasetError, match=r"--calibration .*training: holds 1 of the validation videos, video4 first"):
+    with pytest.raises(DatasetError, match=r"--calibration .*training: contains 1 of the .* the first is video4"):
         read(unwanted=tuple(validation.features))
-    with pytest.raises(DatasetError, match=r"holds 2 of"):  # also such as would not have been drawn
+    with pytest.raises(DatasetError, match=r"contains 2 of"):  # also videos that would not have been drawn
         read(count=1, unwanted=("video4", "video5", "another"))
     assert read(unwanted=("another",)).features
 
@@ -172,11 +173,8 @@ def test_errors_are_those_of_the_class_activations() -> None:
     errors = list(logit_errors([exact, fine, rough], exact, videos, prompts))
     assert errors[0] == 0 < errors[1] < errors[2]
     outputs = [
-        [
-            open_session(model, name="x", threads=1).run(["cas_logits"], graph_inputs(video, prompts))[0]
-            for video in videos
-        ]
-        for model in (fine, exact)
+        [run_on_video(session, video, prompts)[0] for video in videos]
+        for session in (open_session(model, name="x", threads=1) for model in (fine, exact))
     ]
     squares = [((ours - theirs) ** 2).mean() for ours, theirs in zip(*outputs, strict=True)]
     assert errors[1] == pytest.approx(np.sqrt(np.median(squares)))
@@ -184,11 +182,12 @@ def test_errors_are_those_of_the_class_activations() -> None:
 
 def test_watching_changes_nothing() -> None:
     network = tiny.make_network()
-    inputs = graph_inputs(draw_videos(1)["video0"], encode(network))
+    video, prompts = draw_videos(1)["video0"], encode(network)
     plain, watched = (
         open_session(serialize(localizer_model(network, watch=watch)), name="x", threads=1) for watch in (False, True)
     )
     names = {output.name for output in watched.get_outputs()} - {output.name for output in plain.get_outputs()}
     assert names == {watched_name(linear) for linear in LINEARS}
-    for output in ("cas_logits", "action_masks"):
-        np.testing.assert_array_equal(plain.run([output], inputs)[0], watched.run([output], inputs)[0])
+    for output in layout.LOCALIZER_OUTPUTS:
+        ours, theirs = (run_on_video(session, video, prompts, [output]) for session in (plain, watched))
+        np.testing.assert_array_equal(ours, theirs)

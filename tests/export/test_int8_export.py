@@ -23,7 +23,7 @@ Export = Callable[..., Manifest]
 def export(
     bundle: Path, trained: TrainedStale, text_model_bytes: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Export:
-    """Exports to ``tmp_path / "out" / "bundle"``, validated, without tracing the text tower anew."""
+    """Exports to ``tmp_path / "out" / "bundle"``, validated, with a text encoder that is already traced."""
     monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: onnx.load_from_string(text_model_bytes))
     (tmp_path / "out").mkdir()
     prompts = Localizer.open(bundle).encode_prompts(tiny.CLASSES)
@@ -82,7 +82,7 @@ def test_a_leak_is_refused_before_anything_is_made(
 ) -> None:
     monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: pytest.fail("it begins"))
     folder = write_videos(tmp_path / "training", draw_videos(5) | draw_videos(2, name="unseen"))
-    with pytest.raises(DatasetError, match="holds 2 of the validation videos, unseen0 first"):
+    with pytest.raises(DatasetError, match="contains 2 of the validation videos, the first is unseen0"):
         export(calibration=folder)
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from stale_export.graph_builder import serialize
-from stale_export.localizer_graph import LONG, cross_queries, localizer_model, localizer_spec
+from stale_export.localizer_graph import cross_queries, localizer_model, localizer_spec
 from stale_export.parity import CLEAR_MARGIN, draw_features
+from stale_export.snippet_attention import LONG
 from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoint
 from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
 from stale_runtime.bundle import layout
@@ -25,8 +26,8 @@ from tests.export.graphs import (
     assert_whole_and_anonymous,
     declared,
     draw_prompts,
+    inputs_for,
     interface,
-    localizer_inputs,
     run_localizer,
     run_network,
     weights,
@@ -183,8 +184,8 @@ def test_a_short_video_of_the_published_network(published: Deployed, published_p
 
 @pytest.mark.reference
 def test_a_long_video_of_the_published_network(published: Deployed, published_prompts: Tensor) -> None:
-    features = draw_features(published.network, 1, 3000)
-    assert 1 < kept(published.network, features)[0] < 3000
+    features = draw_features(published.network, 1, LONG + 476)
+    assert 1 < kept(published.network, features)[0] < LONG + 476
     published.assert_same(features, published_prompts)
 
 
@@ -256,7 +257,7 @@ def with_snippets_kept(network: Stale, features: Tensor, prompts: Tensor, keep: 
     model.graph.input.append(decision)
     model.graph.node.remove(comparison)
     session = onnxruntime.InferenceSession(serialize(model))
-    inputs = {**localizer_inputs(network, features, prompts), decision.name: keep.numpy()}
+    inputs = {**inputs_for(network, features, prompts), decision.name: keep.numpy()}
     (got,) = session.run(["cas_logits"], inputs)
     with torch.no_grad():
         snippets = network.snippet_embedding(features, features) * keep[:, :, None]
@@ -286,7 +287,7 @@ def resampled_kernel(network: Stale, T: int) -> Array:
     assert product.op_type == "MatMul"
     model.graph.output.append(onnx.helper.make_empty_tensor_value_info(product.input[0]))
     session = onnxruntime.InferenceSession(serialize(model))
-    (kernel,) = session.run([product.input[0]], localizer_inputs(network, torch.ones(1, T, C), torch.ones(1, C)))
+    (kernel,) = session.run([product.input[0]], inputs_for(network, torch.ones(1, T, C), torch.ones(1, C)))
     return np.asarray(kernel)
 
 
@@ -320,7 +321,7 @@ def test_queries_are_the_prompts_side_of_every_heads_scores() -> None:
 
 def test_the_queries_are_what_the_graph_adapts_with(deployed: Deployed, draw: Callable[[int, int], Tensor]) -> None:
     features, prompts = draw(1, 64), draw_prompts(2, C)
-    inputs = localizer_inputs(deployed.network, features, prompts)
+    inputs = inputs_for(deployed.network, features, prompts)
     queries = inputs["queries"]
     first, second = (
         deployed.session.run(["cas_logits"], {**inputs, "queries": each})[0][0] for each in (queries, queries[::-1])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from stale_export import quantization
-from stale_export.calibration import TAILS, Calibration, graph_inputs
+from stale_export.calibration import TAILS, Calibration
 from stale_export.graph_builder import GraphBuilder, serialize
+from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, watched_name
 from stale_export.quantization import QuantizedGraph, Quantizer, count_integer_operators
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme, StaticScheme
-from stale_export.validation_gate import ValidationVideos, read_validation
+from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
 from stale_model import Stale, read_original_checkpoint
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.errors import ExportError, QuantizationError
@@ -47,7 +49,17 @@ def dynamic(quantizer: Quantizer) -> QuantizedGraph:
 
 
 def static(quantizer: Quantizer) -> QuantizedGraph:
-    return quantizer.static(FILE, calibration())
+    return quantizer.static(FILE, calibration(), encode(quantizer.network))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedGate(MapGate):
+    """Says what the mAP of a graph is instead of measuring it."""
+
+    score: Callable[[bytes], float]
+
+    def measure(self, model: bytes) -> float:
+        return self.score(model)
 
 
 KINDS = pytest.mark.parametrize("make", [dynamic, static], ids=["dynamic", "static"])
@@ -78,12 +90,11 @@ def said() -> list[str]:
 def gate(network: Stale, prompts: EncodedPrompts, validation: ValidationVideos, said: list[str]) -> MakeQuantizer:
     """Makes quantizers that measure mAP."""
 
-    def make(**options: Any) -> Quantizer:
-        measure = options.pop("measure", lambda model: validation.measure(model, prompts))
-        return Quantizer(
-            **{"network": network, "prompts": prompts, "measure": measure, "max_map_drop": 3.0, "say": said.append}
-            | options
-        )
+    def make(*, max_drop: float = 3.0, score: Callable[[bytes], float] | None = None, **options: Any) -> Quantizer:
+        measured = MapGate(videos=validation, prompts=prompts, max_drop=max_drop)
+        fixed = None if score is None else FixedGate(videos=validation, prompts=prompts, max_drop=max_drop, score=score)
+        chosen: dict[str, Any] = {"gate": fixed or measured, **options}
+        return Quantizer(network=network, say=said.append, **chosen)
 
     return make
 
@@ -104,7 +115,7 @@ def layer(weights: Array, scheme: Scheme) -> bytes:
 
 
 def bytes_of(x: Array, scheme: Scheme) -> tuple[NDArray[np.uint8], np.float32, int]:
-    """Activations as bytes, their step and the byte of zero, as ONNX defines it."""
+    """Activations as bytes, their step, and the byte that stands for zero, as ONNX defines them."""
     if isinstance(scheme, StaticScheme):
         step, zero = np.float32(scheme.scale), scheme.zero_point
     else:
@@ -115,7 +126,7 @@ def bytes_of(x: Array, scheme: Scheme) -> tuple[NDArray[np.uint8], np.float32, i
 
 
 def dequantized_product(x: Array, weights: Array, scheme: Scheme) -> NDArray[np.float64]:
-    """What a layer must compute: (N, M), (M, K) -> (N, K)."""
+    """What a layer has to compute: (N, M), (M, K) -> (N, K)."""
     rounded, weight_step = scheme.quantize(weights)
     found, step, zero = bytes_of(x, scheme)
     product = exact_product(found.astype(np.int64) - zero, rounded)
@@ -123,11 +134,11 @@ def dequantized_product(x: Array, weights: Array, scheme: Scheme) -> NDArray[np.
 
 
 def inputs_of_layers(network: Stale, prompts: EncodedPrompts) -> dict[str, Array]:
-    """What really goes into each layer, of one video."""
+    """The real input of each layer, for one video."""
     session = open_session(serialize(localizer_model(network, watch=True)), name="watched", threads=1)
     names = [watched_name(linear) for linear in LINEARS]
-    found = session.run(names, graph_inputs(draw_videos(1)["video0"], prompts))
-    return dict(zip(LINEARS, found, strict=True))
+    found = run_on_video(session, draw_videos(1)["video0"], prompts, names)
+    return {linear: values[None] for linear, values in zip(LINEARS, found, strict=True)}
 
 
 @pytest.mark.parametrize("linear", LINEARS)
@@ -147,7 +158,7 @@ def test_onnx_runtime_computes_the_integer_product(
     tolerance = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(got[0], expected, rtol=0, atol=tolerance)
     np.testing.assert_allclose(np.asarray(by_definition)[0], expected, rtol=0, atol=tolerance)
-    assert np.abs(expected - x[0].astype(np.float64) @ weights).max() > 100 * tolerance  # which float would be
+    assert np.abs(expected - x[0].astype(np.float64) @ weights).max() > 100 * tolerance  # which float products would be
     step = scheme.quantize(weights)[1]
     found, byte_step, zero = bytes_of(x[0], scheme)
     one_more = np.abs(found[:, 0].astype(int) - zero).max() * byte_step * step[0]
@@ -156,7 +167,7 @@ def test_onnx_runtime_computes_the_integer_product(
 
 @KINDS
 def test_the_graph_has_those_weights_and_steps(gate: MakeQuantizer, network: Stale, make: Kind) -> None:
-    tensors = initializers(make(gate(measure=None)).model)
+    tensors = initializers(make(gate(gate=None)).model)
     for linear, weights in linear_weights(network).items():
         integers, step = Scheme(weight_bits=PORTABLE_BITS).quantize(weights)
         np.testing.assert_array_equal(tensors[linear], integers)
@@ -188,7 +199,7 @@ def test_the_record_says_what_was_made(gate: MakeQuantizer, make: Kind) -> None:
 
 
 def test_without_validation_nothing_counts_as_proved(gate: MakeQuantizer) -> None:
-    record = gate(measure=None).dynamic(FILE).record
+    record = gate(gate=None).dynamic(FILE).record
     assert (record.map_percent, record.fp32_map_percent) == (None, None)
 
 
@@ -197,7 +208,7 @@ def test_the_range_method_is_the_one_that_deviates_least(
 ) -> None:
     for method, wanted in zip(TAILS, np.eye(len(TAILS)), strict=True):
         monkeypatch.setattr(quantization, "logit_errors", lambda *_, errors=1 - wanted: iter(errors))
-        assert gate(measure=None).static(FILE, calibration()).record.range_method == method
+        assert static(gate(gate=None)).record.range_method == method
         assert f"ranges by {method}" in said[-1]
 
 
@@ -229,7 +240,7 @@ def test_a_layer_that_silently_stays_float_is_refused(
 ) -> None:
     ignore_scheme(monkeypatch, linear)
     with pytest.raises(QuantizationError, match=rf"^{FILE}: ONNX Runtime computes 3 of 4 layers in integers; nothing"):
-        make(gate(measure=None))
+        make(gate(gate=None))
 
 
 # The gate
@@ -273,7 +284,7 @@ def test_nothing_is_returned_to_float_where_the_drop_is_allowed(
     for linear in FRAGILE:
         with monkeypatch.context() as patch:
             ruin(patch, linear)
-            record = gate(max_map_drop=80.0).dynamic(FILE).record
+            record = gate(max_drop=80.0).dynamic(FILE).record
         if record.float_layers == ():
             assert record.map_percent is not None
             assert record.fp32_map_percent is not None
@@ -297,20 +308,20 @@ def test_where_every_scale_is_ruined_it_fails_with_the_table(
 def test_a_measurement_that_is_none_fails(gate: MakeQuantizer, network: Stale) -> None:
     exact = serialize(localizer_model(network))
     with pytest.raises(QuantizationError, match=r"mAP nan against 90\.00"):
-        gate(measure=lambda model: 90.0 if model == exact else float("nan")).dynamic(FILE)
+        gate(score=lambda model: 90.0 if model == exact else float("nan")).dynamic(FILE)
 
 
 @pytest.mark.parametrize("exact", [0.0, 0.4, 0.5, float("nan")])
 def test_a_validation_that_even_nothing_would_pass_is_refused(gate: MakeQuantizer, exact: float) -> None:
-    with pytest.raises(QuantizationError, match=r"even a graph that finds nothing drops by at most 0\.5"):
-        gate(measure=lambda model: exact, max_map_drop=0.5).dynamic(FILE)
+    with pytest.raises(QuantizationError, match=r"even a graph that finds nothing would lose .* allowed 0\.5"):
+        gate(score=lambda model: exact, max_drop=0.5).dynamic(FILE)
 
 
 def test_weights_that_saturate_are_refused_before_anything_is_made(gate: MakeQuantizer) -> None:
     with pytest.raises(ExportError, match="--weight-bits 8 with --target portable"):
         gate(weight_bits=8)
     assert gate(target="vnni", weight_bits=8).bits == gate(target="vnni").bits == 8
-    record = gate(target="vnni", measure=None).dynamic(FILE).record
+    record = gate(target="vnni", gate=None).dynamic(FILE).record
     assert (record.target, record.weight_bits) == ("vnni", 8)
 
 
@@ -353,9 +364,8 @@ def test_the_fragile_layer_of_the_reference_is_found_by_its_map(
     ruin(monkeypatch, "embedding.output")
     quantizer = Quantizer(
         network=reference_network,
-        prompts=unseen,
-        measure=lambda model: some_videos.measure(model, unseen),
-        max_map_drop=2.0,
+        gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
+        say=lambda text: None,
     )
     record = quantizer.dynamic(FILE).record
     assert record.float_layers == ("embedding.output",)
@@ -377,11 +387,10 @@ def test_the_reference_keeps_its_map_with_every_layer_in_int8(
     )
     quantizer = Quantizer(
         network=reference_network,
-        prompts=unseen,
-        measure=lambda model: some_videos.measure(model, unseen),
-        max_map_drop=2.0,
+        gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
+        say=lambda text: None,
     )
-    graph = quantizer.static(FILE, drawn)
+    graph = quantizer.static(FILE, drawn, unseen)
     assert graph.record.float_layers == ()
     assert graph.record.integer_operators_found == 4
     assert len(graph.model) < 5e6 < len(serialize(localizer_model(reference_network)))

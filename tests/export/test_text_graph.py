@@ -12,7 +12,7 @@ from torch import Tensor
 from stale_export import export_bundle
 from stale_export.graph_builder import OPSET, serialize
 from stale_export.localizer_graph import cross_queries
-from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_encoder_spec
+from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_model import TextTower, TrainedStale, read_original_checkpoint
 from stale_runtime import Prompts
 from stale_runtime.bundle.bundle import Bundle
@@ -196,7 +196,7 @@ def test_prompt_count_and_token_count_are_free(text_model_bytes: bytes, K: int, 
 
 
 def test_the_interface_is_as_declared(text_model_bytes: bytes) -> None:
-    assert interface(text_model_bytes) == declared(text_encoder_spec(C, H))
+    assert interface(text_model_bytes) == declared(text_graph_spec(C, H))
     assert interface(text_model_bytes) == (
         {"token_ids": ("int64", ("K", "L"))},
         {"embeddings": ("float32", ("K", C)), "queries": ("float32", ("K", H * C))},
@@ -219,7 +219,7 @@ def encoder_of(trained: TrainedStale, bundle: Path) -> DeployedTextEncoder:
 
 
 def test_the_same_tower_gives_the_same_bytes(trained: TrainedStale, bundle: Path, text_model_bytes: bytes) -> None:
-    assert serialize(text_encoder_model(encoder_of(trained, bundle), text_encoder_spec(C, H))) == text_model_bytes
+    assert serialize(text_encoder_model(encoder_of(trained, bundle), text_graph_spec(C, H))) == text_model_bytes
 
 
 class Unexportable(DeployedTextEncoder):
@@ -231,5 +231,5 @@ def test_what_cannot_be_exported_is_an_error_of_one_line(trained: TrainedStale, 
     prefix = torch.tensor(Bundle(bundle).manifest.text_encoder.prefix)
     encoder = Unexportable(trained.tower, trained.network, prefix)
     with pytest.raises(ExportError, match=r"^text encoder: PyTorch cannot export it to ONNX \(") as caught:
-        text_encoder_model(encoder, text_encoder_spec(C, H))
+        text_encoder_model(encoder, text_graph_spec(C, H))
     assert "\n" not in str(caught.value)

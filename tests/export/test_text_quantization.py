@@ -1,48 +1,39 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
-from torch import Tensor
 
 from stale_export import Int8Options, export_bundle, exporter, text_quantization
+from stale_export.embedded_prompts import EmbeddedPrompts, embed_prompts
 from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.schemes import TARGETS
 from stale_export.text_quantization import LOWEST_COSINE, lowest_cosine, quantize_text_encoder
-from stale_model import TrainedStale
+from stale_model import TrainedStale, read_original_checkpoint
+from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime import Localizer, Prompts
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import QuantizationError
-from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 from tests.export.int8 import exact_product, initializers, saturating_product
 
 NAMES = (*tiny.CLASSES, "throwing darts at the pub", "x", "ping-pong, 21: 19")
 PRODUCTS = 8
-"""Of the tiny tower with its one layer: q, k, v, output, two of the MLP, projection, and the queries."""
-
-
-class Known(NamedTuple):
-    """What the plain tower makes of prompts."""
-
-    suffixes: list[list[int]]
-    embeddings: Tensor
-    queries: Tensor
+"""Products of the tiny tower, which has one layer: q, k, v, output, two in the MLP, projection, and the queries."""
 
 
 @pytest.fixture(scope="module")
-def known(bundle: Path) -> Known:
-    localizer = Localizer.open(bundle)
-    encoded = localizer.encode_prompts(NAMES)
-    tokenizer = Tokenizer((bundle / "tokenizer.json").read_bytes(), localizer.bundle.manifest.text_encoder)
-    return Known(tokenizer.suffixes(NAMES), *map(torch.from_numpy, (encoded.embeddings, encoded.queries)))
+def known(checkpoint: Path, clip_folder: Path) -> EmbeddedPrompts:
+    """What the plain tower computes from prompts."""
+    trained = read_original_checkpoint(checkpoint, str(clip_folder))
+    return embed_prompts(trained, Prompts.of(NAMES), text_encoder_spec(trained.clip))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +50,7 @@ def integer_weights(model: bytes) -> dict[str, NDArray[np.int8]]:
 
 
 def changed(model: bytes, name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> bytes:
-    """A graph in which one constant is another."""
+    """A copy of a graph with one constant changed."""
     parsed = onnx.load_from_string(model)
     (tensor,) = (tensor for tensor in parsed.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(tensor))), name))
@@ -94,34 +85,34 @@ def test_no_portable_product_can_saturate(text_model_bytes: bytes, target: str, 
         assert wrong.any() == saturates, name
 
 
-def test_prompts_mean_the_same(quantized: QuantizedGraph, known: Known) -> None:
-    found = lowest_cosine(quantized.model, "text.onnx", *known)
+def test_prompts_mean_the_same(quantized: QuantizedGraph, known: EmbeddedPrompts) -> None:
+    found = lowest_cosine(quantized.model, "text.onnx", known)
     assert LOWEST_COSINE < found < 1 - 1e-7
 
 
-def test_the_float_graph_is_exact(text_model_bytes: bytes, known: Known) -> None:
-    assert lowest_cosine(text_model_bytes, "text.onnx", *known) == pytest.approx(1, abs=1e-6)
+def test_the_float_graph_is_exact(text_model_bytes: bytes, known: EmbeddedPrompts) -> None:
+    assert lowest_cosine(text_model_bytes, "text.onnx", known) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("product", range(PRODUCTS))
-def test_a_ruined_product_is_refused(quantized: QuantizedGraph, known: Known, product: int) -> None:
+def test_a_ruined_product_is_refused(quantized: QuantizedGraph, known: EmbeddedPrompts, product: int) -> None:
     name = list(integer_weights(quantized.model))[product]
     ruined = changed(quantized.model, name, lambda weights: weights[:, ::-1])
     with pytest.raises(QuantizationError, match=r"^text\.onnx: in int8 .* cosine of .*--text-precision fp32"):
-        lowest_cosine(ruined, "text.onnx", *known)
+        lowest_cosine(ruined, "text.onnx", known)
 
 
 @pytest.mark.parametrize("part", ["embeddings", "queries"])
 def test_a_single_prompt_that_means_something_else_is_refused(
-    quantized: QuantizedGraph, known: Known, part: str
+    quantized: QuantizedGraph, known: EmbeddedPrompts, part: str
 ) -> None:
     other = getattr(known, part).clone()
     other[4] = other[4].flip(0)
     with pytest.raises(QuantizationError, match="cosine"):
-        lowest_cosine(quantized.model, "text.onnx", *known._replace(**{part: other}))
+        lowest_cosine(quantized.model, "text.onnx", replace(known, **{part: other}))
     other[4] = float("nan")
     with pytest.raises(QuantizationError, match="cosine of nan"):
-        lowest_cosine(quantized.model, "text.onnx", *known._replace(**{part: other}))
+        lowest_cosine(quantized.model, "text.onnx", replace(known, **{part: other}))
 
 
 def test_a_quantization_that_is_skipped_is_refused(text_model_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +138,7 @@ def test_a_quantization_that_is_skipped_is_refused(text_model_bytes: bytes, monk
 def export(
     trained: TrainedStale, text_model_bytes: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Bundle]:
-    """Exports with an int8 text encoder, without tracing the tower anew."""
+    """Exports with an int8 text encoder, made from a graph that is already traced."""
     monkeypatch.setattr(exporter, "text_encoder_model", lambda *_: onnx.load_from_string(text_model_bytes))
 
     def run() -> Bundle:
@@ -165,7 +156,7 @@ def test_the_bundle_carries_it_and_says_so(export: Callable[[], Bundle], bundle:
     assert record.integer_operators_found == PRODUCTS
     assert count_integer_operators(made.read(layout.TEXT_ENCODER)) == PRODUCTS
     assert all(record.file != layout.TEXT_ENCODER for record in Bundle(bundle).manifest.quantization)
-    new = ["throwing darts at the pub"]  # which no table knows
+    new = ["throwing darts at the pub"]  # not among the prompts of the bundle
     ours, theirs = (Localizer.open(path).encode_prompts(new).embeddings[0] for path in (made.path, bundle))
     assert LOWEST_COSINE < ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) < 1 - 1e-7
 

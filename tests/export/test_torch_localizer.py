@@ -18,7 +18,7 @@ from stale_export.torch_localizer import (
     TorchLocalizer,
     count_integer_layers,
     pack_torch_localizer,
-    quantized,
+    quantize_torch_localizer,
     read_torch_localizer,
     torch_runner,
 )
@@ -51,7 +51,7 @@ def test_it_computes_what_the_network_does(trained: TrainedStale, T: int) -> Non
 def test_in_int8_all_linear_layers_are_integers_and_close(trained: TrainedStale) -> None:
     localizer = TorchLocalizer.of(trained.network)
     assert count_integer_layers(localizer) == 0
-    assert count_integer_layers(quantized(localizer)) == 4
+    assert count_integer_layers(quantize_torch_localizer(localizer)) == 4
     name = TORCH_FILES["torch-int8"]
     module = read_torch_localizer(pack_torch_localizer(localizer, int8=True), name)
     assert count_integer_layers(module) == 4
@@ -72,7 +72,7 @@ def refused(content: object) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's own quantized tensors use what it has deprecated
         torch.save(content, buffer)
-    with pytest.raises(BundleError, match=r"^other\.pth: not a localizer for PyTorch; export the bundle again$"):
+    with pytest.raises(BundleError, match=r"^other\.pth: not a localizer for PyTorch; copy the bundle again, or ask "):
         read_torch_localizer(buffer.getvalue(), "other.pth")
 
 

@@ -7,7 +7,7 @@ import pytest
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import DynamicScheme
-from stale_export.validation_gate import ValidationVideos, read_validation
+from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
 from stale_model import Stale
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import DatasetError, FeatureError
@@ -29,6 +29,10 @@ def prompts(network: Stale) -> EncodedPrompts:
     return encode(network)
 
 
+def measure(videos: ValidationVideos, model: bytes, prompts: EncodedPrompts) -> float:
+    return MapGate(videos=videos, prompts=prompts, max_drop=0.5).measure(model)
+
+
 def read(annotations: Path, folder: Path) -> ValidationVideos:
     return read_validation(annotations, folder, subset="validation", channels=tiny.CHANNELS, length=tiny.LENGTH)
 
@@ -47,12 +51,12 @@ def test_the_float_graph_finds_what_the_annotations_say_it_finds(
     annotations: Path, folder: Path, network: Stale, prompts: EncodedPrompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos = read(annotations, folder)
-    exact = videos.measure(serialize(localizer_model(network)), prompts)
+    exact = measure(videos, serialize(localizer_model(network)), prompts)
     assert 70 < exact <= 100
     ruin(monkeypatch, "embedding.output")
     ruined = localizer_model(network, {linear: DynamicScheme() for linear in LINEARS})
-    assert videos.measure(serialize(ruined), prompts) < exact / 2
-    assert videos.measure(serialize(localizer_model(tiny.make_network(seed=1))), prompts) < exact / 2
+    assert measure(videos, serialize(ruined), prompts) < exact / 2
+    assert measure(videos, serialize(localizer_model(tiny.make_network(seed=1))), prompts) < exact / 2
 
 
 def test_the_map_is_that_of_stale_run_and_stale_eval(bundle: Path, tmp_path: Path) -> None:
@@ -67,7 +71,7 @@ def test_the_map_is_that_of_stale_run_and_stale_eval(bundle: Path, tmp_path: Pat
         for name, features in draw_videos(4).items()
     }
     expected = 100 * mean_average_precision(found, truth).average
-    measured = read(annotations, folder).measure((bundle / "localizer.fp32.onnx").read_bytes(), prompts)
+    measured = measure(read(annotations, folder), (bundle / "localizer.fp32.onnx").read_bytes(), prompts)
     assert 10 < measured == pytest.approx(expected)
 
 
@@ -90,7 +94,7 @@ def test_a_video_without_features_or_of_another_subset_is_left_out(annotations: 
 
 def test_features_of_no_annotated_video_are_named(annotations: Path, folder: Path, tmp_path: Path) -> None:
     others = write_videos(tmp_path / "others", draw_videos(2, name="other"))
-    with pytest.raises(DatasetError, match=r"--validation-features .*others: 2 files, none of .*v_video0\.npy"):
+    with pytest.raises(DatasetError, match=r"--validation-features .*others: 2 files, none of them .*v_video0\.npy"):
         read(annotations, others)
     with pytest.raises(FeatureError, match=r"--validation-features .*nowhere: "):
         read(annotations, tmp_path / "nowhere")
@@ -100,7 +104,7 @@ def test_features_of_no_annotated_video_are_named(annotations: Path, folder: Pat
     for video in database["database"].values():
         video["annotations"] = []
     annotations.write_text(json.dumps(database))
-    with pytest.raises(DatasetError, match="4 files, none of an annotated video"):
+    with pytest.raises(DatasetError, match="4 files, none of them of an annotated video"):
         read(annotations, folder)
 
 

@@ -92,7 +92,7 @@ def row(**changes: object) -> str:
         ("{}", "no 'results'"),
         ('{"results": []}', "no 'results'"),
         ('{"results": {"a": {}}}', "video 'a', expected a list"),
-        ('{"results": {"a": [], "v_a": []}}', "'v_a' is there twice"),
+        ('{"results": {"a": [], "v_a": []}}', "'v_a' is listed twice"),
         ('{"results": {"a": [3]}}', "video 'a': detection 3, expected 'label', 'score' and 'segment'"),
         (row(label=None), "detection"),
         (row(score="0.5"), "detection"),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from stale_export.bundle_writer import write_bundle
-from stale_export.calibration import graph_inputs
 from stale_export.graph_builder import serialize
+from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.parity import draw_features
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
@@ -182,9 +182,9 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     model = serialize(localizer_model(tiny.make_network(), schemes))
     arrays = recording(int8_bundle)
     session = open_session(model, name="ruined", threads=1)
-    outputs = session.run(Outputs._fields, graph_inputs(arrays["features"], recorded_prompts(int8_bundle)))
+    outputs = run_on_video(session, arrays["features"], recorded_prompts(int8_bundle))
     for output, value in zip(Outputs._fields, outputs, strict=True):
-        arrays[replay_name("ort-int8", output)] = value[0]
+        arrays[replay_name("ort-int8", output)] = value
     contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
     found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents))
     assert found

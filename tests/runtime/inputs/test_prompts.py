@@ -44,13 +44,13 @@ def test_a_hash_inside_a_name_is_part_of_it(path: Path) -> None:
 @pytest.mark.parametrize("second", ["Long jump", "long JUMP", "Long   jump", "Long\tjump".replace("\t", " ")])
 def test_a_duplicate_is_named_with_both_lines(path: Path, second: str) -> None:
     path.write_text(f"Long jump\n# between\npolo\n{second}\n")
-    refused(path, f", line 4: duplicate prompt '{second}', it stands at {path}, line 1 already")
+    refused(path, f", line 4: duplicate prompt '{second}', already given at {path}, line 1;")
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "no prompts, expected a class name a line"),
+        (b"", "no prompts, expected one class name a line"),
         (b"\n\n# only this\n", "no prompts"),
         (b"\xef\xbb\xbf", "no prompts"),
         (b"polo\narch\xffery\n", "line 2: not UTF-8 text"),
@@ -117,7 +117,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, names
 
 def test_names_from_a_program_are_checked_as_well() -> None:
     assert Prompts.of(["polo", "archery"]).places == ("prompt 1", "prompt 2")
-    with pytest.raises(PromptError, match="prompt 3: duplicate prompt 'POLO', it stands at prompt 1"):
+    with pytest.raises(PromptError, match="prompt 3: duplicate prompt 'POLO', already given at prompt 1"):
         Prompts.of(["polo", "archery", "POLO"])
     with pytest.raises(PromptError, match="prompt 2: an empty prompt"):
         Prompts.of(["polo", " "])

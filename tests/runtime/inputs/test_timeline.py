@@ -22,7 +22,7 @@ def test_snippets_add_up() -> None:
 def test_durations_go_by_video() -> None:
     timeline = Timeline(durations_s={"a": 12.5})
     assert timeline.duration_of("a", 100) == 12.5
-    with pytest.raises(DatasetError, match="video b: no duration"):
+    with pytest.raises(DatasetError, match="video b: not in the file of durations"):
         timeline.duration_of("b", 100)
     with pytest.raises(DatasetError, match="video a"):
         Timeline(durations_s={}).duration_of("a", 100)

@@ -56,7 +56,7 @@ def test_reads_csv(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("a,12.5\nb\n", "line 2: 1 column, expected video,seconds"),
+        ("a,12.5\nb\n", "line 2: 1 column, expected two: video,seconds"),
         ("a,12.5\nb,soon\n", "line 2: duration 'soon', expected a positive number of seconds"),
         ("a,0\n", "line 1: duration '0'"),
         ("a,-3\n", "duration '-3'"),

@@ -1,0 +1,35 @@
+"""Running a localizer graph on one video during the export."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from stale_runtime.bundle import layout
+from stale_runtime.inference.localizer import EncodedPrompts
+
+Features = NDArray[np.float32]
+"""(T, C) snippet features of one video."""
+
+
+def run_on_video(
+    session: onnxruntime.InferenceSession,
+    features: Features,
+    prompts: EncodedPrompts,
+    outputs: Sequence[str] = layout.LOCALIZER_OUTPUTS,
+) -> list[NDArray[np.float32]]:
+    """Run a localizer graph on one video.
+
+    Args:
+        session: the loaded graph.
+        features: (T, C), already resampled to T.
+        prompts: K encoded prompts.
+        outputs: names of the outputs to compute.
+
+    Returns:
+        The outputs in that order, without the batch axis: for ``layout.LOCALIZER_OUTPUTS`` class activations
+        (K+1, T) and action masks (T, T).
+    """
+    inputs = layout.localizer_inputs(features[None], len(features), prompts.embeddings, prompts.queries)
+    return [batch[0] for batch in session.run(outputs, inputs)]

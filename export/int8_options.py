@@ -1,0 +1,50 @@
+"""How the int8 graphs of a bundle are made and checked. Importing this module does not load PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stale_export.schemes import TARGETS, bits_for
+
+TEXT_PRECISIONS = ("fp32", "int8")
+"""Precisions in which the text encoder can be exported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8Options:
+    """How the int8 graphs are made, and how much mAP they may lose."""
+
+    calibration: Path | None = None
+    """Folder of training features; without it ``ort-int8`` is the dynamic graph."""
+    calibration_videos: int = 64
+    """Most videos of that folder to calibrate on, at least 1."""
+    calibration_seed: int = 0
+    """Decides which videos of the folder are taken."""
+    annotations: Path | None = None
+    """Annotations of the videos that mAP is measured on; without them mAP is not measured."""
+    annotations_subset: str = "validation"
+    """Subset of the annotations."""
+    validation_features: Path | None = None
+    """Folder with the features of the annotated videos."""
+    max_map_drop: float = 0.5
+    """Largest loss of mAP against the float graph, in percent of mAP, at least 0."""
+    target: str = "portable"
+    """One of ``TARGETS``."""
+    weight_bits: int | None = None
+    """Bits of a weight, 4 to 8; None for the most that are exact on the target."""
+    text_precision: str = "fp32"
+    """One of ``TEXT_PRECISIONS``."""
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise ValueError(f"target {self.target!r}, expected one of {', '.join(TARGETS)}")
+        if self.text_precision not in TEXT_PRECISIONS:
+            raise ValueError(f"text_precision {self.text_precision!r}, expected {' or '.join(TEXT_PRECISIONS)}")
+        if (self.annotations is None) != (self.validation_features is None):
+            raise ValueError("annotations and validation_features go together; give both, or neither")
+        if self.calibration_videos < 1:
+            raise ValueError(f"calibration_videos {self.calibration_videos}, expected at least 1")
+        if not self.max_map_drop >= 0:
+            raise ValueError(f"max_map_drop {self.max_map_drop}, expected 0 percent of mAP or more")
+        if self.weight_bits is not None and not 4 <= self.weight_bits <= 8:
+            raise ValueError(f"weight_bits {self.weight_bits}, expected 4 to 8")
+        bits_for(self.target, self.weight_bits)  # raises where products would saturate

@@ -1,0 +1,60 @@
+"""The recording that ``stale-run --self-test`` replays on the target machine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stale_export.embedded_prompts import EmbeddedPrompts
+from stale_export.graph_runner import run_on_video
+from stale_export.localizer_graph import cross_queries
+from stale_export.parity import draw_features
+from stale_export.quantization import QuantizedGraph
+from stale_model import Stale
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.arrays import pack_arrays
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
+from stale_runtime.inference.bundle_check import replay_name
+from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.onnx_session import open_session
+
+_MOST_PROMPTS = 8
+"""Prompts in the recording."""
+
+
+def record_self_test(
+    network: Stale, prompts: EmbeddedPrompts, int8_graphs: Sequence[QuantizedGraph], *, norm: float
+) -> bytes:
+    """Record one made-up video: inputs, the network's outputs, and the outputs of each int8 graph on this machine.
+
+    Args:
+        network: in evaluation mode.
+        prompts: the first of them are recorded.
+        int8_graphs: of the ONNX Runtime backends.
+        norm: Euclidean length of a drawn snippet's features.
+
+    Returns:
+        The content of ``selftest.npz``.
+    """
+    names, embeddings = prompts.names[:_MOST_PROMPTS], prompts.embeddings[:_MOST_PROMPTS]
+    features = draw_features(network, 1, network.config.temporal_scale, norm=norm)  # (1, T, C)
+    with torch.no_grad():
+        localization = network.localize(features, network.with_background(embeddings))
+    video, queries = features[0].numpy(), cross_queries(network, embeddings).numpy()  # (T, C), (K, H*C)
+    encoded = EncodedPrompts(names, embeddings.numpy(), queries)
+    arrays: dict[str, NDArray[np.generic]] = {
+        "names": np.array(names),
+        "features": video,
+        layout.EMBEDDINGS: encoded.embeddings,
+        layout.QUERIES: encoded.queries,
+        layout.CAS_LOGITS: localization.cas_logits[0].numpy(),
+        layout.ACTION_MASKS: localization.action_masks[0].numpy(),
+    }
+    backends = {b.file: b.name for b in LOCALIZER_BACKENDS.values() if b.engine == "onnxruntime"}
+    for graph in int8_graphs:
+        session = open_session(graph.model, name=graph.record.file, threads=1)
+        outputs = run_on_video(session, video, encoded)
+        for output, values in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+            arrays[replay_name(backends[graph.record.file], output)] = values
+    return pack_arrays(arrays)
