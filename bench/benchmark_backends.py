@@ -62,8 +62,8 @@ class Backend:
             return BenchmarkError("--device cuda: this torch finds no GPU; leave it out to measure on the CPU")
         if self.file is not None and self.file not in bundle.manifest.files:
             return BundleError(
-                f"{self.name}: the bundle {bundle.path} has no {self.file}; measure another backend, or ask whoever made "
-                "the bundle to export it again"
+                f"{self.name}: the bundle {bundle.path} has no {self.file}; measure another backend, or ask whoever "
+                "made the bundle to export it again"
             )
         return None
 
@@ -93,9 +93,7 @@ def _published_backends() -> Iterator[Backend]:
     """The network as published, with its text tower in every forward pass."""
     engine, libraries = "stale_bench.engines.published:Published", ("torch", "transformers")
     yield Backend(name="upstream-fp32", engine=engine, needs=libraries, detects=False)
-    yield Backend(
-        name="upstream-int8", engine=engine, needs=(*libraries, QUANTIZER), precision="int8", detects=False
-    )
+    yield Backend(name="upstream-int8", engine=engine, needs=(*libraries, QUANTIZER), precision="int8", detects=False)
 
 
 def _by_name(*families: Iterable[Backend]) -> dict[str, Backend]:

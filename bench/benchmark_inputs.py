@@ -17,6 +17,7 @@ from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import CLIP_NORM, read_features
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.text import as_text, one_line
 
 ENCODED_NAME = "encoded.npz"
 RANDOM_SNIPPETS = 1.5
@@ -102,7 +103,7 @@ def read_videos(folder: Path, channels: int) -> MeasuredVideos:
         try:
             read_features(path, channels)
         except FeatureError as problem:
-            left_out[path.name] = str(problem).removeprefix(f"{path}: ")
+            left_out[one_line(as_text(path.name))] = str(problem).removeprefix(f"{path}: ")
         else:
             usable[video] = path
     if not usable:

@@ -105,10 +105,9 @@ class Published(Engine):
 
     def facts(self, features: FloatArray) -> Facts:
         """Size of the weights as ``torch.save`` writes them, and the multiplications of a network without weights."""
-        channels = self.bundle.manifest.channels
         macs = count_torch(
             lambda: PublishedNetwork(self.bundle, self.job.length),
-            (1, self.job.length, channels),
+            (1, self.job.length, features.shape[1]),
             ids=tuple(self._token_ids.shape),
         )
         file = io.BytesIO()

@@ -32,8 +32,8 @@ class PublishedOnGpu(Published):
         forward = self.steps(features)["forward"]
         torch.cuda.reset_peak_memory_stats()
         seen: list[int] = []
-        end = look = time.monotonic() + _BUSY_S
-        look -= _BUSY_S / 2  # the driver averages over the last second
+        end = time.monotonic() + _BUSY_S
+        look = end - _BUSY_S / 2  # the driver averages over the last second
         while time.monotonic() < end:
             forward()
             if time.monotonic() >= look:

@@ -30,8 +30,8 @@ class TorchEngine(Engine):
         assert isinstance(sizes, dict)
         if (sizes["channels"], sizes["heads"]) != (manifest.channels, manifest.heads):
             raise BundleError(
-                f"{self._file}: not the network that the manifest describes; copy the bundle again, or ask whoever made it "
-                "to export it again"
+                f"{self._file}: not the network that the manifest describes; copy the bundle again, or ask whoever "
+                "made it to export it again"
             )
         self._prompts = read_encoded(Path(job.cache))
         self._forward = torch_runner(self._network, self._prompts)

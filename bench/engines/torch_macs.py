@@ -19,7 +19,7 @@ def count_torch(make: Callable[[], nn.Module], *shapes: tuple[int, ...], ids: tu
     """
     linear = 0
 
-    def add(layer: nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
+    def add(layer: nn.Linear, _inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal linear
         linear += output.numel() * layer.in_features
 

@@ -67,7 +67,7 @@ class EngineWorker:
             case GatherFacts():
                 return self._engine.facts(self._features)
             case Detect(path=path, duration_s=duration_s):
-                return Found(detections=tuple(map(tuple, self._engine.detect(Path(path), duration_s))))
+                return Found(detections=self._engine.detect(Path(path), duration_s))
         raise TypeError(f"a backend's worker cannot answer {question}")
 
     def _warm_up(self) -> WarmedUp:

@@ -184,7 +184,7 @@ def prepare_soak(request: SoakRequest) -> SoakPlan:
     return SoakPlan(request=request, localizer=localizer, classes=read_classes(localizer.bundle, request.prompts))
 
 
-def run_soak(plan: SoakPlan, say: Callable[[str], None] = lambda text: None) -> Soak:
+def run_soak(plan: SoakPlan, say: Callable[[str], None]) -> Soak:
     """Detect in very many videos with one localizer, half of them read from files.
 
     Each round goes through the same videos in another order, so that rounds can be compared. At the end the process is
