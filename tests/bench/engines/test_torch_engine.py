@@ -7,11 +7,12 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import write_encoded
 from stale_bench.engines.localizer_engine import LocalizerEngine
 from stale_bench.engines.torch_engine import TorchEngine
+from stale_bench.measuring.plan import make_job as plan_job
 from stale_bench.protocol import BackendJob
 from stale_export.torch_localizer import TORCH_FILES
 from stale_runtime.errors import BundleError
 from stale_runtime.inference.localizer import Localizer
-from tests.bench.helpers import make_job
+from tests.bench.helpers import make_job, make_plan
 from tests.runtime.helpers import altered
 from tests.tiny import CHANNELS, CLASSES
 
@@ -24,8 +25,9 @@ def cache(bundle: Path, tmp_path: Path) -> Path:
 
 
 def torch_job(bundle: Path, cache: Path, name: str) -> BackendJob:
-    backend = BACKENDS[name]
-    return make_job(bundle, cache, backend=name, file=backend.file, precision=backend.precision)
+    """The job that a benchmark derives for this backend."""
+    plan = make_plan(bundle, BACKENDS[name], cache=cache)
+    return plan_job(plan, plan.backends[0], 16, 0)
 
 
 def test_the_files_are_those_that_the_export_writes() -> None:
