@@ -51,7 +51,7 @@ class Takes10(Quick):
 
     def prompt_steps(self) -> Mapping[str, Step]:
         """Set the clock: nothing is being timed while the worker asks for steps."""
-        engine_worker.perf_counter_ns = lambda: self.forwards * self.milliseconds * 10**6
+        vars(engine_worker)["perf_counter_ns"] = lambda: self.forwards * self.milliseconds * 10**6
         return super().prompt_steps()
 
 
