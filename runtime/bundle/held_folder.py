@@ -1,4 +1,4 @@
-"""A folder whose files are opened once: what is read later is what was opened, whatever was renamed or removed since."""
+"""A folder whose files are opened once, and can be read even after they were renamed or removed."""
 
 import os
 import stat

@@ -90,7 +90,9 @@ def _control_groups() -> Iterator[Available]:
             most, used = _read_number(folder / limit), _read_number(folder / usage)
             if most is not None and used is not None and most < _UNLIMITED:
                 counts = _read_fields(folder / "memory.stat")
-                cached = sum(counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file"))
+                cached = sum(
+                    counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file")
+                )
                 yield Available(max(most - used + cached, 0), "the memory limit of its control group")
 
 

@@ -58,7 +58,7 @@ def sha256(bundle: Path) -> str:
 def test_an_export_is_signed(work: Path) -> None:
     keys = make_keys(work / "keys")
     export = ("--ckpt", "best.pth", "--clip", "clip")
-    refused(work, *export, "--sign", "keys/key.pub", code=3, says="key.pub: not a private key to use")
+    refused(work, *export, "--sign", "keys/key.pub", code=3, says="key.pub: not a usable private key")
     assert run("stale-export", *export, "--sign", keys.private, cwd=work).returncode == 0
     assert Bundle(work / "stale_bundle", verify_key=keys.public).manifest_sha256 == sha256(work / "stale_bundle")
 
