@@ -97,7 +97,7 @@ class _KnownDigests:
     def __init__(self, digests: Mapping[str, str]) -> None:
         self._digests = digests  # SHA-256 in hexadecimal digits, by file name
 
-    def hash(self, model_path: object, *, files_to_hash: object = None) -> "model_signing.manifest.Manifest":
+    def hash(self, _model_path: object, **_options: object) -> "model_signing.manifest.Manifest":
         """The digests that ``model_signing`` would compute from the folder."""
         from model_signing._hashing.hashing import Digest
         from model_signing.manifest import Manifest, SerializationType

@@ -180,7 +180,7 @@ def test_a_bundle_replaced_while_it_is_opened_is_one_or_the_other(
 
 
 def test_a_bundle_replaced_for_ever_is_an_error(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def vanish(self: HeldFolder, name: str) -> int | None:
+    def vanish(*_: object) -> int | None:
         copy.rename(tmp_path / "old")
         shutil.copytree(tmp_path / "old", copy)
         shutil.rmtree(tmp_path / "old")

@@ -21,7 +21,7 @@ from tests.signing import KeyPair, make_keys
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it goes to the network")
 
     for name in ("getaddrinfo", "create_connection", "gethostbyname"):

@@ -29,7 +29,8 @@ def group(machine: Path, limit: str, used: int, cached: int = 0, *, seen_at: str
     (folder / "memory.stat").write_text(f"inactive_file {cached}\nactive_file 0\n")
 
 
-def test_the_machine_s_memory_counts(machine: Path) -> None:
+@pytest.mark.usefixtures("machine")
+def test_the_machine_s_memory_counts() -> None:
     assert available_memory() == Available(8_000_000 * 1024, "this machine")
 
 
@@ -59,7 +60,8 @@ def test_a_container_that_sees_only_its_own_group_finds_it_at_the_root(machine: 
     assert available_memory() == Available(2**20, "the memory limit of its control group")
 
 
-def test_what_is_too_much_is_refused_with_numbers(machine: Path) -> None:
+@pytest.mark.usefixtures("machine")
+def test_what_is_too_much_is_refused_with_numbers() -> None:
     require_memory(7 * 2**30, "x", "y")
     with pytest.raises(
         OutOfMemoryError, match=r"^x: needs at least 9,216 MB of memory, 7,812 MB are left by this machine; y"

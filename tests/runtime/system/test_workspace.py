@@ -96,7 +96,7 @@ def test_sweeping_where_nothing_may_be_read_is_survived(tmp_path: Path) -> None:
 def test_without_locks_on_folders_it_works_and_nothing_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(9, "Bad file descriptor")
 
     (tmp_path / ".stale-aaaaaaaa.part").mkdir()
