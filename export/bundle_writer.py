@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from stale_runtime.bundle.bundle import LARGEST_MANIFEST
 from stale_runtime.bundle.manifest import FileRecord, Manifest
 from stale_runtime.errors import BundleError, StaleError
 from stale_runtime.system.files import read_bytes
-from stale_runtime.system.workspace import SET_ASIDE, sync_folder, workspace, write_durably
+from stale_runtime.system.workspace import sync_folder, workspace, write_durably
 
 
 def can_be_bundle(output: Path) -> bool:
-    """Whether a path is free for a bundle: nothing is there, or an empty folder, or a bundle and nothing else."""
+    """Whether a bundle may be written to a path: nothing is there, or an empty folder, or only a bundle."""
     if not output.exists() and not output.is_symlink():
         return True
     if not output.is_dir() or output.is_mount():
@@ -27,7 +28,7 @@ def can_be_bundle(output: Path) -> bool:
 
 
 def _listed_files(manifest: Path) -> set[str]:
-    """The files that a manifest lists, of whatever version; none if it is none of ours."""
+    """The files that a manifest of any version lists; none if it is not the manifest of a bundle."""
     try:
         content = json.loads(read_bytes(manifest, limit=LARGEST_MANIFEST, error=BundleError))
         return {layout.MANIFEST, *content["files"]} if "manifest_sha256" in content else set()
@@ -42,17 +43,16 @@ def write_bundle(
     *,
     sign: Callable[[Manifest], bytes] | None = None,
 ) -> Manifest:
-    """Write files and manifest beside the output, then give them its name.
+    """Write a bundle into a temporary folder beside the output, then rename it.
 
-    At every moment the name stands for all of the old bundle or all of the new one. Where the file system cannot
-    exchange two folders there is a moment at which it stands for none; a run killed then leaves the old bundle in its
-    workspace, and the next to write beside it puts it back.
+    At every moment the output is all of the old bundle or all of the new one. Where the file system cannot exchange
+    two folders, it is missing for a moment; if the process is killed then, the old bundle is in ``old-bundle-...``.
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
-        manifest: all of it but the files.
+        manifest: everything but the files.
         contents: by file name.
-        sign: makes the signature of a manifest; None for a bundle without.
+        sign: makes the signature for a manifest; None for an unsigned bundle.
 
     Returns:
         The manifest with its files.
@@ -67,24 +67,24 @@ def write_bundle(
             for name, content in contents.items()
         },
     )
-    own = {layout.MANIFEST: manifest.to_bytes()}
+    described = {layout.MANIFEST: manifest.to_bytes()}
     if sign is not None:
-        own[layout.SIGNATURE] = sign(manifest)
-    output = output.resolve()  # a link to a bundle stays one
+        described[layout.SIGNATURE] = sign(manifest)
+    output = output.resolve()  # so that a link to a bundle stays a link
     with workspace(output.parent) as space:
         fresh = space / "new"
         fresh.mkdir()
-        for name, content in {**contents, **own}.items():
+        for name, content in {**contents, **described}.items():
             write_durably(fresh / name, content)
         sync_folder(fresh)
-        if not _take(fresh, output) and not exchange(fresh, output):
-            _replace(fresh, output, space / SET_ASIDE)
+        if not _rename_if_free(fresh, output) and not exchange(fresh, output):
+            _replace(fresh, output, space)
         sync_folder(output.parent)
     return manifest
 
 
-def _take(fresh: Path, output: Path) -> bool:
-    """Give a folder a name that is free, or that of an empty folder; whether it was."""
+def _rename_if_free(fresh: Path, output: Path) -> bool:
+    """Rename a folder if nothing has the name, or an empty folder; return whether that was so."""
     try:
         fresh.rename(output)
     except OSError as problem:
@@ -94,11 +94,13 @@ def _take(fresh: Path, output: Path) -> bool:
     return True
 
 
-def _replace(fresh: Path, output: Path, aside: Path) -> None:
-    aside.mkdir()
-    output.rename(aside / output.name)
+def _replace(fresh: Path, output: Path, space: Path) -> None:
+    """Replace a folder in two steps; until the second is done, the old one is kept outside of the workspace."""
+    aside = output.with_name(f"old-bundle-{secrets.token_hex(4)}")
+    output.rename(aside)
     try:
         fresh.rename(output)
     except BaseException:
-        (aside / output.name).rename(output)
+        aside.rename(output)
         raise
+    aside.rename(space / "old")

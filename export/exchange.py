@@ -1,27 +1,24 @@
-"""Swapping two names at once, where Linux and the file system can."""
+"""Exchanging two names in one step, where Linux and the file system can."""
 
 import ctypes
 import os
 from pathlib import Path
 
-_WORKING_FOLDER = -100
-_EXCHANGE = 2
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let each of two names stand for what the other did, with no moment in between.
+    """Give each of two files or folders the other's name, with no moment in between.
 
-    Args:
-        one: a file or folder.
-        other: another, on the same file system.
+    Python has no function for this, and two renames leave a moment without a bundle, in which runs fail.
 
     Returns:
-        Whether it is done; if not, nothing has changed.
+        Whether it was done; if not, nothing has changed.
     """
     try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):  # no Linux, or a C library without it
+        renameat2 = ctypes.CDLL(None).renameat2
+    except AttributeError:  # not Linux, or an old C library
         return False
-    names = ctypes.c_char_p(os.fsencode(one)), ctypes.c_char_p(os.fsencode(other))
-    folder = ctypes.c_int(_WORKING_FOLDER)
-    return bool(renameat2(folder, names[0], folder, names[1], ctypes.c_uint(_EXCHANGE)) == 0)
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)

@@ -1,4 +1,4 @@
-"""Room for the files that ONNX Runtime's tools cannot do without."""
+"""Room for the temporary files that ONNX Runtime's tools need."""
 
 import shutil
 import tempfile
@@ -8,10 +8,13 @@ from stale_runtime.errors import ExportError
 
 
 def require_room(size: int) -> None:
-    """Make sure that the system's temporary folder takes so many bytes; ONNX Runtime does not say that it is full.
+    """Make sure that the system's temporary folder has room; ONNX Runtime's tools do not report a full disk.
+
+    Args:
+        size: bytes.
 
     Raises:
-        ExportError: it does not.
+        ExportError: it has less.
     """
     folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free

@@ -1,1 +1,1 @@
-"""What stale-export writes: opening it, checking it, and reading its files."""
+"""Bundles, which ``stale-export`` writes: opening, checking and reading them."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -27,13 +27,14 @@ def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     """The arrays of an uncompressed ``.npz`` file.
 
+    Compressed or overlapping members are refused, so that no array can be larger than the file.
+
     Args:
-        data: the file's content. Nothing larger than it is allocated, since compressed and overlapping members are
-            refused.
-        name: how messages call it.
+        data: the file's content.
+        name: what messages call it.
 
     Raises:
-        BundleError: it is no such file, or holds pickled objects.
+        BundleError: it is not such a file, or contains pickled objects.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -43,8 +44,8 @@ def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             if sum(member.file_size for member in members) > len(data):
                 raise ValueError("members that overlap")
             return {member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members}
-    except Exception as problem:  # zipfile and numpy raise many kinds on crafted files
-        raise BundleError(f"{name}: not an archive of plain arrays ({problem}); export the bundle again") from problem
+    except Exception as problem:  # zipfile and numpy raise many kinds for malformed files
+        raise BundleError(f"{name}: not an archive of plain arrays ({problem}); {COPY_AGAIN}") from problem
 
 
 def _read_array(data: bytes) -> NDArray[Any]:
@@ -58,5 +59,5 @@ def _read_array(data: bytes) -> NDArray[Any]:
     stream.seek(0)
     array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
     if dtype.kind == "U":
-        array.tolist()  # raises ValueError where a number stands for no character
+        array.tolist()  # raises ValueError for a number that is not a character
     return array

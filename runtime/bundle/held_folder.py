@@ -1,4 +1,4 @@
-"""A folder's files, opened once: what is read is what was there then, whatever is renamed or removed since."""
+"""A folder whose files are opened once, and can be read even after they were renamed or removed."""
 
 import os
 import stat
@@ -12,16 +12,16 @@ _PIECE = 2**20
 
 
 class HeldFolder:
-    """An open folder, and those of its files that were opened.
+    """An open folder, and the files in it that were opened with ``hold``.
 
-    All is closed by ``close``, or when nobody refers to it any more. Several threads may read at the same time.
+    Everything is closed by ``close``, or when nothing refers to the object any more. Threads may read at the same time.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the folder, and no file yet.
 
         Raises:
-            OSError: it is not there, or no folder.
+            OSError: it does not exist, or is not a folder.
         """
         self._path = path
         self._folder = os.open(path, _FOLDER)
@@ -29,7 +29,7 @@ class HeldFolder:
         self.close = weakref.finalize(self, _close, self._folder, self._files)
 
     def names(self) -> set[str]:
-        """All that the folder holds.
+        """The names of everything in the folder.
 
         Raises:
             OSError: it cannot be listed.
@@ -37,37 +37,36 @@ class HeldFolder:
         return set(os.listdir(self._folder))
 
     def hold(self, name: str) -> int | None:
-        """Open a plain file.
+        """Open a regular file.
 
         Returns:
-            Its size in bytes; None for a link, a folder, a pipe or a device, which are not opened.
+            Its size in bytes; None for a link, a folder, a pipe or a device, which is not opened.
 
         Raises:
-            OSError: it is not there, or may not be read.
+            OSError: it does not exist, or may not be read.
         """
         if not stat.S_ISREG(os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mode):
-            return None
+            return None  # because opening a device can have effects of its own
         self._files[name] = os.open(name, _FILE, dir_fd=self._folder)
-        status = os.fstat(self._files[name])  # what was opened may be another than what was looked at
+        status = os.fstat(self._files[name])  # the file may have been replaced since the first look
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def pieces(self, name: str, size: int, *, piece: int = _PIECE) -> Iterator[bytes]:
-        """The first ``size`` bytes of a file that is held, or all that it has, piece by piece.
+        """The first ``size`` bytes of a held file, or all of it if it is shorter, piece by piece.
 
         Raises:
-            OSError: it cannot be read, or is not held, or no longer.
+            OSError: it cannot be read, or is not open.
         """
         if name not in self._files:
-            raise OSError("not open, or no longer")
+            raise OSError("not open, or closed again")
         at = 0
         while at < size and (data := os.pread(self._files[name], min(piece, size - at), at)):
             yield data
             at += len(data)
 
     def read(self, name: str, size: int) -> bytes:
-        """The same at once."""
-        parts = list(self.pieces(name, size, piece=size))
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        """Like ``pieces``, as one bytes object."""
+        return b"".join(self.pieces(name, size, piece=size))  # usually of one piece, which is then not copied
 
     def was_replaced(self) -> bool:
         """Whether the path now leads to another folder, or to none."""

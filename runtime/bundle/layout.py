@@ -1,4 +1,4 @@
-"""What a bundle consists of: its files, and the inputs and outputs of its graphs. They are named here alone."""
+"""The names of a bundle's files, and of the inputs and outputs of its graphs, which are defined only here."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "model.sig"
-"""Optional: only in a signed bundle."""
+"""Only in a signed bundle."""
 LOCALIZER_FP32: Final = "localizer.fp32.onnx"
 LOCALIZER_INT8: Final = "localizer.int8.onnx"
 LOCALIZER_INT8_DYNAMIC: Final = "localizer.int8-dynamic.onnx"
@@ -16,7 +16,7 @@ LOCALIZER_TORCH_INT8: Final = "localizer.torch-int8.pth"
 TEXT_ENCODER: Final = "text_encoder.onnx"
 TOKENIZER: Final = "tokenizer.json"
 PROMPTS: Final = "prompts.npz"
-"""The bundle's own prompts: arrays ``texts`` (K,) and ``vectors`` (K, C + H*C), embedding and queries of each."""
+"""Training classes: arrays ``texts`` (K,) and ``vectors`` (K, C + H*C), the embedding and queries of each."""
 SELF_TEST: Final = "selftest.npz"
 """Recorded inputs and outputs, replayed by ``stale-run --self-test``."""
 
@@ -36,10 +36,10 @@ TEXT_ENCODER_OUTPUTS: Final = (EMBEDDINGS, QUERIES)
 def localizer_inputs(
     features: NDArray[np.float32], length: int, embeddings: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> dict[str, NDArray[Any]]:
-    """What a localizer graph is fed.
+    """The inputs of a localizer graph, by name.
 
     Args:
-        features: (B, T0, C); where T0 is not T, the graph resamples them itself.
+        features: (B, T0, C); the graph resamples them to T.
         length: T, in snippets.
         embeddings: (K, C) of the prompts.
         queries: (K, H*C) of the prompts.

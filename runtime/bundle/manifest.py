@@ -1,4 +1,4 @@
-"""What a bundle says of itself: ``manifest.json``, as dataclasses and as bytes."""
+"""The description of a bundle, ``manifest.json``, as dataclasses and as bytes."""
 
 import hashlib
 import json
@@ -8,22 +8,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
-from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
+from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.system.json_dataclasses import build
 
 FORMAT_VERSION = 2
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
 LONGEST_TEMPLATE = 2000
-"""Characters of the text that class names are put into."""
+"""Characters of a prompt template."""
 LARGEST_AXIS = 2**16
-"""Channels, heads or snippets that a network may have."""
-_ENCODER = json.JSONEncoder(indent=1, ensure_ascii=True, allow_nan=False)
+"""Most channels, heads or snippets of a network."""
+_SEAL = '{\n "manifest_sha256": "%s",\n'
+"""How ``manifest.json`` begins. The digest is of all the file, with ``{`` and a newline in place of this."""
+_SEAL_LENGTH = len(_SEAL % (64 * "0"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
-    """What a file of the bundle must be."""
+    """Checksum and size of a file."""
 
     sha256: str
     """Lower-case hexadecimal digest of its bytes."""
@@ -39,7 +41,7 @@ class TensorSpec:
     dtype: str
     """As numpy names it."""
     shape: tuple[int | str, ...]
-    """A letter stands for an axis of any size."""
+    """A letter stands for any size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,21 +57,21 @@ class TextEncoderSpec:
     """How prompts become embeddings."""
 
     clip: str
-    """The Hugging Face id, or the folder's name, that the tower's configuration and tokenizer came from."""
+    """Hugging Face id, or name of the folder, from which the tower's configuration and tokenizer came."""
     context_length: int
-    """Most tokens of a prompt, start and end token included."""
+    """Most tokens of a prompt, including start and end token."""
     pad_token: int
-    """Id of the end token, which also fills short prompts up."""
+    """Id of the end token, with which short prompts are padded."""
     prefix: tuple[int, ...]
-    """Token ids that every prompt begins with, start token included; the graph has them inside."""
+    """Token ids at the beginning of every prompt, including the start token; they are part of the graph."""
     prompt_template: str
-    """The text that a class name is put into, at ``{}``."""
+    """Text with ``{}``, where the class name is inserted."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.context_length <= LONGEST_CONTEXT or len(self.prefix) > self.context_length:
             raise ValueError(f"context_length is {self.context_length}, expected 1 to {LONGEST_CONTEXT} tokens")
         if any(not 0 <= token < 2**31 for token in (self.pad_token, *self.prefix)):
-            raise ValueError("text_encoder has a token id that is none")
+            raise ValueError("text_encoder has a token id that is negative or too large")
         if self.prompt_template.count("{}") != 1 or len(self.prompt_template) > LONGEST_TEMPLATE:
             raise ValueError(
                 f"prompt_template has {len(self.prompt_template)} characters, expected a text with one {{}}"
@@ -82,10 +84,10 @@ class TextEncoderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The checkpoint that a bundle was made of."""
+    """The checkpoint that a bundle was exported from."""
 
     format: str
-    """``original``: the published code's; ``stale-edge``: our own."""
+    """``original``: of the published code; ``stale-edge``: of this project."""
     sha256: str
     size: int
     """Bytes."""
@@ -93,71 +95,71 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRecord:
-    """How far one output of a graph lies from the network's, for one set of inputs."""
+    """Deviation of one output of a graph from the network's, for one set of inputs."""
 
     file: str
     output: str
     batch: int
-    """B; 0 where the graph has no such axis."""
+    """B; 0 if the graph has no such axis."""
     length: int
-    """T in snippets, or tokens a prompt for the text encoder."""
+    """T in snippets; for the text encoder, tokens per prompt."""
     classes: int
     """K"""
     deviation: float
     """Largest absolute difference."""
     limit: float
-    """Largest that is accepted."""
+    """Largest accepted deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationRecord:
-    """How an int8 graph was made, and what it is proved to be."""
+    """How an int8 graph was quantized, and what was verified about it."""
 
     file: str
     kind: str
-    """``static``: ranges from calibration; ``dynamic``: from each video as it runs."""
+    """``static``: with ranges from calibration; ``dynamic``: with ranges of each video."""
     target: str
-    """``portable`` for any CPU, ``vnni`` for those that have it."""
+    """``portable`` for any CPU, ``vnni`` for CPUs with VNNI."""
     weight_bits: int
     integer_operators_expected: int
     integer_operators_found: int
-    """In the graph as ONNX Runtime ran it on the machine that exported it."""
+    """In the graph as ONNX Runtime optimized it on the machine of the export."""
     float_layers: tuple[str, ...] = ()
-    """Layers that were returned to float, to keep mAP."""
+    """Layers kept in float, for the sake of mAP."""
     range_method: str | None = None
-    """How ranges were taken from the calibration videos; None for a dynamic graph."""
+    """How the ranges were computed from the calibration videos; None for a dynamic graph."""
     calibration_videos: tuple[str, ...] = ()
     """Ids."""
     calibration_seed: int | None = None
     map_percent: float | None = None
-    """Average mAP on validation videos; None where none were given, and the graph is not verified."""
+    """Average mAP on validation videos; None if none were given, so that mAP is not verified."""
     fp32_map_percent: float | None = None
-    """That of the float graph on the same videos."""
+    """Average mAP of the float graph on the same videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """All that is known of a bundle."""
+    """Everything that is known about a bundle."""
 
     format_version: int
     versions: Mapping[str, str]
-    """Of the packages that made it."""
+    """Versions of the packages that made it, by name."""
     source: Source
     channels: int
-    """C, width of features and embeddings."""
+    """C, the width of features and embeddings."""
     heads: int
     """H of the cross-adaptation; a prompt's queries are H*C wide."""
     temporal_scale: int
-    """T that the network was trained at, in snippets."""
+    """T at which the network was trained, in snippets."""
     decoder: str
-    """The decoder to use unless told otherwise."""
+    """The decoder to use by default."""
     text_encoder: TextEncoderSpec
     graphs: Mapping[str, GraphSpec]
     """By file name."""
     parity: tuple[ParityRecord, ...]
     quantization: tuple[QuantizationRecord, ...]
     files: Mapping[str, FileRecord]
-    """Every file of the bundle but the manifest."""
+    """Every file of the bundle except manifest and signature, by name."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):
@@ -166,63 +168,55 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """The hash of ``manifest.json``, which stands for all of the bundle."""
+        """The hash of ``manifest.json``, which identifies the whole bundle."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The content of ``manifest.json``, with a digest of itself."""
-        content = asdict(self)
-        return _encode({"manifest_sha256": _sha256(_encode(content)), **content})
+        """The content of ``manifest.json``, which includes a digest of itself."""
+        rest = (json.dumps(asdict(self), indent=1, allow_nan=False) + "\n").removeprefix("{\n")
+        return (_seal(rest.encode()) + rest).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Read ``manifest.json``.
 
         Raises:
-            BundleVersionError: it is of another format version.
-            ChecksumError: it is not as it was written.
-            BundleError: it is no manifest.
+            BundleVersionError: it has another format version.
+            ChecksumError: it is damaged or was edited.
+            BundleError: it is not a manifest.
         """
         try:
-            content = json.loads(data)
-            json.dumps(content, ensure_ascii=False).encode()  # halves of characters could not be printed later
+            content = json.loads(data, object_pairs_hook=_refuse_repetitions)
+            json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # raises for lone surrogates, NaN
         except (ValueError, RecursionError):
-            raise ChecksumError(
-                f"{layout.MANIFEST}: damaged, not valid JSON; copy or export the bundle again"
-            ) from None
+            raise _damaged() from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
-            raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is none of stale-edge's; export again")
+            raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is not a bundle's; {COPY_AGAIN}")
         if content["format_version"] != FORMAT_VERSION:
             raise BundleVersionError(
                 f"{layout.MANIFEST}: format_version {content['format_version']}, this version of stale-edge reads "
-                f"{FORMAT_VERSION}; update stale-edge or export the bundle again"
+                f"{FORMAT_VERSION}; update stale-edge, or ask whoever made the bundle to export it again"
             )
-        digest = content.pop("manifest_sha256", None)
-        unsealed = b"{\n" + data.split(b"\n", 2)[-1]
-        if not _is_encoded(data, {"manifest_sha256": digest, **content}) or digest != _sha256(unsealed):
-            raise ChecksumError(f"{layout.MANIFEST}: damaged or edited by hand; copy or export the bundle again")
+        if data[:_SEAL_LENGTH] != _seal(data[_SEAL_LENGTH:]).encode():
+            raise _damaged()
+        del content["manifest_sha256"]
         try:
             return build(cls, content)
         except ValueError as problem:
-            raise BundleError(f"{layout.MANIFEST}: {problem}") from None
+            raise BundleError(f"{layout.MANIFEST}: {problem}; {COPY_AGAIN}") from None
 
 
-def _encode(content: Any) -> bytes:
-    return ("".join(_ENCODER.iterencode(content)) + "\n").encode()
+def _seal(rest: bytes) -> str:
+    return _SEAL % hashlib.sha256(b"{\n" + rest).hexdigest()
 
 
-def _is_encoded(data: bytes, content: Any) -> bool:
-    """Whether bytes are what ``_encode`` makes, found out without making more: nested deeply, that can be gigabytes."""
-    at = 0
-    try:
-        for piece in _ENCODER.iterencode(content):
-            if not data.startswith(piece.encode(), at):
-                return False
-            at += len(piece)
-    except (ValueError, RecursionError):
-        return False
-    return data[at:] == b"\n"
+def _refuse_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a repeated name, readers may take the first or the last."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a name is repeated")
+    return content
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _damaged() -> ChecksumError:
+    return ChecksumError(f"{layout.MANIFEST}: damaged or edited by hand; {COPY_AGAIN}")

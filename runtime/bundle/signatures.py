@@ -1,8 +1,8 @@
-"""Signatures of bundles with a pair of keys, as Sigstore's ``model_signing`` writes and verifies them.
+"""Signatures of bundles with a key pair, as Sigstore's ``model_signing`` writes and verifies them.
 
-Signed are the digests of all files, as ``model_signing`` would find them in the folder, so that its own command takes
-our signatures and we take its. They come from the manifest: nothing is read twice, and what was verified is what the
-bundle then loads.
+A signature covers the digests of all files, as ``model_signing`` would compute them from the folder, so that its own
+command accepts our signatures and we accept its. Here they come from the manifest: no file is read twice, and the files
+that the bundle loads are the verified ones.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Signer:
             key: PEM file of an elliptic-curve key (P-256, P-384 or P-521) without a password.
 
         Raises:
-            KeyFileError: it is not such a file.
+            KeyFileError: the file is not such a key.
             ExportError: ``model_signing`` is not installed.
         """
         _require(ExportError)
@@ -44,15 +44,11 @@ class Signer:
         try:
             self._config = Config().use_elliptic_key_signer(private_key=key)
         except Exception as problem:  # cryptography raises many kinds
-            raise _unusable(key, "private", problem) from problem
+            raise _key_error(key, "private", problem) from problem
 
     def sign(self, manifest: Manifest) -> bytes:
-        """The content of a bundle's ``model.sig``.
-
-        Args:
-            manifest: with all files.
-        """
-        config: Any = self._config.set_hashing_config(_Digests(_signed(manifest, manifest.sha256)))  # type: ignore[arg-type]
+        """The content of ``model.sig`` for a bundle with this manifest."""
+        config: Any = self._config.set_hashing_config(_KnownDigests(_all_digests(manifest, manifest.sha256)))  # type: ignore[arg-type]
         with workspace() as folder:
             signature = folder / layout.SIGNATURE
             config.sign("bundle", signature)
@@ -60,17 +56,17 @@ class Signer:
 
 
 def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Path, place: Path) -> None:
-    """Make sure that a bundle is signed by the owner of a key, as it is.
+    """Make sure that a bundle was signed with the private key of a pair, and not changed since.
 
     Args:
-        manifest: the bundle's.
-        sha256: of the bytes that it was read from, which another program may have laid out in its own way.
-        signature: content of its ``model.sig``.
+        manifest: the bundle's manifest.
+        sha256: digest of ``manifest.json`` as it was read.
+        signature: content of ``model.sig``.
         key: PEM file of the public key.
-        place: how messages call the signature.
+        place: what messages call the signature.
 
     Raises:
-        SignatureError: it is another key's, or of other files; or ``model_signing`` is not installed.
+        SignatureError: it was made with another key, or for other files; or ``model_signing`` is not installed.
         KeyFileError: the key cannot be used.
     """
     _require(SignatureError)
@@ -80,30 +76,29 @@ def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Pat
     try:
         config: Any = Config().use_elliptic_key_verifier(public_key=key)
     except Exception as problem:  # cryptography raises many kinds
-        raise _unusable(key, "public", problem) from problem
-    config.set_hashing_config(_Digests(_signed(manifest, sha256)))
+        raise _key_error(key, "public", problem) from problem
+    config.set_hashing_config(_KnownDigests(_all_digests(manifest, sha256)))
     with workspace() as folder:
         written = folder / layout.SIGNATURE
         written.write_bytes(signature)
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # where it prints warnings
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints warnings
                 config.verify("bundle", written)
-        except Exception as problem:  # on a crafted signature, of many kinds
+        except Exception as problem:  # it raises many kinds for malformed signatures
             text = " ".join(str(problem).split())[:200] or type(problem).__name__
             raise SignatureError(
-                f"{place}: does not hold for {key} ({text}); get the bundle from whom you trust, or that one's key"
+                f"{place}: not valid for {key} ({text}); get the bundle, or the key, from someone you trust"
             ) from problem
 
 
-class _Digests:
-    """In the place of ``model_signing.hashing.Config``: digests that are known already."""
+class _KnownDigests:
+    """A replacement for ``model_signing.hashing.Config`` with digests that are known already."""
 
     def __init__(self, digests: Mapping[str, str]) -> None:
-        """Args: digests: SHA-256 in hexadecimal digits, by file name."""
-        self._digests = digests
+        self._digests = digests  # SHA-256 in hexadecimal digits, by file name
 
-    def hash(self, model_path: object, *, files_to_hash: object = None) -> "model_signing.manifest.Manifest":
-        """What would be found in the folder."""
+    def hash(self, _model_path: object, **_options: object) -> "model_signing.manifest.Manifest":
+        """The digests that ``model_signing`` would compute from the folder."""
         from model_signing._hashing.hashing import Digest
         from model_signing.manifest import Manifest, SerializationType
 
@@ -112,10 +107,10 @@ class _Digests:
         return Manifest("bundle", items, kind)
 
     def add_ignored_paths(self, *, model_path: object, paths: object) -> None:
-        """Ignore nothing, whatever the signature says."""
+        """Do nothing, so that a signature cannot exempt files."""
 
 
-def _signed(manifest: Manifest, sha256: str) -> dict[str, str]:
+def _all_digests(manifest: Manifest, sha256: str) -> dict[str, str]:
     files = {name: record.sha256 for name, record in manifest.files.items()}
     return {layout.MANIFEST: sha256, **files}
 
@@ -127,8 +122,8 @@ def _require(error: type[StaleError]) -> None:
         raise error(f"signatures need {problem.name}; install it with: pip install 'stale-edge[sign]'") from problem
 
 
-def _unusable(key: Path, kind: str, problem: Exception) -> KeyFileError:
+def _key_error(key: Path, kind: str, problem: Exception) -> KeyFileError:
     text = " ".join(str(problem).split())[:120] or type(problem).__name__
     return KeyFileError(
-        f"{key}: not a {kind} key to use ({text}); expected a PEM file of an elliptic-curve key, without a password"
+        f"{key}: not a usable {kind} key ({text}); expected a PEM file of an elliptic-curve key without a password"
     )

@@ -322,7 +322,7 @@ class Localizer:
             OutOfMemoryError: there is not.
         """
         T, K, manifest = length or self.length_for(1), len(prompts.names), self.bundle.manifest
-        needed = detection_bytes(length=T, classes=K, channels=manifest.channels, heads=manifest.heads)
+        needed = detection_bytes(length=T, classes=K, channels=manifest.channels)
         if needed > self._granted:
             require_memory(needed, f"T={T} with {K:,} prompts", "take a smaller --length or fewer prompts")
             self._granted = needed

@@ -58,7 +58,7 @@ def read_features(path: Path, channels: int) -> FloatArray:
                     f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; copy it again, or extract "
                     "it again"
                 )
-            require_memory(2 * wanted, str(path), "cut the video, or end other programs")  # the check makes a copy
+            require_memory(wanted, str(path), "cut the video, or end other programs")
             flat = np.fromfile(file, dtype=dtype, count=shape[0] * shape[1])
             after = os.fstat(file.fileno())
     except OSError as problem:

@@ -1,1 +1,1 @@
-"""Files, memory and CPUs: what the operating system gives, within bounds."""
+"""Files, memory and CPUs of the operating system."""

@@ -1,4 +1,4 @@
-"""Reading strangers' files within bounds, and writing files whole or not at all."""
+"""Reading untrusted files within size limits, and writing files whole or not at all."""
 
 import errno
 import io
@@ -16,10 +16,10 @@ from stale_runtime.system.memory import require_memory
 from stale_runtime.system.workspace import sync_folder, workspace, write_durably
 
 MEGABYTE = 2**20
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""How JSON writes halves of characters, UTF-16's surrogates."""
-JSON_GROWTH = 8
-"""Memory that annotations or detections take for each byte of their JSON."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes half of a character, a surrogate of UTF-16."""
+JSON_GROWTH = 2
+"""The least memory that parsed annotations or detections take for each byte of JSON; three to six are usual."""
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run it again"),
     errno.EFBIG: "raise the limit on file sizes, or give another place",
@@ -39,7 +39,7 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
             refuse_irregular(file.fileno(), path, error)
             size = os.fstat(file.fileno()).st_size
             if size <= limit:
-                require_memory(2 * size, str(path), "split it")
+                require_memory(size, str(path), "split it")
                 data = _read_at_most(file, limit + 1)
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
@@ -67,7 +67,7 @@ def read_text(path: Path, *, limit: int, error: type[StaleError]) -> str:
 
 
 def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
-    """Parse a JSON file of at most ``limit`` bytes; numbers must be finite, and strings text.
+    """Parse a JSON file of at most ``limit`` bytes; its numbers must be finite and its strings valid Unicode.
 
     Raises:
         StaleError: as ``error``, if it cannot be read or is not JSON.
@@ -76,16 +76,16 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
     text = read_text(path, limit=limit, error=error)
     require_memory(JSON_GROWTH * len(text), str(path), "split it")
     try:
-        content = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_fitting)
-        if _HALF.search(text):
-            json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be encoded, a pair of them can
+        content = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_integer)
+        if _SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()  # raises ValueError for a lone surrogate, not for a pair
         return content
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid JSON ({problem})") from problem
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that its name only ever stands for all of ``data``, whatever happens meanwhile.
+    """Write a file so that nobody ever sees part of it under its name, even if the process is killed.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
@@ -94,11 +94,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
-    """Write files of one folder; all are on the disk before the first gets its name, in the order given.
+    """Write several files into one folder: first all under temporary names, then rename them in the order given.
 
     Args:
-        folder: is there.
-        contents: names, each once, and what they stand for then.
+        folder: it must exist.
+        contents: pairs of file name, each given once, and content.
 
     Raises:
         OSError: one cannot be written; what was there before still is.
@@ -119,40 +119,40 @@ def reason(problem: OSError) -> str:
 
 
 def why_unwritten(problem: OSError) -> str:
-    """What went wrong with writing, and the remedy."""
+    """Why a file could not be written, and the remedy."""
     return f"{reason(problem)}; {_REMEDIES.get(problem.errno or 0, 'give another place')}"
 
 
 def open_without_blocking(path: str, flags: int) -> int:
-    """An opener for ``open`` that does not wait for a pipe's other end."""
+    """An opener for ``open`` that does not wait for the other end of a pipe."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def refuse_irregular(descriptor: int, path: Path, error: type[StaleError]) -> None:
-    """Make sure that an open file is no folder, pipe or device.
+    """Make sure that an open file is not a folder, pipe or device.
 
     Raises:
-        StaleError: as ``error``, if it is.
+        StaleError: as ``error``, if it is one.
     """
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise error(f"{path}: not a regular file; give the path of a file")
 
 
 def _read_at_most(file: BinaryIO, size: int) -> bytes:
-    """Read in pieces: asked for all at once, a small file would have memory taken for the largest."""
+    """Read in pieces, because one large ``read`` reserves memory for all of ``size`` even if the file is small."""
     buffer = io.BytesIO()
     while piece := file.read(min(MEGABYTE, size - buffer.tell())):
         buffer.write(piece)
     return buffer.getvalue()
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:20]} is not a finite number")
     return number
 
 
-def _fitting(text: str) -> int:
-    _finite(text)
+def _parse_integer(text: str) -> int:
+    _parse_finite(text)
     return int(text)

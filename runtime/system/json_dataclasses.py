@@ -1,4 +1,4 @@
-"""Dataclasses out of parsed JSON, taking nothing that their annotations do not ask for."""
+"""Building dataclasses from parsed JSON, exactly as their annotations say."""
 
 import reprlib
 import types
@@ -14,12 +14,12 @@ def build(kind: type[T], content: Any) -> T:
     """Turn parsed JSON into a dataclass.
 
     Args:
-        kind: its fields are annotated with plain types, other such dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``
-            and unions of plain types; ``Any`` takes what comes.
-        content: parsed JSON; an integer will do for a float.
+        kind: its fields may be annotated with plain types, other such dataclasses, ``tuple[X, ...]``,
+            ``Mapping[str, X]``, unions of plain types, and ``Any``.
+        content: parsed JSON; integers are accepted for floats.
 
     Raises:
-        ValueError: a field is missing, unknown, or of another type; the message says where.
+        ValueError: a field is missing, unknown, or of the wrong type; the message says where.
     """
     built = _build(kind, content, "")
     assert isinstance(built, kind)
@@ -52,5 +52,5 @@ def _build(expected: Any, value: Any, where: str) -> Any:
         return float(value)
     if type(value) in kinds:
         return value
-    shown = value if isinstance(value, str) else reprlib.repr(value)  # which goes no deeper than a message needs
+    shown = value if isinstance(value, str) else reprlib.repr(value)  # repr would build all of a huge value
     raise ValueError(f"{where[:200]} is {shown[:60]!r}, expected {expected}")

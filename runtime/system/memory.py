@@ -1,6 +1,9 @@
-"""How much memory this process may still take, and refusing what would need more."""
+"""Refusing work that needs more memory than is left.
 
-import resource
+Only those limits count beyond which the kernel kills the process without a word: the machine's and the control groups'.
+Under a limit on address space (``ulimit -v``) an allocation fails as ``MemoryError``, which needs no prediction.
+"""
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,11 +11,11 @@ from typing import NamedTuple
 from stale_runtime.errors import OutOfMemoryError
 
 _MEGABYTE = 2**20
-NEGLIGIBLE = 4 * _MEGABYTE
-"""What needs no more is not worth a look: the look itself takes some tenths of a millisecond."""
+NEGLIGIBLE = 64 * _MEGABYTE
+"""Smaller needs are not checked: a mistake about them is no harm, and reading the limits takes time."""
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60
-"""Cgroups write something of this size where there is no limit."""
+"""Version 1 of control groups writes a number of this size where there is no limit."""
 
 
 class Available(NamedTuple):
@@ -20,98 +23,89 @@ class Available(NamedTuple):
 
     bytes: int
     limited_by: str
-    """What would be exceeded first."""
+    """Whose limit leaves no more."""
 
 
-def detection_bytes(*, length: int, classes: int, channels: int, heads: int) -> int:
-    """About what it takes to run the network on a video and to decode its outputs.
+def detection_bytes(*, length: int, classes: int, channels: int) -> int:
+    """The least memory that running the network on a video and decoding its outputs takes.
 
-    Measured with ONNX Runtime 1.32 from T=100 to 4096 and K=1 to 4096: 5 % below to 60 % above the true peak, and at
-    most 6 MB away from it where that is small.
+    With ONNX Runtime 1.32 it is 40 to 85 % of the true peak, from T=512 to 4096 and K=20 to 4096.
 
     Args:
         length: T, in snippets.
         classes: K
         channels: C
-        heads: H
     """
-    T, K, C, H = length, classes, channels, heads
-    return 4 * (3 * T * T + 7 * K * T + 10 * T * C + K * H * C)
+    T, K, C = length, classes, channels
+    return 4 * (2 * T * T + 4 * K * T + 6 * T * C)
 
 
 def available_memory() -> Available | None:
-    """The least that any limit leaves: of the address space, the control groups, the machine; None if none is known.
+    """The least that the machine and the control groups leave; None if nothing is known.
 
-    What would be given back or moved out for us counts as available: the cache of files, and swap.
+    The cache of files and free swap count as available.
     """
-    return min((*_address_space(), *_control_groups(), *_machine()), default=None)
+    return min((*_control_groups(), *_machine()), default=None)
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
-    """Make sure that a computation fits in memory before any of it is taken.
+    """Make sure that memory for a computation is available before any of it is taken.
 
     Args:
-        needed: bytes, beside what this process holds already.
-        what: needs them, for messages.
-        remedy: what to do where there are not as many.
+        needed: the least that it takes, in bytes, so that nothing is refused that would fit.
+        what: needs the memory, for messages.
+        remedy: what to do if it is not available.
 
     Raises:
-        OutOfMemoryError: there are not.
+        OutOfMemoryError: it is not available.
     """
     if needed <= NEGLIGIBLE:
         return
     available = available_memory()
     if available is not None and needed > available.bytes:
         raise OutOfMemoryError(
-            f"{what}: needs about {needed / _MEGABYTE:,.0f} MB of memory, {available.bytes / _MEGABYTE:,.0f} MB are "
+            f"{what}: needs at least {needed / _MEGABYTE:,.0f} MB of memory, {available.bytes / _MEGABYTE:,.0f} MB are "
             f"left by {available.limited_by}; {remedy}"
         )
 
 
-def _address_space() -> Iterator[Available]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = None if limit == resource.RLIM_INFINITY else _number(_PROC / "self" / "statm")
-    if pages is not None:
-        left = max(limit - pages * resource.getpagesize(), 0)
-        yield Available(left // 2, "the limit on address space (ulimit -v), half of which allocators leave unused")
-
-
 def _machine() -> Iterator[Available]:
-    known = _fields(_PROC / "meminfo")
+    known = _read_fields(_PROC / "meminfo")
     if "MemAvailable:" in known:
         yield Available(1024 * (known["MemAvailable:"] + known.get("SwapFree:", 0)), "this machine")
 
 
 def _control_groups() -> Iterator[Available]:
-    """What the groups of this process leave, those of either version, each with the groups around it."""
+    """What is left by the control groups of this process, of version 1 or 2, and the groups around them."""
     for line in _read(_PROC / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            root, limit, usage, cached = _CGROUPS, "memory.max", "memory.current", ("inactive_file", "active_file")
+            root, limit, usage = _CGROUPS, "memory.max", "memory.current"
         elif "memory" in controllers.split(","):
             root, limit, usage = _CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            cached = ("total_inactive_file", "total_active_file")
         else:
             continue
-        group = Path(path.lstrip("/"))  # in a container it may not be there, but the root is, and stands for it
+        group = Path(path.lstrip("/"))  # which a container may not see, but its root stands for it
         for folder in (root / group, *(root / outer for outer in group.parents)):
-            most, used = _number(folder / limit), _number(folder / usage)
+            most, used = _read_number(folder / limit), _read_number(folder / usage)
             if most is not None and used is not None and most < _UNLIMITED:
-                statistics = _fields(folder / "memory.stat")
-                free = most - used + sum(statistics.get(name, 0) for name in cached)
-                yield Available(max(free, 0), "the memory limit of its control group")
+                counts = _read_fields(folder / "memory.stat")
+                cached = sum(
+                    counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file")
+                )
+                yield Available(max(most - used + cached, 0), "the memory limit of its control group")
 
 
-def _fields(path: Path) -> dict[str, int]:
+def _read_fields(path: Path) -> dict[str, int]:
     """The numbers in lines like ``MemFree:  12 kB``."""
     rows = (line.split() for line in _read(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
 
 
-def _number(path: Path) -> int | None:
-    """The number that a file begins with, if it does."""
-    words = _read(path).split(maxsplit=1)
-    return int(words[0]) if words and words[0].isdecimal() else None
+def _read_number(path: Path) -> int | None:
+    """The number in a file; None if there is no file, or a word such as ``max``."""
+    text = _read(path).strip()
+    return int(text) if text.isdecimal() else None
 
 
 def _read(path: Path) -> str:

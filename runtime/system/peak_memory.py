@@ -1,4 +1,4 @@
-"""The most memory that this process has held."""
+"""The peak memory of this process."""
 
 import resource
 import sys
@@ -10,8 +10,8 @@ _STATUS = Path("/proc/self/status")
 def peak_rss_mb() -> float:
     """Peak resident memory of this process, in megabytes (10^6 bytes).
 
-    Linux reports it for the program alone as ``VmHWM``; ``ru_maxrss``, used elsewhere, starts with what the parent held
-    when it forked.
+    Linux reports it as ``VmHWM``. Other systems only have ``ru_maxrss``, which on Linux would include the memory of the
+    parent process when it forked.
     """
     try:
         for line in _STATUS.read_text().splitlines():

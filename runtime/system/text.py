@@ -1,9 +1,9 @@
-"""Text from untrusted sources, made safe to print and to write."""
+"""Text from untrusted sources, made safe for printing and writing."""
 
 import unicodedata
 
 _UNUSABLE = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's control characters, lone surrogates, line and paragraph separators."""
+"""Unicode categories: control characters, lone surrogates, line and paragraph separators."""
 
 
 def one_line(text: str) -> str:

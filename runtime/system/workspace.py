@@ -1,4 +1,4 @@
-"""A folder to make a result in before it gets its name; the next run removes those of runs that were killed."""
+"""Temporary folders in which results are made before they are renamed; leftovers of killed runs are removed."""
 
 import fcntl
 import os
@@ -13,19 +13,17 @@ from stale_runtime.errors import OutputError
 
 PREFIX, SUFFIX = ".stale-", ".part"
 _NAME = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}" + re.escape(SUFFIX))
-SET_ASIDE = "set-aside"
-"""In a workspace: what goes back beside it, unless its name is taken by then."""
 
 
 @contextmanager
 def workspace(folder: Path | None = None) -> Iterator[Path]:
-    """Make a folder inside another, for its maker alone and as long as the block runs.
+    """Make a temporary folder inside another folder, and remove it when the block ends.
 
-    It is locked while its maker lives. An unlocked one is of a run that was killed, and removed here; on a file system
-    without locks on folders none is.
+    It is locked as long as its process lives. Workspaces that are not locked were left by killed runs, and are removed
+    first; on a file system without locks on folders they stay.
 
     Args:
-        folder: of the result, on whose file system the workspace then is; None for the system's temporary folder.
+        folder: of the result, so that the workspace is on the same file system; None for the system's temporary folder.
 
     Raises:
         OSError: it cannot be made.
@@ -42,7 +40,7 @@ def workspace(folder: Path | None = None) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the workspaces that killed runs left in a folder, where that can be done."""
+    """Remove the workspaces that killed runs left in a folder; errors are ignored."""
     with suppress(OSError):
         for name in os.listdir(folder):
             if _NAME.fullmatch(name):
@@ -54,7 +52,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write a new file, and wait until it would survive a power cut.
 
     Raises:
-        OSError: it cannot be written, or is there already.
+        OSError: it cannot be written, or exists already.
     """
     with open(path, "xb") as file:
         file.write(data)
@@ -63,8 +61,8 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until what has a name in a folder would have it after a power cut, where the file system knows how."""
-    with suppress(OSError):  # what was renamed is in place; not every file system syncs folders
+    """Wait until the names in a folder would survive a power cut."""
+    with suppress(OSError):  # not every file system can sync a folder, and the files are in place anyway
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
@@ -80,17 +78,17 @@ def _temporary_folder() -> Path:
 
 
 def _make(folder: Path) -> tuple[Path, int]:
-    """A locked workspace, and the descriptor that holds the lock."""
+    """Make a locked workspace; return it and the descriptor that holds the lock."""
     while True:
         path = Path(tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix=SUFFIX))
         try:
             lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # another run swept it, not locked yet
+        except FileNotFoundError:  # another run removed it before it was locked
             continue
         except OSError:
             os.rmdir(path)
             raise
-        with suppress(OSError):  # no locks here, so no other run can lock it either
+        with suppress(OSError):  # a file system without locks, where no other run removes it
             fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
             return path, lock
@@ -98,16 +96,12 @@ def _make(folder: Path) -> tuple[Path, int]:
 
 
 def _remove_unlocked(path: Path) -> None:
-    """Remove a workspace unless its maker lives, or is another account: what that left there could lead anywhere."""
+    """Remove a workspace unless its process lives, or it belongs to another account."""
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if os.fstat(lock).st_uid != os.geteuid():
             return
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (path / SET_ASIDE).is_dir() and not (path / SET_ASIDE).is_symlink():
-            for kept in (path / SET_ASIDE).iterdir():
-                if not os.path.lexists(path.parent / kept.name):
-                    kept.rename(path.parent / kept.name)
         shutil.rmtree(path, ignore_errors=True)
     finally:
         os.close(lock)

@@ -94,7 +94,7 @@ def sha256(bundle: Path) -> str:
 @pytest.mark.usefixtures("_traced")
 def test_an_export_is_signed(work: Path) -> None:
     keys = make_keys(work / "keys")
-    refused(work, *FROM, "--sign", "keys/key.pub", code=3, says="key.pub: not a private key to use")
+    refused(work, *FROM, "--sign", "keys/key.pub", code=3, says="key.pub: not a usable private key")
     assert export(work, *FROM, "--sign", keys.private).returncode == 0
     assert Bundle(work / "stale_bundle", verify_key=keys.public).manifest_sha256 == sha256(work / "stale_bundle")
 

@@ -167,7 +167,7 @@ def test_only_what_the_key_signed_is_run(work: Path) -> None:
     (bundle / "model.sig").write_bytes(Signer(keys.private).sign(Bundle(bundle).manifest))
     assert detect(work, "v_one.npy", "--verify", keys.public) == expected
     assert run("stale-run", "--self-test", "--verify", keys.public, cwd=work).returncode == 0
-    fails("stale-run", *verified, other.public, cwd=work, code=4, says="model.sig: does not hold for")
+    fails("stale-run", *verified, other.public, cwd=work, code=4, says="model.sig: not valid for")
     fails("stale-run", *verified, keys.private, cwd=work, code=3, says="key.pem: not a public key")
     (bundle / "localizer.torch.pth").write_bytes(bytes((bundle / "localizer.torch.pth").stat().st_size))
     fails("stale-run", *verified, keys.public, cwd=work, code=4, says="localizer.torch.pth: changed")

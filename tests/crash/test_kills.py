@@ -83,19 +83,28 @@ def test_a_disk_that_is_full_at_any_operation_leaves_no_trace(scene: Scene) -> N
     assert n >= 4
 
 
-def test_where_folders_cannot_be_exchanged_the_next_run_puts_the_old_bundle_back(
+def test_where_folders_cannot_be_exchanged_the_old_bundle_is_at_worst_beside_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
     write_old_bundle(tmp_path)
-    old, gone = snapshot(tmp_path), 0
+    old, new = snapshot(tmp_path / "bundle"), None
+    moments = 0
     for n in itertools.count():
         if not killed(lambda: write_new_bundle(tmp_path), before=n):
             break
-        gone += not (tmp_path / "bundle").exists()
         sweep(tmp_path)
-        if (new := snapshot(tmp_path)) != old:
-            assert Bundle(tmp_path / "bundle").read("prompts.npz") == b"new"
-            write_old_bundle(tmp_path)
-    assert gone == 1
-    assert snapshot(tmp_path) == new
+        aside = list(tmp_path.glob("old-bundle-*"))
+        moments += bool(aside)
+        assert all(snapshot(folder) == old for folder in aside)
+        if (tmp_path / "bundle").exists():
+            new = snapshot(tmp_path / "bundle")
+            assert new == old or Bundle(tmp_path / "bundle").read("prompts.npz") == b"new"
+        else:
+            assert aside
+        for folder in tmp_path.iterdir():
+            shutil.rmtree(folder)
+        write_old_bundle(tmp_path)
+    assert moments == 2  # without a bundle, and with the new one in its place
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert snapshot(tmp_path / "bundle") == new != old

@@ -127,7 +127,7 @@ def test_a_failing_rename_leaves_the_old_bundle(
             raise error
         return rename(path, target)
 
-    monkeypatch.setattr(bundle_writer, "exchange", lambda one, other: False)
+    monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", rename_or_raise)
     with pytest.raises(type(error)):
         write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
@@ -135,10 +135,11 @@ def test_a_failing_rename_leaves_the_old_bundle(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.usefixtures("old")
 def test_where_folders_cannot_be_exchanged_it_is_replaced_all_the_same(
-    tmp_path: Path, old: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_writer, "exchange", lambda one, other: False)
+    monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
     write_bundle(tmp_path / "bundle", MANIFEST, CONTENTS)
     assert snapshot(tmp_path / "bundle").keys() == {*CONTENTS, "manifest.json"}
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -153,7 +154,8 @@ def test_who_has_the_old_bundle_open_reads_on(tmp_path: Path, old: dict[str, byt
         os.close(folder)
 
 
-def test_a_link_to_a_bundle_stays_one(tmp_path: Path, old: dict[str, bytes]) -> None:
+@pytest.mark.usefixtures("old")
+def test_a_link_to_a_bundle_stays_one(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("bundle")
     write_bundle(tmp_path / "current", MANIFEST, CONTENTS)
     assert os.readlink(tmp_path / "current") == "bundle"
@@ -195,7 +197,8 @@ def test_a_signature_is_of_the_manifest_and_goes_with_it(tmp_path: Path) -> None
     assert "model.sig" not in snapshot(tmp_path / "bundle")
 
 
-def test_a_broken_bundle_may_be_there(tmp_path: Path, old: dict[str, bytes]) -> None:
+@pytest.mark.usefixtures("old")
+def test_a_broken_bundle_may_be_there(tmp_path: Path) -> None:
     (tmp_path / "bundle" / "old.onnx").unlink()
     assert can_be_bundle(tmp_path / "bundle")
 
@@ -218,7 +221,8 @@ def test_a_folder_with_somebody_elses_manifest_may_not_be_there(tmp_path: Path, 
     assert not can_be_bundle(tmp_path)
 
 
-def test_a_bundle_that_somebody_keeps_other_things_in_may_not_be_there(tmp_path: Path, old: dict[str, bytes]) -> None:
+@pytest.mark.usefixtures("old")
+def test_a_bundle_that_somebody_keeps_other_things_in_may_not_be_there(tmp_path: Path) -> None:
     (tmp_path / "bundle" / "notes").mkdir()
     (tmp_path / "bundle" / "notes" / "results.csv").write_text("a week's work")
     assert not can_be_bundle(tmp_path / "bundle")

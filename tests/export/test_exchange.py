@@ -24,7 +24,7 @@ def test_nothing_changes_where_it_cannot_be_done(tmp_path: Path, monkeypatch: py
     assert not exchange(tmp_path / "absent", tmp_path / "a")
     (tmp_path / "b").mkdir()
     inode = (tmp_path / "a").stat().st_ino
-    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not exchange(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "a").stat().st_ino == inode
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -1,4 +1,4 @@
-"""A bundle so small that it is opened in milliseconds, whole or broken in every way that a folder can be."""
+"""A bundle small enough to be opened in milliseconds, intact or broken in every way in which a folder can be."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ from tests.fuzz.target import Choices, Target
 from tests.runtime.bundle.test_manifest import MANIFEST, encoded
 from tests.signing import make_keys
 
-CHANNELS, LENGTH, NAME, GRAPH_NAME = 4, layout.SHORTEST, "polo", "localizer.fp32.onnx"
+CHANNELS, LENGTH, NAME = 4, layout.SHORTEST, "polo"
 MOST_CHANGES = 20
 NAMES: tuple[str, ...] = (
     "",
@@ -43,21 +43,21 @@ NAMES: tuple[str, ...] = (
     "\ud800",
     "\0",
     "x" * 300,
-    "manifest.json",
+    layout.MANIFEST,
     "MANIFEST.JSON",
 )
-NAMES += ("localizer.int8.onnx", "text_encoder.onnx", "prompts.npz", "new\nline", "\u202e")
+NAMES += (layout.LOCALIZER_INT8, layout.TEXT_ENCODER, layout.PROMPTS, "new\nline", "\u202e")
 
 
 def folder_target(folder: Path) -> Target:
-    """A bundle folder, opened, verified and put to its self-test; the bytes say how it is broken before."""
+    """A bundle folder that is broken as the bytes say, then opened, verified and self-tested."""
     files, manifest = parts(folder / "clip")
     place = folder / "bundle"
 
     def run(data: bytes) -> object:
         broken = Broken(dict(files), json.loads(manifest.to_bytes()))
         choices = Choices(data)
-        for _ in range(MOST_CHANGES):  # making thousands takes seconds, which would count as the reader's
+        for _ in range(MOST_CHANGES):  # thousands take seconds, which would count as the reader's
             if choices.left:
                 broken.take(choices)
         broken.write(place)
@@ -92,7 +92,7 @@ def self_test_target(folder: Path) -> Target:
 
 
 def tokenizer_target(folder: Path) -> Target:
-    """A bundle's ``tokenizer.json``, and the prompts it is used on."""
+    """A bundle's ``tokenizer.json``, used on prompts."""
     files, manifest = parts(folder / "clip")
 
     def run(data: bytes) -> object:
@@ -102,17 +102,17 @@ def tokenizer_target(folder: Path) -> Target:
 
 
 def graph_target(folder: Path) -> Target:
-    """An ONNX file: the scan for tensors in other files, then ONNX Runtime's own loading."""
+    """An ONNX file: our check of it, then ONNX Runtime's own loading."""
     files, _ = parts(folder / "clip")
 
     def run(data: bytes) -> object:
-        return open_session(data, name=GRAPH_NAME, threads=1)
+        return open_session(data, name=layout.LOCALIZER_FP32, threads=1)
 
-    return Target(seeds=(files[GRAPH_NAME], files[layout.TEXT_ENCODER]), run=run)
+    return Target(seeds=(files[layout.LOCALIZER_FP32], files[layout.TEXT_ENCODER]), run=run)
 
 
 def signature_target(folder: Path) -> Target:
-    """A bundle's ``model.sig``, and in another input the public key it is verified with: the first byte says which."""
+    """A bundle's ``model.sig``, or the public key that it is verified with: the first byte says which."""
     keys = make_keys(folder / "keys")
     signature, public, place = Signer(keys.private).sign(MANIFEST), keys.public.read_bytes(), folder / layout.SIGNATURE
 
@@ -126,8 +126,8 @@ def signature_target(folder: Path) -> Target:
 
 
 def parts(clip: Path) -> tuple[dict[str, bytes], Manifest]:
-    """The files of a bundle that passes its self-test, and its manifest."""
-    tokenizer = (tiny.write_clip_folder(clip) / "tokenizer.json").read_bytes()
+    """The files and the manifest of a bundle that passes its self-test."""
+    tokenizer = (tiny.write_clip_folder(clip) / layout.TOKENIZER).read_bytes()
     vocabulary = json.loads(tokenizer)["model"]["vocab"]
     spec = TextEncoderSpec(
         clip="tiny",
@@ -153,32 +153,32 @@ def write(place: Path, files: Mapping[str, bytes], manifest: Manifest) -> None:
 
 
 def use(place: Path) -> object:
-    """Everything that a command does with a bundle but detecting."""
+    """Do everything that a command does with a bundle, except detection."""
     bundle = Bundle(place)
     assert set(bundle.verify()) == set(bundle.manifest.files)
     return Localizer(bundle, Settings(cache=False)).encode_prompts([NAME]), _replay(bundle)
 
 
 def _replay(bundle: Bundle) -> object:
-    """The self-test without OpenVINO, which drops inputs that a graph has no use for."""
+    """Run the self-test without OpenVINO, which drops inputs that a graph does not use."""
     with patch("stale_runtime.inference.backends.find_spec", return_value=None):
         return list(self_test(bundle))
 
 
 @dataclass
 class Broken:
-    """A bundle's files and manifest, on their way to being broken."""
+    """A bundle's files and manifest, which are broken step by step."""
 
     files: dict[str, Any]
-    """By name: content, or what stands there instead: ``link``, ``fifo``, ``folder``, ``outside``."""
+    """By name: the content, or what replaces the file: ``link``, ``fifo``, ``folder``, ``outside``."""
     manifest: Any
     seal: bool = True
-    """Whether the manifest's digest is to agree with what it says."""
+    """Whether the manifest's digest is made to agree with its content."""
     raw: bytes | None = None
-    """A manifest that is no longer JSON."""
+    """The bytes of a manifest that is no longer JSON."""
 
     def take(self, choices: Choices) -> None:
-        """Break one thing more."""
+        """Break one more thing."""
         names = sorted(self.files)
         name = names[choices.below(len(names))] if names else ""
         kind = choices.below(13)
@@ -202,7 +202,7 @@ class Broken:
             self.files.pop(name, None)
         elif kind == 9:
             self.seal = not self.seal
-        elif kind == 10 and isinstance(self.manifest, dict):  # what lies behind the checksums is reached
+        elif kind == 10 and isinstance(self.manifest, dict):  # so that the code behind the checksums is reached
             self.manifest["files"] = _plain_records(self.files)
         elif kind == 11:
             self.raw = mutate_json(json.dumps(self.manifest).encode(), Random(choices.below(2**16)))
@@ -210,7 +210,7 @@ class Broken:
             self.files[name] = mutate_archive(content, Random(choices.below(2**16)))
 
     def write(self, place: Path) -> None:
-        """Put it on the disk, as far as the disk can hold it."""
+        """Write it to disk, as far as the file system allows."""
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         for name, content in self.files.items():
@@ -223,7 +223,7 @@ class Broken:
             elif content == "folder":
                 (place / name).mkdir()
             else:
-                (place / name).symlink_to("/etc/passwd" if content == "outside" else GRAPH_NAME)
+                (place / name).symlink_to("/etc/passwd" if content == "outside" else layout.LOCALIZER_FP32)
         if os.path.lexists(place / layout.MANIFEST):
             return
         if self.raw is not None:
@@ -258,8 +258,8 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
         "features": np.ones((20, CHANNELS), np.float32),
         "embeddings": vectors[:, :CHANNELS],
         "queries": vectors[:, CHANNELS:],
-        "cas_logits": np.zeros((2, LENGTH), np.float32),
-        "action_masks": np.full((LENGTH, LENGTH), 0.5, np.float32),
+        layout.CAS_LOGITS: np.zeros((2, LENGTH), np.float32),
+        layout.ACTION_MASKS: np.full((LENGTH, LENGTH), 0.5, np.float32),
     }
     floats, whole = TensorProto.FLOAT, TensorProto.INT64
     localizer_inputs = {
@@ -268,10 +268,10 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
         "prompts": (floats, ["K", CHANNELS]),
         "queries": (floats, ["K", CHANNELS]),
     }
-    said = {name: recording[name][None] for name in ("cas_logits", "action_masks")}
-    texts = {name: recording[name] for name in ("embeddings", "queries")}
+    said = {name: recording[name][None] for name in layout.LOCALIZER_OUTPUTS}
+    texts = {name: recording[name] for name in layout.TEXT_ENCODER_OUTPUTS}
     return {
-        GRAPH_NAME: _graph(localizer_inputs, said),
+        layout.LOCALIZER_FP32: _graph(localizer_inputs, said),
         layout.TEXT_ENCODER: _graph({"token_ids": (whole, ["K", "L"])}, texts),
         layout.TOKENIZER: tokenizer,
         layout.PROMPTS: pack_arrays({"texts": np.array([NAME, "archery"]), "vectors": np.repeat(vectors, 2, axis=0)}),
@@ -280,7 +280,7 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
 
 
 def _graph(inputs: Mapping[str, tuple[int, list[Any]]], outputs: Mapping[str, Any]) -> bytes:
-    """A graph that says the same whatever it is fed."""
+    """A graph with constant outputs."""
     return serialize(
         helper.make_model(
             helper.make_graph(

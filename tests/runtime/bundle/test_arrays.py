@@ -30,7 +30,7 @@ def archive(compression: int = zipfile.ZIP_STORED, **members: bytes) -> bytes:
 
 
 def refused(data: bytes) -> None:
-    with pytest.raises(BundleError, match=r"some\.npz: not an archive of plain arrays \(.*export the bundle again"):
+    with pytest.raises(BundleError, match=r"some\.npz: not an archive of plain arrays \(.*copy the bundle again"):
         unpack_arrays(data, "some.npz")
 
 

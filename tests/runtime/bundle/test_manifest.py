@@ -162,6 +162,13 @@ def test_the_same_content_laid_out_otherwise_is_refused(layout: dict[str, Any]) 
         Manifest.from_bytes(json.dumps(json.loads(MANIFEST.to_bytes()), **layout).encode())
 
 
+def test_a_repeated_name_is_refused_although_the_digest_agrees() -> None:
+    rest = MANIFEST.to_bytes().split(b"\n", 2)[2].replace(b' "heads": 2,', b' "heads": 2,\n "heads": 3,')
+    seal = hashlib.sha256(b"{\n" + rest).hexdigest()
+    with pytest.raises(ChecksumError, match="damaged or edited by hand"):
+        Manifest.from_bytes(b'{\n "manifest_sha256": "' + seal.encode() + b'",\n' + rest)
+
+
 @pytest.mark.parametrize("version", [0, FORMAT_VERSION - 1, FORMAT_VERSION + 1, 99])
 def test_other_versions_are_refused_before_anything_else(version: int) -> None:
     data = json.dumps({"format_version": version, "unheard": "of"}).encode()
@@ -171,7 +178,7 @@ def test_other_versions_are_refused_before_anything_else(version: int) -> None:
 
 @pytest.mark.parametrize("data", [b"[]", b"3", b"null", b"{}", b'{"format_version": "1"}', b'{"format_version": 1.0}'])
 def test_foreign_json_is_said_to_be_foreign(data: bytes) -> None:
-    with pytest.raises(BundleError, match="has no format_version, so it is none of stale-edge's"):
+    with pytest.raises(BundleError, match="has no format_version, so it is not a bundle's"):
         Manifest.from_bytes(data)
 
 

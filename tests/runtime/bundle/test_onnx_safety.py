@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.onnx_session import open_session
 
 
@@ -59,7 +59,7 @@ def model(*, external: str = "") -> ModelProto:
 
 def refused(made: ModelProto | bytes, match: str) -> None:
     data = made if isinstance(made, bytes) else made.SerializeToString()
-    with pytest.raises(BundleError, match=rf"^m\.onnx: .*{match}.*export the bundle again$"):
+    with pytest.raises(BundleError, match=rf"^m\.onnx: .*{match}.*; {COPY_AGAIN}$"):
         refuse_unsafe(data, "m.onnx")
 
 
@@ -244,7 +244,7 @@ def test_names_that_are_no_text_are_refused(name: bytes) -> None:
 def test_values_other_than_tensors_are_refused() -> None:
     made = model()
     made.graph.value_info.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [4]))
-    refused(made, "has sequences")
+    refused(made, "has values other than tensors")
 
 
 def test_what_protobuf_would_merge_is_refused() -> None:
@@ -285,7 +285,7 @@ def test_onnx_runtime_s_own_format_is_refused(tmp_path: Path) -> None:
 
 def test_onnx_runtime_takes_no_other_format_either(monkeypatch: pytest.MonkeyPatch) -> None:
     """What begins as both formats, and passes as one, is not loaded as the other."""
-    monkeypatch.setattr("stale_runtime.inference.onnx_session.refuse_unsafe", lambda model, name: None)
+    monkeypatch.setattr("stale_runtime.inference.onnx_session.refuse_unsafe", lambda *_: None)
     with pytest.raises(BundleError, match=r"(?i)protobuf"):
         open_session(b"\x12\x20\x00\x00ORTM" + bytes(64), name="m.onnx", threads=1)
 
@@ -348,12 +348,12 @@ def declared(dimension: bytes) -> bytes:
 def test_a_size_cannot_hide_behind_a_field_that_protobuf_skips(behind: bytes) -> None:
     refuse_unsafe(declared(field(1, 0, b"\1")), "m.onnx")
     refused(declared(field(1, 0, HUGE)), "declares a value of shape")
-    refused(declared(field(1, 0, HUGE) + behind), "field 1")
+    refused(declared(field(1, 0, HUGE) + behind), "dim_value")
 
 
 @pytest.mark.parametrize("kind", [field(2, 0, b"\1") * 2, field(2, 2, b"\1"), field(2, 5, b"\1\0\0\0")])
 def test_a_type_of_data_is_one_number(kind: bytes) -> None:
-    with pytest.raises(BundleError, match="field 2"):
+    with pytest.raises(BundleError, match="data_type"):
         refuse_unsafe(field(7, 2, field(5, 2, field(1, 0, b"\1") + kind + field(9, 2, bytes(4)))), "m.onnx")
 
 
@@ -362,8 +362,8 @@ def test_a_shape_of_very_many_axes_is_refused_before_it_is_read() -> None:
     made = onnx.load_model_from_string(plain())
     tensor = made.graph.initializer[0].SerializeToString() + axes
     made.graph.initializer[0].ParseFromString(tensor)
-    refused(made, "declares a shape of 100[0-9] axes")  # one by one, as ONNX writes them
+    refused(made, "declares a shape of more than 16 axes")  # one by one, as ONNX writes them
     for number in (5, 7):  # an initializer of a graph of a model
         tensor = bytes([number << 3 | 2, len(axes) & 0x7F | 0x80, len(axes) >> 7]) + axes
         axes = tensor
-    refused(axes, "field 1 has 1000 bytes")
+    refused(axes, "declares a shape of more than 16 axes")

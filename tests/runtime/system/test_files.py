@@ -114,7 +114,7 @@ def test_a_written_file_has_the_usual_permissions(path: Path) -> None:
 
 
 def test_writing_leaves_the_process_s_permissions_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(mask: int) -> int:
+    def fail(_: int) -> int:
         raise AssertionError("another thread may write a file meanwhile")
 
     monkeypatch.setattr("os.umask", fail)
@@ -131,7 +131,7 @@ def test_a_write_that_fails_leaves_things_as_they_were(
     if there:
         path.write_bytes(b"old")
 
-    def fail(*arguments: object) -> None:
+    def fail(*_: object) -> None:
         raise problem
 
     with monkeypatch.context() as patch:

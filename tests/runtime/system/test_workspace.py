@@ -10,7 +10,7 @@ import pytest
 
 from stale_runtime.errors import OutputError
 from stale_runtime.system.files import write_whole
-from stale_runtime.system.workspace import SET_ASIDE, sweep, workspace
+from stale_runtime.system.workspace import sweep, workspace
 
 WRITES_A_HUNDRED_FILES = """
 import sys
@@ -87,17 +87,6 @@ def test_nothing_else_is_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == before
 
 
-def test_what_was_set_aside_goes_back_unless_its_name_is_taken(tmp_path: Path) -> None:
-    for name in ("free", "taken"):
-        (tmp_path / ".stale-aaaaaaaa.part" / SET_ASIDE / name).mkdir(parents=True)
-        (tmp_path / ".stale-aaaaaaaa.part" / SET_ASIDE / name / "old").write_bytes(b"")
-    (tmp_path / "taken").mkdir()
-    sweep(tmp_path)
-    assert names(tmp_path) == ["free", "taken"]
-    assert names(tmp_path / "free") == ["old"]
-    assert names(tmp_path / "taken") == []
-
-
 def test_sweeping_where_nothing_may_be_read_is_survived(tmp_path: Path) -> None:
     sweep(tmp_path / "absent")
     (tmp_path / "file").write_bytes(b"")
@@ -107,7 +96,7 @@ def test_sweeping_where_nothing_may_be_read_is_survived(tmp_path: Path) -> None:
 def test_without_locks_on_folders_it_works_and_nothing_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(descriptor: int, operation: int) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(9, "Bad file descriptor")
 
     (tmp_path / ".stale-aaaaaaaa.part").mkdir()
@@ -140,12 +129,12 @@ def test_several_processes_write_into_one_folder_at_once(tmp_path: Path) -> None
 
 
 def plant(folder: Path) -> Path:
-    """What looks like the workspace of a killed run in ``shared``, and would give ``victim``'s files back to it."""
+    """What looks like the workspace of a killed run in ``shared``, and leads to ``victim``'s files."""
     (folder / "victim").mkdir()
     (folder / "victim" / "secret").write_text("secret")
     planted = folder / "shared" / ".stale-abcdefgh.part"
     planted.mkdir(parents=True)
-    (planted / SET_ASIDE).symlink_to(folder / "victim")
+    (planted / "set-aside").symlink_to(folder / "victim")
     return planted
 
 
@@ -155,7 +144,7 @@ def test_that_of_another_account_is_left_alone(tmp_path: Path) -> None:
     planted = plant(tmp_path)
     os.chown(planted, 65534, 65534)
     sweep(tmp_path / "shared")
-    assert (planted / SET_ASIDE).is_symlink()
+    assert (planted / "set-aside").is_symlink()
     assert [path.name for path in (tmp_path / "victim").iterdir()] == ["secret"]
     assert [path.name for path in (tmp_path / "shared").iterdir()] == [planted.name]
 
