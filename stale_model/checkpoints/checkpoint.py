@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
-from stale_model.checkpoints.loading import Loaded, load_plain, memory_errors, shown, usable
+from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quoted
 from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
 from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_model.network.config import StaleConfig
@@ -131,7 +131,7 @@ def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tenso
         theirs[ours] = name
         (tower_state if in_tower else network_state)[ours] = tensor
     if unknown:
-        listed = ", ".join(map(shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
+        listed = ", ".join(map(quoted, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
     return tower_state, network_state, theirs
 
@@ -140,12 +140,12 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state:
         got = (
-            f"keys {', '.join(map(shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+            f"keys {', '.join(map(quoted, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
+            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
@@ -186,7 +186,7 @@ def _compare_tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mappin
 
 
 def _weights(state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> dict[str, Tensor]:
-    return {name: usable(tensor, theirs[name], path) for name, tensor in state.items()}
+    return {name: as_weights(tensor, theirs[name], path) for name, tensor in state.items()}
 
 
 def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
@@ -196,7 +196,7 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str
         raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has no place in the network")
+            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has no place in the network")
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has shape {shapes}")
+            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has shape {shapes}")

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import CLIPTextConfig
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, text_config
-from stale_model.checkpoints.loading import first_line, memory_errors, shown, usable
+from stale_model.checkpoints.loading import as_weights, first_line, memory_errors, quoted
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_runtime.bundle.manifest import LARGEST_AXIS
@@ -86,7 +86,7 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     refuse_misfits(config, tower_config, state, path)
     with memory_errors(path):
         model = StaleWithText(Stale(config), TextTower(tower_config))
-        model.load_state_dict(state)
+        model.load_state_dict(dict(state))  # without the attributes that a file may give it
     clip = ClipParts(name=name, text_config=tower_config, tokenizer_json=tokenizer_json.encode())
     return model.eval(), clip, classes
 
@@ -107,7 +107,7 @@ def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {shown(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
+            f"{path}: format_version {quoted(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
             "update stale-edge"
         )
     for key, kind in _KINDS.items():
@@ -124,20 +124,20 @@ def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapp
     """
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor")
+            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is no tensor")
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
     if layers != text_config.num_hidden_layers or config.foreground_layers > min(len(state), MOST_LAYERS):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
     with torch.device("meta"):
         expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
-        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {shown(name)}")
+        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {quoted(name)}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path}: tensor {name} is {shapes}")
     for name, tensor in state.items():
-        usable(tensor, name, path)
+        as_weights(tensor, name, path)
 
 
 def _network_config(content: Mapping[str, Any]) -> StaleConfig:

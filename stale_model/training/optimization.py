@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stale_model.checkpoints.loading import usable
+from stale_model.checkpoints.loading import as_weights
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import StaleDataset, collate
 from stale_model.data.targets import Targets
@@ -177,7 +177,7 @@ class Optimization:
             raise CheckpointError(f"{path}: its optimizer is of other parameters; train without --resume")
         for number, entry in moments.items():
             for name, tensor in entry.items():
-                usable(tensor, f"{name} of parameter {number}", path)
+                as_weights(tensor, f"{name} of parameter {number}", path)
         self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our own settings, which are the same
 
     def _whole_batch(self, outputs: TrainingOutputs, targets: Targets, videos: int) -> tuple[TrainingOutputs, Targets]:

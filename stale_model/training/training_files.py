@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_model.checkpoints.clip import ClipParts
-from stale_model.checkpoints.loading import load_plain, shown
+from stale_model.checkpoints.loading import load_plain, quoted
 from stale_model.checkpoints.own_checkpoint import StaleWithText, refuse_misfits, refuse_other_kinds, serialize
 from stale_model.training.history import Epoch, best_epoch, curves_png, metrics_csv
 from stale_runtime.errors import CheckpointError
@@ -113,4 +113,4 @@ def _difference(before: object, now: object, name: str) -> str | None:
         return None
     if isinstance(now, list) or isinstance(before, list):
         return f"begun with other {name.replace('_', ' ')}"
-    return f"begun with {name.replace('_', ' ')} {shown(before)}, now {shown(now)}"
+    return f"begun with {name.replace('_', ' ')} {quoted(before)}, now {quoted(now)}"
