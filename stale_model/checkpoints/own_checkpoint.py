@@ -91,8 +91,8 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     return model.eval(), clip, classes
 
 
-def serialize(content: Mapping[str, Any]) -> bytes:
-    """What ``torch.save`` writes."""
+def checkpoint_bytes(content: Mapping[str, Any]) -> bytes:
+    """A checkpoint's content as ``torch.save`` writes it."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getvalue()

@@ -22,9 +22,13 @@ _PIECE = 2**20
 _MOST_TUPLES = 50_000
 """A tensor takes four. Hashing tuples nested deeper than this overflows the C stack."""
 _OPERATIONS = frozenset(
-    "PROTO STOP GLOBAL REDUCE BUILD BINPERSID MARK BINPUT LONG_BINPUT BINGET LONG_BINGET "
-    "NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINSTRING "
-    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS".split()
+    (
+        *("PROTO", "STOP", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "MARK"),
+        *("BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+        *("BINUNICODE", "SHORT_BINSTRING", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS"),
+    )
 )
 """The pickle operations that ``torch.save`` uses."""
 
@@ -238,6 +242,7 @@ def _refuse_unusual_operations(content: bytes) -> None:
         ValueError: it might.
     """
     tuples, made, before = set[object](), 0, ""
+    argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         name = opcode.name
         if name not in _OPERATIONS:
@@ -245,7 +250,7 @@ def _refuse_unusual_operations(content: bytes) -> None:
         made += name.startswith("TUPLE")
         if name.endswith("PUT"):
             (tuples.add if before.startswith("TUPLE") else tuples.discard)(argument)
-            if int(argument) > len(content):  # memory is taken for all numbers up to this one
+            if argument > len(content):  # memory is taken for all numbers up to this one
                 raise ValueError("a memo larger than the pickle")
         elif name.endswith("GET") and argument in tuples:
             raise ValueError("tuples that are shared")

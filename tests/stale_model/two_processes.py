@@ -15,8 +15,8 @@ from lightning_fabric import Fabric
 from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import select_videos
-from stale_model.training.optimization import TrainingConfig
-from stale_model.training.trainer import TrainingData, train
+from stale_model.training.training_config import TrainingConfig
+from stale_model.training.training_loop import TrainingData, train
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from tests import tiny
 

@@ -123,8 +123,8 @@ def test_a_flipped_bit_of_a_weight_is_noticed() -> None:
 
 def test_everything_is_read_as_pytorch_reads_it() -> None:
     shared = torch.arange(24.0).reshape(4, 6)
-    kinds = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-    kinds += (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    kinds: list[torch.dtype] = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+    kinds += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
     content = {
         "kinds": [torch.arange(7).to(kind) for kind in kinds],
         "views": (shared, shared.T, shared[1:3, ::2], shared[0, 0], shared[:0]),
@@ -138,8 +138,9 @@ def test_everything_is_read_as_pytorch_reads_it() -> None:
     assert found["plain"] == expected["plain"]
     assert found["same"] is found["plain"]
     assert found["state"]._metadata == expected["state"]._metadata
-    pairs = zip([*found["kinds"], *found["views"]], [*expected["kinds"], *expected["views"]], strict=True)
-    pairs = [*pairs, (found["parameter"], expected["parameter"])]
+    pairs = [(found["parameter"], expected["parameter"])]
+    for name in ("kinds", "views"):
+        pairs += zip(found[name], expected[name], strict=True)
     pairs += [(found["state"][name], tensor) for name, tensor in expected["state"].items()]
     for one, other in pairs:
         assert (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
@@ -152,9 +153,7 @@ def test_numbers_of_a_machine_with_the_other_byte_order_are_read() -> None:
     contents["archive/byteorder"] = b"big"
     for n, width in ((0, 4), (1, 2)):
         numbers = contents[f"archive/data/{n}"]
-        contents[f"archive/data/{n}"] = b"".join(
-            numbers[at : at + width][::-1] for at in range(0, len(numbers), width)
-        )
+        contents[f"archive/data/{n}"] = b"".join(numbers[at : at + width][::-1] for at in range(0, len(numbers), width))
     assert same(plain_content(io.BytesIO(packed(contents)), "best.pth"))
 
 
@@ -162,7 +161,9 @@ def with_pickle(content: bytes) -> bytes:
     return packed({**members(saved()), "archive/data.pkl": content})
 
 
-TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\5tQ"
+TENSOR = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\5tQ"
+)
 """A call with the first five numbers, up to the offset."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_model.training.optimization import share
+from stale_model.training.epoch_steps import share_of
 from stale_model.training.training_files import BEST, LAST, METRICS
 from tests import tiny
 
@@ -48,15 +48,7 @@ def test_the_command_trains_in_two_processes(training_data: Path, clip_folder: P
         *("--split", "closed", "--clip", clip_folder, "--length", str(tiny.LENGTH), "--batch-size", "5"),
         *("--epochs", "2", "--device", "cpu", "-o", tmp_path / "out"),
     ]
-    launcher = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "stale_model.train_command",
-    ]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stale_model"]
     done = subprocess.run(
         [sys.executable, *launcher, *map(str, options)], capture_output=True, text=True, check=False, timeout=300
     )
@@ -69,7 +61,7 @@ def test_the_command_trains_in_two_processes(training_data: Path, clip_folder: P
 @pytest.mark.parametrize(("videos", "processes"), [(6, 2), (5, 2), (7, 3), (2, 4), (1, 3)])
 def test_shares_interleave_to_the_batch(videos: int, processes: int) -> None:
     batch = list(range(10, 10 + videos))
-    shares = [share(batch, rank, processes) for rank in range(processes)]
+    shares = [share_of(batch, rank, processes) for rank in range(processes)]
     assert len({len(one) for one in shares}) == 1
     together = [video for column in zip(*shares, strict=True) for video in column]
     assert together[:videos] == batch
