@@ -108,7 +108,7 @@ BROKEN = {
     "empty": (b"", "not a .npy file"),
     "archive": (b"PK\x03\x04" + bytes(100), "an .npz archive"),
     "huge": (npy_bytes("(99999999999999999, 4)", b""), "expected 1 to"),
-    "nan": (npy_bytes("(2, 4)", b"\xff" * 32), "NaN or infinity .* in 2 of 2 snippets"),
+    "nan": (npy_bytes("(2, 4)", b"\xff" * 32), "NaN or infinity, .* in 2 of 2 snippets"),
 }
 
 

@@ -12,13 +12,14 @@ import torch
 from stale_model.training.epoch_steps import share_of
 from stale_model.training.training_files import BEST, LAST, METRICS
 from tests import tiny
+from tests.stale_model.two_processes import train_tiny
 
 
-def losses(processes: int, *arguments: str | Path) -> list[list[float]]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, "-m", "tests.stale_model.two_processes", *map(str, arguments)]
+def run_twice(module: str, *arguments: str | Path) -> str:
+    """Run a module in two processes; returns what they print."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        command,
+        [sys.executable, *launcher, "-m", module, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -26,15 +27,16 @@ def losses(processes: int, *arguments: str | Path) -> list[list[float]]:
         cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 0, done.stderr
-    found: list[list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    return done.stdout
 
 
 def test_two_processes_minimise_the_loss_of_the_whole_batch(
     training_data: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
-    one = losses(1, training_data, clip_folder, tmp_path / "one", "0")
-    two = losses(2, training_data, clip_folder, tmp_path / "two", "0")
+    with torch.random.fork_rng():
+        one = train_tiny(training_data, clip_folder, tmp_path / "one")
+    printed = run_twice("tests.stale_model.two_processes", training_data, clip_folder, tmp_path / "two")
+    two = json.loads(printed.strip().splitlines()[-1])
     np.testing.assert_allclose(two, one, rtol=1e-4)
     first, second = (torch.load(tmp_path / name / LAST, weights_only=True)["state_dict"] for name in ("one", "two"))
     for name, weights in first.items():
@@ -48,12 +50,8 @@ def test_the_command_trains_in_two_processes(training_data: Path, clip_folder: P
         *("--split", "closed", "--clip", clip_folder, "--length", str(tiny.LENGTH), "--batch-size", "5"),
         *("--epochs", "2", "--device", "cpu", "-o", tmp_path / "out"),
     ]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stale_model"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *map(str, options)], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert (done.stdout.count("masks"), done.stdout.count("seed")) == (1, 1), done.stdout  # each table once
+    printed = run_twice("stale_model", *options)
+    assert (printed.count("masks"), printed.count("seed")) == (1, 1), printed  # each table once
     assert torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]["epochs_done"] in (1, 2)
     assert len((tmp_path / "out" / METRICS).read_text().splitlines()) == 3
 
