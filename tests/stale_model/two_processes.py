@@ -1,6 +1,6 @@
-"""Train the tiny network in as many processes as ``torchrun`` starts, and print each epoch's losses.
+"""Train the tiny network in the processes that ``torchrun`` starts, print each epoch's losses, then run stale-train.
 
-``python -m torch.distributed.run --nproc-per-node 2 -m tests.stale_model.two_processes DATA CLIP OUTPUT``
+``python -m torch.distributed.run --nproc-per-node 2 -m tests.stale_model.two_processes DATA CLIP OUTPUT OPTION...``
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from stale_model.__main__ import main
 from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import select_videos
@@ -48,6 +49,8 @@ def train_tiny(data: Path, clip_folder: Path, output: Path) -> list[list[float]]
 
 
 if __name__ == "__main__":
-    losses = train_tiny(*map(Path, sys.argv[1:]))
-    if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(losses))
+    losses = train_tiny(*map(Path, sys.argv[1:4]))
+    if os.environ["RANK"] == "0":
+        print(json.dumps(losses), flush=True)
+    sys.argv[1:4] = []
+    main()

@@ -15,11 +15,19 @@ from tests import tiny
 from tests.stale_model.two_processes import train_tiny
 
 
-def run_twice(module: str, *arguments: str | Path) -> str:
-    """Run a module in two processes; returns what they print."""
+@pytest.fixture(scope="module")
+def trained(training_data: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """What two processes left in ``two``, the command in ``out``, and what was printed."""
+    folder = tmp_path_factory.mktemp("distributed")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options: list[str | Path] = [
+        *("--annotations", training_data / "annotations.json", "--features", training_data / "features"),
+        *("--split", "closed", "--clip", clip_folder, "--length", str(tiny.LENGTH), "--batch-size", "5"),
+        *("--epochs", "2", "--device", "cpu", "-o", folder / "out"),
+    ]
+    arguments = [training_data, clip_folder, folder / "two", *options]
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", module, *map(str, arguments)],
+        [sys.executable, *launcher, "-m", "tests.stale_model.two_processes", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -27,33 +35,29 @@ def run_twice(module: str, *arguments: str | Path) -> str:
         cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return folder, done.stdout
 
 
 def test_two_processes_minimise_the_loss_of_the_whole_batch(
-    training_data: Path, clip_folder: Path, tmp_path: Path
+    training_data: Path, clip_folder: Path, tmp_path: Path, trained: tuple[Path, str]
 ) -> None:
+    folder, printed = trained
     with torch.random.fork_rng():
         one = train_tiny(training_data, clip_folder, tmp_path / "one")
-    printed = run_twice("tests.stale_model.two_processes", training_data, clip_folder, tmp_path / "two")
-    two = json.loads(printed.strip().splitlines()[-1])
-    np.testing.assert_allclose(two, one, rtol=1e-4)
-    first, second = (torch.load(tmp_path / name / LAST, weights_only=True)["state_dict"] for name in ("one", "two"))
+    np.testing.assert_allclose(json.loads(printed.splitlines()[0]), one, rtol=1e-4)
+    first, second = (
+        torch.load(place / LAST, weights_only=True)["state_dict"] for place in (tmp_path / "one", folder / "two")
+    )
     for name, weights in first.items():
         if not name.endswith("bias"):  # a key's bias has no gradient but rounding, which the optimizer takes as large
             torch.testing.assert_close(second[name], weights, atol=1e-4, rtol=1e-3, msg=name)
 
 
-def test_the_command_trains_in_two_processes(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
-    options = [
-        *("--annotations", training_data / "annotations.json", "--features", training_data / "features"),
-        *("--split", "closed", "--clip", clip_folder, "--length", str(tiny.LENGTH), "--batch-size", "5"),
-        *("--epochs", "2", "--device", "cpu", "-o", tmp_path / "out"),
-    ]
-    printed = run_twice("stale_model", *options)
+def test_the_command_trains_in_two_processes(trained: tuple[Path, str]) -> None:
+    folder, printed = trained
     assert (printed.count("masks"), printed.count("seed")) == (1, 1), printed  # each table once
-    assert torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]["epochs_done"] in (1, 2)
-    assert len((tmp_path / "out" / METRICS).read_text().splitlines()) == 3
+    assert torch.load(folder / "out" / BEST, weights_only=True)["training"]["epochs_done"] in (1, 2)
+    assert len((folder / "out" / METRICS).read_text().splitlines()) == 3
 
 
 @pytest.mark.parametrize(("videos", "processes"), [(6, 2), (5, 2), (7, 3), (2, 4), (1, 3)])
