@@ -74,7 +74,9 @@ core:
 	build/core/bin/stale-export --help >/dev/null
 	build/core/bin/stale-bench --help >/dev/null
 	! build/core/bin/python -c 'import torch' 2>/dev/null
-	build/core/bin/stale-train --help 2>&1 | grep -q "needs torch"
+	build/core/bin/stale-train --help >/dev/null
+	build/core/bin/stale-train --annotations x --features x --split closed 2>&1 | \
+	  grep -q "needs torch; install it with: pip install 'stale-edge\[train\]'"
 
 FUZZ_INPUTS ?= 200000
 fuzz: $(VENV)/installed

@@ -1,21 +1,11 @@
-"""The entry point of ``stale-train``, which can also say that PyTorch is not installed."""
-
-import sys
+"""The entry point of ``stale-train``, also as ``python -m stale_model`` and ``torchrun -m stale_model``."""
 
 from stale_runtime.launch import launch
-
-NAME = "stale-train"
 
 
 def main() -> None:
     """Run ``stale-train``."""
-    try:
-        launch("stale_model.train_command", NAME)
-    except ModuleNotFoundError as problem:
-        from stale_runtime.terminal import console
-
-        console.note(NAME, f"error: needs {problem.name}; install it with: pip install 'stale-edge[train]'")
-        sys.exit(console.BUG)
+    launch("stale_model.train_command", "stale-train")
 
 
 if __name__ == "__main__":

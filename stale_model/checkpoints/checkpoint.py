@@ -1,4 +1,4 @@
-"""Reading checkpoints, the original code's and our own. Nothing in them is ever executed."""
+"""Reading checkpoints, our own and those of the original code. Nothing in them is ever executed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
-from stale_model.checkpoints.loading import Loaded, load_plain, memory_errors, shown, usable
+from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quoted
 from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
 from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_model.network.config import StaleConfig
@@ -19,12 +19,12 @@ from stale_runtime.errors import CheckpointError
 
 _PREFIX = "module."
 _KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
-"""Convolutions of width 1, and the axes of that width, which the network here does without."""
+"""Convolutions of width 1, which are matrices here, and the axes that disappear."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedStale:
-    """A trained network with all that is needed to use it."""
+    """A trained network with everything that is needed to use it."""
 
     network: Stale
     """In evaluation mode."""
@@ -32,7 +32,7 @@ class TrainedStale:
     """Trained along with the network; in evaluation mode."""
     clip: ClipParts
     classes: tuple[str, ...] | None
-    """That it was trained on; the original's checkpoints do not say."""
+    """Class names that it was trained on; None for the original's checkpoints, which do not list them."""
     format: str
     """``original`` or ``stale-edge``."""
     sha256: str
@@ -42,14 +42,14 @@ class TrainedStale:
 
 
 def read_checkpoint(path: Path, clip: str) -> TrainedStale:
-    """Read a checkpoint, the original code's or our own.
+    """Read a checkpoint, our own or one of the original code.
 
     Args:
         path: a ``.pth`` file.
         clip: as ``read_original_checkpoint`` takes it; our own checkpoints need none.
 
     Raises:
-        CheckpointError: it is neither.
+        CheckpointError: it is neither, or is damaged.
         OutOfMemoryError: there is not enough memory for it.
     """
     loaded = load_plain(path)
@@ -72,7 +72,7 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
 
     Args:
         path: a ``.pth`` file of ``{"epoch", "state_dict"}``, keys under ``module.`` or not, with or without the
-            modules that the original carries and never uses.
+            modules that the original saves but never uses.
         clip: a Hugging Face id or a folder, for the text tower's configuration and the tokenizer; its weights are in
             the checkpoint.
 
@@ -115,7 +115,7 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
 
 
 def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
-    """The tensors of the tower and of the network by our names for them, and the original's name for each."""
+    """The tensors of text tower and network by our names, and the original's name of each."""
     tower_state: dict[str, Tensor] = {}
     network_state: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
@@ -131,7 +131,7 @@ def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tenso
         theirs[ours] = name
         (tower_state if in_tower else network_state)[ours] = tensor
     if unknown:
-        listed = ", ".join(map(shown, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
+        listed = ", ".join(map(quoted, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
     return tower_state, network_state, theirs
 
@@ -140,19 +140,19 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state:
         got = (
-            f"keys {', '.join(map(shown, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+            f"keys {', '.join(map(quoted, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor but {type(tensor).__name__}")
+            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}")
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
 
 
 def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:
-    """Read the network's sizes off the shapes that carry them."""
+    """The network's sizes, from the shapes of its tensors."""
     try:
         C = state["snippet_embedding.norm.weight"].shape[0]
         T, M = state["mask_localizer.kernel"].shape[:2]
@@ -186,17 +186,17 @@ def _compare_tower(parts: ClipParts, state: Mapping[str, Tensor], theirs: Mappin
 
 
 def _weights(state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> dict[str, Tensor]:
-    return {name: usable(tensor, theirs[name], path) for name, tensor in state.items()}
+    return {name: as_weights(tensor, theirs[name], path) for name, tensor in state.items()}
 
 
 def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str, str], path: Path) -> None:
-    """Make sure that a checkpoint has the tensors of a module, in its shapes, and no other."""
+    """Make sure that a checkpoint has exactly the tensors of a module, each in its shape."""
     expected = module.state_dict()
     for name in sorted(expected.keys() - state.keys()):
-        raise CheckpointError(f"{path}: lacks a tensor, the one for {name}; the file is incomplete")
+        raise CheckpointError(f"{path}: the tensor for {name} is missing; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has no place in the network")
+            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has no place in the network")
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path}: tensor {shown(theirs[name])} has shape {shapes}")
+            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has shape {shapes}")

@@ -19,7 +19,7 @@ from stale_runtime.system.files import MEGABYTE, read_bytes
 
 END_TOKEN = "<|endoftext|>"
 LARGEST_FILE = 64 * MEGABYTE
-"""Of configuration and tokenizer; CLIP's tokenizer has 2 to 4 MB."""
+"""Bytes of the configuration or the tokenizer; CLIP's tokenizer has 2 to 4 MB."""
 MOST_LAYERS = 64
 """CLIP's largest text tower has 24."""
 _LARGEST_SIZE = 2**20
@@ -51,7 +51,7 @@ class TextTower(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipParts:
-    """What a CLIP folder gives beside weights."""
+    """What a CLIP folder holds beside weights."""
 
     name: str
     """The Hugging Face id, or the folder's name."""
@@ -67,13 +67,13 @@ def read_clip_parts(clip: str) -> ClipParts:
         clip: a Hugging Face id, or a folder with ``config.json`` and ``tokenizer.json``.
 
     Raises:
-        CheckpointError: they are not there.
+        CheckpointError: they are missing or damaged.
     """
     folder = Path(clip)
     try:
         config = _text_config(_read_file(clip, "config.json"))
         tokenizer_json = _read_file(clip, "tokenizer.json")
-    except Exception as problem:  # transformers raises many kinds, on files that are missing as on those that are wrong
+    except Exception as problem:  # transformers raises many kinds, for missing files and for wrong ones
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(
             f"--clip {clip}: no CLIP configuration and tokenizer ({first}); give a Hugging Face id that can be "
@@ -94,38 +94,38 @@ def _read_file(clip: str, name: str) -> bytes:
 def _text_config(config_json: bytes) -> CLIPTextConfig:
     content = json.loads(config_json)
     if not isinstance(content, dict) or content.get("model_type") != "clip":
-        raise ValueError("config.json is not of a CLIP")
+        raise ValueError("config.json does not describe a CLIP")
     if not isinstance(content.get("text_config"), dict):
         raise ValueError("config.json has no text_config")
     return text_config(content["text_config"])
 
 
 def text_config(content: Mapping[str, Any]) -> CLIPTextConfig:
-    """A text tower's configuration from a file.
+    """A text tower's configuration from the content of a file.
 
-    Only what decides what the tower computes is taken: other values have transformers do other things, such as fetch
-    the implementation of attention that they name. A tower that starts at random is drawn as ``transformers`` does by
-    itself.
+    Only values that decide what the tower computes are used: others make transformers do other things, such as fetch
+    the implementation of attention that they name. Initial random weights are drawn as ``transformers`` does by
+    default.
 
     Raises:
         Exception: no tower can be built from it; transformers and PyTorch raise many kinds.
     """
     kept = {key: content[key] for key in (*_SIZES, *_TOKENS, *_OTHERS) if key in content}
-    for key in ("bos_token_id", "pad_token_id"):  # which may be nothing: the tower looks at the end token only
+    for key in ("bos_token_id", "pad_token_id"):  # may be null: the tower reads the end token only
         if kept.get(key, 0) is None:
             del kept[key]
-    _refuse_odd_values(kept)
+    _check_values(kept)
     config = CLIPTextConfig(**kept)
     if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{config.num_hidden_layers} layers, expected 1 to {MOST_LAYERS}")
-    if config.eos_token_id not in range(config.vocab_size):  # transformers' own, where the file names none
-        raise ValueError(f"no eos_token_id, expected one of {config.vocab_size} tokens")
-    empty_tower(config)  # refuses what no tower can be built from
+    if config.eos_token_id not in range(config.vocab_size):  # the default of transformers, if the file has none
+        raise ValueError(f"eos_token_id is missing, expected one of {config.vocab_size} tokens")
+    empty_tower(config)  # raises if no tower can be built from it
     return config
 
 
-def _refuse_odd_values(content: Mapping[str, Any]) -> None:
-    """Make sure that values are of the types and in the ranges that transformers takes for granted."""
+def _check_values(content: Mapping[str, Any]) -> None:
+    """Make sure that values have the types and ranges that transformers expects without checking."""
     tokens = content.get("vocab_size", CLIPTextConfig().vocab_size)
     for key, value in content.items():
         if key == "hidden_act":
@@ -141,13 +141,13 @@ def _refuse_odd_values(content: Mapping[str, Any]) -> None:
 
 
 def empty_tower(config: CLIPTextConfig) -> TextTower:
-    """A tower whose parameters have shapes but no memory, to compare with what a checkpoint holds."""
+    """A tower whose parameters have shapes but no memory, to compare a checkpoint with."""
     with torch.device("meta"):
         return TextTower(config)
 
 
 def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
-    """How the runtime turns class names into this tower's token ids.
+    """The settings with which the runtime turns class names into this tower's token ids.
 
     Raises:
         CheckpointError: the tokenizer is not CLIP's.
@@ -174,14 +174,14 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
 
 
 def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
-    """The text tower with CLIP's own weights, or None where a folder holds none.
+    """The text tower with CLIP's own weights; None if the folder holds none.
 
     Args:
         clip: as ``read_clip_parts`` takes it.
-        config: what that has read, which is all that is taken of a configuration.
+        config: as ``read_clip_parts`` returned it; the one that transformers finds is not used.
 
     Raises:
-        CheckpointError: weights are there and cannot be used.
+        CheckpointError: there are weights, but they cannot be used.
     """
     is_folder = Path(clip).is_dir()
     if is_folder and not any(Path(clip).glob("*.safetensors")):
@@ -200,10 +200,10 @@ def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(f"--clip {clip}: its weights cannot be read ({first})") from problem
     if missing := sorted(found["missing_keys"]):
-        raise CheckpointError(f"--clip {clip}: its weights lack {missing[0]}; get the files of a whole CLIP")
+        raise CheckpointError(f"--clip {clip}: its weights lack {missing[0]}; use the files of a complete CLIP")
     for name, weights in pretrained.state_dict().items():
         if not weights.isfinite().all():
-            raise CheckpointError(f"--clip {clip}: {name} holds NaN or infinity; get its files again")
+            raise CheckpointError(f"--clip {clip}: {name} holds NaN or infinity; download its files again")
     tower = TextTower(config)
     tower.clip = pretrained
     return tower

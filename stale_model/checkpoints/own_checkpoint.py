@@ -1,4 +1,4 @@
-"""Our own checkpoints: tensors and plain values only, with everything that an export needs."""
+"""Our own checkpoints: tensors and plain values only, and everything that an export needs."""
 
 import io
 import reprlib
@@ -12,7 +12,7 @@ from torch import nn
 from transformers import CLIPTextConfig
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, text_config
-from stale_model.checkpoints.loading import first_line, memory_errors, shown, usable
+from stale_model.checkpoints.loading import as_weights, first_line, memory_errors, quoted
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_runtime.bundle.manifest import LARGEST_AXIS
@@ -48,7 +48,7 @@ def pack_checkpoint(
     Args:
         model: network and text tower.
         clip: the tower's configuration and tokenizer.
-        classes: class names that it was trained on, in the order of their rows.
+        classes: class names that it was trained on, in the order of the network's rows.
         training: how it was trained; plain values only.
     """
     return {
@@ -67,11 +67,11 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     """Network, CLIP parts and classes of a checkpoint's content.
 
     Args:
-        content: as ``torch.load(weights_only=True)`` gave it.
-        path: how messages call it.
+        content: of the file.
+        path: of the file, for messages.
 
     Raises:
-        CheckpointError: it is of another version, incomplete, or does not fit together.
+        CheckpointError: it has another version, is incomplete, or its parts do not fit each other.
         OutOfMemoryError: there is not enough memory for it.
     """
     refuse_other_kinds(content, path)
@@ -86,13 +86,13 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     refuse_misfits(config, tower_config, state, path)
     with memory_errors(path):
         model = StaleWithText(Stale(config), TextTower(tower_config))
-        model.load_state_dict(state)
+        model.load_state_dict(dict(state))  # without the attributes that a file may give it
     clip = ClipParts(name=name, text_config=tower_config, tokenizer_json=tokenizer_json.encode())
     return model.eval(), clip, classes
 
 
-def serialize(content: Mapping[str, Any]) -> bytes:
-    """What ``torch.save`` writes."""
+def checkpoint_bytes(content: Mapping[str, Any]) -> bytes:
+    """A checkpoint's content as ``torch.save`` writes it."""
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getvalue()
@@ -102,12 +102,12 @@ def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
     """Make sure that a checkpoint has all its parts, each of its type.
 
     Raises:
-        CheckpointError: one is missing or another thing, or the version is another.
+        CheckpointError: a part is missing or has another type, or the version is another.
     """
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {shown(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
+            f"{path}: format_version {quoted(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
             "update stale-edge"
         )
     for key, kind in _KINDS.items():
@@ -116,28 +116,28 @@ def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
 
 
 def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapping[str, Any], path: Path) -> None:
-    """Compare tensors with what a configuration promises, before memory is taken for it.
+    """Compare tensors with a configuration, before memory is taken for the network that it describes.
 
     Raises:
-        CheckpointError: one is missing, unknown, misshapen, or holds NaN or infinity.
+        CheckpointError: a tensor is missing, unknown, has another shape, or holds NaN or infinity.
         OutOfMemoryError: there is not enough memory for it.
     """
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path}: {shown(name)} in 'state_dict' is no tensor")
+            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is not a tensor")
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
     if layers != text_config.num_hidden_layers or config.foreground_layers > min(len(state), MOST_LAYERS):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
     with torch.device("meta"):
         expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
-        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {shown(name)}")
+        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {quoted(name)}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path}: tensor {name} is {shapes}")
     for name, tensor in state.items():
-        usable(tensor, name, path)
+        as_weights(tensor, name, path)
 
 
 def _network_config(content: Mapping[str, Any]) -> StaleConfig:
@@ -148,7 +148,7 @@ def _network_config(content: Mapping[str, Any]) -> StaleConfig:
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    """The same values, if they are text that can be written."""
+    """The values, if all of them are valid text."""
     for value in values:
         if not isinstance(value, str):
             raise ValueError(f"{reprlib.repr(value)}, expected text")
@@ -157,7 +157,7 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Dictionaries, lists and scalars only, so that nothing needs unpickling."""
+    """The value in dictionaries, lists, numbers and text only, so that reading it needs no other classes."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How the original code names the parameters, and what they are called here."""
+"""The original code's names of the parameters, and ours."""
 
 import re
 
@@ -10,7 +10,7 @@ UNUSED = re.compile(
     r"|txt_model\.(logit_scale|vision_model\..*|visual_projection\.weight)"
     r"|txt_model\.text_model\.embeddings\.position_ids"
 )
-"""Carried by the original's checkpoints, and never read by its forward pass."""
+"""Parameters that the original's checkpoints hold but its forward pass never reads."""
 
 _BLOCK = {"w_qs": "query", "w_ks": "key", "w_vs": "value", "fc": "output", "layer_norm": "norm"}
 _WHOLE_NAMES = {
@@ -52,7 +52,7 @@ _SUBLAYERS = {
 
 
 def our_name(theirs: str) -> str | None:
-    """The name of a parameter of ``Stale``, or None if the original has no such parameter there."""
+    """Our name of a parameter, as in ``Stale``; None if the original has no such parameter."""
     if theirs in _WHOLE_NAMES:
         return _WHOLE_NAMES[theirs]
     for prefix, ours in _PREFIXES.items():

@@ -1,1 +1,1 @@
-"""Which videos are trained on, what the network reads of each, and the splits of the classes."""
+"""The videos to train on, their features and targets, and the splits of the classes."""

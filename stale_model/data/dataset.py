@@ -1,24 +1,21 @@
-"""Videos to train on: which ones can be used, a sample of them, and what the network reads of each."""
+"""Videos to train on: those that can be used, a sample of them, and the features and targets of each."""
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from stale_model.data.targets import Targets, video_targets
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
-from stale_runtime.inputs.features import MOST_SNIPPETS, read_features, resample
-from stale_runtime.system.files import reason
+from stale_runtime.inputs.feature_folder import feature_files
+from stale_runtime.inputs.features import read_features, resample
 
 
 class VideoSample(NamedTuple):
@@ -35,13 +32,13 @@ class VideoSample(NamedTuple):
 
 
 class LeftOut(StrEnum):
-    """Why a video cannot be trained on; the first that holds, in this order."""
+    """Why a video cannot be trained on; if several reasons apply, the first in this order."""
 
     NO_ANNOTATIONS = "without annotations"
     NO_DURATION = "without duration"
     OTHER_LABELS = "with labels outside the list"
     NO_FEATURES = "without features"
-    UNREADABLE = "with unreadable features"
+    UNUSABLE = "with unusable features"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +48,9 @@ class Selection:
     samples: tuple[VideoSample, ...]
     """Ordered by id."""
     left_out: Mapping[LeftOut, tuple[str, ...]] = field(default_factory=dict)
-    """Ids of the videos left out, by reason; a reason that no video has is not there."""
+    """Ids of the videos left out, by reason; only reasons that apply to a video."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with an unreadable feature file, on one line, by video id."""
+    """What is wrong with an unusable feature file, on one line, by video id."""
 
     def __str__(self) -> str:
         """One line for people, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
@@ -64,35 +61,50 @@ class Selection:
         return line
 
 
-def select_videos(truth: GroundTruth, features: Path, classes: Sequence[str], *, channels: int) -> Selection:
+def select_videos(
+    truth: GroundTruth,
+    features: Path,
+    classes: Sequence[str],
+    *,
+    channels: int,
+    watch: Callable[[Sequence[VideoSample]], Iterable[VideoSample]] = iter,
+) -> Selection:
     """Find the videos that can be trained on.
 
-    Those are the ones with annotations, all of them of ``classes`` (another class would be trained as background), with
-    a known duration, and with a feature file ``v_ID.npy`` or ``ID.npy``. Of that file only header and size are checked
-    here, the values when it is read.
+    A video needs annotations, all of them of ``classes`` (others would be trained as background), a known duration,
+    and a feature file ``v_ID.npy`` or ``ID.npy``. The whole file is read once, since a NaN that only shows up in the
+    middle of an epoch would end a training that has run for hours; later epochs find it in the page cache.
 
     Args:
         truth: annotated videos.
         features: folder of the feature files.
         classes: K class names.
         channels: C, the width of the features.
+        watch: passes the videos on while their files are read, to show progress.
 
     Raises:
-        DatasetError: the folder cannot be read, or no video is left.
+        FeatureError: the folder cannot be read, or holds no feature files, or two of one video.
+        DatasetError: no video is left.
     """
-    files, known = _feature_files(features), frozenset(classes)
+    files, known = feature_files(features), frozenset(classes)
     samples: list[VideoSample] = []
     left_out: dict[LeftOut, list[str]] = {why: [] for why in LeftOut}
-    problems: dict[str, str] = {}
+    candidates: list[VideoSample] = []
     for video, annotated in sorted(truth.videos.items()):
-        found = _sample(video, annotated, features, files, known)
+        found = _find_sample(video, annotated, files, known)
         if isinstance(found, LeftOut):
             left_out[found].append(video)
-        elif problem := _problem(found.path, channels):
-            left_out[LeftOut.UNREADABLE].append(video)
-            problems[video] = problem
         else:
-            samples.append(found)
+            candidates.append(found)
+    problems: dict[str, str] = {}
+    for sample in watch(candidates):
+        try:
+            read_features(sample.path, channels)
+        except FeatureError as problem:
+            left_out[LeftOut.UNUSABLE].append(sample.video)
+            problems[sample.video] = str(problem)
+        else:
+            samples.append(sample)
     selection = Selection(
         samples=tuple(samples), left_out={why: tuple(ids) for why, ids in left_out.items() if ids}, problems=problems
     )
@@ -104,8 +116,8 @@ def select_videos(truth: GroundTruth, features: Path, classes: Sequence[str], *,
 def sample_fraction(samples: Sequence[VideoSample], fraction: float, seed: int) -> tuple[VideoSample, ...]:
     """Draw a part of the videos uniformly.
 
-    A video's rank is a hash of its id and the seed: the same on every machine and version, whatever the order of the
-    videos, and of one seed a smaller part is contained in a larger one.
+    Videos are ranked by a hash of their id and the seed, so the sample does not depend on machine, version or order,
+    and with one seed a smaller sample is part of a larger one.
 
     Args:
         samples: N videos.
@@ -129,12 +141,12 @@ def sample_fraction(samples: Sequence[VideoSample], fraction: float, seed: int) 
 
 
 def rank(video: str, seed: int) -> bytes:
-    """Where a video comes in a drawing order that depends on its id and the seed alone."""
+    """A key to sort videos by, in a random order that depends on id and seed only."""
     return hashlib.sha256(f"{seed}:{video}".encode("utf-8", "surrogatepass")).digest()
 
 
 class StaleDataset(Dataset[tuple[Tensor, Targets]]):
-    """Features and targets of videos, read from disk one by one."""
+    """Features and targets of videos, read from disk one at a time."""
 
     def __init__(self, samples: Sequence[VideoSample], classes: Sequence[str], *, channels: int, length: int) -> None:
         """Args: samples; classes: K names, in the network's order; channels: C; length: T, in snippets."""
@@ -153,7 +165,7 @@ class StaleDataset(Dataset[tuple[Tensor, Targets]]):
             Features (T, C) of float32, and targets of shapes (T,), (K,), (T, T), (T,).
 
         Raises:
-            FeatureError: the file cannot be read, or holds what no network should see.
+            FeatureError: the file cannot be read, or holds NaN or infinity.
         """
         sample = self.samples[index]
         features = resample(read_features(sample.path, self._channels), self._length)  # (T, C)
@@ -162,7 +174,7 @@ class StaleDataset(Dataset[tuple[Tensor, Targets]]):
 
 
 def collate(videos: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, Targets]:
-    """Stack videos to a batch.
+    """Stack videos into a batch.
 
     Args:
         videos: B items of a dataset.
@@ -174,8 +186,8 @@ def collate(videos: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, Targets]:
     return torch.stack(features), Targets(*map(torch.stack, zip(*targets, strict=True)))
 
 
-def _sample(
-    video: str, annotated: AnnotatedVideo, features: Path, files: frozenset[str], known: frozenset[str]
+def _find_sample(
+    video: str, annotated: AnnotatedVideo, files: Mapping[str, Path], known: frozenset[str]
 ) -> VideoSample | LeftOut:
     if not annotated.annotations:
         return LeftOut.NO_ANNOTATIONS
@@ -183,46 +195,9 @@ def _sample(
         return LeftOut.NO_DURATION
     if any(row.label not in known for row in annotated.annotations):
         return LeftOut.OTHER_LABELS
-    for name in (f"v_{video}.npy", f"{video}.npy"):
-        if name in files:
-            return VideoSample(video, features / name, annotated.duration_s, annotated.annotations)
-    return LeftOut.NO_FEATURES
-
-
-def _feature_files(folder: Path) -> frozenset[str]:
-    """Names in the folder; an id is looked up among them, so that none leads out of it."""
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries if entry.name.endswith(".npy") and entry.is_file())
-    except OSError as problem:
-        raise DatasetError(f"{folder}: {reason(problem)}; give the folder of the .npy feature files") from problem
-
-
-def _problem(path: Path, channels: int) -> str | None:
-    """What is wrong with a feature file as far as its header and size tell."""
-    if _looks_right(path, channels):
-        return None
-    try:
-        read_features(path, channels)  # says what it is
-    except FeatureError as problem:
-        return str(problem)
-    return None
-
-
-def _looks_right(path: Path, channels: int) -> bool:
-    """Whether a file need not be read to know that it holds features of this width; its values are not looked at."""
-    try:
-        mapped = npy.open_memmap(path, mode="r")
-        size = path.stat().st_size
-    except Exception:  # whatever a crafted header makes numpy raise
-        return False
-    return (
-        mapped.ndim == 2
-        and mapped.shape[1] == channels
-        and 1 <= mapped.shape[0] <= MOST_SNIPPETS
-        and mapped.dtype in (np.float16, np.float32, np.float64)
-        and size == mapped.offset + mapped.nbytes
-    )
+    if video not in files:
+        return LeftOut.NO_FEATURES
+    return VideoSample(video, files[video], annotated.duration_s, annotated.annotations)
 
 
 def _remedy(selection: Selection) -> str:
@@ -231,5 +206,5 @@ def _remedy(selection: Selection) -> str:
     if LeftOut.NO_FEATURES in selection.left_out:
         return f"expected files such as v_{selection.left_out[LeftOut.NO_FEATURES][0]}.npy"
     if LeftOut.OTHER_LABELS in selection.left_out:
-        return "expected videos of the seen classes alone, check the split"
+        return "expected videos whose labels are all seen classes, check the split"
     return "expected annotated videos with their duration, check the subset"

@@ -1,4 +1,4 @@
-"""What the network should say of a video, from its annotations."""
+"""Training targets of a video, from its annotations."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from torch import Tensor
 from stale_runtime.evaluation.ground_truth import Annotation
 
 _ROUNDING = 1e-6
-"""Snippets. An edge this near to a snippet's lies on it: 0.29 · 100 is a little less than 29 in floating point."""
+"""In snippets. An edge this close to a snippet's counts as equal: 0.29 · 100 is a little less than 29 as a float."""
 
 
 class Targets(NamedTuple):
-    """What the network should say of a batch of videos."""
+    """The outputs that the network should have for a batch of videos."""
 
     snippet_classes: Tensor
-    """(B, T) of int64, K where nothing happens."""
+    """(B, T) of int64; K is background."""
     video_classes: Tensor
     """(B, K) of 0 and 1."""
     action_masks: Tensor
@@ -33,7 +33,7 @@ def video_targets(
 
     A segment spans from floor(T·start) to ceil(T·end), at least one snippet; where segments overlap, the later
     annotation gives the snippet's class. All annotations count. (The original keeps only a video's last one, and cuts
-    a snippet off each end, so that short actions vanish.)
+    a snippet off each end, so that short actions disappear.)
 
     Args:
         annotations: of the video, in seconds; their labels are all in ``class_index``.

@@ -1,1 +1,1 @@
-"""Made-up videos and classes, to try every command without a dataset."""
+"""Synthetic videos and classes, to try every command without a data set."""

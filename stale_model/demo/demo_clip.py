@@ -20,28 +20,28 @@ CHANNELS = 512
 """Width of the embeddings, that of CLIP ViT-B."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT, HIDDEN, LAYERS, HEADS = 77, 64, 2, 2
-PARTED = 0.8
-"""How much of what all prompts share is taken off their embeddings, in [0, 1]."""
+MEAN_REMOVED = 0.8
+"""Part of the mean prompt embedding that is subtracted from each, in [0, 1]."""
 GAINS = {"q_proj": 0.5, "k_proj": 0.5, "v_proj": 2.0, "out_proj": 2.0}
-"""Attention that reads all words of a prompt alike, and much of them."""
+"""Factors on the initial weights: attention spreads evenly over the words of a prompt, and passes on much of them."""
 _WORD = r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoClip:
-    """What the demo's CLIP folder holds."""
+    """A CLIP text tower with its tokenizer."""
 
     tower: CLIPTextModelWithProjection
     tokenizer: Tokenizer
     text_config: CLIPTextConfig
 
     def embed(self, names: Sequence[str]) -> FloatArray:
-        """Embed the prompts of K class names: (K, CHANNELS) of float64, so that rounding is alike everywhere."""
+        """Embed the prompts of K class names: (K, CHANNELS) of float64, so that all machines round alike."""
         projection = self.tower.text_projection.weight.detach().double().numpy()  # (CHANNELS, HIDDEN)
         return np.asarray(self.states(names) @ projection.T)
 
     def states(self, names: Sequence[str]) -> FloatArray:
-        """What the projection sees of prompts, the last layer at the end token: (K, HIDDEN) of float64."""
+        """The projection's inputs, the last layer's state at each prompt's end token: (K, HIDDEN) of float64."""
         rows = [self.tokenizer.encode(PROMPT_TEMPLATE.format(name)).ids for name in names]
         tower = copy.deepcopy(self.tower).double()
         with torch.inference_mode():
@@ -49,7 +49,7 @@ class DemoClip:
         return np.stack(states)
 
     def files(self) -> dict[str, bytes]:
-        """The folder's files by name, as Hugging Face lays them out."""
+        """The content of the CLIP folder by file name, as on Hugging Face."""
         config = CLIPConfig(
             text_config=self.text_config.to_dict(),
             projection_dim=CHANNELS,
@@ -78,17 +78,17 @@ def make_clip(names: Sequence[str], seed: int) -> DemoClip:
     drawn = {name: _draw(name, tuple(value.shape), rng) for name, value in tower.named_parameters()}
     tower.load_state_dict({name: torch.from_numpy(value) for name, value in drawn.items()}, strict=False)
     clip = DemoClip(tower=tower, tokenizer=tokenizer, text_config=text_config)
-    _tell_apart(clip, names)
+    _spread_embeddings(clip, names)
     return clip
 
 
-def _tell_apart(clip: DemoClip, names: Sequence[str]) -> None:
-    """Take most of what all prompts have in common off the embeddings, and make them as long as CLIP's.
+def _spread_embeddings(clip: DemoClip, names: Sequence[str]) -> None:
+    """Subtract most of the mean from the embeddings, and make them as long as CLIP's.
 
-    A tower of random weights gives every prompt nearly the same embedding; training would have parted them.
+    A tower with random weights gives all prompts nearly the same embedding; training would have spread them out.
     """
     states = clip.states(names)  # (K, HIDDEN)
-    bias = -PARTED * states.mean(axis=0)
+    bias = -MEAN_REMOVED * states.mean(axis=0)
     scale = CLIP_NORM / np.linalg.norm(states + bias, axis=1).mean()
     with torch.no_grad():
         clip.tower.text_model.final_layer_norm.bias.copy_(torch.from_numpy(bias))
@@ -96,7 +96,7 @@ def _tell_apart(clip: DemoClip, names: Sequence[str]) -> None:
 
 
 def _make_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """CLIP's way of cutting text, any text, with whole words for tokens where they are known, else bytes."""
+    """A tokenizer that splits text as CLIP's does; known words are one token each, all others one token a byte."""
     byte_tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*byte_tokens, *(f"{byte}</w>" for byte in byte_tokens)]
     tokens += [word for word in words if len(word) > 1]
@@ -136,7 +136,7 @@ def _make_text_config(tokenizer: Tokenizer) -> CLIPTextConfig:
 
 
 def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Initial weights of a parameter: words count more than their places, and the projection keeps angles."""
+    """Initial weights of a parameter: words count more than positions, and the projection keeps angles."""
     if "norm" in name or name.endswith("bias"):
         return np.full(shape, float("norm" in name and name.endswith("weight")), dtype=np.float32)
     drawn = rng.standard_normal(shape)
@@ -145,7 +145,7 @@ def _draw(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArra
     elif "position_embedding" in name:
         drawn *= 0.1
     elif "token_embedding" in name:
-        drawn[-1] *= 0.1  # the end token, at which all prompts are read
+        drawn[-1] *= 0.1  # the end token, whose state is every prompt's embedding
     else:
         drawn *= GAINS.get(name.split(".")[-2], 1.0) * shape[1] ** -0.5
     return drawn.astype(np.float32)

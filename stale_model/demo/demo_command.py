@@ -1,7 +1,7 @@
-"""The demo's data set, made here rather than downloaded: a CLIP, videos, annotations and splits.
+"""``python -m stale_model.demo``: a synthetic data set with a CLIP, videos, annotations and splits.
 
-``python -m stale_model.demo FOLDER`` writes it. Videos show a class only by the embedding of its prompt, so what is
-trained on the seen classes can find the unseen ones by their names.
+Actions are drawn from the embeddings of their class names, so a network that is trained on the seen classes can find
+the unseen ones by name.
 """
 
 import io
@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from stale_model.demo.demo_clip import DemoClip, make_clip
-from stale_model.demo.demo_videos import DemoVideo, draw_features, draw_timeline
+from stale_model.demo.demo_videos import DemoVideo, draw_timeline, draw_video_features
 from stale_runtime.errors import DatasetError
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.files import why_unwritten
@@ -22,14 +22,14 @@ from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH
 
-NAME = "stale_model.demo.demo_command"
+NAME = "python -m stale_model.demo"
 SEEN = (
     *("Washing a car", "Washing a window", "Washing a dog", "Painting a car", "Painting a window", "Painting a fence"),
     *("Carrying a dog", "Carrying a window", "Carrying a bicycle", "Repairing a car", "Repairing a fence"),
     *("Repairing a bicycle", "Photographing a dog", "Photographing a fence", "Photographing a bicycle"),
 )
 UNSEEN = ("Washing a bicycle", "Painting a dog", "Carrying a fence", "Repairing a window", "Photographing a car")
-"""New combinations of words that the seen classes have, so their prompts can be understood."""
+"""New combinations of words from the seen classes, so that a trained network understands their prompts."""
 SPLITS = {"seen": SEEN, "unseen": UNSEEN, "all": (*SEEN, *UNSEEN)}
 
 
@@ -44,22 +44,22 @@ def write_demo(
     """Write the data set, whole or not at all; the same arguments give the same bytes.
 
     Args:
-        folder: where to; nothing is there yet, or an empty folder.
-        videos: for training, of the seen classes.
-        validation_videos: of a seen and an unseen class in turn.
-        seed: of the tower's weights and the videos. A video does not depend on how many there are.
+        folder: a new or empty one.
+        videos: number for training, of the seen classes.
+        validation_videos: number for validation, alternating between seen and unseen classes.
+        seed: of the tower's weights and the videos. A video does not depend on how many are written.
         watch: passes the videos on as they are written, to show progress.
 
     Raises:
-        DatasetError: the folder holds something, or cannot be written.
+        DatasetError: the folder is not empty, or cannot be written.
     """
     target = folder.absolute()
     try:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise DatasetError(f"{folder}: is there and not empty; give a new folder, or remove it first")
+            raise DatasetError(f"{folder}: exists and is not empty; give a new folder, or remove it first")
         target.parent.mkdir(parents=True, exist_ok=True)
         with workspace(target.parent) as space:
-            fresh = space / "new"  # made anew, since the workspace is for its maker only
+            fresh = space / "new"  # a folder with the usual permissions: the workspace itself is private
             timelines = {
                 "training": draw_timelines("training", videos, seed),
                 "validation": draw_timelines("validation", validation_videos, seed),
@@ -73,7 +73,7 @@ def write_demo(
 
 
 def draw_timelines(subset: str, count: int, seed: int) -> list[DemoVideo]:
-    """Draw the timelines of a subset: of the seen classes for training, of both kinds by turns for validation."""
+    """Draw the timelines of a subset: seen classes for training, seen and unseen ones alternating for validation."""
     kinds = [SEEN] if subset == "training" else [SEEN, UNSEEN]
     timelines = []
     for number in range(count):
@@ -85,7 +85,7 @@ def draw_timelines(subset: str, count: int, seed: int) -> list[DemoVideo]:
 
 
 def class_directions(clip: DemoClip) -> dict[str, FloatArray]:
-    """Unit vectors (CHANNELS,) along the prompts' embeddings, without what all of them share."""
+    """Unit vectors (CHANNELS,) along the prompts' embeddings, minus their mean."""
     embeddings = clip.embed(SPLITS["all"])
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     embeddings -= embeddings.mean(axis=0)
@@ -108,7 +108,7 @@ def _write_features(folder: Path, clip: DemoClip, videos: Iterable[DemoVideo], s
     directions = class_directions(clip)
     for video in videos:
         buffer = io.BytesIO()  # numpy's own error on a full disk would not say that it is full
-        np.save(buffer, draw_features(video, directions, seed))
+        np.save(buffer, draw_video_features(video, directions, seed))
         (folder / f"v_{video.name}.npy").write_bytes(buffer.getvalue())
 
 
@@ -120,9 +120,15 @@ def _write_features(folder: Path, clip: DemoClip, videos: Iterable[DemoVideo], s
     type=click.IntRange(0, 9999),
     default=60,
     show_default=True,
-    help="Videos to validate on, every other one of an unseen class.",
+    help="Videos to validate on; every second one shows an unseen class.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything drawn.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the weights and the videos; equal seeds give equal files.",
+)
 def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
     """Write a small synthetic data set to FOLDER, which is new or empty.
 
@@ -147,4 +153,4 @@ def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
 
 def main() -> None:
     """Run ``python -m stale_model.demo``."""
-    console.run(demo, f"python -m {NAME}")
+    console.run(demo, NAME)

@@ -17,9 +17,9 @@ FRAMES_PER_SNIPPET, FRAMES_PER_SECOND = 16, 30
 FEWEST, MOST = 60, 400
 SHORTEST_S, LONGEST_S = 20.0, 220.0
 COMMON, SCENE, DRIFT, NOISE = 0.8, 0.25, 0.35, 0.45
-"""Lengths of what a snippet holds beside actions: what all images share, the video's scene, its drift, and noise."""
+"""Lengths of the parts of a feature besides actions: common to all images, the video's scene, its drift, and noise."""
 ACTION, LOOK, LEAK = (0.15, 0.35), 0.2, 0.03
-"""Lengths of a class's direction inside an action (from, to), of how that action looks, and of the class elsewhere."""
+"""Lengths of a class's direction inside an action (from, to) and of its own look, and of the class outside actions."""
 _TIMELINE, _FEATURES = 1, 2
 
 
@@ -32,28 +32,28 @@ class DemoVideo:
     annotations: tuple[Annotation, ...]
 
     def entry(self, subset: str) -> dict[str, Any]:
-        """What ActivityNet's ``database`` says of it."""
+        """Its entry in ActivityNet's ``database``."""
         rows = [{"segment": [row.start_s, row.end_s], "label": row.label} for row in self.annotations]
         return {"subset": subset, "duration": self.duration_s, "annotations": rows}
 
 
 def draw_timeline(name: str, label: str, others: Sequence[str], seed: int) -> DemoVideo:
-    """Draw what happens in a video: mostly one action, in a third of the videos most of the time.
+    """Draw the actions of a video: in a third of the videos one that takes most of the time, else up to three.
 
     Args:
-        name: the video's id, which the drawing depends on.
+        name: the video's id, which decides the timeline together with the seed.
         label: the video's class.
-        others: classes that may occur beside it.
+        others: classes that may also occur.
         seed: of the data set.
     """
     rng = _generator(name, seed, _TIMELINE)
     duration = round(SHORTEST_S + (LONGEST_S - SHORTEST_S) * rng.beta(1.2, 1.5), 2)
     if rng.random() < 1 / 3:
-        spans = [_placed(rng.uniform(0.6, 0.98), (0.0, 1.0), rng)]
+        spans = [_place_span(rng.uniform(0.6, 0.98), (0.0, 1.0), rng)]
     else:
         count = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
         slots = np.linspace(0, 1, count + 1)
-        spans = [_placed(rng.uniform(0.2, 0.75), slot, rng) for slot in pairwise(slots)]
+        spans = [_place_span(rng.uniform(0.2, 0.75), slot, rng) for slot in pairwise(slots)]
     labels = [label] * len(spans)
     if len(spans) > 1 and rng.random() < 0.15:
         labels[-1] = str(rng.choice(others))
@@ -67,12 +67,12 @@ def draw_timeline(name: str, label: str, others: Sequence[str], seed: int) -> De
     )
 
 
-def draw_features(video: DemoVideo, directions: Mapping[str, FloatArray], seed: int) -> NDArray[np.float16]:
+def draw_video_features(video: DemoVideo, directions: Mapping[str, FloatArray], seed: int) -> NDArray[np.float16]:
     """Draw a video's snippet features.
 
     Args:
         video: the timeline.
-        directions: (C,) unit vector of each class, which its prompt's embedding points along.
+        directions: (C,) unit vector of each class, along its prompt's embedding.
         seed: of the data set.
 
     Returns:
@@ -82,16 +82,18 @@ def draw_features(video: DemoVideo, directions: Mapping[str, FloatArray], seed: 
     C = len(directions[video.annotations[0].label])
     count = int(np.clip(round(video.duration_s * FRAMES_PER_SECOND / FRAMES_PER_SNIPPET), FEWEST, MOST))
     time_s = (np.arange(count) + 0.5) / count * video.duration_s
-    common = _unit(np.random.default_rng([seed, 0]), 1, C)
-    features = COMMON * common + SCENE * _unit(rng, 1, C) + DRIFT * _drift(rng, count, C)  # (snippets, C)
+    common = _unit_rows(np.random.default_rng([seed, 0]), 1, C)
+    features = COMMON * common + SCENE * _unit_rows(rng, 1, C) + DRIFT * _random_walk(rng, count, C)  # (snippets, C)
     features += LEAK * directions[video.annotations[0].label]
     for label, start_s, end_s in video.annotations:
-        action = rng.uniform(*ACTION) * directions[label] + LOOK * _unit(rng, 1, C)
+        action = rng.uniform(*ACTION) * directions[label] + LOOK * _unit_rows(rng, 1, C)
         features += _presence(time_s, start_s, end_s, softness_s=0.01 * video.duration_s) * action
-    for start_s in rng.uniform(0, 0.9, size=rng.integers(0, 3)) * video.duration_s:  # something without a name
+    for start_s in rng.uniform(0, 0.9, size=rng.integers(0, 3)) * video.duration_s:  # an action of no class
         end_s = start_s + rng.uniform(0.03, 0.15) * video.duration_s
-        features += _presence(time_s, start_s, end_s, softness_s=0.01 * video.duration_s) * ACTION[1] * _unit(rng, 1, C)
-    features += NOISE * _unit(rng, count, C)
+        features += (
+            _presence(time_s, start_s, end_s, softness_s=0.01 * video.duration_s) * ACTION[1] * _unit_rows(rng, 1, C)
+        )
+    features += NOISE * _unit_rows(rng, count, C)
     lengths = CLIP_NORM * rng.normal(1, 0.03, size=(count, 1))
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True) * lengths, dtype=np.float16)
 
@@ -100,23 +102,23 @@ def _generator(name: str, seed: int, purpose: int) -> np.random.Generator:
     return np.random.default_rng([seed, purpose, zlib.crc32(name.encode())])
 
 
-def _placed(share: float, slot: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
-    """A span that takes a share of a slot, somewhere in it; both are fractions of the video."""
+def _place_span(share: float, slot: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
+    """A span at a random place in a slot, of which it takes a share; in fractions of the video."""
     start, end = slot
     length = share * (end - start)
     start = rng.uniform(start, end - length)
     return start, start + length
 
 
-def _unit(rng: np.random.Generator, count: int, C: int) -> FloatArray:
+def _unit_rows(rng: np.random.Generator, count: int, C: int) -> FloatArray:
     """Random directions: (count, C), each of length about 1."""
     return rng.standard_normal((count, C)) / np.sqrt(C)
 
 
-def _drift(rng: np.random.Generator, count: int, C: int) -> FloatArray:
-    """A random walk that forgets within some thirty snippets, length about 1 throughout: (count, C)."""
+def _random_walk(rng: np.random.Generator, count: int, C: int) -> FloatArray:
+    """A random walk with a memory of about 30 snippets, and vectors of length about 1: (count, C)."""
     memory = np.exp(-1 / 30)
-    steps = _unit(rng, count, C) * np.sqrt(1 - memory**2)
+    steps = _unit_rows(rng, count, C) * np.sqrt(1 - memory**2)
     steps[0] /= np.sqrt(1 - memory**2)
     for n in range(1, count):
         steps[n] += memory * steps[n - 1]
@@ -124,6 +126,6 @@ def _drift(rng: np.random.Generator, count: int, C: int) -> FloatArray:
 
 
 def _presence(time_s: FloatArray, start_s: float, end_s: float, *, softness_s: float) -> FloatArray:
-    """How much of an action each snippet shows, from 0 to 1 with soft edges: (snippets,) -> (snippets, 1)."""
+    """The part of an action that each snippet shows, from 0 to 1 with soft edges: (snippets,) -> (snippets, 1)."""
     inside = np.minimum(time_s - start_s, end_s - time_s)
     return 1 / (1 + np.exp(-np.clip(inside / softness_s, -50, 50)))[:, None]

@@ -1,4 +1,4 @@
-"""The attention block that STALE uses twice: among snippets, and from prompts to snippets."""
+"""The attention block that STALE uses twice: between snippets, and from prompts to snippets."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class WideAttention(nn.Module):
-    """Residual multi-head attention whose every head is as wide as the model.
+    """Residual multi-head attention in which each head is as wide as the model.
 
     q, k and v have no bias; the concatenated heads go through one linear layer, dropout, the residual and a LayerNorm.
 
@@ -28,11 +28,11 @@ class WideAttention(nn.Module):
         nn.init.xavier_normal_(self.output.weight)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
-        """Let each query gather from the memory.
+        """Attend from each query to the memory.
 
         Args:
-            queries: (B, N, C), or (1, N, C) for the same queries throughout the batch; also the residual.
-            memory: (B, T, C), both keys and values.
+            queries: (B, N, C), or (1, N, C) for the same queries in the whole batch; also added as the residual.
+            memory: (B, T, C), both the keys and the values.
 
         Returns:
             (B, N, C)

@@ -1,4 +1,4 @@
-"""The sizes of the STALE network, as published and as tests shrink them."""
+"""The sizes of a STALE network."""
 
 from dataclasses import dataclass, fields
 
@@ -10,7 +10,7 @@ class StaleConfig:
     channels: int = 512
     """C, width of a snippet feature and of a prompt embedding."""
     temporal_scale: int = 100
-    """T the network is trained at, in snippets."""
+    """T that the network is trained at, in snippets."""
     heads: int = 4
     """H of both attention blocks; each head is C wide."""
     mask_channels: int = 256
@@ -22,9 +22,9 @@ class StaleConfig:
     adaptation_dropout: float = 0.3
     """Dropout of the cross-adaptation, in [0, 1)."""
     foreground_heads: int = 2
-    """Heads of the foreground branch; they share C between them."""
+    """Heads of the foreground branch; each is C / heads wide."""
     foreground_layers: int = 2
-    """Encoder layers of the foreground branch, and as many decoder layers."""
+    """Encoder layers of the foreground branch, and also decoder layers."""
     foreground_feedforward: int = 1
     """Width of the feed-forward layers in the foreground branch."""
     foreground_dropout: float = 0.1

@@ -1,4 +1,4 @@
-"""The foreground branch: a small MaskFormer predictor that only the training loss reads."""
+"""The foreground branch: a small MaskFormer predictor that only the training loss uses."""
 
 import math
 
@@ -9,7 +9,7 @@ from stale_model.network.config import StaleConfig
 
 
 class ForegroundBranch(nn.Module):
-    """Finds the snippets in which anything happens, with one query for all of a video.
+    """Finds the snippets in which any action happens, with a single query for the video.
 
     Source: the transformer predictor of MaskFormer (Cheng et al., NeurIPS 2021), pre-norm, as STALE configures it.
     """
@@ -40,7 +40,7 @@ class ForegroundBranch(nn.Module):
             snippets: (B, T, C) embedded snippets, which the query's mask embedding is dotted with.
 
         Returns:
-            (B, T), positive where something happens.
+            (B, T), positive where an action happens.
         """
         B, T, C = features.shape
         positions = sine_positions(T, C, like=features)  # (T, C)

@@ -14,7 +14,7 @@ SCORE_FLOOR = 1e-4
 
 
 class Localization(NamedTuple):
-    """What detection needs of the network."""
+    """The outputs that detection needs."""
 
     cas_logits: Tensor
     """(B, K+1, T) class activation sequence, 100 times a cosine; the last row is background."""
@@ -23,7 +23,7 @@ class Localization(NamedTuple):
 
 
 class TrainingOutputs(NamedTuple):
-    """What the training loss reads."""
+    """The outputs that the training loss needs."""
 
     cas_logits: Tensor
     """(B, K+1, T)"""
@@ -43,7 +43,7 @@ class TrainingOutputs(NamedTuple):
 
 
 class MaskLocalizer(nn.Module):
-    """Lets every snippet propose a mask over all of the video.
+    """Lets each snippet propose a mask over the whole video.
 
     The last kernel has an output channel for each snippet of the trained length; at another length the channels are
     resampled, since channel t means "the snippet at t/T" whatever T is.
@@ -82,7 +82,7 @@ def resample_rows(rows: Tensor, T: int) -> Tensor:
 
 
 class Stale(nn.Module):
-    """STALE after its text tower: from snippet features and prompt embeddings to activations and masks.
+    """STALE without its text tower: from snippet features and prompt embeddings to activations and masks.
 
     Source: Nag et al., "Zero-Shot Temporal Action Detection via Vision-Language Prompting", ECCV 2022.
     """
@@ -106,7 +106,7 @@ class Stale(nn.Module):
         return torch.cat([prompt_embeddings, self.background_embedding])
 
     def localize(self, features: Tensor, prompts: Tensor) -> Localization:
-        """Find actions; all that deployment needs.
+        """Compute the outputs that detection needs.
 
         Args:
             features: (B, T, C) snippet features.
@@ -116,7 +116,7 @@ class Stale(nn.Module):
         return self._adapt(snippets, prompts)[0]
 
     def forward(self, features: Tensor, prompts: Tensor) -> TrainingOutputs:
-        """Compute every output, those that only the training loss reads included.
+        """Compute all outputs, including those that only the training loss needs.
 
         Args:
             features: (B, T, C) snippet features.
@@ -141,7 +141,7 @@ class Stale(nn.Module):
 
 
 def foreground_snippets(masks: Tensor) -> Tensor:
-    """Which snippets the representation masking keeps: those whose mask mean is at least the mean of the means.
+    """The snippets that representation masking keeps: those whose mask has at least the mean strength of all masks.
 
     Args:
         masks: (B, T, T)

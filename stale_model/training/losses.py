@@ -1,6 +1,5 @@
 """The training loss of STALE, term by term."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,27 +8,13 @@ from torch.nn import functional
 
 from stale_model.data.targets import Targets
 from stale_model.network.stale import TrainingOutputs
+from stale_model.training.training_config import LossWeights
 
 SNIPPET_SHARE = 0.9
-"""Weight of the snippets' classification against the video's, which counts once."""
+"""Weight of the snippets' classification, where the video's has weight 1."""
 ENTROPY_SHARE, DICE_SHARE = 0.4, 0.6
 """The two halves of the mask loss."""
 _TINY = 1e-6
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """How much each term counts."""
-
-    classification: float = 0.4
-    masks: float = 0.3
-    foreground: float = 0.1
-    consistency: float = 1.0
-
-    @classmethod
-    def half_split(cls) -> "LossWeights":
-        """What the original takes where half of the classes are unseen; the defaults are for all else."""
-        return cls(classification=0.1, masks=1.0, foreground=0.1, consistency=0.1)
 
 
 class Losses(NamedTuple):
@@ -51,7 +36,7 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
         targets: of the same videos.
         weights: of the terms.
 
-    Source: the published training code; the quirks that it has are kept, since they shape the weights it gives.
+    Source: the published training code; its quirks are kept, since they shape the weights that it gives.
     """
     classification = SNIPPET_SHARE * focal_on_mean(outputs.cas_logits.transpose(1, 2), targets.snippet_classes)
     classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))
@@ -69,7 +54,7 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
 
 
 def focal_on_mean(logits: Tensor, classes: Tensor) -> Tensor:
-    """Focal loss of the batch's mean cross-entropy, which the original takes where others take each sample's.
+    """Focal loss of the batch's mean cross-entropy; the usual focal loss is the mean over the samples' own.
 
     Args:
         logits: (..., K)
@@ -104,15 +89,15 @@ def dice_loss(masks: Tensor, targets: Tensor) -> Tensor:
 
 
 def consistency_loss(outputs: TrainingOutputs) -> Tensor:
-    """How far the snippets that the classes pick lie from those that the masks pick: one minus a cosine, the mean."""
+    """Distance between the snippets that the classes select and those that the masks select: mean of 1 - cosine."""
     snippets = outputs.snippets.float()
-    surest = outputs.cas_logits[:, :-1].float().softmax(dim=1).amax(dim=1)  # (B, T)
-    strongest = outputs.action_masks.amax(dim=2).float()  # (B, T)
-    by_class, by_mask = (_mean_of_upper(snippets, score) for score in (surest, strongest))
+    class_scores = outputs.cas_logits[:, :-1].float().softmax(dim=1).amax(dim=1)  # (B, T)
+    mask_scores = outputs.action_masks.amax(dim=2).float()  # (B, T)
+    by_class, by_mask = (_mean_of_upper(snippets, scores) for scores in (class_scores, mask_scores))
     return (1 - functional.cosine_similarity(by_class, by_mask, dim=1)).mean()
 
 
-def _mean_of_upper(snippets: Tensor, score: Tensor) -> Tensor:
-    """Mean snippet of those whose score is at least the video's mean: (B, T, C), (B, T) -> (B, C)."""
-    chosen = (score >= score.mean(dim=1, keepdim=True)).to(snippets.dtype)[:, :, None]
+def _mean_of_upper(snippets: Tensor, scores: Tensor) -> Tensor:
+    """Mean of the snippets whose score is at least the video's mean: (B, T, C), (B, T) -> (B, C)."""
+    chosen = (scores >= scores.mean(dim=1, keepdim=True)).to(snippets.dtype)[:, :, None]
     return (snippets * chosen).sum(dim=1) / chosen.sum(dim=1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""What a training keeps on disk: ``last.pth``, and what follows from it."""
+"""The files of a training: ``last.pth``, and those that are derived from it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stale_model.checkpoints.clip import ClipParts
-from stale_model.checkpoints.loading import load_plain, shown
-from stale_model.checkpoints.own_checkpoint import StaleWithText, refuse_misfits, refuse_other_kinds, serialize
-from stale_model.training.history import Epoch, best_epoch, curves_png, metrics_csv
+from stale_model.checkpoints.loading import load_plain, quoted
+from stale_model.checkpoints.own_checkpoint import StaleWithText, checkpoint_bytes, refuse_misfits, refuse_other_kinds
+from stale_model.training.epoch_metrics import Epoch, best_epoch, curves_png, metrics_csv
 from stale_runtime.errors import CheckpointError
 from stale_runtime.system.files import write_together
 from stale_runtime.system.json_dataclasses import build
@@ -18,44 +18,48 @@ _KEPT = {"format_version", "training", "state_dict", "state", "history"}
 
 
 def save_epoch(folder: Path, content: Mapping[str, Any], state: Mapping[str, Any], history: Sequence[Epoch]) -> None:
-    """Write ``last.pth``, and what follows from it; all are on the disk before the first takes its name.
+    """Write ``last.pth`` and the files derived from it; all are on the disk before the first one gets its name.
 
-    A run that is killed between two names leaves the new ``last.pth`` beside older files: ``complete`` mends that.
+    A run that is killed between two renames leaves the new ``last.pth`` beside older files; ``complete`` repairs that.
 
     Args:
-        folder: is there.
+        folder: an existing one.
         content: of the checkpoint.
         state: what a resumed training needs beside it.
         history: all epochs.
 
     Raises:
-        OSError: a file cannot be written; the earlier ones stand.
+        OSError: a file cannot be written; the earlier ones are kept.
     """
     rows = [asdict(epoch) for epoch in history]
 
     def files() -> Iterator[tuple[str, bytes]]:
-        yield LAST, serialize({**content, "state": state, "history": rows})
-        yield from _following(content, history)
+        yield LAST, checkpoint_bytes({**content, "state": state, "history": rows})
+        yield from _derived_files(content, history)
 
     write_together(folder, files())
 
 
 def complete(folder: Path, saved: Mapping[str, Any]) -> None:
-    """Write again what follows from ``last.pth``, of which ``saved`` is the content.
+    """Write the files derived from ``last.pth`` again.
+
+    Args:
+        folder: an existing one.
+        saved: the content of ``last.pth``.
 
     Raises:
-        ValueError: its history is none.
-        OSError: a file cannot be written; the earlier ones stand.
+        ValueError: its history is damaged.
+        OSError: a file cannot be written; the earlier ones are kept.
     """
     content = {name: value for name, value in saved.items() if name not in ("state", "history")}
-    write_together(folder, _following(content, read_history(saved)))
+    write_together(folder, _derived_files(content, read_history(saved)))
 
 
 def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
-    """All epochs up to a saved one; at least one.
+    """The epochs in the content of ``last.pth``; at least one.
 
     Raises:
-        ValueError: there is something else in their place.
+        ValueError: they are damaged, or something else is in their place.
     """
     rows, names = saved["history"], {field.name for field in fields(Epoch)}
     if not isinstance(rows, list) or any(not isinstance(row, dict) or row.keys() != names for row in rows):
@@ -66,9 +70,9 @@ def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
     return history
 
 
-def _following(content: Mapping[str, Any], history: Sequence[Epoch]) -> Iterator[tuple[str, bytes]]:
+def _derived_files(content: Mapping[str, Any], history: Sequence[Epoch]) -> Iterator[tuple[str, bytes]]:
     if best_epoch(history) is history[-1]:
-        yield BEST, serialize(content)
+        yield BEST, checkpoint_bytes(content)
     yield METRICS, metrics_csv(history)
     yield CURVES, curves_png(history)
 
@@ -78,12 +82,12 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
 
     Args:
         path: of the file.
-        model: that its weights have to fit.
-        clip: configuration of the tower.
-        description: of the training that it has to be of.
+        model: the model that its weights have to fit.
+        clip: configuration of the text tower.
+        description: of the training that it has to belong to.
 
     Raises:
-        CheckpointError: it is missing, or of another training.
+        CheckpointError: it is missing or damaged, or belongs to another training.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: nothing to resume; train without --resume")
@@ -93,24 +97,24 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
     refuse_other_kinds(content, path)
     for key, value in description.items():
         if difference := _difference(content["training"].get(key), value, key):
-            raise CheckpointError(f"{path}: {difference}; give the options that it was begun with, or another folder")
+            raise CheckpointError(f"{path}: {difference}; give the options that it was started with, or another folder")
     refuse_misfits(model.network.config, clip.text_config, content["state_dict"], path)
     try:
         read_history(content)
     except ValueError as problem:
         raise CheckpointError(
-            f"{path}: its history is damaged, or of another version of stale-edge ({problem}); train without --resume, "
-            "in another folder"
+            f"{path}: its history is damaged, or was written by another version of stale-edge ({problem}); train "
+            "without --resume, in another folder"
         ) from problem
     return content
 
 
 def _difference(before: object, now: object, name: str) -> str | None:
-    """What differs first between two plain values, in words, or None."""
+    """The first difference between two plain values, in words; None if there is none."""
     if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
         return next(filter(None, (_difference(before[key], now[key], key) for key in now)), None)
-    if type(before) is type(now) and before == now:  # what a file holds may compare as no truth value does
+    if type(before) is type(now) and before == now:  # comparing a tensor from a file would not give a truth value
         return None
     if isinstance(now, list) or isinstance(before, list):
-        return f"begun with other {name.replace('_', ' ')}"
-    return f"begun with {name.replace('_', ' ')} {shown(before)}, now {shown(now)}"
+        return f"started with other {name.replace('_', ' ')}"
+    return f"started with {name.replace('_', ' ')} {quoted(before)}, now {quoted(now)}"

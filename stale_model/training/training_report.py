@@ -1,18 +1,19 @@
-"""What ``stale-train`` says while it runs, and the tables and the CSV file it ends with."""
+"""The messages, progress and tables of ``stale-train``, and its ``summary.csv``."""
 
 import csv
 import io
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 
 import click
 from tabulate import tabulate
 
-from stale_model.training.history import Epoch
+from stale_model.data.dataset import Selection, VideoSample
+from stale_model.training.epoch_metrics import Epoch
 from stale_runtime.terminal import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
@@ -21,12 +22,12 @@ _FORMATS = ("", "", "", ".2f", ".2f", ".1f", ".0f", ".0f")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What one training came to."""
+class TrainingResult:
+    """Quality and cost of one training."""
 
     seed: int
     videos: int
-    """It was trained on."""
+    """Number of videos that it was trained on."""
     best_epoch: int
     seen_map: float | None
     """Average mAP on validation videos of the seen classes, in [0, 1], which chose the epoch; None without any."""
@@ -42,7 +43,7 @@ class Reporter:
     """Progress on stderr while an epoch runs, a row on stdout when it is done."""
 
     def __init__(self, name: str, epochs: int, *, quiet: bool) -> None:
-        """Args: name: of the command; epochs: in all; quiet: whether to say nothing at all."""
+        """Args: name: of the command; epochs: in all; quiet: print nothing, as in all processes but the first."""
         self._name = name
         self._epochs = epochs
         self._quiet = quiet
@@ -51,8 +52,25 @@ class Reporter:
         self._row = 0
         self._epoch = 0
 
+    def say(self, text: str) -> None:
+        """Print a message on stderr."""
+        if not self._quiet:
+            console.note(self._name, text)
+
+    def reading(self, samples: Sequence[VideoSample]) -> Iterable[VideoSample]:
+        """The same videos, with a progress bar if stderr is a terminal."""
+        if self._quiet:
+            return samples
+        return console.progress(samples, label="Reading features", total=len(samples))
+
+    def selected(self, subset: str, selection: Selection) -> None:
+        """Videos were selected from a subset."""
+        self.say(f"{subset}: {selection}")
+        for problem in selection.problems.values():
+            self.say(f"left out: {problem}")
+
     def starts(self, epoch: int) -> None:
-        """Training goes on after so many epochs."""
+        """Training starts, with this many epochs done before."""
         self._epoch = epoch
 
     def step(self, done: int, of: int, loss: float) -> None:
@@ -64,7 +82,7 @@ class Reporter:
         seconds = (time.perf_counter() - self._started) / self._steps * left
         place = f"epoch {self._epoch + 1}/{self._epochs}, step {done}/{of}"
         text = f"\r{self._name}: {place}, loss {loss:.4f}, {duration(seconds)} left\033[K"
-        with suppress(OSError):  # nobody to hear it is no fault of the training
+        with suppress(OSError):  # a terminal that has been closed must not end the training
             click.echo(text, nl=done == of, err=True)
 
     def epoch(self, epoch: Epoch) -> None:
@@ -81,7 +99,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it, such as ``12 min 5 s``."""
+    """A time for people, such as ``12 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -89,26 +107,26 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def summary_table(results: Sequence[Result]) -> str:
-    """A row for each training; of several also their mean ± standard deviation. mAP is in percent."""
+def summary_table(results: Sequence[TrainingResult]) -> str:
+    """A row for each training, and if there are several, mean ± standard deviation. mAP is in percent."""
     rows = [_summary(result) for result in results]
     if len(results) > 1:
         rows.append(("mean ± std", *(_mean_and_std(column) for column in list(zip(*rows, strict=True))[1:])))
-    used = [n for n in range(len(_SUMMARY)) if any(row[n] is not None for row in rows)]
-    cells = [[_cell(row[n], _FORMATS[n]) for n in used] for row in rows]
-    return tabulate(cells, [_SUMMARY[n] for n in used], disable_numparse=True, stralign="right")
+    shown = [n for n in range(len(_SUMMARY)) if any(row[n] is not None for row in rows)]
+    cells = [[_cell(row[n], _FORMATS[n]) for n in shown] for row in rows]
+    return tabulate(cells, [_SUMMARY[n] for n in shown], disable_numparse=True, stralign="right")
 
 
-def summary_csv(results: Sequence[Result]) -> bytes:
-    """The same without mean and deviation, for programs; mAP is in [0, 1]."""
+def summary_csv(results: Sequence[TrainingResult]) -> bytes:
+    """A row for each training as CSV, for programs; mAP is in [0, 1]."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Result)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(TrainingResult)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(result) for result in results)
     return text.getvalue().encode()
 
 
-def _summary(result: Result) -> tuple[float | str | None, ...]:
+def _summary(result: TrainingResult) -> tuple[float | str | None, ...]:
     scores = (None if score is None else 100 * score for score in (result.seen_map, result.unseen_map))
     return (
         *(result.seed, result.videos, result.best_epoch, *scores),

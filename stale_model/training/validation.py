@@ -1,4 +1,4 @@
-"""mAP of a network in training, through the decoder and the evaluation of the runtime."""
+"""mAP of a network during training, computed by the decoder and the evaluation of the runtime."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def validate(
     """Average mAP over tIoU 0.5:0.05:0.95 on annotated videos, in [0, 1].
 
     Args:
-        model: network and text tower, on any device; left in evaluation mode.
+        model: network and text tower, on any device; it is put into evaluation mode.
         samples: the videos.
         classes: K class names.
         token_ids: (K, L) of their prompts.

@@ -1,25 +1,28 @@
 """``stale-train`` as a user types it: what it leaves behind, and what it says of bad input."""
 
+import contextlib
 import csv
-import errno
-import fcntl
+import io
 import json
-import os
-import random
 import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stale_model import train_command as cli
+from stale_export import export_command
+from stale_model import train_command
+from stale_model.training.epoch_metrics import Epoch
+from stale_model.training.output_folder import lock_folder
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
+from stale_model.training.training_report import Reporter
 from tests import tiny
 from tests.cli.command import interruptible, run
 
@@ -42,11 +45,37 @@ def options(training_data: Path, clip_folder: Path) -> list[str]:
     return tiny_training(training_data, clip_folder)
 
 
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_here(*options: str | Path, cwd: Path, main: Callable[[], None] = train_command.main) -> Done:
+    """Run ``stale-train``, or another command, in this process, which has PyTorch loaded already."""
+    stdout, stderr, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(), warnings.catch_warnings():
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["command", *map(str, options)])
+        try:
+            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+                main()
+        except SystemExit as end:
+            assert "Traceback" not in stderr.getvalue()
+            return Done(int(end.code or 0), stdout.getvalue(), stderr.getvalue())
+        finally:
+            torch.set_num_threads(threads)
+    raise AssertionError("a command ends with SystemExit")
+
+
 @pytest.fixture(scope="module")
 def unbroken(training_data: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nobody disturbed."""
     folder = tmp_path_factory.mktemp("unbroken")
-    done = run("stale-train", *tiny_training(training_data, clip_folder), "-o", "out", cwd=folder)
+    done = run_here(*tiny_training(training_data, clip_folder), "-o", "out", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "out"
 
@@ -58,7 +87,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 
 
 def fails(options: Sequence[str | Path], cwd: Path, *, code: int, says: str) -> None:
-    done = run("stale-train", *options, cwd=cwd)
+    done = run_here(*options, cwd=cwd)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == code, (done.returncode, done.stderr)
     assert last.startswith("stale-train: error: "), done.stderr
@@ -73,12 +102,12 @@ def test_training_export_and_detection_need_nothing_but_the_checkpoint(unbroken:
     rows = metrics(unbroken)
     assert [row["epoch"] for row in rows] == [str(n + 1) for n in range(EPOCHS)]
     assert float(rows[-1]["total"]) < float(rows[0]["total"])
-    done = run("stale-export", "--ckpt", unbroken / BEST, "-o", "bundle", cwd=tmp_path)
+    done = run_here("--ckpt", unbroken / BEST, "-o", "bundle", cwd=tmp_path, main=export_command.main)
     assert done.returncode == 0, done.stderr
     np.save(tmp_path / "video.npy", np.random.default_rng(0).standard_normal((30, tiny.CHANNELS)))
     (tmp_path / "classes.txt").write_text("\n".join(tiny.CLASSES))
-    done = run("stale-run", "video.npy", "--prompts", "classes.txt", "--bundle", "bundle", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    detected = run("stale-run", "video.npy", "--prompts", "classes.txt", "--bundle", "bundle", cwd=tmp_path)
+    assert detected.returncode == 0, detected.stderr
 
 
 def test_unseen_classes_are_evaluated_and_never_trained_on(options: list[str], tmp_path: Path) -> None:
@@ -86,7 +115,7 @@ def test_unseen_classes_are_evaluated_and_never_trained_on(options: list[str], t
     (tmp_path / "unseen.txt").write_text("archery\n")
     where = options.index("--split")
     options[where : where + 2] = ["--seen", "seen.txt", "--unseen", "unseen.txt"]
-    done = run("stale-train", *options, "-o", "out", cwd=tmp_path)
+    done = run_here(*options, "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "training: 7 of 10 videos; left out: 3 with labels outside the list" in done.stderr
     assert "once at the end: 1 of 3 videos" in done.stderr
@@ -100,7 +129,7 @@ def test_unseen_classes_are_evaluated_and_never_trained_on(options: list[str], t
 
 def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path: Path) -> None:
     study = [*options, "--fraction", "0.5", "--seeds", "3", "--epochs", "1", "-o", "study"]
-    done = run("stale-train", *study, cwd=tmp_path)
+    done = run_here(*study, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folders = [tmp_path / "study" / f"seed_{n}" for n in range(3)]
     videos = [tuple(torch.load(folder / BEST, weights_only=True)["training"]["videos"]) for folder in folders]
@@ -110,7 +139,7 @@ def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path:
     assert [row["seed"] for row in rows] == ["0", "1", "2"]
     seen = [100 * float(row["seen_map"]) for row in rows]
     assert f"{np.mean(seen):.1f} ± {np.std(seen, ddof=1):.1f}" in done.stdout.splitlines()[-1]
-    again = run("stale-train", *study, "--resume", cwd=tmp_path)
+    again = run_here(*study, "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert [row["seen_map"] for row in rows] == [
         row["seen_map"] for row in csv.DictReader((tmp_path / "study" / "summary.csv").read_text().splitlines())
@@ -118,34 +147,35 @@ def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path:
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_end(options: list[str], unbroken: Path, tmp_path: Path) -> None:
-    moments = random.Random(0)
-    kills = 0
-    for attempt in range(20):
+    """At many more moments in ``tests/crash/random_kills.py``."""
+    for lines in (1, 4):  # after the first epoch, and after one more than was done before
         resume = ["--resume"] if (tmp_path / "out" / LAST).exists() else []
         process = subprocess.Popen(
             [COMMAND, *options, "-o", "out", *resume], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert process.stdout is not None
-        if attempt < 4:
-            process.stdout.readline()  # the first epoch of this attempt is done
-            time.sleep(moments.uniform(0, 0.3))
-            process.kill()
+        for _ in range(lines):
+            process.stdout.readline()
+        process.kill()
         _, stderr = process.communicate(timeout=120)
-        if process.returncode == 0:
-            break
         assert process.returncode == -signal.SIGKILL, stderr
-        kills += 1
         torch.load(tmp_path / "out" / BEST, weights_only=True)
         torch.load(tmp_path / "out" / LAST, weights_only=True)
-    assert kills > 0
+        assert 0 < len(metrics(tmp_path / "out")) < EPOCHS
+    done = run_here(*options, "-o", "out", "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert metrics(tmp_path / "out") == metrics(unbroken)
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_interrupted_it_leaves_the_last_epoch_and_says_so(options: list[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def disturbed(training_data: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> "Disturbed":
+    """A training beside which others are started in its folder, and which is then interrupted."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    options = [*tiny_training(training_data, clip_folder), "-o", "out"]
     with subprocess.Popen(
-        [COMMAND, *options, "--epochs", "1000", "-o", "out"],
-        cwd=tmp_path,
+        [COMMAND, *options, "--epochs", "1000"],
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -154,81 +184,93 @@ def test_interrupted_it_leaves_the_last_epoch_and_says_so(options: list[str], tm
         assert process.stdout is not None
         for _ in range(3):
             process.stdout.readline()
+        others = [run_here(*options, *more, cwd=folder) for more in ([], ["--resume"], ["--seeds", "2"])]
+        was_running = process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in stderr.strip().splitlines()[-1]
-    assert "Traceback" not in stderr
-    assert len(metrics(tmp_path / "out")) >= 1
-    assert not list((tmp_path / "out").glob(".*"))
+        stdout, stderr = process.communicate(timeout=60)
+    return Disturbed(folder, Done(process.returncode, stdout, stderr), others, was_running)
 
 
-def test_a_full_disk_costs_nothing_that_was_there(options: list[str], unbroken: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [COMMAND, *options, "-o", "out"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.kill()
-    process.communicate()
-    before = metrics(tmp_path / "out")
-    assert 0 < len(before) < EPOCHS
-    full = subprocess.run(
-        [COMMAND, *options, "-o", "out", "--resume"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=limited(30_000),
-    )
-    assert full.returncode == 2, full.stderr
-    assert "File too large; raise the limit on file sizes" in full.stderr.strip().splitlines()[-1]
-    assert metrics(tmp_path / "out") == before
-    torch.load(tmp_path / "out" / LAST, weights_only=True)
-    done = run("stale-train", *options, "-o", "out", "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert metrics(tmp_path / "out") == metrics(unbroken)
+@dataclass(frozen=True)
+class Disturbed:
+    """A training, and others that were started in its folder meanwhile."""
+
+    folder: Path
+    first: Done
+    others: Sequence[Done]
+    was_running: bool
+    """Whether the first one was still running after the others."""
 
 
-def test_two_trainings_do_not_share_a_folder(options: list[str], tmp_path: Path) -> None:
-    first = subprocess.Popen(
-        [COMMAND, *options, "--epochs", "1000", "-o", "out"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert first.stdout is not None
-        first.stdout.readline()
-        says = "-o out: another stale-train is at work there; wait for its end, or give another folder"
-        for more in ([], ["--resume"], ["--seeds", "2"]):
-            fails([*options, "-o", "out", *more], tmp_path, code=2, says=says)
-        assert first.poll() is None
-        assert not (tmp_path / "out" / "seed_0").exists()
-    finally:
-        first.kill()
-        first.communicate()
-    fails([*options, "-o", "out"], tmp_path, code=2, says="holds a training already")
+def test_interrupted_it_leaves_the_last_epoch_and_says_so(disturbed: Disturbed) -> None:
+    assert disturbed.first.returncode == 130
+    assert "interrupted" in disturbed.first.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in disturbed.first.stderr
+    assert len(metrics(disturbed.folder / "out")) >= 1
+    assert not list((disturbed.folder / "out").glob(".*"))
+
+
+def test_two_trainings_do_not_share_a_folder(disturbed: Disturbed, options: list[str]) -> None:
+    says = "-o out: another stale-train is using it; wait until that ends, or give another folder"
+    for other in disturbed.others:
+        assert other.returncode == 2
+        assert other.stderr.strip() == f"stale-train: error: {says}"
+    assert disturbed.was_running
+    assert not (disturbed.folder / "out" / "seed_0").exists()
+    fails([*options, "-o", "out"], disturbed.folder, code=2, says="holds a training already")
 
 
 def test_a_folder_is_taken_before_anything_is_looked_for_in_it(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    holder = os.open(tmp_path / "out", os.O_RDONLY)
+    (tmp_path / "out" / LAST).write_bytes(b"")
+    with lock_folder(tmp_path / "out"):
+        fails([*options, "-o", "out"], tmp_path, code=2, says="another stale-train is using it")
+
+
+@contextlib.contextmanager
+def interrupted_after(epochs: int) -> Iterator[None]:
+    """Let trainings in this process be interrupted when so many epochs are saved."""
+    show = Reporter.epoch
+
+    def show_and_interrupt(self: Reporter, epoch: Epoch) -> None:
+        show(self, epoch)
+        if epoch.epoch == epochs:
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reporter, "epoch", show_and_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no file beyond a size, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        (tmp_path / "out" / LAST).write_bytes(b"")
-        fails([*options, "-o", "out"], tmp_path, code=2, says="another stale-train is at work there")
+        yield
     finally:
-        os.close(holder)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", fail)
-    with cli._claimed(tmp_path / "out"):
-        assert (tmp_path / "out").is_dir()
+def test_a_full_disk_costs_nothing_that_was_there(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    with interrupted_after(2):
+        assert run_here(*options, "-o", "out", cwd=tmp_path).returncode == 130
+    before = metrics(tmp_path / "out")
+    assert len(before) == 2
+    with largest_file(30_000):
+        full = run_here(*options, "-o", "out", "--resume", cwd=tmp_path)
+    assert full.returncode == 2, full.stderr
+    assert "File too large; raise the limit on file sizes" in full.stderr.strip().splitlines()[-1]
+    assert metrics(tmp_path / "out") == before
+    torch.load(tmp_path / "out" / LAST, weights_only=True)
+    done = run_here(*options, "-o", "out", "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert metrics(tmp_path / "out") == metrics(unbroken)
 
 
 def test_a_reader_that_leaves_does_not_end_the_training(options: list[str], unbroken: Path, tmp_path: Path) -> None:
@@ -264,17 +306,12 @@ def test_no_number_is_no_option(options: list[str], tmp_path: Path, option: str,
     assert not (tmp_path / "out").exists()
 
 
-def limited(size: int) -> Callable[[], None]:
-    """Let a process write no file beyond a size, as a full disk does."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 def test_resuming_another_training_is_refused(options: list[str], unbroken: Path, tmp_path: Path) -> None:
     out = ["-o", str(unbroken), "--resume"]
-    fails([*options, *out, "--epochs", "7"], tmp_path, code=3, says="begun with epochs 6, now 7")
-    fails([*options, *out, "--fraction", "0.5"], tmp_path, code=3, says="begun with other videos")
-    fails([*options, *out, "--freeze-text"], tmp_path, code=3, says="begun with freeze text False, now True")
-    fails([*options, "-o", unbroken], tmp_path, code=2, says="holds a training already; give --resume")
+    fails([*options, *out, "--epochs", "7"], tmp_path, code=3, says="started with epochs 6, now 7")
+    fails([*options, *out, "--fraction", "0.5"], tmp_path, code=3, says="started with other videos")
+    fails([*options, *out, "--freeze-text"], tmp_path, code=3, says="started with freeze text False, now True")
+    fails([*options, "-o", unbroken], tmp_path, code=2, says="holds a training already; give --resume to continue it")
     fails([*options, "-o", "new", "--resume"], tmp_path, code=3, says="nothing to resume")
 
 
@@ -283,7 +320,10 @@ def test_bad_data_is_named(options: list[str], training_data: Path, tmp_path: Pa
         return [*options, option, value, "-o", "out"]
 
     (tmp_path / "empty").mkdir()
-    fails(instead("--features", "empty"), tmp_path, code=3, says="expected files such as v_0.npy")
+    fails(instead("--features", "empty"), tmp_path, code=3, says="empty: no .npy files in this folder")
+    (tmp_path / "foreign").mkdir()
+    np.save(tmp_path / "foreign" / "v_x.npy", np.ones((5, tiny.CHANNELS), np.float32))
+    fails(instead("--features", "foreign"), tmp_path, code=3, says="expected files such as v_0.npy")
     fails(instead("--features", "absent"), tmp_path, code=3, says="No such file")
     (tmp_path / "broken.json").write_text('{"database": {"a": ')
     fails(instead("--annotations", "broken.json"), tmp_path, code=3, says="not valid JSON")
@@ -305,24 +345,46 @@ def test_an_unknown_class_in_a_split_list_is_named(options: list[str], tmp_path:
         (tmp_path / "train_75_test_25" / part).mkdir(parents=True)
         (tmp_path / "train_75_test_25" / part / "split_0.list").write_text(names)
     listed = [*options, "--split", "75-25:0", "--split-lists", ".", "-o", "out"]
-    fails(listed, tmp_path, code=3, says="class 'pool', which none of the 3 annotated classes is; did you mean 'polo'?")
+    fails(listed, tmp_path, code=3, says="class 'pool', not one of the 3 annotated classes; did you mean 'polo'?")
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_feature_file_with_nan_is_named_on_one_line(
-    options: list[str], training_data: Path, tmp_path: Path, workers: str
+def test_feature_files_with_nan_are_left_out_and_counted(
+    options: list[str], training_data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "features").mkdir()
     for path in (training_data / "features").iterdir():
         (tmp_path / "features" / path.name).write_bytes(path.read_bytes())
-    np.save(tmp_path / "features" / "v_4.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
-    damaged = [*options, "--features", "features", "--workers", workers, "-o", "out"]
-    fails(damaged, tmp_path, code=3, says="stale-train: error: features/v_4.npy")
+    for video in ("4", "11"):
+        np.save(tmp_path / "features" / f"v_{video}.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
+    damaged = [*options, "--features", "features", "--epochs", "1", "-o", "out"]
+    done = run_here(*damaged, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "training: 9 of 10 videos; left out: 1 with unusable features" in done.stderr
+    assert "left out: features/v_4.npy: NaN or infinity" in done.stderr
+    assert "validation: 2 of 3 videos; left out: 1 with unusable features" in done.stderr
+    assert "left out: features/v_11.npy: NaN or infinity" in done.stderr
+    assert "4" not in torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]["videos"]
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_feature_file_that_breaks_during_training_is_named_on_one_line(
+    options: list[str], training_data: Path, tmp_path: Path, workers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "features").mkdir()
+    for path in (training_data / "features").iterdir():
+        (tmp_path / "features" / path.name).write_bytes(path.read_bytes())
+
+    def start(self: Reporter, epoch: int) -> None:
+        np.save(tmp_path / "features" / "v_4.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
+
+    monkeypatch.setattr(Reporter, "starts", start)
+    breaking = [*options, "--features", "features", "--workers", workers, "-o", "out"]
+    fails(breaking, tmp_path, code=3, says="stale-train: error: features/v_4.npy: NaN or infinity")
 
 
 def test_starting_from_a_checkpoint_takes_its_tower(options: list[str], unbroken: Path, tmp_path: Path) -> None:
     started = [*options, "--text-from", str(unbroken / BEST), "--clip", "absent", "--freeze-text", "-o", "out"]
-    done = run("stale-train", *started, cwd=tmp_path)
+    done = run_here(*started, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     before, after = (torch.load(folder / BEST, weights_only=True) for folder in (unbroken, tmp_path / "out"))
     tower = [name for name in before["state_dict"] if name.startswith("tower.")]
@@ -336,5 +398,5 @@ def test_a_tower_that_saw_the_unseen_classes_is_said(options: list[str], unbroke
     where = options.index("--split")
     options[where : where + 2] = ["--seen", "seen.txt", "--unseen", "unseen.txt"]
     leaking = [*options, "--text-from", str(unbroken / BEST), "--epochs", "1", "-o", "out"]
-    done = run("stale-train", *leaking, cwd=tmp_path)
+    done = run_here(*leaking, cwd=tmp_path)
     assert "was trained on 1 of the unseen classes" in done.stderr

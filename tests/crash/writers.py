@@ -10,7 +10,7 @@ import torch
 
 from stale_export.bundle_writer import write_bundle
 from stale_model.checkpoints.loading import load_plain
-from stale_model.training.history import Epoch
+from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS, complete, save_epoch
 from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest, Source, TextEncoderSpec
 from stale_runtime.inference.prompt_cache import PromptCache

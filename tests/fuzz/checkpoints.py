@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from stale_model import read_checkpoint
 from stale_model.checkpoints.clip import read_clip_parts, text_encoder_spec
-from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, serialize
+from stale_model.checkpoints.own_checkpoint import StaleWithText, checkpoint_bytes, pack_checkpoint
 from tests import tiny
 from tests.fuzz.mutations import mutate_bytes, mutate_json
 from tests.fuzz.target import Choices, Target
@@ -220,7 +220,7 @@ def _bases(clip: Path) -> tuple[Base, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tuple(
-            Base.of(serialize(content))
+            Base.of(checkpoint_bytes(content))
             for content in (
                 {"epoch": 3, "state_dict": state},
                 own,

@@ -1,5 +1,5 @@
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from stale_model.data import dataset as dataset_module
 from stale_model.data.dataset import (
     LeftOut,
     Selection,
@@ -71,13 +72,13 @@ def test_takes_what_can_be_trained_on_and_counts_the_rest(tmp_path: Path) -> Non
         LeftOut.NO_DURATION: ("timeless", "zero"),
         LeftOut.OTHER_LABELS: ("mixed", "other"),
         LeftOut.NO_FEATURES: ("missing",),
-        LeftOut.UNREADABLE: ("broken",),
+        LeftOut.UNUSABLE: ("broken",),
     }
     assert list(selection.problems) == ["broken"]
     assert "v_broken.npy: not a .npy file" in selection.problems["broken"]
     assert str(selection) == (
         "2 of 9 videos; left out: 1 without annotations, 2 without duration, 2 with labels outside the list, "
-        "1 without features, 1 with unreadable features"
+        "1 without features, 1 with unusable features"
     )
 
 
@@ -86,10 +87,11 @@ def test_says_nothing_of_reasons_that_no_video_has(tmp_path: Path) -> None:
     assert str(select(tmp_path, {"a": video(POLO)})) == "1 of 1 videos"
 
 
-def test_the_prefixed_file_comes_first(tmp_path: Path) -> None:
+def test_two_files_of_one_video_are_refused(tmp_path: Path) -> None:
     for name in ("v_a", "a"):
         np.save(tmp_path / f"{name}.npy", snippets())
-    assert select(tmp_path, {"a": video(POLO)}).samples[0].path.name == "v_a.npy"
+    with pytest.raises(FeatureError, match=r"v_a\.npy: the same video id as .*/a\.npy; rename or remove one"):
+        select(tmp_path, {"a": video(POLO)})
 
 
 BROKEN = {
@@ -106,11 +108,12 @@ BROKEN = {
     "empty": (b"", "not a .npy file"),
     "archive": (b"PK\x03\x04" + bytes(100), "an .npz archive"),
     "huge": (npy_bytes("(99999999999999999, 4)", b""), "expected 1 to"),
+    "nan": (npy_bytes("(2, 4)", b"\xff" * 32), "NaN or infinity, .* in 2 of 2 snippets"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_bad_header_is_known_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_cannot_be_used_is_known_before_training(tmp_path: Path, kind: str) -> None:
     content, match = BROKEN[kind]
     np.save(tmp_path / "v_good.npy", snippets())
     (tmp_path / "v_bad.npy").write_bytes(content)
@@ -128,10 +131,11 @@ def test_no_id_leads_out_of_the_folder_and_only_files_count(tmp_path: Path) -> N
     np.save(feats / "v_good.npy", snippets())
     (feats / "v_folder.npy").mkdir()
     make_fifo(feats / "v_fifo.npy")
-    names = ("../out", "folder", "fifo", "x" * 5000, "nul\0", "")
+    names = ("../out", "x" * 5000, "nul\0", "")
+    no_files = ("fifo", "folder")
     with no_waiting():
-        selection = select(feats, {"good": video(POLO), **{name: video(POLO) for name in names}})
-    assert selection.left_out == {LeftOut.NO_FEATURES: tuple(sorted(names))}
+        selection = select(feats, {"good": video(POLO), **{name: video(POLO) for name in (*names, *no_files)}})
+    assert selection.left_out == {LeftOut.NO_FEATURES: tuple(sorted(names)), LeftOut.UNUSABLE: no_files}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_no_id_leads_out_of_the_folder_and_only_files_count(tmp_path: Path) -> N
         ({"a": video(POLO), "b": video()}, "1 without annotations, 1 without features; expected .* v_a.npy"),
         ({"a": video()}, "0 of 1 videos; left out: 1 without annotations; .*check the subset"),
         ({"a": video(Annotation("x", 0, 1))}, "1 with labels outside the list; .*check the split"),
-        ({"wide": video(POLO)}, r"1 with unreadable features; .*shape \(2, 9\), expected \(snippets, 4\)"),
+        ({"wide": video(POLO)}, r"1 with unusable features; .*shape \(2, 9\), expected \(snippets, 4\)"),
     ],
 )
 def test_nothing_left_is_an_error_with_the_counts(
@@ -153,11 +157,30 @@ def test_nothing_left_is_an_error_with_the_counts(
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="nowhere: No such file or directory; give the folder"):
+    with pytest.raises(FeatureError, match="nowhere: No such file or directory; give a folder"):
         select(tmp_path / "nowhere", {"a": video(POLO)})
     (tmp_path / "file").touch()
-    with pytest.raises(DatasetError, match="file: Not a directory; give the folder"):
+    with pytest.raises(FeatureError, match="file: Not a directory; give a folder"):
         select(tmp_path / "file", {"a": video(POLO)})
+
+
+def test_each_file_is_read_once_and_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(dataset_module, "read_features", lambda path, channels: read.append(path.name))
+    for name in ("a", "b", "other"):
+        np.save(tmp_path / f"{name}.npy", snippets())
+    watched: list[str] = []
+
+    def watch(samples: Sequence[VideoSample]) -> Iterator[VideoSample]:
+        watched.append(f"{len(samples)} in all")
+        for sample in samples:
+            watched.append(sample.video)
+            yield sample
+
+    truth = GroundTruth(videos={"a": video(POLO), "b": video(POLO), "other": video(Annotation("long jump", 0, 1))})
+    select_videos(truth, tmp_path, CLASSES, channels=CHANNELS, watch=watch)
+    assert watched == ["2 in all", "a", "b"]
+    assert read == ["a.npy", "b.npy"]
 
 
 def some(count: int) -> tuple[VideoSample, ...]:

@@ -117,8 +117,8 @@ def test_a_list_that_is_no_text_is_refused(lists: Path) -> None:
     ("seen", "unseen", "match"),
     [
         ((), ("polo",), "no seen class"),
-        (("polo", "archery", "polo"), (), "'polo' twice among the seen classes"),
-        (("polo",), ("archery", "archery"), "'archery' twice among the unseen classes"),
+        (("polo", "archery", "polo"), (), "'polo' is listed twice among the seen classes"),
+        (("polo",), ("archery", "archery"), "'archery' is listed twice among the unseen classes"),
         (("polo", "archery"), ("archery",), "'archery' both seen and unseen"),
         (("polo", "archery"), ("polo", "archery"), "'archery' and 1 more both seen and unseen"),
     ],

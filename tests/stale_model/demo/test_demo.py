@@ -14,7 +14,7 @@ from transformers import CLIPTextModelWithProjection
 from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.demo.demo_clip import CHANNELS, DemoClip, make_clip
 from stale_model.demo.demo_command import SEEN, SPLITS, UNSEEN, class_directions, demo, draw_timelines, write_demo
-from stale_model.demo.demo_videos import draw_features
+from stale_model.demo.demo_videos import draw_video_features
 from stale_runtime import read_features, read_ground_truth, read_prompts
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo
@@ -172,8 +172,8 @@ def test_without_the_class_a_video_shows_nothing_of_it(clip: DemoClip) -> None:
     video = draw_timelines("training", 1, SEED)[0]
     directions = class_directions(clip)
     label = video.annotations[0].label
-    shown = draw_features(video, directions, SEED).astype(np.float32) @ directions[label]
-    hidden = draw_features(video, {name: 0 * row for name, row in directions.items()}, SEED) @ directions[label]
+    shown = draw_video_features(video, directions, SEED).astype(np.float32) @ directions[label]
+    hidden = draw_video_features(video, {name: 0 * row for name, row in directions.items()}, SEED) @ directions[label]
     assert shown.mean() > 5 * abs(hidden.mean())
 
 
@@ -186,7 +186,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, what: str) 
         target.mkdir()
         (target / "mine.txt").write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(DatasetError, match="data: is there and not empty; give a new folder"):
+    with pytest.raises(DatasetError, match="data: exists and is not empty; give a new folder"):
         write_demo(target, videos=1, validation_videos=0)
     assert contents(tmp_path) == before
 

@@ -13,13 +13,13 @@ from stale_model import TrainingOutputs
 from stale_model.data.targets import Targets, video_targets
 from stale_model.training.losses import (
     Losses,
-    LossWeights,
     balanced_entropy,
     consistency_loss,
     dice_loss,
     focal_on_mean,
     stale_loss,
 )
+from stale_model.training.training_config import LossWeights
 from stale_runtime.evaluation.ground_truth import Annotation
 from tests import tiny
 
@@ -109,7 +109,7 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
         "foreground": slow_foreground(1 / (1 + np.exp(-out.foreground_logits)), want.foreground),
         "consistency": slow_consistency(out),
     }
-    for weights in (LossWeights(), LossWeights.half_split()):
+    for weights in (LossWeights(), LossWeights.for_split("50-50:0")):
         losses = stale_loss(outputs, targets, weights)
         assert {name: float(getattr(losses, name).detach()) for name in expected} == pytest.approx(expected, rel=1e-5)
         total = sum(getattr(weights, name) * value for name, value in expected.items())
@@ -118,7 +118,7 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
 
 def test_weights_are_the_published_ones() -> None:
     assert LossWeights() == LossWeights(classification=0.4, masks=0.3, foreground=0.1, consistency=1)
-    assert LossWeights.half_split() == LossWeights(classification=0.1, masks=1, foreground=0.1, consistency=0.1)
+    assert LossWeights.for_split("50-50:0") == LossWeights(classification=0.1, masks=1, foreground=0.1, consistency=0.1)
 
 
 def test_focal_is_of_the_mean_and_not_the_mean_of_focals() -> None:
@@ -256,7 +256,7 @@ class Recording:
         self.weights = kept["weights"].tolist()
 
 
-SPLITS = [("split75", LossWeights()), ("split50", LossWeights.half_split())]
+SPLITS = [("split75", LossWeights()), ("split50", LossWeights.for_split("50-50:0"))]
 
 
 @pytest.mark.reference

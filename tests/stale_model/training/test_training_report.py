@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from stale_model.training.history import Epoch
-from stale_model.training.training_report import Reporter, Result, duration, summary_csv, summary_table
+from stale_model.training.epoch_metrics import Epoch
+from stale_model.training.training_report import Reporter, TrainingResult, duration, summary_csv, summary_table
 
-RESULT = Result(
+RESULT = TrainingResult(
     seed=3,
     videos=160,
     best_epoch=9,

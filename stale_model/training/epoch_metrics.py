@@ -1,4 +1,4 @@
-"""The epochs of a training: what each came to, as a table and as a picture."""
+"""The metrics of each epoch, as a CSV table and as a plot."""
 
 import csv
 import io
@@ -22,23 +22,23 @@ class Epoch:
     seconds: float
     """Of training, without validation."""
     peak_memory_mb: float
-    """Of the process, or of the GPU if there is one."""
+    """Of the GPU if there is one, else of the process."""
     gpu_percent: float | None
-    """Median utilization of the GPU; None without one."""
+    """Median utilization of the GPU; None if it is not known."""
 
     @property
     def merit(self) -> float:
-        """What the best epoch is chosen by; higher is better."""
+        """The number that the best epoch is chosen by; higher is better."""
         return -self.total if self.validation_map is None else self.validation_map
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch that ``best.pth`` is of: the first of the best."""
+    """The epoch whose weights ``best.pth`` has; of several equally good ones the first."""
     return max(history, key=lambda epoch: epoch.merit)
 
 
 def metrics_csv(history: Sequence[Epoch]) -> bytes:
-    """A row an epoch, below a header; at least one epoch."""
+    """One row an epoch, below a header; at least one epoch."""
     rows = [asdict(epoch) for epoch in history]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0], lineterminator="\n")
@@ -48,7 +48,7 @@ def metrics_csv(history: Sequence[Epoch]) -> bytes:
 
 
 def curves_png(history: Sequence[Epoch]) -> bytes:
-    """A picture of loss and validation mAP over the epochs."""
+    """A plot of loss and validation mAP over the epochs."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -13,10 +13,11 @@ from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.checkpoints.loading import load_plain
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import select_videos
-from stale_model.training.history import Epoch
-from stale_model.training.optimization import TrainingConfig, epoch_batches
-from stale_model.training.trainer import TrainingData, train
+from stale_model.training.epoch_metrics import Epoch
+from stale_model.training.epoch_steps import epoch_batches
+from stale_model.training.training_config import TrainingConfig
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
+from stale_model.training.training_loop import TrainingData, train
 from stale_runtime.errors import CheckpointError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from tests import tiny
@@ -146,11 +147,11 @@ def change_moment(**changes: object) -> Callable[[Any], object]:
         (lambda saved: saved.update(format_version=torch.tensor([1, 1])), "format_version tensor"),
         (lambda saved: saved.update(training=[1]), "no 'training' of type dict"),
         (lambda saved: saved.update(training=None), "no 'training' of type dict"),
-        (lambda saved: saved["training"].update(seed=torch.tensor([0, 0])), "begun with seed tensor"),
-        (lambda saved: saved["training"].update(seed=torch.zeros(40, 40)), "begun with seed tensor"),
-        (lambda saved: saved["training"].update(videos=[torch.tensor([1, 1])] * 10), "begun with other videos"),
-        (lambda saved: saved["training"].update(split="\x1b[2J"), "begun with split '"),
-        (lambda saved: saved["training"]["config"].update(weights=nested(50)), "begun with other weights"),
+        (lambda saved: saved["training"].update(seed=torch.tensor([0, 0])), "started with seed tensor"),
+        (lambda saved: saved["training"].update(seed=torch.zeros(40, 40)), "started with seed tensor"),
+        (lambda saved: saved["training"].update(videos=[torch.tensor([1, 1])] * 10), "started with other videos"),
+        (lambda saved: saved["training"].update(split="\x1b[2J"), "started with split '"),
+        (lambda saved: saved["training"]["config"].update(weights=nested(50)), "started with other weights"),
         (lambda saved: saved.update(state_dict=[1]), "no 'state_dict' of type dict"),
         (lambda saved: saved["state_dict"].update({"\x1b[2J": torch.zeros(2)}), "has unknown tensor '"),
         (lambda saved: saved.update(history=[]), "epochs are missing"),
@@ -161,15 +162,18 @@ def change_moment(**changes: object) -> Callable[[Any], object]:
         (change_rows(validation_map="x"), "validation_map is 'x'"),
         (change_rows(total=None), "total is 'None'"),
         (change_rows(seconds=torch.zeros(1)), "seconds is 'tensor"),
-        (lambda saved: saved.update(state=None), "its optimizer is of other parameters"),
-        (lambda saved: saved.update(state={}), "its optimizer is of other parameters"),
-        (lambda saved: saved.update(state={"optimizer": [1]}), "its optimizer is of other parameters"),
-        (lambda saved: saved["state"]["optimizer"].pop("state"), "its optimizer is of other parameters"),
-        (lambda saved: saved["state"]["optimizer"]["state"].pop(3), "its optimizer is of other parameters"),
-        (lambda saved: saved["state"]["optimizer"]["state"].update({3: 4}), "its optimizer is of other parameters"),
-        (change_moment(exp_avg=None), "its optimizer is of other parameters"),
-        (change_moment(exp_avg=torch.zeros(3)), "its optimizer is of other parameters"),
-        (change_moment(step="x"), "its optimizer is of other parameters"),
+        (lambda saved: saved.update(state=None), "its optimizer belongs to other parameters"),
+        (lambda saved: saved.update(state={}), "its optimizer belongs to other parameters"),
+        (lambda saved: saved.update(state={"optimizer": [1]}), "its optimizer belongs to other parameters"),
+        (lambda saved: saved["state"]["optimizer"].pop("state"), "its optimizer belongs to other parameters"),
+        (lambda saved: saved["state"]["optimizer"]["state"].pop(3), "its optimizer belongs to other parameters"),
+        (
+            lambda saved: saved["state"]["optimizer"]["state"].update({3: 4}),
+            "its optimizer belongs to other parameters",
+        ),
+        (change_moment(exp_avg=None), "its optimizer belongs to other parameters"),
+        (change_moment(exp_avg=torch.zeros(3)), "its optimizer belongs to other parameters"),
+        (change_moment(step="x"), "its optimizer belongs to other parameters"),
         (change_moment(step=torch.tensor(1)), "step of parameter 3 is torch.int64"),
         (change_moment(step=torch.tensor(float("nan"))), "step of parameter 3 holds NaN"),
     ],
@@ -242,8 +246,8 @@ def test_the_checkpoint_is_plain_and_complete(training_data: Path, clip_folder: 
         ({"classes": [3]}, "expected text"),
         ({"classes": ["\ud800"]}, "surrogates"),
         ({"tokenizer_json": "\udfff"}, "surrogates"),
-        ({"state_dict": {"tower": 3}}, "tower in 'state_dict' is no tensor"),
-        ({"state_dict": {7: torch.zeros(3)}}, "7 in 'state_dict' is no tensor"),
+        ({"state_dict": {"tower": 3}}, "tower in 'state_dict' is not a tensor"),
+        ({"state_dict": {7: torch.zeros(3)}}, "7 in 'state_dict' is not a tensor"),
         ({"state_dict": {}}, "layers"),
         ({"text_config": {"eos_token_id": 2**70}}, "eos_token_id"),
     ],

@@ -1,10 +1,9 @@
-"""One epoch after another: the steps of training, without files and command line."""
+"""The steps of an epoch: batches, loss, optimizer, and the processes that share them."""
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,63 +12,33 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stale_model.checkpoints.loading import usable
+from stale_model.checkpoints.loading import as_weights
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import StaleDataset, collate
 from stale_model.data.targets import Targets
 from stale_model.network.stale import TrainingOutputs
 from stale_model.training.hardware import gpu_utilization
-from stale_model.training.losses import Losses, LossWeights, stale_loss
+from stale_model.training.losses import Losses, stale_loss
+from stale_model.training.training_config import TrainingConfig
 from stale_runtime.errors import CheckpointError, FeatureError
 
 Batch = tuple[Tensor, Targets]
 Progress = Callable[[int, int, float], None]
-"""Told the steps done in this epoch, the steps of an epoch, and the last loss."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How to train. The original's: batch 100, learning rate 4e-5, 5 epochs, step decay."""
-
-    epochs: int = 12
-    """Passes over the training videos."""
-    batch_size: int = 32
-    """Videos a step, over all processes."""
-    learning_rate: float = 2e-4
-    """At the start; it decays along a cosine to 0."""
-    weight_decay: float = 0.02
-    """Of AdamW."""
-    length: int = 100
-    """T, in snippets."""
-    seed: int = 0
-    """Of weights, order and dropout."""
-    freeze_text: bool = False
-    """Whether the text tower stays as it is; prompts are then embedded once."""
-    workers: int = 0
-    """Processes that read features; 0 reads between the steps."""
-    weights: LossWeights = field(default_factory=LossWeights)
-    """Of the terms of the loss."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
-            raise ValueError(f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}: expected below 1")
+"""Called with the number of steps done in this epoch, the steps of an epoch, and the last loss."""
 
 
 class EpochResult(NamedTuple):
-    """What an epoch gave."""
+    """Losses and cost of an epoch."""
 
     losses: Mapping[str, float]
     """Mean of each term over the steps."""
     seconds: float
     gpu_percent: float | None
-    """Median utilization of the GPU over the steps, where there is one and it tells."""
+    """Median utilization of the GPU over the steps; None if it is not known."""
 
 
-class Trainee(nn.Module):
-    """Network and text tower, as one step runs them."""
+class _StepModule(nn.Module):
+    """Network and text tower with the forward pass of a step."""
 
     def __init__(self, model: StaleWithText, *, freeze_text: bool) -> None:
         super().__init__()
@@ -90,57 +59,57 @@ class Trainee(nn.Module):
         return outputs
 
 
-class Optimization:
-    """A model with its optimizer on its device, and the place in the schedule."""
+class EpochTrainer:
+    """Trains a model epoch by epoch on the device of its fabric."""
 
     def __init__(self, fabric: Fabric, model: StaleWithText, token_ids: Tensor, config: TrainingConfig) -> None:
-        """Move everything to where it is trained.
+        """Move model and prompts to the device.
 
         Args:
-            fabric: launched; knows devices, processes and precision.
+            fabric: launched.
             model: network and text tower.
             token_ids: (K, L) of the training prompts.
             config: how to train.
         """
-        trainee = Trainee(model, freeze_text=config.freeze_text)
-        trained = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+        module = _StepModule(model, freeze_text=config.freeze_text)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.raw_optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
         self._fabric = fabric
         self._config = config
-        self._model, self._optimizer = fabric.setup(trainee, self.raw_optimizer)
+        self._model, self._optimizer = fabric.setup(module, self.raw_optimizer)
         ids = fabric.to_device(token_ids)
         if config.freeze_text:
             with torch.no_grad():
                 self._prompts = model.tower.eval()(ids)
         else:
             self._prompts = ids
-        self._trainee = trainee
+        self._module = module
 
-    def epoch(self, dataset: StaleDataset, number: int, progress: Progress) -> EpochResult:
+    def train_epoch(self, dataset: StaleDataset, number: int, progress: Progress) -> EpochResult:
         """Train on every video once.
 
         Args:
             dataset: the training videos.
-            number: of the epoch, from 0; decides the order, which does not depend on how many processes share it.
-            progress: told after each step.
+            number: of the epoch, from 0; decides the order of the videos, whatever the number of processes.
+            progress: called after each step.
 
         Raises:
-            FeatureError: a feature file holds what no network should see.
+            FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
         """
         config, fabric = self._config, self._fabric
         batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
-        mine = [share(batch, fabric.global_rank, fabric.world_size) for batch in batches]
-        loader = DataLoader(dataset, batch_sampler=mine, collate_fn=collate, num_workers=config.workers)
+        own_batches = [share_of(batch, fabric.global_rank, fabric.world_size) for batch in batches]
+        loader = DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate, num_workers=config.workers)
         loaded = cast("Iterable[Batch]", fabric.setup_dataloaders(loader, use_distributed_sampler=False))
-        self._trainee.train()
+        self._module.train()
         if config.freeze_text:
-            self._trainee.model.tower.eval()
+            self._module.model.tower.eval()
         torch.manual_seed(_dropout_seed(config.seed, number, fabric.global_rank))
         sums = torch.zeros(len(Losses._fields))
         utilization: list[float] = []
         started = time.perf_counter()
-        for step, (features, targets) in enumerate(_on_one_line(loaded)):
-            self._set_rate((number * len(batches) + step) / (config.epochs * len(batches)))
+        for step, (features, targets) in enumerate(_with_short_errors(loaded)):
+            self._set_learning_rate((number * len(batches) + step) / (config.epochs * len(batches)))
             outputs = self._model(features, self._prompts)
             losses = stale_loss(*self._whole_batch(outputs, targets, len(batches[step])), config.weights)
             fabric.backward(losses.total)
@@ -156,35 +125,41 @@ class Optimization:
         return EpochResult(means, time.perf_counter() - started, percent)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed training needs beside the weights; plain values and tensors only."""
+        """The optimizer's state, which a resumed training needs beside the weights; plain values and tensors only."""
         return {"optimizer": self.raw_optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
         """Continue from a saved state.
 
         Args:
-            state: as ``state`` gave it.
+            state: as ``state`` returned it.
             path: of the file that it is from, for messages.
 
         Raises:
-            CheckpointError: it is not of this optimizer.
+            CheckpointError: it does not fit this optimizer.
         """
         moments = _moments(state)
         ours = self.raw_optimizer.state_dict()
         trained = self.raw_optimizer.param_groups[0]["params"]
         expected = [{"step": (), "exp_avg": tuple(p.shape), "exp_avg_sq": tuple(p.shape)} for p in trained]
         if [_shapes(moments.get(n)) for n in range(len(moments))] != expected:
-            raise CheckpointError(f"{path}: its optimizer is of other parameters; train without --resume")
+            raise CheckpointError(f"{path}: its optimizer belongs to other parameters; train without --resume")
         for number, entry in moments.items():
             for name, tensor in entry.items():
-                usable(tensor, f"{name} of parameter {number}", path)
-        self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our own settings, which are the same
+                as_weights(tensor, f"{name} of parameter {number}", path)
+        self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our settings, compared before
 
     def _whole_batch(self, outputs: TrainingOutputs, targets: Targets, videos: int) -> tuple[TrainingOutputs, Targets]:
-        """Outputs and targets of all processes together, as a batch of so many videos in its own order.
+        """Outputs and targets of all processes, as one batch in its original order.
 
-        The loss is no mean over videos, so every process takes it of the whole batch. Gathering sums the gradients over
-        the processes, and DistributedDataParallel averages the parameters': together the gradient of that one loss.
+        The loss is not a mean over videos, so each process computes it on the whole batch. Gathering sums the gradients
+        over the processes, and DistributedDataParallel averages those of the parameters; together they are the gradient
+        of that one loss.
+
+        Args:
+            outputs: of this process.
+            targets: of the same videos.
+            videos: how many the whole batch has.
         """
         if self._fabric.world_size == 1:
             return outputs, targets
@@ -196,15 +171,15 @@ class Optimization:
 
         return TrainingOutputs(*map(whole, outputs)), Targets(*map(whole, targets))
 
-    def _set_rate(self, done: float) -> None:
+    def _set_learning_rate(self, done: float) -> None:
         for group in self.raw_optimizer.param_groups:
             group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The videos of each step, in a seeded order of their own for every epoch.
+    """The videos of each step, in a new seeded order every epoch.
 
-    A last batch that is less than half full joins the one before.
+    If the last batch is less than half full, it is merged into the one before.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     order: list[int] = torch.randperm(videos, generator=generator).tolist()
@@ -215,30 +190,30 @@ def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[l
     return batches
 
 
-def share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
-    """A process's videos of a batch: every so-maniest, as many as any other process has.
+def share_of(batch: Sequence[int], rank: int, processes: int) -> list[int]:
+    """The videos of a batch that one process computes: every n-th; each process gets equally many.
 
-    Where they do not come out even, the batch's first video fills up; ``_whole_batch`` drops it again.
+    If they do not divide evenly, the batch's first video is repeated; ``_whole_batch`` drops the copies.
     """
-    mine = list(batch[rank::processes])
-    return mine + [batch[0]] * (math.ceil(len(batch) / processes) - len(mine))
+    own = list(batch[rank::processes])
+    return own + [batch[0]] * (math.ceil(len(batch) / processes) - len(own))
 
 
 def _moments(state: object) -> dict[Any, Any]:
-    """What a saved optimizer knows of each parameter; nothing where a file holds something else."""
+    """A saved optimizer's moments by parameter; empty if the file holds something else."""
     optimizer = state.get("optimizer") if isinstance(state, dict) else None
     moments = optimizer.get("state") if isinstance(optimizer, dict) else None
     return moments if isinstance(moments, dict) else {}
 
 
 def _shapes(entry: object) -> dict[Any, tuple[int, ...] | None]:
-    """The shapes of tensors by name; None for what is no tensor."""
+    """The shapes of tensors by name; None for values that are not tensors."""
     items = entry.items() if isinstance(entry, dict) else ()
     return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in items}
 
 
-def _on_one_line(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches; the error of a process that reads them comes without its traceback."""
+def _with_short_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches; errors of the processes that read them lose the traceback that PyTorch adds."""
     try:
         yield from batches
     except FeatureError as problem:
@@ -246,5 +221,5 @@ def _on_one_line(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _dropout_seed(seed: int, epoch: int, rank: int) -> int:
-    """One for every epoch and process, so that a resumed training draws what an unbroken one does."""
+    """A seed for each epoch and process, so that a resumed training equals an uninterrupted one."""
     return (seed * 100_003 + epoch) * 10_007 + rank

@@ -1,4 +1,4 @@
-"""Training from data on disk to ``best.pth``, resumable at every epoch."""
+"""All epochs of a training, from data on disk to ``best.pth``; it can be resumed after each of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +13,10 @@ from stale_model.checkpoints.clip import ClipParts, text_encoder_spec
 from stale_model.checkpoints.loading import load_plain
 from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, unpack_checkpoint
 from stale_model.data.dataset import StaleDataset, VideoSample
+from stale_model.training.epoch_metrics import Epoch
+from stale_model.training.epoch_steps import EpochTrainer, Progress
 from stale_model.training.hardware import peak_memory_mb
-from stale_model.training.history import Epoch
-from stale_model.training.optimization import Optimization, Progress, TrainingConfig
+from stale_model.training.training_config import TrainingConfig
 from stale_model.training.training_files import BEST, LAST, complete, read_history, read_last, save_epoch
 from stale_model.training.validation import validate
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
@@ -23,17 +24,17 @@ from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What to train on."""
+    """Videos and classes to train on, and to validate on."""
 
     train: tuple[VideoSample, ...]
     validation: tuple[VideoSample, ...]
-    """Videos of the same classes; they choose the best epoch. May be empty: then the lowest loss does."""
+    """Videos of the same classes, whose mAP chooses the best epoch; if empty, the lowest loss chooses it."""
     classes: tuple[str, ...]
-    """The classes that are trained, none of the unseen ones."""
+    """The seen classes, in the order of the network's rows."""
     split: str
     """Name of the split."""
     unseen: tuple[VideoSample, ...] = ()
-    """Videos of the unseen classes: looked at once, when the best epoch is chosen."""
+    """Videos of the unseen classes: evaluated once, after the best epoch is chosen."""
     unseen_classes: tuple[str, ...] = ()
 
 
@@ -58,19 +59,19 @@ def train(
         clip: configuration and tokenizer of the tower.
         data: videos and classes.
         config: how to train.
-        folder: where the files go; it exists.
-        resume: go on from ``last.pth`` in the folder.
-        on_start: told how many epochs were done before.
-        on_epoch: told after each epoch.
-        progress: told after each step.
+        folder: where to write; it exists.
+        resume: continue from ``last.pth`` in the folder.
+        on_start: called with the number of epochs done before.
+        on_epoch: called after each epoch.
+        progress: called after each step.
 
     Returns:
-        All epochs, those before a resumption included.
+        All epochs, including those before it was resumed.
 
     Raises:
-        CheckpointError: ``last.pth`` is missing, damaged, or of another training.
-        FeatureError: a feature file holds what no network should see.
-        OSError: a file cannot be written; the last complete ones stand.
+        CheckpointError: ``last.pth`` is missing, damaged, or belongs to another training.
+        FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
+        OSError: a file cannot be written; those of the last complete epoch are kept.
     """
     token_ids = tokenize(clip, data.classes)
     description = _description(data, config)
@@ -81,10 +82,10 @@ def train(
 
     saved = read_last(folder / LAST, model, clip, description) if resume else None
     if saved is not None:
-        model.load_state_dict(saved["state_dict"])
-    optimization = Optimization(fabric, model, token_ids, config)
+        model.load_state_dict(dict(saved["state_dict"]))
+    trainer = EpochTrainer(fabric, model, token_ids, config)
     if saved is not None:
-        optimization.restore(saved["state"], folder / LAST)
+        trainer.restore(saved["state"], folder / LAST)
         history = read_history(saved)
         if fabric.is_global_zero:
             complete(folder, {**pack(), "history": saved["history"]})
@@ -92,7 +93,7 @@ def train(
     on_start(len(history))
     dataset = StaleDataset(data.train, data.classes, channels=model.network.config.channels, length=config.length)
     for number in range(len(history), config.epochs):
-        result = optimization.epoch(dataset, number, progress)
+        result = trainer.train_epoch(dataset, number, progress)
         score = None
         if data.validation and fabric.is_global_zero:
             score = validate(model, data.validation, data.classes, token_ids, config.length)
@@ -106,14 +107,14 @@ def train(
         )
         history.append(epoch)
         if fabric.is_global_zero:
-            save_epoch(folder, pack(), optimization.state(), history)
+            save_epoch(folder, pack(), trainer.state(), history)
             on_epoch(epoch)
         fabric.barrier()
     return history
 
 
 def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.device) -> float | None:
-    """Average mAP of ``best.pth`` on the videos of the unseen classes, in [0, 1]; None without any.
+    """Average mAP of ``best.pth`` on the videos of the unseen classes, in [0, 1]; None if there are none.
 
     Args:
         data: videos and classes.
@@ -123,7 +124,7 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
 
     Raises:
         CheckpointError: ``best.pth`` cannot be read.
-        FeatureError: a feature file holds what no network should see.
+        FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
     """
     if not data.unseen:
         return None
@@ -145,9 +146,9 @@ def tokenize(clip: ClipParts, classes: Sequence[str]) -> Tensor:
 
 
 def _description(data: TrainingData, config: TrainingConfig) -> dict[str, Any]:
-    """How a training is done, in plain values; two trainings of one description are the same."""
+    """How a training is done, in plain values; two trainings with equal descriptions give equal results."""
     settings = asdict(config)
-    del settings["workers"]  # changes nothing but the time
+    del settings["workers"]  # changes only the time that it takes
     return {
         "config": settings,
         "split": data.split,

@@ -1,0 +1,84 @@
+"""What ``stale-train`` is asked to do. Importing this module does not load PyTorch."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stale_model.checkpoints.default_clip import DEFAULT_CLIP
+from stale_model.training.training_config import TrainingConfig
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "32", "bf16", "16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """One or several trainings on one data set."""
+
+    annotations: Path
+    """ActivityNet's JSON."""
+    features: Path
+    """Folder of one ``.npy`` feature file a video."""
+    split: str | None = None
+    """``closed``, ``75-25:N`` or ``50-50:N``; None where ``seen`` and ``unseen`` are given instead."""
+    split_lists: Path | None = None
+    """Folder of the published splits; see ``stale_model.data.splits``."""
+    seen: Path | None = None
+    """File of the classes to train on."""
+    unseen: Path | None = None
+    """File of the classes to keep out."""
+    train_subset: str = "training"
+    """As the annotations name it."""
+    validation_subset: str = "validation"
+    """As the annotations name it."""
+    fraction: float = 1.0
+    """Part of the training videos to use, in (0, 1]."""
+    subset_seed: int = 0
+    """Which videos ``fraction`` takes."""
+    clip: str = DEFAULT_CLIP
+    """Hugging Face id or folder of the CLIP whose text tower and tokenizer are used."""
+    text_from: Path | None = None
+    """Checkpoint whose text tower to start with instead of CLIP's."""
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+    """How to train. Its loss weights are replaced by those of the split."""
+    seeds: int = 1
+    """How many trainings, from 1; each one counts both seeds up by one."""
+    device: str = "auto"
+    """One of ``DEVICES``; ``auto`` is the GPU if there is one."""
+    precision: str = "auto"
+    """One of ``PRECISIONS``; ``auto`` is the shortest that the device is good at."""
+    threads: int | None = None
+    """CPU threads of PyTorch; None for its own choice."""
+    output: Path = Path("stale_training")
+    """Folder for the results."""
+    resume: bool = False
+    """Whether to continue the training in the output folder."""
+
+    def __post_init__(self) -> None:
+        if self.split is None and self.seen is None:
+            raise ValueError("no --split; give closed, 75-25:N or 50-50:N, or --seen with --unseen")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction {self.fraction}, expected more than 0 and at most 1")
+        if self.seeds < 1:
+            raise ValueError(f"seeds {self.seeds}, expected at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads {self.threads}, expected at least 1")
+        if self.device not in DEVICES:
+            raise ValueError(f"device {self.device!r}, expected one of {', '.join(DEVICES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.precision == "16" and self.device == "cpu":
+            raise ValueError("--precision 16: only a GPU computes in it; give bf16 or 32")
+
+    def runs(self) -> "tuple[TrainRequest, ...]":
+        """Each of the trainings; several have one folder each inside the output folder."""
+        if self.seeds == 1:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                config=replace(self.config, seed=self.config.seed + n),
+                subset_seed=self.subset_seed + n,
+                output=self.output / f"seed_{self.config.seed + n}",
+            )
+            for n in range(self.seeds)
+        )

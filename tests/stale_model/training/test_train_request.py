@@ -1,0 +1,65 @@
+"""What ``stale-train`` is asked to do, checked without PyTorch."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stale_model.training.train_request import TrainRequest
+from stale_model.training.training_config import LossWeights, TrainingConfig
+
+
+def request(**changes: Any) -> TrainRequest:
+    return TrainRequest(**{"annotations": Path("a.json"), "features": Path("f"), "split": "closed", **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"split": None}, "no --split; give closed"),
+        ({"fraction": 0.0}, "fraction 0"),
+        ({"fraction": float("nan")}, "fraction nan"),
+        ({"seeds": 0}, "seeds 0"),
+        ({"threads": 0}, "threads 0"),
+        ({"device": "tpu"}, "device 'tpu', expected one of auto, cpu, cuda"),
+        ({"precision": "8"}, "precision '8', expected one of auto, 32, bf16, 16"),
+        ({"precision": "16", "device": "cpu"}, "only a GPU computes in it"),
+    ],
+)
+def test_impossible_requests_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        request(**changes)
+
+
+def test_one_training_is_the_request_itself() -> None:
+    one = request()
+    assert one.runs() == (one,)
+
+
+def test_several_trainings_count_seeds_up_in_folders_of_their_own() -> None:
+    several = request(seeds=3, subset_seed=7, config=TrainingConfig(seed=2, epochs=5), output=Path("out"))
+    found = [(run.config.seed, run.subset_seed, run.output, run.config.epochs) for run in several.runs()]
+    assert found == [(n + 2, n + 7, Path(f"out/seed_{n + 2}"), 5) for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 0}, {"batch_size": 0}, {"length": 0}, {"learning_rate": 0.0}, {"weight_decay": 1.0}]
+)
+def test_impossible_settings_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        TrainingConfig(**changes)
+
+
+def test_half_splits_have_weights_of_their_own() -> None:
+    assert LossWeights.for_split("50-50:3") != LossWeights()
+    assert all(LossWeights.for_split(name) == LossWeights() for name in ("closed", "75-25:0", "seen.txt / unseen.txt"))
+
+
+def test_options_are_read_without_torch() -> None:
+    code = (
+        "import stale_model.train_command, sys; print({'torch', 'transformers', 'lightning_fabric'} & {*sys.modules})"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
