@@ -1,6 +1,7 @@
 """Latency, memory, size and mAP of every backend at every length, measured on one CPU.
 
-A worker imports this package before it starts its clock, so nothing is imported here until it is asked for.
+A worker imports this package before it starts its clock, so this file imports nothing of ours, not even
+``stale_runtime._lazy``, which does the same for the other packages.
 """
 
 from importlib import import_module
@@ -30,3 +31,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({name for name in globals() if name.startswith("__")} | _HOMES.keys())

@@ -9,4 +9,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Int8Options", "export_bundle"]
 
-__getattr__ = lazily(__name__, {"Int8Options": "exporter", "export_bundle": "exporter"})
+__getattr__, __dir__ = lazily(__name__, {"Int8Options": "exporter", "export_bundle": "exporter"})

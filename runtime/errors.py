@@ -6,25 +6,28 @@
     ├── FeatureError            3   a feature file or array
     ├── PromptError             3   a prompt or a prompt file
     ├── DatasetError            3   annotations, durations, detections, splits
-    ├── CheckpointError         3   a checkpoint, or the CLIP folder that goes with it
-    ├── BackendError            2   a backend that this machine or install does not have
+    ├── CheckpointError         3   a checkpoint, or the CLIP folder that belongs to it
+    ├── BackendError            2   a backend that this machine or installation lacks
     ├── KeyFileError            3   a key to sign or verify with
-    ├── JournalError            3   what is kept of an interrupted run
-    ├── OutOfMemoryError        3   an input that needs more memory than there is
-    ├── OutputError             2   a place that a result, or what is needed on the way to it, cannot be written to
-    ├── BundleError             4   a bundle that is not there, or not as a bundle should be
-    │   ├── ChecksumError       4   a file that is not what the manifest says
-    │   ├── SignatureError      4   a signature that is not there, or does not hold
+    ├── JournalError            3   the journal of an interrupted run
+    ├── OutOfMemoryError        3   an input that needs more memory than is available
+    ├── OutputError             2   a place where a result or a temporary file cannot be written
+    ├── BundleError             4   a bundle that is missing or broken
+    │   ├── ChecksumError       4   a file that differs from what the manifest says
+    │   ├── SignatureError      4   a signature that is missing or invalid
     │   └── BundleVersionError  4   a format that this version cannot read
     ├── ExportError             1   an export that cannot be completed
     │   ├── ParityError         1   an exported graph that differs from the network
     │   └── QuantizationError   1   an int8 graph that is not int8, or loses too much
     └── BenchmarkError          1   a measurement that cannot be made
 
-A message says what it is about, what was got, what was expected, and the remedy, on one line.
+A message says, on one line, what it is about, what was found, what was expected, and the remedy.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+COPY_AGAIN: Final = "copy the bundle again, or ask whoever made it to export it again"
+"""The remedy for a broken bundle: whoever runs it seldom has the checkpoint that it was exported from."""
 
 
 class StaleError(Exception):
@@ -52,7 +55,7 @@ class DatasetError(StaleError):
 
 
 class CheckpointError(StaleError):
-    """A checkpoint, or the CLIP folder that goes with it, cannot be used."""
+    """A checkpoint, or the CLIP folder that belongs to it, cannot be used."""
 
     exit_code = 3
 
@@ -70,35 +73,35 @@ class KeyFileError(StaleError):
 
 
 class JournalError(StaleError):
-    """What is kept of an interrupted run cannot be used or written."""
+    """The journal of an interrupted run cannot be read or written."""
 
     exit_code = 3
 
 
 class OutOfMemoryError(StaleError):
-    """An input needs more memory than this process may take."""
+    """An input needs more memory than is available."""
 
     exit_code = 3
 
 
 class OutputError(StaleError):
-    """A result, or what is needed on the way to it, cannot be written."""
+    """A result, or a temporary file on the way to it, cannot be written."""
 
     exit_code = 2
 
 
 class BundleError(StaleError):
-    """A bundle is not there, or is not as a bundle should be."""
+    """A bundle is missing or broken."""
 
     exit_code = 4
 
 
 class ChecksumError(BundleError):
-    """A file of a bundle is not what the manifest says."""
+    """A file of a bundle differs from what the manifest says."""
 
 
 class SignatureError(BundleError):
-    """A bundle's signature is not there, or does not hold."""
+    """A bundle's signature is missing or invalid."""
 
 
 class BundleVersionError(BundleError):
@@ -110,7 +113,7 @@ class ExportError(StaleError):
 
 
 class ParityError(ExportError):
-    """An exported graph differs from the network it was made of."""
+    """An exported graph differs from the network."""
 
 
 class QuantizationError(ExportError):

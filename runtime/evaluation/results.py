@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections, json_rows
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import read_segment
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
 
-SECONDS, FRACTION = "seconds", "fraction of the video"
 MOST_DETECTIONS = 5_000_000
 """Of all videos of a file, as many as 50,000 videos have at most."""
 
@@ -23,10 +22,10 @@ def unit_of(videos: Sequence[VideoDetections]) -> str:
     Raises:
         ValueError: the duration of some is known, that of others is not.
     """
-    known = {video.duration_s is not None for video in videos}
-    if len(known) > 1:
+    units = {video.unit for video in videos}
+    if len(units) > 1:
         raise ValueError("some videos are in seconds and some in fractions, expected the same for all")
-    return FRACTION if known == {False} else SECONDS
+    return FRACTION if units == {FRACTION} else SECONDS
 
 
 def results_json(
@@ -42,12 +41,7 @@ def results_json(
     """
     content = {
         "version": version,
-        "results": {
-            video.video: [
-                {"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video.detections
-            ]
-            for video in videos
-        },
+        "results": {video.video: json_rows(video) for video in videos},
         "external_data": {"used": external is not None, "details": external or ""},
         "unit": unit_of(videos),
         "run": dict(run),
