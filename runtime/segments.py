@@ -19,7 +19,7 @@ def temporal_iou(a: Segments, b: Segments) -> FloatArray:
 
     Returns:
         (...) in [0, 1]; 0 where segments are disjoint or only touch, 1 where they are equal, even if their length is
-        zero (a few of ActivityNet's annotations are).
+        zero (as in a few of ActivityNet's annotations).
 
     Raises:
         ValueError: a segment ends before it starts.

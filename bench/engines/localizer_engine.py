@@ -40,12 +40,12 @@ class LocalizerEngine(Engine):
         """All steps from features to detections, each alone and all together."""
         localizer = self._localizer
         prompts = localizer.encode_prompts(self.job.classes)
-        prepared = localizer.prepared(features)
-        outputs = localizer.forward(prepared, prompts)
+        inputs = localizer.graph_inputs(features, prompts)
+        outputs = localizer.forward(inputs)
         decode = DECODERS[localizer.decoder]
         return {
-            "resample": lambda: localizer.prepared(features),
-            "forward": lambda: localizer.forward(prepared, prompts),
+            "resample": lambda: localizer.graph_inputs(features, prompts),
+            "forward": lambda: localizer.forward(inputs),
             "decode": lambda: decode(*outputs),
             "end_to_end": lambda: localizer.detect(features, prompts, duration_s=60.0),
         }
@@ -54,8 +54,7 @@ class LocalizerEngine(Engine):
         """The graph's file and what ONNX Runtime multiplies in it."""
         name = LOCALIZER_BACKENDS[self.job.backend].file
         prompts = self._localizer.encode_prompts(self.job.classes)
-        prepared = self._localizer.prepared(features)
-        inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
+        inputs = self._localizer.graph_inputs(features, prompts)
         with workspace() as folder:
             macs = count_onnx(self.bundle.read(name), inputs, folder)
         file_mb = self.bundle.manifest.files[name].size / 1e6

@@ -22,14 +22,14 @@ _ATTEMPTS = 20
 """At opening a bundle while others are put in its place."""
 
 
-def find_bundle(given: Path | None = None) -> Path:
+def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
     """The bundle's folder: the one given, else ``$STALE_BUNDLE``, else ``./stale_bundle``.
 
     Raises:
         BundleError: there is none; the message says where was looked.
     """
     if given is not None:
-        path, looked = given, f"--bundle {given}"
+        path, looked = Path(given), f"--bundle {given}"
     elif os.environ.get(ENVIRONMENT):
         path = Path(os.environ[ENVIRONMENT])
         looked = f"${ENVIRONMENT} ({path})"
@@ -48,7 +48,13 @@ class Bundle:
     closed with ``close``, at the end of a ``with``, or when nobody refers to the bundle any more.
     """
 
-    def __init__(self, path: Path, *, expect_sha256: str | None = None, verify_key: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        expect_sha256: str | None = None,
+        verify_key: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Read the manifest and make sure that the folder holds the files it lists, and no other.
 
         Args:
@@ -61,10 +67,10 @@ class Bundle:
                 the one expected; the signature is missing or does not hold.
             KeyFileError: the public key cannot be used.
         """
-        self.path = path
-        self._held, self.manifest, self.manifest_sha256, self._signature_size = _open(path, expect_sha256)
+        self.path = Path(path)
+        self._held, self.manifest, self.manifest_sha256, self._signature_size = _open(self.path, expect_sha256)
         if verify_key is not None:
-            self._verify_signature(verify_key)
+            self._verify_signature(Path(verify_key))
             for _ in self.verify():
                 pass
 

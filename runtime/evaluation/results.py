@@ -1,6 +1,7 @@
 """Detections of many videos in ActivityNet's results format, written and read."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,12 +60,13 @@ class Results:
     """``SECONDS`` unless the file says otherwise."""
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | os.PathLike[str]) -> Results:
     """Read detections in ActivityNet's results format, ours or anybody's.
 
     Raises:
         DatasetError: the file is not like that.
     """
+    path = Path(path)
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):

@@ -29,7 +29,7 @@ _ODD_LITERALS = re.compile(rb"\\|\d[A-Za-z_]")
 _PYTHON_2_INTEGER = re.compile(rb"(\d\s*)L")
 
 
-def read_features(path: Path, channels: int) -> FloatArray:
+def read_features(path: str | os.PathLike[str], channels: int) -> FloatArray:
     """Read the snippet features of a video.
 
     Args:
@@ -43,6 +43,7 @@ def read_features(path: Path, channels: int) -> FloatArray:
         FeatureError: the file cannot be read, is no such array, or holds NaN or infinity.
         OutOfMemoryError: there is not enough memory for it.
     """
+    path = Path(path)
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, FeatureError)

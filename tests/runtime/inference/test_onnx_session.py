@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.onnx_session import checked_output, open_session, run_session
 from stale_runtime.system.cpus import available_threads
 
@@ -39,7 +39,7 @@ def test_what_decides_speed_is_said_explicitly() -> None:
 
 
 def test_a_graph_that_onnx_runtime_does_not_know_is_a_bundle_error() -> None:
-    with pytest.raises(BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*export the bundle") as e:
+    with pytest.raises(BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*\); copy the bundle") as e:
         open_session(doubling(op="Nonsense"), name="m.onnx", threads=1)
     assert "\n" not in str(e.value)
 
@@ -82,7 +82,7 @@ def test_threads_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch)
 def test_what_no_graph_of_ours_gives_is_a_bundle_error(output: object) -> None:
     if isinstance(output, np.ndarray) and output.dtype == np.float64 and not np.isfinite(output).all():
         output = output.astype(np.float32)
-    with pytest.raises(BundleError, match=r"^m\.onnx: gives .*; export the bundle again$"):
+    with pytest.raises(BundleError, match=rf"^m\.onnx: gives .*; {COPY_AGAIN}$"):
         checked_output("m.onnx", output, (1, 3, 4))
 
 

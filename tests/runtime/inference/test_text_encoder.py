@@ -166,9 +166,9 @@ def test_a_name_that_changes_the_words_before_it_is_refused_by_place(tokenizer: 
     spec = dataclasses.replace(SPEC, prompt_template="a by{}")
     clinging = Tokenizer(tokenizer._implementation.to_str().encode(), spec)
     assert clinging.suffixes([" polo"]) == tokenizer.suffixes(["polo"])
-    with pytest.raises(PromptError, match=r"^line 2: 'polo' runs into the words before it"):
+    with pytest.raises(PromptError, match=r"^line 2: the tokenizer merges 'polo' with the words before it"):
         clinging.suffixes([" polo", "polo"], ["line 1", "line 2"])
-    with pytest.raises(PromptError, match=r"^prompt 1: 'polo' runs into"):
+    with pytest.raises(PromptError, match=r"^prompt 1: the tokenizer merges 'polo'"):
         clinging.suffixes(["polo"])
 
 
@@ -250,5 +250,5 @@ def test_a_bundle_without_a_tower_has_no_identity(bundle: Path, tmp_path: Path, 
     files = {other: record for other, record in Bundle(bundle).manifest.files.items() if other != name}
     copy = altered(bundle, tmp_path / "copy", files=files)
     (copy / name).unlink()
-    with pytest.raises(BundleError, match=f"the bundle has no {name}; export it again"):
+    with pytest.raises(BundleError, match=f"the bundle has no {name}; copy the bundle again"):
         encoder_identity(Bundle(copy))
