@@ -95,7 +95,7 @@ def stale_train(**options: Any) -> None:
     """  # noqa: D301 -- click reads the backslash
     _silence_libraries()
     if options["threads"]:
-        torch.set_num_threads(console.usable_threads(NAME, options["threads"]))
+        torch.set_num_threads(console.limit_threads(NAME, options["threads"]))
     fabric = _fabric(options["device"], options["precision"])
     fabric.launch()
     split = _split(options)

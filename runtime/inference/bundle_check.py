@@ -101,9 +101,7 @@ def _check_recording(
 ) -> None:
     """Make sure that all arrays are there, have the right types, and fit one another."""
     kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
-    replays = {
-        replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS
-    }
+    replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS}
     fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()}
     if fits:
         K, T, C = len(recorded["names"]), recorded[layout.ACTION_MASKS].shape[1], manifest.channels
@@ -128,9 +126,7 @@ def _check_text_encoder(bundle: Bundle, recorded: Mapping[str, NDArray[Any]]) ->
         yield compare("text encoder", output, value, recorded[output])
 
 
-def _check_backend(
-    backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[str, NDArray[Any]]
-) -> Iterator[Check]:
+def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[str, NDArray[Any]]) -> Iterator[Check]:
     settings = Settings(backend=backend.name, length=recorded[layout.ACTION_MASKS].shape[-1], cache=False)
     names = tuple(recorded["names"].tolist())
     prompts = EncodedPrompts(names, recorded[layout.EMBEDDINGS], recorded[layout.QUERIES])

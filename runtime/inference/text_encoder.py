@@ -25,7 +25,7 @@ PROMPT_TEMPLATE = "a video of action {}"
 """The prompt that STALE is trained with; ``{}`` stands for the class name."""
 _STEPS: tuple[str, ...] = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "Strip", "StripAccents")
 _STEPS += ("Split", "ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits")
-"""Steps that turn a character into a few at most. CLIP uses NFC, Replace (of spaces), Lowercase, Split and ByteLevel."""
+"""Steps that turn a character into a few at most; CLIP uses NFC, Replace (of spaces), Lowercase, Split, ByteLevel."""
 _MOST_STEPS = 4
 _BATCH = 256
 """Prompts encoded at once."""
@@ -162,7 +162,9 @@ class Tokenizer:
         for n, row in enumerate(self.rows(self._spec.fill(names), places)):
             if row[: len(prefix)] != prefix or len(row) == len(prefix):
                 place = places[n] if places is not None else f"prompt {n + 1}"
-                raise PromptError(f"{place}: the tokenizer merges {names[n][:60]!r} with the words before it; rename the class")
+                raise PromptError(
+                    f"{place}: the tokenizer merges {names[n][:60]!r} with the words before it; rename the class"
+                )
             if self._spec.pad_token not in row[len(prefix) :]:
                 raise BundleError(f"{layout.TOKENIZER}: ends a prompt without an end token; {COPY_AGAIN}")
             end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name contain one
@@ -183,9 +185,7 @@ class TextEncoder:
         self._channels, self._heads = bundle.manifest.channels, bundle.manifest.heads
         self._tokenizer = Tokenizer(bundle.read(layout.TOKENIZER), spec)
         self._session = open_session(bundle.read(layout.TEXT_ENCODER), name=layout.TEXT_ENCODER, threads=threads)
-        require_interface(
-            self._session, layout.TEXT_ENCODER_INPUTS, layout.TEXT_ENCODER_OUTPUTS, layout.TEXT_ENCODER
-        )
+        require_interface(self._session, layout.TEXT_ENCODER_INPUTS, layout.TEXT_ENCODER_OUTPUTS, layout.TEXT_ENCODER)
 
     def encode(self, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:
         """Encode class names, in batches of equal length in tokens.
@@ -202,9 +202,8 @@ class TextEncoder:
         order = sorted(range(len(suffixes)), key=lambda n: len(suffixes[n]))
         results = []
         for _, group in groupby(order, key=lambda n: len(suffixes[n])):
-            members = list(group)
-            for start in range(0, len(members), _BATCH):
-                results.append(self._run(np.array([suffixes[n] for n in members[start : start + _BATCH]], np.int64)))
+            rows = [suffixes[n] for n in group]
+            results += [self._run(np.array(rows[i : i + _BATCH], np.int64)) for i in range(0, len(rows), _BATCH)]
         back = np.argsort(order)
         embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
         return PromptVectors(embeddings, queries)

@@ -33,7 +33,7 @@ def numbers(video: VideoDetections) -> NDArray[np.float64]:
     return np.array([row[1:] for row in video.detections], dtype=np.float64).reshape(-1, 3)
 
 
-def _fail(*arguments: object, **options: object) -> None:
+def _fail(*_: object, **__: object) -> None:
     raise AssertionError("the text tower is opened")
 
 
@@ -470,7 +470,9 @@ def test_encoded_prompts_of_other_shapes_are_refused(
 ) -> None:
     foreign = EncodedPrompts(("polo",), np.zeros(embeddings, np.float32), np.zeros(queries, np.float32))
     for use in (localizer.detect, localizer.outputs):
-        with pytest.raises(PromptError, match=r"^encoded prompts of shapes .*; pass what encode_prompts of this localizer"):
+        with pytest.raises(
+            PromptError, match=r"^encoded prompts of shapes .*; pass what encode_prompts of this localizer"
+        ):
             use(features, foreign)
 
 

@@ -39,7 +39,9 @@ def test_what_decides_speed_is_said_explicitly() -> None:
 
 
 def test_a_graph_that_onnx_runtime_does_not_know_is_a_bundle_error() -> None:
-    with pytest.raises(BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*\); copy the bundle") as e:
+    with pytest.raises(
+        BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*\); copy the bundle"
+    ) as e:
         open_session(doubling(op="Nonsense"), name="m.onnx", threads=1)
     assert "\n" not in str(e.value)
 
@@ -58,7 +60,7 @@ def test_what_is_no_model_is_a_bundle_error(data: bytes) -> None:
 
 def test_threads_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 7, 8})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 7, 8})
     assert available_threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert available_threads() == 64
@@ -93,7 +95,7 @@ def test_what_is_expected_is_given_on() -> None:
 
 def test_a_graph_that_fails_while_it_runs_is_a_bundle_error() -> None:
     class Failing:
-        def run(self, *arguments: object) -> None:
+        def run(self, *_: object) -> None:
             raise RuntimeError("[ONNXRuntimeError] : 6 :\n cannot reshape")
 
     with pytest.raises(BundleError, match=r"fails while it runs \(\[ONNXRuntimeError\] : 6 : cannot reshape\)"):

@@ -82,7 +82,7 @@ def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch
 
 
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
     with pytest.raises(BackendError, match=r"OpenVINO is not installed; pip install 'stale-edge\[openvino\]'"):
         Localizer.open(bundle, backend="openvino-fp32")
     assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))

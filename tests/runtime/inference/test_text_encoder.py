@@ -85,7 +85,7 @@ class Panic(BaseException):
 def test_a_tokenizer_that_panics_is_a_bundle_error(
     tokenizer: Tokenizer, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def panic(*arguments: object) -> None:
+    def panic(*_: object) -> None:
         raise Panic("index out of bounds")
 
     monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=panic))
@@ -100,7 +100,7 @@ def test_a_tokenizer_that_panics_is_a_bundle_error(
 def test_a_tokenizer_can_be_interrupted(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*_: object) -> None:
         raise interruption
 
     monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=interrupt))

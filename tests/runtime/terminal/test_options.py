@@ -63,7 +63,7 @@ def test_a_hash_is_64_digits_in_any_case() -> None:
 
 
 def test_a_path_that_may_not_be_read_is_left_to_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.access", lambda *arguments, **options: False)
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
     assert PATH.convert(str(tmp_path), None, None) == tmp_path
 
 
