@@ -4,8 +4,8 @@
 
     localizer = Localizer.open("stale_bundle")
     prompts = localizer.encode_prompts(["Long jump", "Archery"])
-    features = read_features("video_feats.npy", 512)
-    for label, start, end, score in localizer.detect(features, prompts, duration_s=48.9):
+    video = localizer.detect_file("video_feats.npy", prompts, timeline=Timeline(duration_s=48.9))
+    for label, start, end, score in video.top(10):
         print(label, start, end, score)
 """
 

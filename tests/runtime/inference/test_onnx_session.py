@@ -1,4 +1,5 @@
 import os
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_what_is_expected_is_given_on() -> None:
 
 def test_a_graph_that_fails_while_it_runs_is_a_bundle_error() -> None:
     class Failing:
-        def run(self, *_: object) -> None:
+        def run(self, *_: object) -> NoReturn:
             raise RuntimeError("[ONNXRuntimeError] : 6 :\n cannot reshape")
 
     with pytest.raises(BundleError, match=r"fails while it runs \(\[ONNXRuntimeError\] : 6 : cannot reshape\)"):
