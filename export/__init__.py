@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Int8Options", "export_bundle"]
 
-__getattr__ = lazily(__name__, {"Int8Options": "int8_options", "export_bundle": "exporter"})
+__getattr__, __dir__ = lazily(__name__, {"Int8Options": "int8_options", "export_bundle": "exporter"})

@@ -4,7 +4,9 @@
 
     localizer = Localizer.open("stale_bundle")
     prompts = localizer.encode_prompts(["Long jump", "Archery"])
-    video = localizer.detect(features, prompts, duration_s=48.9)
+    video = localizer.detect_file("video_feats.npy", prompts, timeline=Timeline(duration_s=48.9))
+    for label, start, end, score in video.top(10):
+        print(label, start, end, score)
 """
 
 import os
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from stale_runtime.inputs.prompts import Prompts, read_prompts
     from stale_runtime.inputs.timeline import Timeline
 
-# ONNX Runtime, which we load late, reports what it runs to its makers (1.29 and newer), unless told not to beforehand.
+# ONNX Runtime 1.29 and newer reports usage to its makers unless this is set before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
@@ -51,7 +53,7 @@ __all__ = [
     "read_results",
 ]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         "Bundle": "bundle.bundle",

@@ -1,5 +1,6 @@
-"""``python -m stale_runtime``: the same as ``stale-run``."""
+"""``python -m stale_runtime`` is ``stale-run``."""
 
 from stale_runtime.launch import stale_run
 
-stale_run()
+if __name__ == "__main__":
+    stale_run()

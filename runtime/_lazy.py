@@ -1,18 +1,19 @@
-"""Packages whose public names load their modules when they are used."""
+"""Packages whose public names load their modules on first use."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module-level ``__getattr__`` that imports a public name's module on first use.
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A module's ``__getattr__``, which imports a public name's module on first use, and its ``__dir__``.
 
-    A command line can then print its help, or say what is not installed, without loading PyTorch.
+    A command can then print its help, or say that PyTorch is not installed, without loading it.
 
     Args:
         package: name of the package.
-        homes: the module, within the package, of each public name.
+        homes: by public name, the module within the package that defines it.
     """
 
     def get(name: str) -> Any:
@@ -20,4 +21,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
-    return get
+    def names() -> list[str]:
+        dunders = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted(dunders | homes.keys())
+
+    return get, names

@@ -1,29 +1,89 @@
 """What the toolkit finds: labelled, scored segments of a video."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+SECONDS, FRACTION = "seconds", "fraction of the video"
+"""Units of start and end."""
 
 
 class Detection(NamedTuple):
     """One action found in a video."""
 
     label: str
-    """Class name, as the prompt list has it."""
+    """Class name, as in the prompt list."""
     start: float
-    """Seconds, or the fraction of the video where its duration is not known."""
+    """In seconds, or as a fraction of the video if its duration is unknown."""
     end: float
     """In the unit of ``start``, and not before it."""
     score: float
-    """Higher is surer; ``upstream`` scores may exceed 1."""
+    """Higher means more certain; scores of the ``upstream`` decoder may exceed 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDetections:
-    """All detections of a video, best first."""
+    """All detections of a video, best first. Iterating over it yields the detections, and ``len`` counts them."""
 
     video: str
     """Video id, without ActivityNet's ``v_`` prefix."""
     duration_s: float | None
-    """Seconds; None where unknown, and then segments are in fractions of the video."""
+    """Seconds; None if unknown, and then segments are fractions of the video."""
     detections: tuple[Detection, ...]
     """Best score first."""
+
+    def __iter__(self) -> Iterator[Detection]:
+        return iter(self.detections)
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+    @property
+    def unit(self) -> str:
+        """The unit of starts and ends: ``seconds`` or ``fraction of the video``."""
+        return FRACTION if self.duration_s is None else SECONDS
+
+    def top(self, n: int) -> "VideoDetections":
+        """Keep only the ``n`` best detections.
+
+        Raises:
+            ValueError: ``n`` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"top({n}), expected 0 or more")
+        return replace(self, detections=self.detections[:n])
+
+    def min_score(self, score: float) -> "VideoDetections":
+        """Keep only detections with at least this score."""
+        return replace(self, detections=tuple(row for row in self.detections if row.score >= score))
+
+    def to_json(self) -> str:
+        """One JSON object: ``video``, ``duration_s``, ``unit`` and ``detections``.
+
+        Each detection is written as in ActivityNet's results format: ``label``, ``score``, and ``segment`` as
+        ``[start, end]``.
+        """
+        content = {"video": self.video, "duration_s": self.duration_s, "unit": self.unit, "detections": json_rows(self)}
+        return json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """Comma-separated rows, like ``stale-run --format csv``: a header, then one line a detection."""
+        return detections_csv([self])
+
+
+def json_rows(video: VideoDetections) -> list[dict[str, Any]]:
+    """The detections of a video as ActivityNet's results format has them."""
+    return [{"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video]
+
+
+def detections_csv(videos: Iterable[VideoDetections]) -> str:
+    """Comma-separated rows of video, label, start, end, score and unit, with a header."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["video", "label", "start", "end", "score", "unit"])
+    for video in videos:
+        writer.writerows([video.video, *row, video.unit] for row in video)
+    return buffer.getvalue()

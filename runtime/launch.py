@@ -1,30 +1,31 @@
-"""How commands start, so that Ctrl-C takes one line also while their modules are loading."""
+"""How commands start, so that Ctrl-C ends them with one line even while their modules are loading."""
 
 import sys
 from importlib import import_module
 
 INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of a shell: 128 and the number of the signal."""
 
 
 def launch(module: str, name: str) -> None:
-    """Load the module of a command, and run its ``main``.
+    """Import the module of a command, and call its ``main``.
 
     Args:
-        module: where the command is.
-        name: what messages begin with.
+        module: the command's module.
+        name: the command's name, which its messages begin with.
     """
     try:
         command = import_module(module)
     except BaseException as problem:
         if not was_interrupted(problem):
             raise
-        print(f"{name}: error: interrupted; nothing had begun", file=sys.stderr)
+        print(f"{name}: error: interrupted; no work had started", file=sys.stderr)
         sys.exit(INTERRUPTED)
     command.main()
 
 
 def was_interrupted(problem: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: modules of others that are interrupted while they load raise their own."""
+    """Whether Ctrl-C caused an error: libraries that are interrupted while they load raise errors of their own."""
     while problem is not None:
         if isinstance(problem, KeyboardInterrupt):
             return True

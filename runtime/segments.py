@@ -18,8 +18,8 @@ def temporal_iou(a: Segments, b: Segments) -> FloatArray:
         b: (..., 2) in the same unit; its leading axes broadcast against those of ``a``.
 
     Returns:
-        (...) in [0, 1]; 0 where segments are disjoint or only touch, 1 where they are equal, even if they have no
-        length (ActivityNet's annotations hold a few such).
+        (...) in [0, 1]; 0 where segments are disjoint or only touch, 1 where they are equal, even if their length is
+        zero (as in a few of ActivityNet's annotations).
 
     Raises:
         ValueError: a segment ends before it starts.

@@ -23,7 +23,7 @@ __all__ = [
     "read_original_checkpoint",
 ]
 
-__getattr__ = lazily(
+__getattr__, __dir__ = lazily(
     __name__,
     {
         "DEFAULT_CLIP": "checkpoints.default_clip",

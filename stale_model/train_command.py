@@ -167,7 +167,7 @@ def stale_train(
             freeze_text=freeze_text,
             workers=workers,
         )
-        request = TrainRequest(config=config, threads=threads and console.usable_threads(NAME, threads), **others)
+        request = TrainRequest(config=config, threads=threads and console.limit_threads(NAME, threads), **others)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
     try:

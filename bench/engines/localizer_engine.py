@@ -8,7 +8,6 @@ import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of w
 from stale_bench.engines.engine import Engine, Step
 from stale_bench.engines.macs import count_onnx
 from stale_bench.protocol import BackendJob, Facts
-from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.detections import Detection
 from stale_runtime.inference.localizer import Localizer, Settings
@@ -40,12 +39,12 @@ class LocalizerEngine(Engine):
         """All steps from features to detections, each alone and all together."""
         localizer = self._localizer
         prompts = localizer.encode_prompts(self.job.classes)
-        prepared = localizer.prepared(features)
-        outputs = localizer.forward(prepared, prompts)
+        inputs = localizer.graph_inputs(features, prompts)
+        outputs = localizer.forward(inputs)
         decode = DECODERS[localizer.decoder]
         return {
-            "resample": lambda: localizer.prepared(features),
-            "forward": lambda: localizer.forward(prepared, prompts),
+            "resample": lambda: localizer.graph_inputs(features, prompts),
+            "forward": lambda: localizer.forward(inputs),
             "decode": lambda: decode(*outputs),
             "end_to_end": lambda: localizer.detect(features, prompts, duration_s=60.0),
         }
@@ -54,8 +53,7 @@ class LocalizerEngine(Engine):
         """The graph's file, and the multiplications that ONNX Runtime does in it."""
         assert self.job.file is not None
         prompts = self._localizer.encode_prompts(self.job.classes)
-        prepared = self._localizer.prepared(features)["features"]
-        inputs = layout.localizer_inputs(prepared, self.job.length, prompts.embeddings, prompts.queries)
+        inputs = self._localizer.graph_inputs(features, prompts)
         with workspace() as folder:
             macs = count_onnx(self.bundle.read(self.job.file), inputs, folder)
         file_mb = self.bundle.manifest.files[self.job.file].size / 1e6

@@ -1,1 +1,1 @@
-"""Many videos in one run: which files, what an interrupted run has done, and how each came out."""
+"""Many videos in one run: which files they are, what is finished already, and how each came out."""

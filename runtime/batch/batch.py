@@ -1,24 +1,26 @@
-"""Many videos in one run: which files they are, what an interrupted run has done of them, and how they came out."""
+"""Many videos in one run: which files they are, what an interrupted run has finished, and how each came out."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
+from stale_runtime.evaluation.video_labels import VideoLabel, override_labels
 from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome
+from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id
-from stale_runtime.system.files import reason
 from stale_runtime.version import __version__
 
 MOST_FILES = 100_000
-"""Videos of one run: all their detections are held until the end, 30 kB a video at most."""
+"""Videos in one run: all their detections stay in memory until the end, at most 30 kB a video."""
 SOME_FAILED = 5
+"""Exit code of a run in which some videos failed and others did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +29,18 @@ class Batch:
 
     paths: tuple[Path, ...]
     outcomes: tuple[Outcome, ...]
-    """In the order of the paths, and fewer where the run stopped at a problem."""
+    """In the order of the paths; fewer of them if the run stopped at an error."""
     fail_fast: bool = False
-    """Whether it was to stop there."""
+    """Whether the run was to stop at the first error."""
 
     @property
     def found(self) -> list[VideoDetections]:
-        """Detections of the videos that came out well."""
+        """Detections of the videos that did not fail."""
         return [outcome.detections for outcome in self.outcomes if outcome.detections is not None]
 
     @property
     def problems(self) -> list[StaleError]:
-        """What was wrong with the others."""
+        """The errors of the videos that failed."""
         return [outcome.error for outcome in self.outcomes if outcome.error is not None]
 
     @property
@@ -48,7 +50,7 @@ class Batch:
 
     @property
     def exit_code(self) -> int:
-        """What a command ends with: the problem's code if nothing came out or the run stopped there."""
+        """What a command ends with: the first error's code if all videos failed or the run stopped there."""
         problems = self.problems
         if not problems:
             return 0
@@ -56,14 +58,14 @@ class Batch:
 
 
 def find_files(given: Sequence[Path]) -> list[Path]:
-    """The feature files of a run: those given, and those in the folders given, in order of name.
+    """The feature files of a run: each file as given, and those of each folder in order of name.
 
     Raises:
-        FeatureError: a folder holds none or cannot be read, two files are of one video, or there are too many.
+        FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
     paths: list[Path] = []
     for path in given:
-        paths += _inside(path) if os.path.isdir(path) else [path]
+        paths += feature_files(path).values() if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
         raise FeatureError(f"{len(paths):,} feature files, expected at most {MOST_FILES:,} in one run; make several")
     first: dict[str, Path] = {}
@@ -74,98 +76,93 @@ def find_files(given: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _inside(folder: Path) -> list[Path]:
-    """A folder's feature files but hidden ones, which file systems and their tools put beside others."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as problem:
-        raise FeatureError(f"{folder}: {reason(problem)}; give a folder of .npy files") from problem
-    found = [folder / name for name in names if name.endswith(".npy") and not name.startswith(".")]
-    if not found:
-        raise FeatureError(f"{folder}: no .npy files in this folder")
-    return found
+@dataclass(frozen=True, kw_only=True)
+class BatchRun:
+    """A run over many videos, ready to start."""
 
+    localizer: Localizer
+    prompts: EncodedPrompts
+    paths: tuple[Path, ...]
+    """Feature files, each of another video."""
+    timeline: Timeline
+    """How long videos last."""
+    labels: Mapping[str, VideoLabel] | None = None
+    """An external classifier's labels by video id, preferred where they are surer; None for the prompts' own."""
+    top: int | None = None
+    """Detections that are kept of each video; None for all."""
+    fail_fast: bool = False
+    """Whether to stop at the first error."""
 
-def run_settings(localizer: Localizer, prompts: EncodedPrompts) -> dict[str, Any]:
-    """What detections of a run depend on beside features and durations."""
-    return {
-        "bundle_sha256": localizer.bundle.manifest_sha256,
-        "backend": localizer.backend,
-        "length": localizer.length,
-        "decoder": localizer.decoder,
-        "threads": localizer.threads,
-        "prompts": len(prompts.names),
-        "prompts_sha256": hashlib.sha256("\n".join(prompts.names).encode()).hexdigest(),
-    }
+    def settings(self) -> dict[str, Any]:
+        """Everything but features and durations that detections depend on, for JSON."""
+        names = self.prompts.names
+        return {
+            "bundle_sha256": self.localizer.bundle.manifest_sha256,
+            "backend": self.localizer.backend,
+            "length": self.localizer.length,
+            "decoder": self.localizer.decoder,
+            "threads": self.localizer.threads,
+            "prompts": len(names),
+            "prompts_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        }
 
+    def journal_settings(self) -> dict[str, Any]:
+        """What must not change for an interrupted run to be resumed; durations are compared video by video."""
+        import onnxruntime  # already loaded by the localizer
 
-def journal_settings(localizer: Localizer, prompts: EncodedPrompts, timeline: Timeline) -> dict[str, Any]:
-    """What must be the same for an interrupted run to go on; durations by video are compared one by one."""
-    import onnxruntime  # loaded with the localizer
+        return {
+            "stale-edge": __version__,
+            "onnxruntime": onnxruntime.__version__,
+            **self.settings(),
+            "seconds a snippet": self.timeline.snippet_s,
+            "durations": self.timeline.durations_s is not None,
+        }
 
-    return {
-        "stale-edge": __version__,
-        "onnxruntime": onnxruntime.__version__,
-        **run_settings(localizer, prompts),
-        "seconds a snippet": timeline.snippet_s,
-        "durations": timeline.durations_s is not None,
-    }
+    def finished(self, journal: Journal | None) -> dict[Path, VideoDetections]:
+        """What a journal has of these videos, if neither the feature file nor the duration has changed since."""
+        if journal is None:
+            return {}
+        found = {path: journal.finished(video_id(path.stem), file_state(path)) for path in self.paths}
+        return {
+            path: video
+            for path, video in found.items()
+            if video is not None and self.timeline.agrees(video.video, video.duration_s)
+        }
 
+    def detect(self, journal: Journal | None, finished: Mapping[Path, VideoDetections]) -> Iterator[Outcome]:
+        """Find actions in one video after the other, skipping those that are finished.
 
-def finished_videos(paths: Sequence[Path], journal: Journal, timeline: Timeline) -> dict[Path, VideoDetections]:
-    """What a journal knows of these videos, where neither the feature file nor the duration has changed since."""
-    found = {path: journal.finished(video_id(path.stem), file_state(path)) for path in paths}
-    return {
-        path: video
-        for path, video in found.items()
-        if video is not None and timeline.agrees(video.video, video.duration_s)
-    }
+        Args:
+            journal: where each video is written as soon as it is finished.
+            finished: what ``finished`` returned.
 
+        Yields:
+            The outcome of each path, in order.
 
-def detect_batch(
-    localizer: Localizer,
-    paths: Iterable[Path],
-    prompts: EncodedPrompts,
-    *,
-    timeline: Timeline,
-    journal: Journal | None,
-    finished: Mapping[Path, VideoDetections],
-    finish: Callable[[VideoDetections], VideoDetections],
-    fail_fast: bool,
-) -> Iterator[Outcome]:
-    """Find actions in many videos, one after the other, but not again in those that are finished.
+        Raises:
+            JournalError: the journal cannot be written.
+        """
+        for path in self.paths:
+            outcome = Outcome(path, finished.get(path), None)
+            if path not in finished:
+                state = file_state(path)  # before reading, so that a later change of the file is noticed
+                (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline)
+                if journal is not None and state is not None and outcome.detections is not None:
+                    journal.add(state, outcome.detections)
+            outcome = self._complete(outcome)
+            yield outcome
+            if self.fail_fast and outcome.error is not None:
+                return
 
-    Args:
-        localizer: finds them.
-        paths: feature files, each of another video.
-        prompts: class names.
-        timeline: how long videos last.
-        journal: gets each video as it is finished; None to do without.
-        finished: what ``finished_videos`` found.
-        finish: what becomes of a video's detections at last; may raise a StaleError.
-        fail_fast: whether to stop after the first problem.
-
-    Yields:
-        For each path what came of it, in order.
-
-    Raises:
-        JournalError: the journal cannot be written.
-    """
-    for path in paths:
-        outcome = Outcome(path, finished.get(path), None)
-        if path not in finished:
-            state = file_state(path)  # before it is read: what changes later is then seen to have changed
-            (outcome,) = localizer.detect_many([path], prompts, timeline=timeline)
-            if journal is not None and state is not None and outcome.detections is not None:
-                journal.add(state, outcome.detections)
-        outcome = _finished(outcome, finish)
-        yield outcome
-        if fail_fast and outcome.error is not None:
-            return
-
-
-def _finished(outcome: Outcome, finish: Callable[[VideoDetections], VideoDetections]) -> Outcome:
-    try:
-        return outcome._replace(detections=finish(outcome.result()))
-    except StaleError as problem:
-        return Outcome(outcome.path, None, problem)
+    def _complete(self, outcome: Outcome) -> Outcome:
+        """Apply ``top`` and ``labels``, which the journal does not know."""
+        try:
+            video = outcome.result()
+            if self.top is not None:
+                video = video.top(self.top)
+            if self.labels is not None:
+                rows = override_labels(video.detections, video.video, self.labels)
+                video = replace(video, detections=rows)
+            return outcome._replace(detections=video)
+        except StaleError as problem:
+            return Outcome(outcome.path, None, problem)

@@ -1,4 +1,4 @@
-"""What a run over many videos has finished so far, beside its output, so that an interruption costs one video.
+"""A file beside the output with the videos that a run has finished, so that an interruption costs only one video.
 
 ::
 
@@ -6,8 +6,8 @@
     {"crc32": 3735928559, "video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, ...}
     ...
 
-Lines are appended and flushed as videos are finished, so that a process that is killed loses none, and a machine that
-is switched off loses those of the last seconds. What is torn or damaged, and all that follows, counts as unfinished.
+A line is appended and flushed for each finished video: a killed process loses none, and a power cut those of the last
+seconds. A torn or damaged line, and all lines after it, count as unfinished.
 """
 
 import fcntl
@@ -26,15 +26,15 @@ from stale_runtime.errors import JournalError
 from stale_runtime.system.files import MEGABYTE, refuse_irregular, why_unwritten
 
 SYNC_S = 10.0
-"""Seconds between two times that the disk is made to hold the lines."""
+"""Seconds between two syncs to the disk."""
 LONGEST_LINE = 4 * MEGABYTE
-"""Bytes; a hundred detections with the longest labels that are accepted need half."""
+"""Bytes; a hundred detections with the longest labels allowed need half of that."""
 _KIND = "stale-run"
 _START = b'{"journal": '
 
 
 class FileState(NamedTuple):
-    """What a feature file looked like before it was read."""
+    """Size and time of a feature file before it was read, to notice later changes."""
 
     size: int
     """Bytes."""
@@ -42,7 +42,7 @@ class FileState(NamedTuple):
 
 
 def file_state(path: Path) -> FileState | None:
-    """The state of a file now, None if it has none."""
+    """The current state of a file; None if there is no such file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -56,23 +56,23 @@ def journal_path(output: Path) -> Path:
 
 
 class Journal:
-    """The finished videos of a run, in a file that only one process at a time writes."""
+    """The finished videos of a run, in a file that only one process at a time may write."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-        """Take an interrupted run up, or begin a new journal.
+        """Continue the journal of an interrupted run, or start a new one.
 
         Args:
             path: see ``journal_path``.
-            settings: everything that detections depend on beside the feature files; flat, of JSON values.
-            resume: keep what an interrupted run has finished; False to start over.
+            settings: everything but the feature files that detections depend on: JSON values by name.
+            resume: True to keep what an interrupted run has finished, False to start over.
 
         Raises:
-            JournalError: the file cannot be read or written, another process writes it, it is no journal, or (to
-                resume) one of a run with other settings.
+            JournalError: the file cannot be read or written, another process is writing it, it is not a journal, or
+                it is to be resumed and belongs to a run with other settings.
         """
         self.path = path
         self.discarded = 0
-        """Finished videos of an interrupted run that was not resumed."""
+        """How many finished videos of an interrupted run were dropped, because it was not resumed."""
         self._videos: dict[str, tuple[FileState, VideoDetections]] = {}
         self._file = _open(path)
         try:
@@ -107,16 +107,16 @@ class Journal:
         self._close()
 
     def _close(self) -> None:
-        with suppress(OSError):  # on a full disk it would try again to write what has just failed
+        with suppress(OSError):  # on a full disk, closing tries to write again what has just failed
             self._file.close()
 
     def finished(self, video: str, state: FileState | None) -> VideoDetections | None:
-        """The detections of a video, None if it is not finished or its feature file has changed since."""
-        kept = self._videos.get(video)
-        return kept[1] if kept is not None and kept[0] == state else None
+        """The detections of a video; None if it is not finished or its feature file has changed since."""
+        known = self._videos.get(video)
+        return known[1] if known is not None and known[0] == state else None
 
     def add(self, state: FileState, found: VideoDetections) -> None:
-        """Keep a finished video.
+        """Write a finished video.
 
         Raises:
             JournalError: it cannot be written.
@@ -124,17 +124,17 @@ class Journal:
         record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s}
         record["detections"] = found.detections
         try:
-            self._append(_sealed(record))
+            self._append(_add_checksum(record))
             if time.monotonic() > self._synced + SYNC_S:
                 self._sync()
         except OSError as problem:
             raise JournalError(
-                f"{self.path}: {why_unwritten(problem)}; the videos before are kept, --resume goes on"
+                f"{self.path}: {why_unwritten(problem)}; the videos before this one are kept, continue with --resume"
             ) from problem
         self._ids.add(found.video)
 
     def remove(self) -> None:
-        """The run is complete: nothing is left to resume."""
+        """Delete the journal of a complete run."""
         self.path.unlink(missing_ok=True)
 
     def _append(self, line: str) -> None:
@@ -146,18 +146,18 @@ class Journal:
         self._synced = time.monotonic()
 
     def _read(self) -> tuple[dict[str, Any] | None, int]:
-        """The settings of the run that was interrupted, if any, and the bytes up to which its lines are whole."""
+        """Read the videos of an interrupted run; returns its settings, if any, and the size of all undamaged lines."""
         first = self._file.readline(LONGEST_LINE)
         torn = not first.endswith(b"\n") and first.startswith(_START[: len(first)])
-        if torn or not first.strip(b"\0\n"):  # stopped before it began, or before any of it was on the disk
+        if torn or not first.strip(b"\0\n"):  # the run was stopped before its first line was on the disk
             return None, 0
-        settings = _settings(first)
+        settings = _parse_settings(first)
         if settings is None:
-            raise JournalError(f"{self.path}: not a journal of stale-run; rename it, or write elsewhere")
+            raise JournalError(f"{self.path}: not a journal of stale-run; rename it, or choose another -o")
         usable = len(first)
         while (line := self._file.readline(LONGEST_LINE)).endswith(b"\n"):
             try:
-                state, found = _record(line)
+                state, found = _parse_video(line)
             except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
                 break
             self._videos[found.video] = state, found
@@ -167,15 +167,17 @@ class Journal:
     def _check_settings(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
         if other:
-            changes = ", ".join(f"{name} {_short(found.get(name))}, now {_short(settings.get(name))}" for name in other)
+            changes = ", ".join(
+                f"{name} {_shorten(found.get(name))}, now {_shorten(settings.get(name))}" for name in other
+            )
             raise JournalError(
-                f"{self.path}: the interrupted run had other settings ({changes}); give the same again, or leave out "
+                f"{self.path}: the interrupted run had other settings ({changes}); repeat its options, or leave out "
                 "--resume to start over"
             )
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a journal for reading and writing, for this process alone."""
+    """Open a journal for reading and writing, locked against other processes."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -184,32 +186,32 @@ def _open(path: Path) -> BinaryIO:
         try:
             refuse_irregular(descriptor, path, JournalError)
             _lock(descriptor, path)
-            if _is_at(descriptor, path):
+            if _is_still_at(descriptor, path):
                 return os.fdopen(descriptor, "r+b")
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # another run had completed, and removed it, before this one had locked it
+        os.close(descriptor)  # another run completed and removed the file before this one could lock it
 
 
 def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as problem:
-        raise JournalError(f"{path}: another stale-run is writing it; wait for it, or give another -o") from problem
-    except OSError:  # a file system without locks
+        raise JournalError(f"{path}: another stale-run is writing it; wait for it, or choose another -o") from problem
+    except OSError:  # the file system has no locks
         return
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_still_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
 
 
-def _settings(line: bytes) -> dict[str, Any] | None:
-    """What the first line of a journal says, None if it is no such line."""
+def _parse_settings(line: bytes) -> dict[str, Any] | None:
+    """The settings in the first line of a journal; None if the line is something else."""
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
@@ -219,16 +221,16 @@ def _settings(line: bytes) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _sealed(record: Mapping[str, Any]) -> str:
-    """A video's line: the record with the checksum of its JSON, which is the same once it has been read."""
+def _add_checksum(record: Mapping[str, Any]) -> str:
+    """A video's line: the record as JSON, with a checksum of that JSON, which stays the same when it is parsed."""
     text = json.dumps(record, allow_nan=False)
     return f'{{"crc32": {zlib.crc32(text.encode())}, {text[1:]}'
 
 
-def _record(line: bytes) -> tuple[FileState, VideoDetections]:
+def _parse_video(line: bytes) -> tuple[FileState, VideoDetections]:
     content = json.loads(line)
     del content["crc32"]
-    if line != _sealed(content).encode() + b"\n":
+    if line != _add_checksum(content).encode() + b"\n":
         raise ValueError("damaged")
     rows = tuple(Detection(str(label), *map(float, numbers)) for label, *numbers in content["detections"])
     duration_s = content["duration_s"]
@@ -238,5 +240,5 @@ def _record(line: bytes) -> tuple[FileState, VideoDetections]:
     return FileState(int(content["size"]), int(content["mtime_ns"])), found
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     return str(value)[:16]

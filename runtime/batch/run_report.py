@@ -1,4 +1,4 @@
-"""What became of each video of a run, for programs."""
+"""The result of each video of a run, as JSON for programs."""
 
 import json
 from collections import Counter
@@ -21,10 +21,10 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> st
     Args:
         batch: how its videos came out.
         resumed: how many of them an interrupted run had finished.
-        run: the settings it was made with; kept as they are.
+        run: the run's settings, written unchanged.
     """
-    reached = [_entry(outcome) for outcome in batch.outcomes]
-    skipped = [_named(path, "skipped") for path in batch.paths[len(reached) :]]
+    reached = [_describe_outcome(outcome) for outcome in batch.outcomes]
+    skipped = [_describe(path, "skipped") for path in batch.paths[len(reached) :]]
     videos = [*reached, *skipped]
     counts = Counter(video["status"] for video in videos)
     content = {
@@ -42,15 +42,15 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> st
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def _named(path: Path, status: str) -> dict[str, Any]:
+def _describe(path: Path, status: str) -> dict[str, Any]:
     return {"video": video_id(path.stem), "path": as_text(str(path)), "status": status}
 
 
-def _entry(outcome: Outcome) -> dict[str, Any]:
+def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
     if outcome.error is None:
-        return {**_named(outcome.path, "ok"), "detections": len(outcome.result().detections)}
+        return {**_describe(outcome.path, "ok"), "detections": len(outcome.result())}
     return {
-        **_named(outcome.path, "failed"),
+        **_describe(outcome.path, "failed"),
         "error": type(outcome.error).__name__,
         "message": as_text(str(outcome.error)),
         "exit_code": outcome.error.exit_code,

@@ -1,22 +1,20 @@
-"""Detections for people and for other programs: a table, CSV, subtitles."""
+"""Detections for people: a table, and subtitles."""
 
-import csv
-import io
 from collections.abc import Sequence
 
-from stale_runtime.detections import Detection, VideoDetections
-from stale_runtime.evaluation.results import FRACTION, unit_of
+from stale_runtime.detections import FRACTION, Detection, VideoDetections
+from stale_runtime.evaluation.results import unit_of
 from stale_runtime.system.text import one_line
 
 _FRACTION_NOTE = "Times are fractions of the video; give --duration, --fps with --stride, or --durations for seconds."
 
 
 def detections_table(videos: Sequence[VideoDetections], *, top: int) -> str:
-    """A table of the best detections of each video, with a note of what it leaves out.
+    """A table of the best detections of each video, with a note on how many are left out.
 
     Args:
         videos: detections, best first.
-        top: rows a video.
+        top: rows for each video.
     """
     from tabulate import tabulate  # only tables need it
 
@@ -25,11 +23,11 @@ def detections_table(videos: Sequence[VideoDetections], *, top: int) -> str:
         (
             one_line(video.video),
             row.label,
-            *(_position(t, in_fractions) for t in (row.start, row.end)),
+            *(_format_time(t, in_fractions) for t in (row.start, row.end)),
             f"{row.score:.4f}",
         )
         for video in videos
-        for row in video.detections[:top]
+        for row in video.top(top)
     ]
     headers = ("video", "label", "start", "end", "score")
     align = ("left", "left", "right", "right", "right")
@@ -38,30 +36,19 @@ def detections_table(videos: Sequence[VideoDetections], *, top: int) -> str:
         lines = [tabulate(rows, headers, disable_numparse=True, colalign=align)]
     if in_fractions and rows:
         lines.append(_FRACTION_NOTE)
-    left_out = sum(len(video.detections) for video in videos) - len(rows)
+    left_out = sum(map(len, videos)) - len(rows)
     if left_out:
         lines.append(f"{left_out} weaker detections are not shown; --top N shows more, --format json all.")
     return "\n".join(lines) + "\n"
 
 
-def detections_csv(videos: Sequence[VideoDetections]) -> str:
-    """Comma-separated rows of video, label, start, end, score and the unit of time."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["video", "label", "start", "end", "score", "unit"])
-    unit = unit_of(videos)
-    for video in videos:
-        writer.writerows([video.video, *row, unit] for row in video.detections)
-    return buffer.getvalue()
-
-
 def detections_srt(video: VideoDetections) -> str:
-    """SubRip subtitles that name each action while it lasts, in order of time.
+    """SubRip subtitles that show the label of each action while it lasts, in order of time.
 
     Args:
         video: detections in seconds.
     """
-    rows = sorted(video.detections, key=lambda row: (row.start, row.end))
+    rows = sorted(video, key=lambda row: (row.start, row.end))
     return "\n".join(_cue(number, row) for number, row in enumerate(rows, start=1))
 
 
@@ -69,7 +56,7 @@ def _cue(number: int, row: Detection) -> str:
     return f"{number}\n{_timestamp(row.start, ',')} --> {_timestamp(row.end, ',')}\n{row.label} ({row.score:.2f})\n"
 
 
-def _position(t: float, in_fractions: bool) -> str:
+def _format_time(t: float, in_fractions: bool) -> str:
     return f"{t:.3f}" if in_fractions else _timestamp(t, ".")
 
 

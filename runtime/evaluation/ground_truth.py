@@ -1,5 +1,6 @@
 """Annotated videos, in ActivityNet's JSON format or the original code's."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +59,7 @@ class GroundTruth:
         )
 
 
-def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
+def read_ground_truth(path: str | os.PathLike[str], *, subset: str | None = None) -> GroundTruth:
     """Read annotations.
 
     Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
@@ -72,6 +73,7 @@ def read_ground_truth(path: Path, *, subset: str | None = None) -> GroundTruth:
     Raises:
         DatasetError: the file has neither format, or no video of the subset.
     """
+    path = Path(path)
     database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     check_count(len(database), MOST_VIDEOS, "videos", path)
     videos: dict[str, AnnotatedVideo] = {}

@@ -1,18 +1,18 @@
 """Detections of many videos in ActivityNet's results format, written and read."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections, json_rows
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import read_segment
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
 
-SECONDS, FRACTION = "seconds", "fraction of the video"
 MOST_DETECTIONS = 5_000_000
 """Most detections in a file: 50,000 videos have at most that many."""
 
@@ -23,10 +23,10 @@ def unit_of(videos: Sequence[VideoDetections]) -> str:
     Raises:
         ValueError: the durations of some videos are known, and those of others are not.
     """
-    known = {video.duration_s is not None for video in videos}
-    if len(known) > 1:
+    units = {video.unit for video in videos}
+    if len(units) > 1:
         raise ValueError("some videos are in seconds and some in fractions, expected one unit for all")
-    return FRACTION if known == {False} else SECONDS
+    return FRACTION if units == {FRACTION} else SECONDS
 
 
 def results_json(
@@ -42,12 +42,7 @@ def results_json(
     """
     content = {
         "version": version,
-        "results": {
-            video.video: [
-                {"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video.detections
-            ]
-            for video in videos
-        },
+        "results": {video.video: json_rows(video) for video in videos},
         "external_data": {"used": external is not None, "details": external or ""},
         "unit": unit_of(videos),
         "run": dict(run),
@@ -65,12 +60,13 @@ class Results:
     """``SECONDS`` unless the file says otherwise."""
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | os.PathLike[str]) -> Results:
     """Read detections in ActivityNet's results format, whatever program wrote them.
 
     Raises:
         DatasetError: the file does not have this format.
     """
+    path = Path(path)
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):

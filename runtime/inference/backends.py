@@ -1,17 +1,15 @@
-"""What can run a bundle's localizer graph: ONNX Runtime, or OpenVINO where it is installed."""
+"""Ways to run a bundle's localizer graph: with ONNX Runtime, or with OpenVINO if it is installed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol, cast
-
-from numpy.typing import NDArray
+from typing import Literal, cast
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import BackendError
-from stale_runtime.inference.onnx_session import open_session, require_interface
+from stale_runtime.inference.onnx_session import Session, open_session, require_interface
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,7 @@ class LocalizerBackend:
     engine: Literal["onnxruntime", "openvino"]
     """What runs the graph."""
     precision: Literal["fp32", "bf16", "int8"]
-    """Of the products with weights."""
+    """Type of number in which products with weights are computed."""
 
 
 LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
@@ -42,13 +40,6 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
     )
 }
 """By name."""
-
-
-class Session(Protocol):
-    """A graph, loaded."""
-
-    def run(self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], /) -> Sequence[NDArray[Any]]:
-        """The outputs, in the order of their names."""
 
 
 def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> BackendError | None:
@@ -76,12 +67,12 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
 
     Args:
         backend: one of ``LOCALIZER_BACKENDS``.
-        bundle: holds the graph.
+        bundle: contains the graph.
         threads: threads an operator may use.
 
     Raises:
-        BackendError: the backend cannot run here.
-        BundleError: there is no graph for it, it cannot be loaded, or has other inputs or outputs.
+        BackendError: the backend cannot run on this machine.
+        BundleError: the bundle has no graph for it, or the graph cannot be loaded or has other inputs or outputs.
     """
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
@@ -106,6 +97,6 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
 
 
 def default_backend(manifest: Manifest) -> LocalizerBackend:
-    """The fastest backend of ONNX Runtime whose mAP the bundle proves."""
+    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32."""
     proved = {record.file for record in manifest.quantization if record.map_percent is not None}
     return LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]

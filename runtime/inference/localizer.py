@@ -1,25 +1,23 @@
-"""The library's front door: a bundle opened for one backend, length and decoder."""
+"""The main class of the library: a bundle opened for one backend, length and decoder."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
-from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.decoding.decoders import DECODERS, label_segments
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import BundleError, OutOfMemoryError, PromptError, StaleError
+from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, PromptError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
 from stale_runtime.inference.onnx_session import checked_output, run_session
-from stale_runtime.inference.prompt_cache import PromptCache, default_cache_folder
-from stale_runtime.inference.text_encoder import TextEncoder, encoder_identity
+from stale_runtime.inference.prompt_cache import default_cache_folder
+from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inputs.features import check_features, read_features, resample
 from stale_runtime.inputs.prompts import Prompts, as_prompts
 from stale_runtime.inputs.timeline import Timeline, check_seconds
@@ -32,7 +30,7 @@ NO_TIMELINE = Timeline()
 
 
 class EncodedPrompts(NamedTuple):
-    """Class names with what the network reads of them."""
+    """Class names and the vectors that the network reads instead of them."""
 
     names: tuple[str, ...]
     """K class names."""
@@ -42,17 +40,20 @@ class EncodedPrompts(NamedTuple):
     """(K, H*C)"""
 
 
+AnyPrompts: TypeAlias = EncodedPrompts | Prompts | Sequence[str]
+
+
 class Outputs(NamedTuple):
-    """What the network says of one video."""
+    """The network's outputs for one video."""
 
     cas_logits: NDArray[np.float32]
     """(K+1, T) class activation sequence, background last."""
     action_masks: NDArray[np.float32]
-    """(T, T), row t the mask that snippet t proposes."""
+    """(T, T), row t is the mask that snippet t proposes."""
 
 
 class Outcome(NamedTuple):
-    """One of many videos: either its detections or what was wrong with it."""
+    """The result of one of many videos: either its detections or an error."""
 
     path: Path
     detections: VideoDetections | None
@@ -62,7 +63,7 @@ class Outcome(NamedTuple):
         """The detections.
 
         Raises:
-            StaleError: what was wrong with the video.
+            StaleError: the error, if there is one.
         """
         if self.error is not None:
             raise self.error
@@ -72,21 +73,21 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a localizer works, beside the bundle."""
+    """The options of a localizer."""
 
     backend: str | None = None
-    """One of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else ``ort-fp32``."""
+    """A key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else ``ort-fp32``."""
     length: int | Literal["auto"] | None = None
-    """T that features are resampled to, in snippets; None for the trained T, ``auto`` for twice that where a video has
-    more snippets than twice the trained T."""
+    """T that features are resampled to, in snippets; None for the trained T; ``auto`` for the trained T, or twice that
+    for videos with more snippets than twice the trained T."""
     threads: int = 1
-    """Threads an operator may use; capped at the CPUs this process may run on."""
+    """Threads an operator may use; never more than the CPUs that this process may run on."""
     decoder: str | None = None
     """One of ``DECODERS``; None for the bundle's own."""
-    cache_folder: Path | None = None
-    """Where prompt embeddings are kept; None for the default folder."""
+    cache_folder: str | os.PathLike[str] | None = None
+    """Where encoded prompts are kept; None for ``$STALE_CACHE``, then ``~/.cache/stale-edge``."""
     cache: bool = True
-    """Whether prompt embeddings are kept on disk at all."""
+    """Whether encoded prompts are kept on disk."""
 
     def __post_init__(self) -> None:
         if self.backend is not None and self.backend not in LOCALIZER_BACKENDS:
@@ -103,14 +104,13 @@ class Settings:
 
 
 class Localizer:
-    """Finds actions in videos, with one bundle opened once.
+    """Finds actions in videos, with one bundle.
 
-    Threads may share one and call all its methods at once; each gets what it would get alone. Prompts are encoded by
-    one thread at a time, so that the text tower is in memory only once. Processes need one each: open it after forking.
+    Threads may share a localizer and call all of its methods at once. Processes may not: open it after forking.
     """
 
     def __init__(self, bundle: Bundle, settings: Settings) -> None:
-        """Load the backend's graph; see ``open`` for the usual way in.
+        """Load a bundle's graph and prompts; ``Localizer.open`` is more convenient.
 
         Raises:
             BundleError: the bundle is broken, or has no graph for this backend.
@@ -125,98 +125,81 @@ class Localizer:
         """T that features are resampled to, or ``auto``."""
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
-            raise BundleError(f"{bundle.path}: the manifest asks for decoder {self.decoder!r}; export the bundle again")
+            known = ", ".join(DECODERS)
+            raise BundleError(
+                f"{bundle.path}: the manifest names decoder {self.decoder!r}, expected one of {known}; {COPY_AGAIN}"
+            )
         if not layout.SHORTEST <= manifest.temporal_scale <= layout.LONGEST:
             raise BundleError(
-                f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}; export the bundle again"
+                f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}, expected "
+                f"{layout.SHORTEST} to {layout.LONGEST}; {COPY_AGAIN}"
             )
         self.threads = min(settings.threads, available_threads())
-        self._encoding = Lock()
-        self._granted = 0
+        self._granted_bytes = 0
         self._session = open_backend(backend, bundle, threads=self.threads)
+        folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
+        self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
 
     @classmethod
     def open(
         cls,
-        bundle: Path | str | None = None,
+        bundle: str | os.PathLike[str] | None = None,
         *,
         backend: str | None = None,
         threads: int = 1,
         length: int | Literal["auto"] | None = None,
         decoder: str | None = None,
         expect_sha256: str | None = None,
-        verify_key: Path | None = None,
+        verify_key: str | os.PathLike[str] | None = None,
     ) -> "Localizer":
         """Open a bundle, ready to detect.
 
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
-            backend: one of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` where the bundle proves its mAP, else
+            backend: a key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else
                 ``ort-fp32``.
             threads: threads an operator may use.
-            length: T that features are resampled to; None for the trained one, ``auto`` to choose by the video.
+            length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
             expect_sha256: hash that the bundle must have, as ``stale-export`` printed it.
             verify_key: file of a public key that the bundle must be signed with.
 
         Raises:
-            BundleError: there is no bundle, it is broken, or not the one expected.
+            BundleError: the bundle is missing, broken, or not the expected one.
             KeyFileError: the public key cannot be used.
             BackendError: the backend cannot run on this machine.
             ValueError: an argument is out of range.
         """
         settings = Settings(backend=backend, threads=threads, length=length, decoder=decoder)
-        path = find_bundle(Path(bundle) if bundle is not None else None)
-        return cls(Bundle(path, expect_sha256=expect_sha256, verify_key=verify_key), settings)
+        return cls(Bundle(find_bundle(bundle), expect_sha256=expect_sha256, verify_key=verify_key), settings)
 
     def encode_prompts(self, prompts: Prompts | Sequence[str]) -> EncodedPrompts:
-        """Embed class names; the text tower is opened only for those that neither bundle nor cache know.
+        """Encode class names, once for many videos.
+
+        The text tower is opened only for names that are neither in the bundle nor in the cache on disk, and encodes for
+        one thread at a time.
 
         Raises:
             PromptError: a name cannot be used, or is too long for the text tower.
             BundleError: a file that is needed is broken.
         """
-        with self._encoding:
-            return self._encode(as_prompts(prompts))
-
-    def _encode(self, prompts: Prompts) -> EncodedPrompts:
-        texts = self.bundle.manifest.text_encoder.fill(prompts.names)
-        known = self._encoded_prompts()
-        cache = self._prompt_cache()
-        found = [known[text] if text in known else cache.get(text) if cache else None for text in texts]
-        missing = [n for n, vector in enumerate(found) if vector is None]
-        if missing:
-            encoder = TextEncoder(self.bundle, threads=self.threads)
-            fresh = encoder.encode([prompts.names[n] for n in missing], [prompts.places[n] for n in missing])
-            vectors = np.concatenate(fresh, axis=1)
-            for n, vector in zip(missing, vectors, strict=True):
-                found[n] = vector
-            if cache:
-                cache.put([texts[n] for n in missing], vectors)
-        vectors = np.stack([vector for vector in found if vector is not None])
-        if vectors.shape != (len(texts), self._vector_width()):
-            raise BundleError(f"{self.bundle.path}: prompts of shape {vectors.shape}; export the bundle again")
-        embeddings, queries = np.split(vectors, [self.bundle.manifest.channels], axis=1)
-        return EncodedPrompts(prompts.names, np.ascontiguousarray(embeddings), np.ascontiguousarray(queries))
+        prompts = as_prompts(prompts)
+        return EncodedPrompts(prompts.names, *self._prompts.encode(prompts))
 
     def detect(
-        self,
-        features: FloatArray,
-        prompts: EncodedPrompts | Prompts | Sequence[str],
-        *,
-        duration_s: float | None = None,
-        video: str = "video",
+        self, features: FloatArray, prompts: AnyPrompts, *, duration_s: float | None = None, video: str = "video"
     ) -> VideoDetections:
         """Find actions in one video.
 
         Args:
             features: (T0, C) snippet features of any length, float16, float32 or float64.
-            prompts: class names; pass what ``encode_prompts`` returned to embed them once for many videos.
-            duration_s: the video's, in seconds; without it segments are in fractions of the video.
-            video: its id.
+            prompts: class names; pass what ``encode_prompts`` returned to encode them once for many videos.
+            duration_s: duration of the video in seconds; without it segments are fractions of the video.
+            video: id of the video.
 
         Raises:
             FeatureError, PromptError: an input cannot be used.
+            OutOfMemoryError: there is not enough memory.
             ValueError: the duration is not a positive number.
         """
         check_seconds(duration_s, "duration_s")
@@ -224,42 +207,39 @@ class Localizer:
         return self._detect(features, prompts, duration_s, video)
 
     def detect_file(
-        self, path: Path, prompts: EncodedPrompts | Prompts | Sequence[str], *, timeline: Timeline = NO_TIMELINE
+        self, path: str | os.PathLike[str], prompts: AnyPrompts, *, timeline: Timeline = NO_TIMELINE
     ) -> VideoDetections:
         """Find actions in the video of a feature file.
 
         Args:
-            path: a ``.npy`` file; its stem is the video's id.
-            prompts: as ``detect`` takes them.
+            path: a ``.npy`` file, named for the video's id.
+            prompts: as for ``detect``.
             timeline: how long videos last.
 
         Raises:
             FeatureError, PromptError, DatasetError: an input cannot be used.
+            OutOfMemoryError: there is not enough memory.
         """
+        path = Path(path)
         features = read_features(path, self.bundle.manifest.channels)
         video = video_id(path.stem)
-        duration_s = timeline.duration_of(video, len(features))
-        return self._detect(features, prompts, duration_s, video)
+        return self._detect(features, prompts, timeline.duration_of(video, len(features)), video)
 
     def detect_many(
-        self,
-        paths: Iterable[Path],
-        prompts: EncodedPrompts | Prompts | Sequence[str],
-        *,
-        timeline: Timeline = NO_TIMELINE,
+        self, paths: Iterable[str | os.PathLike[str]], prompts: AnyPrompts, *, timeline: Timeline = NO_TIMELINE
     ) -> Iterator[Outcome]:
         """Find actions in many feature files, one after the other; a bad file does not stop the others.
 
         Args:
             paths: ``.npy`` files.
-            prompts: class names, embedded once.
+            prompts: as for ``detect``; encoded once.
             timeline: how long videos last.
 
         Raises:
             PromptError: a prompt cannot be used.
         """
-        encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
-        for path in paths:
+        encoded = self._encoded(prompts)
+        for path in map(Path, paths):
             try:
                 yield Outcome(path, self.detect_file(path, encoded, timeline=timeline), None)
             except StaleError as problem:
@@ -269,7 +249,7 @@ class Localizer:
                 yield Outcome(path, None, OutOfMemoryError(text))
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        """Run the network on one video.
+        """Run the network on one video, without decoding.
 
         Args:
             features: (T0, C), resampled to this localizer's length.
@@ -277,115 +257,95 @@ class Localizer:
 
         Raises:
             FeatureError, PromptError: an input does not fit the bundle.
+            OutOfMemoryError: there is not enough memory.
         """
         return self._outputs(check_features(features, self.bundle.manifest.channels), prompts)
 
     def length_for(self, snippets: int) -> int:
-        """T that a video of so many snippets is resampled to.
+        """T that a video of this many snippets is resampled to.
 
-        ``auto`` takes the trained T, and twice as much for videos of more than 2T snippets: there mAP gained 1.2 to
-        1.6 points on drawn features, elsewhere and beyond nothing that lasted.
+        ``auto`` means the trained T, or twice that for videos of more than 2T snippets. Measured on synthetic features,
+        this gained 1.2 to 1.6 points of mAP there; shorter videos and greater lengths gained nothing that lasted.
         """
         if self.length != "auto":
             return self.length
         trained = self.bundle.manifest.temporal_scale
         return trained if snippets <= 2 * trained else min(2 * trained, layout.LONGEST)
 
-    def _detect(
-        self,
-        features: FloatArray,
-        prompts: EncodedPrompts | Prompts | Sequence[str],
-        duration_s: float | None,
-        video: str,
-    ) -> VideoDetections:
-        """Find actions in features that have been checked."""
-        encoded = prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
-        ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
-        return VideoDetections(
-            video=video, duration_s=duration_s, detections=label_segments(ranked, encoded.names, duration_s)
-        )
-
-    def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        self.require_memory(prompts, self.length_for(len(features)))
-        return self.forward(self.prepared(features), prompts)
-
     def require_memory(self, prompts: EncodedPrompts, length: int | None = None) -> None:
-        """Make sure that there is memory for a video; a run over many finds out so before the first.
+        """Make sure that there is memory for a video; a run over many checks this before the first.
 
-        What has been granted once is not asked for again: ONNX Runtime keeps the memory that it has taken.
+        An amount that was granted once is not checked again: ONNX Runtime keeps the memory that it has taken.
 
         Args:
             prompts: K encoded prompts.
             length: T, in snippets; None for this localizer's, and for ``auto`` the shorter of the two.
 
         Raises:
-            OutOfMemoryError: there is not.
+            OutOfMemoryError: there is not enough.
         """
         T, K, manifest = length or self.length_for(1), len(prompts.names), self.bundle.manifest
         needed = detection_bytes(length=T, classes=K, channels=manifest.channels)
-        if needed > self._granted:
+        if needed > self._granted_bytes:
             require_memory(needed, f"T={T} with {K:,} prompts", "take a smaller --length or fewer prompts")
-            self._granted = needed
+            self._granted_bytes = needed
 
-    def forward(self, prepared: Mapping[str, NDArray[Any]], prompts: EncodedPrompts) -> Outputs:
-        """Run the network and nothing else.
+    def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
+        """The inputs of the localizer's graph for one video.
+
+        Features of fewer snippets than T and than channels are not resampled here: the graph does it itself, and is
+        faster then.
 
         Args:
-            prepared: what ``prepared`` made of one video.
+            features: (T0, C), checked.
             prompts: K encoded prompts.
 
         Raises:
             PromptError: the prompts do not fit the bundle.
-            BundleError: the graph fails, or gives what no localizer gives.
         """
-        channels, names = self.bundle.manifest.channels, prompts.names
+        channels, K = self.bundle.manifest.channels, len(prompts.names)
         shapes = prompts.embeddings.shape, prompts.queries.shape
-        if shapes != ((len(names), channels), (len(names), self._vector_width() - channels)):
-            raise PromptError(f"encoded prompts of shapes {shapes}, expected those of encode_prompts for {len(names)}")
-        inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
-        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
-        K, T = len(names), int(prepared["length"])
-        shapes = (1, K + 1, T), (1, T, T)
-        cas_logits, action_masks = map(partial(checked_output, str(self.bundle.path)), found, shapes)
-        return Outputs(cas_logits[0], action_masks[0])
+        expected = (K, channels), (K, self.bundle.manifest.heads * channels)
+        if shapes != expected:
+            raise PromptError(
+                f"encoded prompts of shapes {shapes}, expected {expected}; pass what encode_prompts of this localizer "
+                "returned"
+            )
+        length = self.length_for(len(features))
+        if len(features) >= min(length, channels):
+            features = resample(features, length)
+        batch = np.asarray(features, np.float32)[None]  # (1, T0 or T, C)
+        return layout.localizer_inputs(batch, length, prompts.embeddings, prompts.queries)
 
-    def prepared(self, features: FloatArray) -> dict[str, NDArray[Any]]:
-        """The graph's inputs for one video.
-
-        Features of fewer snippets than T are left as they are: the graph resamples them itself, and is faster then.
+    def forward(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
+        """Run the network and nothing else.
 
         Args:
-            features: (T0, C), checked.
+            inputs: what ``graph_inputs`` returned.
+
+        Raises:
+            BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        length = self.length_for(len(features))
-        if len(features) >= min(length, self.bundle.manifest.channels):
-            features = resample(features, length)
-        return {"features": np.asarray(features, np.float32)[None], "length": np.array(length, np.int64)}
+        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
+        _, length, embeddings, _ = (inputs[name] for name in layout.LOCALIZER_INPUTS)
+        K, T = len(embeddings), int(length)
+        name = str(self.bundle.path)
+        cas_logits = checked_output(name, found[0], (1, K + 1, T))
+        action_masks = checked_output(name, found[1], (1, T, T))
+        return Outputs(cas_logits[0], action_masks[0])
 
-    def _vector_width(self) -> int:
-        """Of a prompt: its embedding, and its query for every head."""
-        return (1 + self.bundle.manifest.heads) * self.bundle.manifest.channels
+    def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
+        return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
 
-    def _encoded_prompts(self) -> dict[str, NDArray[np.float32]]:
-        """What the bundle knows of prompts, by text: embedding and queries in one vector."""
-        arrays = unpack_arrays(self.bundle.read(layout.PROMPTS), layout.PROMPTS)
-        texts, vectors = arrays.get("texts"), arrays.get("vectors")
-        if (
-            texts is None
-            or vectors is None
-            or (texts.ndim, texts.dtype.kind, vectors.dtype) != (1, "U", np.dtype(np.float32))
-            or vectors.shape != (len(texts), self._vector_width())
-            or not np.isfinite(vectors).all()
-        ):
-            raise BundleError(f"{layout.PROMPTS}: expected texts and a vector for each; export the bundle again")
-        return dict(zip(texts.tolist(), vectors, strict=True))
+    def _detect(
+        self, features: FloatArray, prompts: AnyPrompts, duration_s: float | None, video: str
+    ) -> VideoDetections:
+        """Find actions in features that have been checked."""
+        encoded = self._encoded(prompts)
+        ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
+        rows = label_segments(ranked, encoded.names, duration_s)
+        return VideoDetections(video=video, duration_s=duration_s, detections=rows)
 
-    def _prompt_cache(self) -> PromptCache | None:
-        folder = self.settings.cache_folder or default_cache_folder()
-        if folder is None or not self.settings.cache:
-            return None
-        return PromptCache(
-            folder,
-            encoder=encoder_identity(self.bundle),
-            width=self._vector_width(),
-        )
+    def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
+        self.require_memory(prompts, self.length_for(len(features)))
+        return self.forward(self.graph_inputs(features, prompts))

@@ -1,13 +1,13 @@
-"""ONNX Runtime sessions, with everything that decides their speed and memory said explicitly."""
+"""ONNX Runtime sessions, with everything set explicitly that decides their speed and memory."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -15,10 +15,17 @@ if TYPE_CHECKING:
 _NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
 
 
+class Session(Protocol):
+    """A loaded graph."""
+
+    def run(self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], /) -> Sequence[NDArray[Any]]:
+        """The outputs, in the order of their names."""
+
+
 def require_interface(
     session: "onnxruntime.InferenceSession", inputs: Sequence[str], outputs: Sequence[str], name: str
 ) -> None:
-    """Make sure that a graph has the inputs it will be fed, no other, and the outputs that will be fetched.
+    """Make sure that a graph has exactly the inputs and outputs that are expected.
 
     Raises:
         BundleError: it does not.
@@ -27,46 +34,46 @@ def require_interface(
     if found != (set(inputs), set(outputs)):
         got = f"{', '.join(sorted(found[0]))[:80]} to {', '.join(sorted(found[1]))[:80]}"
         expected = f"{', '.join(inputs)} to {', '.join(outputs)}"
-        raise BundleError(f"{name}: a graph from {got}, expected one from {expected}; export the bundle again")
+        raise BundleError(f"{name}: a graph from {got}, expected one from {expected}; {COPY_AGAIN}")
 
 
-def run_session(
-    session: "onnxruntime.InferenceSession", outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]
-) -> list[Any]:
+def run_session(session: Session, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
     """Run a graph.
 
+    Returns:
+        Its outputs, in the order of their names.
+
     Raises:
-        MemoryError: there was not enough for it.
-        BundleError: it fails.
+        MemoryError: ONNX Runtime could not allocate enough memory.
+        BundleError: the graph fails.
     """
     try:
-        results: list[Any] = session.run(outputs, inputs)
-    except Exception as problem:  # ONNX Runtime's exceptions share no base, and say in words which they are
+        return session.run(outputs, inputs)
+    except Exception as problem:  # ONNX Runtime's exceptions have no common base; only their text tells them apart
         if any(text in str(problem) for text in _NO_MEMORY):
-            raise MemoryError("ONNX Runtime found too little") from problem
+            raise MemoryError("ONNX Runtime could not allocate enough") from problem
         text = " ".join(str(problem).split())[:200]
-        raise BundleError(f"a graph fails while it runs ({text}); export the bundle again") from problem
-    return results
+        raise BundleError(f"a graph fails while it runs ({text}); {COPY_AGAIN}") from problem
 
 
 def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """An output of a graph, if it is what was to come out.
+    """An output of a graph, after making sure that it is finite float32 of the expected shape.
 
     Args:
-        name: how messages call the graph.
-        output: whatever came.
-        shape: that it has to have.
+        name: what messages call the graph.
+        output: anything.
+        shape: the expected shape.
 
     Raises:
-        BundleError: it is no float32 of that shape, or holds NaN or infinity.
+        BundleError: it is something else.
     """
     if not isinstance(output, np.ndarray) or (output.dtype, output.shape) != (np.float32, shape):
         got = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
-        raise BundleError(f"{name}: gives {got}, expected float32 {shape}; export the bundle again")
+        raise BundleError(f"{name}: gives {got}, expected float32 {shape}; {COPY_AGAIN}")
     with np.errstate(all="ignore"):
-        usable = np.isfinite(output.sum())  # which refuses what would overflow further on as well
-    if not usable:
-        raise BundleError(f"{name}: gives NaN or infinity; export the bundle again")
+        finite = np.isfinite(output.sum())  # also False for values so large that decoding them would overflow
+    if not finite:
+        raise BundleError(f"{name}: gives NaN or infinity; {COPY_AGAIN}")
     return output
 
 
@@ -75,27 +82,27 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
 
     Args:
         model: an ONNX file's content.
-        name: how messages call it.
+        name: what messages call it.
         threads: threads an operator may use; more than ``available_threads`` gain nothing.
 
     Raises:
-        BundleError: it is no ONNX model, could do more than compute, or ONNX Runtime cannot load it.
+        BundleError: it is not an ONNX model, could do more than compute, or ONNX Runtime cannot load it.
     """
-    import onnxruntime  # takes a tenth of a second, which reading a prompt file need not pay
+    import onnxruntime  # takes a tenth of a second, too long for an error message about a prompt file to wait
 
     refuse_unsafe(model, name)
-    onnxruntime.disable_telemetry_events()  # Windows' own builds read no variable (runtime/__init__.py)
+    onnxruntime.disable_telemetry_events()  # builds for Windows ignore the variable that runtime/__init__.py sets
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = True  # without it the heap splinters: half as much again at T=3000, and slower
-    options.log_severity_level = 4  # what goes wrong is raised as well
+    options.enable_cpu_mem_arena = True  # without it the heap fragments: half as much memory again at T=3000, slower
+    options.log_severity_level = 4  # errors are raised, no need to log them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was just looked through
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the only format that refuse_unsafe reads
     try:
-        return onnxruntime.InferenceSession(  # its fallback tries the same again, and prints on stdout
+        return onnxruntime.InferenceSession(  # the fallback would repeat the same attempt, and print on stdout
             model, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )
-    except Exception as problem:  # ONNX Runtime's exceptions share no base of their own
+    except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
         text = " ".join(str(problem).split())[:200]
-        raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); export the bundle again") from problem
+        raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); {COPY_AGAIN}") from problem

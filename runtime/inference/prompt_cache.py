@@ -1,4 +1,4 @@
-"""Encoded prompts on disk, so that a text is encoded once by each text encoder."""
+"""Encoded prompts on disk, so that each text encoder encodes a text only once."""
 
 import hashlib
 import os
@@ -29,22 +29,22 @@ def default_cache_folder() -> Path | None:
 class PromptCache:
     """Vectors by text for one text encoder, each in a file of its own.
 
-    A file that is damaged counts as absent, and one that cannot be written is done without.
+    Damaged files count as absent, and write failures are ignored.
     """
 
     def __init__(self, folder: Path, *, encoder: str, width: int) -> None:
-        """Use (and on the first write make) a cache folder.
+        """Use a cache folder, which the first write makes.
 
         Args:
             folder: shared by all encoders.
-            encoder: hash of everything that a vector depends on beside the text.
-            width: of a vector, embedding and queries.
+            encoder: hash of everything but the text that a vector depends on.
+            width: numbers in a vector.
         """
         self._folder = folder / encoder[:32]
         self._bytes = 4 * width
 
     def get(self, text: str) -> NDArray[np.float32] | None:
-        """The vector (width,) of a text, or None if it is not there."""
+        """The vector (width,) of a text, or None if it is absent."""
         try:
             data = read_bytes(self._path(text), limit=_DIGEST + self._bytes, error=PromptError)
         except PromptError:
@@ -56,7 +56,7 @@ class PromptCache:
         return values if np.isfinite(values).all() else None
 
     def put(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        """Keep the vectors (N, width) of N texts, as many as the disk lets us."""
+        """Write the vectors (N, width) of N texts, up to the first that cannot be written."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with workspace(self._folder) as space:
@@ -65,10 +65,10 @@ class PromptCache:
         except OSError:
             return
 
-    def _put(self, text: str, vector: NDArray[np.float32], unnamed: Path) -> None:
+    def _put(self, text: str, vector: NDArray[np.float32], temporary: Path) -> None:
         data = vector.astype("<f4").tobytes()
-        unnamed.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: what a power cut damages is absent
-        unnamed.replace(self._path(text))
+        temporary.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: a file torn by a power cut is absent
+        temporary.replace(self._path(text))
 
     def _path(self, text: str) -> Path:
         return self._folder / hashlib.sha256(text.encode()).hexdigest()

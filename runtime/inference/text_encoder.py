@@ -1,4 +1,4 @@
-"""From prompts to embeddings: CLIP's tokenizer and text tower, as a bundle carries them."""
+"""From prompts to embeddings: the CLIP tokenizer and text tower of a bundle."""
 
 import hashlib
 import json
@@ -15,36 +15,36 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
-from stale_runtime.errors import BundleError, PromptError
+from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
 from stale_runtime.inference.onnx_session import checked_output, open_session, require_interface, run_session
 
 if TYPE_CHECKING:
     import tokenizers
 
 PROMPT_TEMPLATE = "a video of action {}"
-"""What STALE is trained with; a class name stands at ``{}``."""
+"""The prompt that STALE is trained with; ``{}`` stands for the class name."""
 _STEPS: tuple[str, ...] = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "Strip", "StripAccents")
 _STEPS += ("Split", "ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits")
-"""Steps that make a few characters at most of each; CLIP has NFC, Replace of spaces, Lowercase, Split and ByteLevel."""
+"""Steps that turn a character into a few at most; CLIP uses NFC, Replace (of spaces), Lowercase, Split, ByteLevel."""
 _MOST_STEPS = 4
 _BATCH = 256
 """Prompts encoded at once."""
 
 
 class PromptVectors(NamedTuple):
-    """What the localizer reads of K prompts."""
+    """The vectors that the localizer reads for K prompts."""
 
     embeddings: NDArray[np.float32]
     """(K, C), not normalised."""
     queries: NDArray[np.float32]
-    """(K, H*C), the embeddings' side of the cross-adaptation."""
+    """(K, H*C), the prompts' side of the cross-adaptation."""
 
 
 @contextmanager
 def tokenizer_errors() -> Iterator[None]:
-    """Turn what ``tokenizers`` raises on crafted files into ValueError.
+    """Turn whatever ``tokenizers`` raises on crafted files into ValueError.
 
-    That is bare Exception, and where its Rust panics not even that.
+    It raises plain ``Exception``, and when its Rust code panics a ``BaseException``.
     """
     try:
         yield
@@ -55,13 +55,13 @@ def tokenizer_errors() -> Iterator[None]:
 
 
 def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
-    """Load a tokenizer of the kind that CLIP's is.
+    """Load a tokenizer like CLIP's.
 
     Args:
         tokenizer_json: the content of a ``tokenizer.json``.
 
     Raises:
-        ValueError: it is none, or has steps that could make any amount of text out of a little.
+        ValueError: it is not a tokenizer, or has steps that could blow up a short text.
     """
     from tokenizers import Tokenizer as Implementation
 
@@ -75,7 +75,12 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
 
 
 def _refuse_growth(part: Any, steps_key: str) -> None:
-    """Args: part: of a tokenizer, None if it has none; steps_key: what its steps are called, where it is a sequence."""
+    """Refuse a normalizer or pre-tokenizer that could blow up a short text; None stands for a missing one.
+
+    Args:
+        part: the normalizer or pre-tokenizer.
+        steps_key: the key of its list of steps, if it is a sequence of several.
+    """
     if part is None:
         return
     whole: dict[str, Any] = json.loads(part.__getstate__())
@@ -95,36 +100,36 @@ class Tokenizer:
 
         Args:
             tokenizer_json: the content of a ``tokenizer.json``.
-            spec: gives context length and pad token.
+            spec: the text encoder's context length, pad token and prefix.
 
         Raises:
-            BundleError: it is no tokenizer.
+            BundleError: it is not a tokenizer.
         """
         try:
             self._implementation = load_tokenizer(tokenizer_json)
         except ValueError as problem:
-            raise BundleError(f"{layout.TOKENIZER}: not a tokenizer ({problem}); export the bundle again") from problem
+            raise BundleError(f"{layout.TOKENIZER}: not a tokenizer ({problem}); {COPY_AGAIN}") from problem
         self._spec = spec
 
     def rows(self, texts: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
-        """Tokenise texts, each to its own length.
+        """Tokenise texts, without padding.
 
         Args:
             texts: K texts.
-            places: where each comes from, for messages.
+            places: where each text comes from, for messages.
 
         Returns:
-            For each text its token ids, from start token to end token.
+            The token ids of each text, from start token to end token.
 
         Raises:
-            PromptError: a text has more tokens than the text tower takes.
-            BundleError: the tokenizer fails at a text.
+            PromptError: a text has more tokens than the text tower accepts.
+            BundleError: the tokenizer fails.
         """
         try:
             with tokenizer_errors():
                 rows = [encoding.ids for encoding in self._implementation.encode_batch(list(texts))]
         except ValueError as problem:
-            raise BundleError(f"{layout.TOKENIZER}: fails ({problem}); export the bundle again") from problem
+            raise BundleError(f"{layout.TOKENIZER}: fails ({problem}); {COPY_AGAIN}") from problem
         for n, row in enumerate(rows):
             if len(row) > self._spec.context_length:
                 place = places[n] if places is not None else f"prompt {n + 1}"
@@ -134,7 +139,7 @@ class Tokenizer:
         return rows
 
     def __call__(self, texts: Sequence[str], places: Sequence[str] | None = None) -> NDArray[np.int64]:
-        """Tokenise texts to one length: (K, L), padded to the longest of them; otherwise as ``rows``."""
+        """Tokenise K texts like ``rows``, padded to the longest: (K, L)."""
         rows = self.rows(texts, places)
         ids = np.full((len(rows), max(map(len, rows), default=0)), self._spec.pad_token, dtype=np.int64)
         for n, row in enumerate(rows):
@@ -142,14 +147,14 @@ class Tokenizer:
         return ids
 
     def suffixes(self, names: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
-        """What is left of the class names' prompts behind the prefix that all share: name and end token.
+        """The token ids that follow the prefix which all prompts share: class name and end token.
 
         Args:
-            names: K class names, put into the prompt template here.
-            places: where each comes from, for messages.
+            names: K class names, without the prompt template.
+            places: where each name comes from, for messages.
 
         Raises:
-            PromptError: a prompt has more tokens than the text tower takes, or a name runs into the prefix.
+            PromptError: a prompt has more tokens than the text tower accepts, or a name merges with the prefix.
             BundleError: the tokenizer ends a prompt without the end token.
         """
         prefix = list(self._spec.prefix)
@@ -157,10 +162,12 @@ class Tokenizer:
         for n, row in enumerate(self.rows(self._spec.fill(names), places)):
             if row[: len(prefix)] != prefix or len(row) == len(prefix):
                 place = places[n] if places is not None else f"prompt {n + 1}"
-                raise PromptError(f"{place}: {names[n][:60]!r} runs into the words before it; change it")
+                raise PromptError(
+                    f"{place}: the tokenizer merges {names[n][:60]!r} with the words before it; rename the class"
+                )
             if self._spec.pad_token not in row[len(prefix) :]:
-                raise BundleError(f"{layout.TOKENIZER}: ends a prompt without an end token; export the bundle again")
-            end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name hold one
+                raise BundleError(f"{layout.TOKENIZER}: ends a prompt without an end token; {COPY_AGAIN}")
+            end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name contain one
             suffixes.append(row[len(prefix) : end + 1])
         return suffixes
 
@@ -169,52 +176,56 @@ class TextEncoder:
     """CLIP's text tower in ONNX Runtime."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
-        """Load tokenizer and tower.
+        """Load the tokenizer and the tower.
 
         Raises:
-            BundleError: either cannot be read.
+            BundleError: one of them cannot be read.
         """
         spec = bundle.manifest.text_encoder
         self._channels, self._heads = bundle.manifest.channels, bundle.manifest.heads
         self._tokenizer = Tokenizer(bundle.read(layout.TOKENIZER), spec)
         self._session = open_session(bundle.read(layout.TEXT_ENCODER), name=layout.TEXT_ENCODER, threads=threads)
-        require_interface(self._session, ("token_ids",), PromptVectors._fields, layout.TEXT_ENCODER)
+        require_interface(self._session, layout.TEXT_ENCODER_INPUTS, layout.TEXT_ENCODER_OUTPUTS, layout.TEXT_ENCODER)
 
     def encode(self, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:
-        """Encode class names, those of one length in tokens together.
+        """Encode class names, in batches of equal length in tokens.
 
         Args:
             names: K class names, without the template; at least one.
-            places: where each comes from, for messages.
+            places: where each name comes from, for messages.
 
         Raises:
-            PromptError: a name has more tokens than the tower takes.
+            PromptError: a name has more tokens than the tower accepts.
+            BundleError: tokenizer or tower fail.
         """
         suffixes = self._tokenizer.suffixes(names, places)
         order = sorted(range(len(suffixes)), key=lambda n: len(suffixes[n]))
         results = []
         for _, group in groupby(order, key=lambda n: len(suffixes[n])):
-            members = list(group)
-            for start in range(0, len(members), _BATCH):
-                token_ids = np.array([suffixes[n] for n in members[start : start + _BATCH]], dtype=np.int64)
-                found = run_session(self._session, PromptVectors._fields, {"token_ids": token_ids})
-                shapes = [(len(token_ids), width) for width in (self._channels, self._heads * self._channels)]
-                results.append(PromptVectors(*map(partial(checked_output, layout.TEXT_ENCODER), found, shapes)))
+            rows = [suffixes[n] for n in group]
+            results += [self._run(np.array(rows[i : i + _BATCH], np.int64)) for i in range(0, len(rows), _BATCH)]
         back = np.argsort(order)
         embeddings, queries = (np.concatenate(parts)[back] for parts in zip(*results, strict=True))
         return PromptVectors(embeddings, queries)
 
+    def _run(self, token_ids: NDArray[np.int64]) -> PromptVectors:
+        """Encode suffixes of one length: (N, L)."""
+        (name,) = layout.TEXT_ENCODER_INPUTS
+        found = run_session(self._session, layout.TEXT_ENCODER_OUTPUTS, {name: token_ids})
+        shapes = [(len(token_ids), width) for width in (self._channels, self._heads * self._channels)]
+        return PromptVectors(*map(partial(checked_output, layout.TEXT_ENCODER), found, shapes))
+
 
 def encoder_identity(bundle: Bundle) -> str:
-    """A hash of everything that an embedding depends on beside the text, without opening the tower.
+    """A hash of everything but the text that an embedding depends on, without opening the tower.
 
     Raises:
-        BundleError: the bundle has no tower.
+        BundleError: the bundle has no tokenizer or text tower.
     """
     manifest = bundle.manifest
     for name in (layout.TEXT_ENCODER, layout.TOKENIZER):
         if name not in manifest.files:
-            raise BundleError(f"{bundle.path}: the bundle has no {name}; export it again")
+            raise BundleError(f"{bundle.path}: the bundle has no {name}; {COPY_AGAIN}")
     parts = {
         "files": [manifest.files[name].sha256 for name in (layout.TEXT_ENCODER, layout.TOKENIZER)],
         "width": [manifest.channels, manifest.heads],

@@ -30,7 +30,7 @@ _PYTHON_2_INTEGER = re.compile(rb"(\d\s*)L")
 """How Python 2 wrote long integers; numpy reads them too, but prints a warning."""
 
 
-def read_features(path: Path, channels: int) -> FloatArray:
+def read_features(path: str | os.PathLike[str], channels: int) -> FloatArray:
     """Read the snippet features of one video.
 
     Args:
@@ -44,6 +44,7 @@ def read_features(path: Path, channels: int) -> FloatArray:
         FeatureError: the file cannot be read, is not such an array, or contains NaN or infinity.
         OutOfMemoryError: there is not enough memory for it.
     """
+    path = Path(path)
     try:
         with open(path, "rb", opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, FeatureError)
@@ -55,8 +56,8 @@ def read_features(path: Path, channels: int) -> FloatArray:
             if held != wanted:
                 problem = "truncated" if held < wanted else "too long"
                 raise FeatureError(
-                    f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; copy it again, or extract "
-                    "it again"
+                    f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; copy it "
+                    "again, or extract it again"
                 )
             require_memory(wanted, str(path), "cut the video, or end other programs")
             flat = np.fromfile(file, dtype=dtype, count=shape[0] * shape[1])

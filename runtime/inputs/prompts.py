@@ -1,5 +1,6 @@
 """Class names as prompts: reading a prompt file, and refusing names that would give misleading results."""
 
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -53,13 +54,13 @@ class Prompts:
         return cls(names=names, places=tuple(f"prompt {i}" for i in range(1, len(names) + 1)))
 
 
-def read_prompts(path: Path) -> Prompts:
+def read_prompts(path: str | os.PathLike[str]) -> Prompts:
     """Read a prompt file: UTF-8, one class name a line; blank lines and lines that start with ``#`` are skipped.
 
     Raises:
         PromptError: the file cannot be read, is not text, contains no class name, or a line cannot be used.
     """
-    lines = read_text(path, limit=LARGEST_FILE, error=PromptError).split("\n")
+    lines = read_text(Path(path), limit=LARGEST_FILE, error=PromptError).split("\n")
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:

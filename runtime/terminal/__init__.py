@@ -1,1 +1,1 @@
-"""What all commands share: kinds of options, messages and exit codes, results to stdout or a file."""
+"""What all commands share: types of options, messages, exit codes, and writing results to stdout or a file."""

@@ -1,4 +1,4 @@
-"""What all our commands share: how they end, and what they say on stderr."""
+"""What all commands share: how they end, and how they print."""
 
 import errno
 import os
@@ -18,20 +18,22 @@ from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
 
 USAGE, BUG = 2, 1
+"""Exit codes."""
 TRACEBACK = "STALE_TRACEBACK"
+"""Environment variable: if set, bugs print their traceback."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 T = TypeVar("T")
 
 
 def run(command: click.Command, name: str) -> NoReturn:
-    """Run a command to its exit code; whatever goes wrong takes one line on stderr.
+    """Run a command and exit with its exit code; every error is one line on stderr.
 
     Args:
-        command: the command.
-        name: what messages begin with.
+        command: returns its exit code, or None for 0.
+        name: the command's name, which its messages begin with.
     """
-    _hold_standard_streams()
+    _open_closed_streams()
     try:
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -44,8 +46,12 @@ def run(command: click.Command, name: str) -> NoReturn:
     except StaleError as problem:
         code = _complain(name, str(problem), problem.exit_code)
     except MemoryError as problem:
-        code = _complain(name, f"not enough memory ({problem}); give less at once", OutOfMemoryError.exit_code)
-    except BrokenPipeError:  # the reader, head for one, has seen enough
+        code = _complain(
+            name,
+            f"not enough memory ({problem}); use smaller inputs, or end other programs",
+            OutOfMemoryError.exit_code,
+        )
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         _close_stdout()
         code = 0
     except Exception as problem:
@@ -62,16 +68,16 @@ def run(command: click.Command, name: str) -> NoReturn:
 
 
 def note(name: str, text: str) -> None:
-    """Say something on stderr, if there is anybody to hear it."""
+    """Print a line on stderr; errors while printing it are ignored."""
     with suppress(OSError):
         click.echo(f"{name}: {one_line(text)}", err=True)
 
 
 def echo(text: str = "", *, nl: bool = True) -> None:
-    """Print a result on stdout. Where its reader, head for one, has seen enough, what follows goes nowhere.
+    """Print a result on stdout. Once its reader, such as ``head``, has closed the pipe, output is discarded.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: stdout cannot be written.
     """
     try:
         click.echo(text, nl=nl)
@@ -84,7 +90,7 @@ def echo(text: str = "", *, nl: bool = True) -> None:
 
 
 def progress(items: Iterable[T], *, label: str, total: int) -> Iterator[T]:
-    """The same items, with a progress bar on stderr if that is a terminal and there are several."""
+    """Yield the items, with a progress bar on stderr if that is a terminal and there are several items."""
     if total < 2 or not sys.stderr.isatty():
         yield from items
         return
@@ -92,8 +98,8 @@ def progress(items: Iterable[T], *, label: str, total: int) -> Iterator[T]:
         yield from bar
 
 
-def usable_threads(name: str, asked: int) -> int:
-    """As many threads as were asked for, but no more than the CPUs this process may run on; says so."""
+def limit_threads(name: str, asked: int) -> int:
+    """Limit a number of threads to the CPUs that this process may run on, and tell the user."""
     available = available_threads()
     if asked > available:
         note(name, f"--threads {asked}: this process may run on {available} CPUs, so {available} are used")
@@ -101,24 +107,24 @@ def usable_threads(name: str, asked: int) -> int:
 
 
 def _end_interrupted(name: str, problem: BaseException | None) -> int:
-    """Say of an interruption what it says of itself, if anything; another one changes nothing any more."""
-    with suppress(ValueError):  # where this is not the main thread
+    """Print what the interruption says, if anything, and ignore further ones."""
+    with suppress(ValueError):  # raised outside the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    said = str(problem or "") or "nothing half-done is left behind"
+    said = str(problem or "") or "no incomplete files are left behind"
     return _complain(name, f"interrupted; {said}", INTERRUPTED)
 
 
-def _hold_standard_streams() -> None:
-    """Let no file that is opened later take the number of a standard stream that was closed: others write to those."""
+def _open_closed_streams() -> None:
+    """Open /dev/null for closed standard streams, or the next file opened would get what others print to them."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- open until the process ends
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- stays open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _close_stdout() -> None:
-    """Let Python write what is left nowhere when it ends, or it would complain again."""
+    """Discard buffered output, or Python would fail again to write it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

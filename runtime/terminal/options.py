@@ -1,4 +1,4 @@
-"""Kinds of command-line options that click does not have."""
+"""Types of command-line options that click does not have."""
 
 import math
 import re
@@ -11,18 +11,19 @@ import click
 
 from stale_runtime.bundle import layout
 
+MOST_TIOUS = 1000
 PATH = click.Path(path_type=Path, readable=False)
-"""A path, whatever is there: what reads it says better than click what is wrong with it."""
+"""A path, whether it exists or not: the code that reads it gives better error messages than click."""
 
 
 class Number(click.FloatRange):
-    """A number in a range; NaN is in none."""
+    """A number in a range, never NaN, which click accepts in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The option's value.
+        """Parse the option's value.
 
         Raises:
-            click.BadParameter: it is no number, or not in the range.
+            click.BadParameter: it is not a number in the range.
         """
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
@@ -30,13 +31,21 @@ class Number(click.FloatRange):
         return number
 
 
-class Length(click.ParamType):  # type: ignore[type-arg]
+class _NamedType(click.ParamType):  # type: ignore[type-arg]
+    """An option type whose name is shown in the help as it is, where click would write it in upper case."""
+
+    def get_metavar(self, *_: object, **__: object) -> str:
+        """What the help shows for the value."""
+        return self.name
+
+
+class Length(_NamedType):
     """A number of snippets, or ``auto``."""
 
     name = "N|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
-        """The option's value.
+        """Parse the option's value.
 
         Raises:
             click.BadParameter: it is neither.
@@ -54,29 +63,29 @@ class Length(click.ParamType):  # type: ignore[type-arg]
         return length
 
 
-class Sha256(click.ParamType):  # type: ignore[type-arg]
+class Sha256(_NamedType):
     """A SHA-256 hash."""
 
     name = "HEX"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The option's value, in lower case.
+        """Parse the option's value, into lower case.
 
         Raises:
-            click.BadParameter: it is no such hash.
+            click.BadParameter: it is not a SHA-256 hash.
         """
         if not re.fullmatch("[0-9a-fA-F]{64}", value):
             self.fail(f"{str(value)[:80]!r}, expected 64 hexadecimal digits", param, ctx)
         return str(value).lower()
 
 
-class Lengths(click.ParamType):  # type: ignore[type-arg]
-    """A number of snippets, or several as START:STOP:STEP, the last one included: a tuple of them."""
+class Lengths(_NamedType):
+    """Numbers of snippets: a single one, or a range START:STOP:STEP that includes STOP. Parsed into a tuple."""
 
     name = "N|START:STOP:STEP"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """The option's value.
+        """Parse the option's value.
 
         Raises:
             click.BadParameter: it is neither, or a length is out of range.
@@ -90,20 +99,48 @@ class Lengths(click.ParamType):  # type: ignore[type-arg]
         except ValueError:
             lengths = range(0)
         if not lengths or not layout.SHORTEST <= lengths[0] <= lengths[-1] <= layout.LONGEST:
-            expected = f"expected {layout.SHORTEST} to {layout.LONGEST} snippets, or such START:STOP:STEP"
+            expected = f"expected {layout.SHORTEST} to {layout.LONGEST} snippets, or START:STOP:STEP in that range"
             self.fail(f"{str(value)[:40]!r}, {expected}", param, ctx)
         return tuple(lengths)
+
+
+class Thresholds(_NamedType):
+    """tIoU thresholds as START:STEP:STOP or A,B,C: a tuple of numbers in (0, 1]."""
+
+    name = "START:STEP:STOP|A,B,C"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is neither, has too many thresholds, or one out of range.
+        """
+        try:
+            if ":" in value:
+                start, step, stop = map(float, value.split(":"))
+                count = int((stop - start) / step + 1.5) if step > 0 else 0
+                thresholds = tuple(round(start + step * i, 10) for i in range(min(count, MOST_TIOUS + 1)))
+            else:
+                thresholds = tuple(map(float, value.split(",")))
+        except (ValueError, OverflowError):
+            thresholds = ()
+        if len(thresholds) > MOST_TIOUS:
+            self.fail(f"{value[:40]!r}, expected at most {MOST_TIOUS:,} thresholds", param, ctx)
+        if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
+            expected = "expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95"
+            self.fail(f"{value!r}, {expected}", param, ctx)
+        return thresholds
 
 
 class SpaceSeparated(click.Option):
     """An option that takes all values up to the next option, and can be repeated: ``--lengths 100 200``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Args: as ``click.Option`` takes them; ``multiple`` is implied."""
+        """Like ``click.Option`` with ``multiple=True``."""
         super().__init__(*args, **{**kwargs, "multiple": True})
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let click's parser take a value as ever, and then those that follow."""
+        """Have click's parser take a value as usual, and then those that follow."""
         super().add_to_parser(parser, ctx)
         for name in self.opts:
             entry = parser._long_opt.get(name) or parser._short_opt[name]
@@ -111,7 +148,13 @@ class SpaceSeparated(click.Option):
 
 
 def _process_all(process_one: Callable[[str, Any], None], value: str, state: Any) -> None:
-    """Args: process_one: click's own; state: its parser's, with the arguments that are left."""
+    """Process a value and all that follow it up to the next option.
+
+    Args:
+        process_one: click's own method for one value.
+        value: the first value.
+        state: the parser's state, with the remaining arguments in ``rargs``.
+    """
     process_one(value, state)
     while state.rargs and not state.rargs[0].startswith("-"):
         process_one(state.rargs.pop(0), state)

@@ -1,4 +1,4 @@
-"""Where a command's result goes: stdout, or a file written whole."""
+"""Writing a command's result to stdout, or to a file, whole or not at all."""
 
 import os
 from pathlib import Path
@@ -10,19 +10,19 @@ from stale_runtime.terminal import console
 
 
 def destination(path: Path) -> Path:
-    """The file that a path leads to: a link keeps its name, and what it points to is written."""
+    """The file that is written for a path: if the path is a link, its target, so that the link stays."""
     return Path(os.path.realpath(path))
 
 
 def check_output(path: Path | None, option: str = "-o") -> None:
-    """Find out before the work whether a result can be written.
+    """Make sure, before the work, that a result can be written.
 
     Args:
         path: a file; None for stdout.
-        option: what messages call it.
+        option: the option that named it, for messages.
 
     Raises:
-        click.UsageError: it cannot.
+        click.UsageError: it cannot be written.
     """
     if path is None:
         return
@@ -46,13 +46,13 @@ def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> 
     """Print a result, or write it to a file.
 
     Args:
-        result: text, or for a file also bytes.
+        result: text or bytes.
         path: a file; None for stdout.
-        option: what messages call it.
+        option: the option that named it, for messages.
 
     Raises:
         click.UsageError: the file cannot be written.
-        OutputError: stdout cannot.
+        OutputError: stdout cannot be written.
     """
     if path is None:
         console.echo(result if isinstance(result, str) else result.decode(), nl=False)

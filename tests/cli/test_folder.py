@@ -112,7 +112,7 @@ def stop_early(work: Path, number: int) -> int:
     _, said = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     if number == signal.SIGINT:
-        assert "the same command with --resume goes on" in said
+        assert "repeat the command with --resume to continue" in said
     assert not (work / "out.json").exists()
     return journal.read_bytes().count(b"\n") - 1
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import fails, run
+from tests.cli import command
+from tests.cli.same_process import fails, run
 
 
 def truth(**videos: list[tuple[str, float, float]]) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_classes_and_thresholds_can_be_chosen(work: Path) -> None:
 
 def test_a_video_without_detections_counts_and_is_said(work: Path) -> None:
     (work / "det.json").write_text(json.dumps(found(a=[("Polo", 10, 30, 0.9), ("Polo", 50, 60, 0.8)])))
-    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
+    done = command.run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
     assert "1 of 2 annotated videos have no detections" in done.stderr
     assert "average    50.00" in done.stdout
 
@@ -126,6 +127,6 @@ def test_bad_thresholds_are_usage_errors(work: Path, tiou: str) -> None:
 
 
 def test_a_missing_file_is_named(work: Path) -> None:
-    fails(
+    command.fails(
         "stale-eval", "nowhere.json", "--ground-truth", "gt.json", cwd=work, code=3, says="nowhere.json: No such file"
     )

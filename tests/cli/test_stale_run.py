@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.signatures import Signer
-from tests.cli.command import fails, run
+from tests.cli import command
+from tests.cli.same_process import fails, run
 from tests.signing import make_keys
 from tests.tiny import CHANNELS, CLASSES
 
@@ -53,7 +54,9 @@ def detect(work: Path, *arguments: str | Path) -> str:
 
 
 def test_the_card_s_command_prints_a_table(work: Path) -> None:
-    lines = detect(work, "v_one.npy").splitlines()
+    done = command.run("stale-run", "v_one.npy", "--prompts", "classes.txt", cwd=work)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
     assert lines[0].split() == ["video", "label", "start", "end", "score"]
     assert lines[2].split()[0] == "one"
     assert "fractions of the video" in lines[-2] + lines[-1]
@@ -184,7 +187,7 @@ def test_only_what_is_loaded_is_read(work: Path) -> None:
 
 def test_one_bad_file_does_not_cost_the_others(work: Path) -> None:
     (work / "features" / "v_bad.npy").write_bytes(b"nonsense")
-    done = run("stale-run", "features", "--prompts", "classes.txt", "--format", "json", cwd=work)
+    done = command.run("stale-run", "features", "--prompts", "classes.txt", "--format", "json", cwd=work)
     assert done.returncode == 5
     assert list(json.loads(done.stdout)["results"]) == ["a", "b", "c"]
     assert "v_bad.npy: not a .npy file" in done.stderr
@@ -314,14 +317,14 @@ def test_a_video_without_a_duration_is_named(work: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_traceback(work: Path) -> None:
-    command = f"{Path(sys.executable).parent / 'stale-run'} v_one.npy --prompts classes.txt | head -1"
-    done = subprocess.run(command, shell=True, cwd=work, capture_output=True, text=True, check=True)
+    line = f"{Path(sys.executable).parent / 'stale-run'} v_one.npy --prompts classes.txt | head -1"
+    done = subprocess.run(line, shell=True, cwd=work, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["video", "label", "start", "end", "score"]
     assert done.stderr == ""
 
 
 def test_help_teaches_without_a_bundle(tmp_path: Path) -> None:
-    done = run("stale-run", "--help", cwd=tmp_path)
+    done = command.run("stale-run", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "stale-run video_feats.npy --prompts classes.txt" in done.stdout
     assert "Exit codes" in done.stdout
@@ -329,9 +332,9 @@ def test_help_teaches_without_a_bundle(tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_at_once_costs_no_report(work: Path) -> None:
     (work / "features" / "v_bad.npy").write_bytes(b"")
-    command = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --report r.json | true"
+    line = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --report r.json | true"
     done = subprocess.run(
-        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], cwd=work, capture_output=True, text=True, check=False
+        ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], cwd=work, capture_output=True, text=True, check=False
     )
     assert done.returncode == 5
     assert "1 of 4 videos failed, the others are done" in done.stderr
@@ -341,12 +344,12 @@ def test_a_reader_that_leaves_at_once_costs_no_report(work: Path) -> None:
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_closed_streams_cost_no_result(work: Path, closed: str) -> None:
     """As a daemon has them; a file that is opened then would take their numbers, and get what others print."""
-    command = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --format json"
-    written = subprocess.run(f"{command} -o o.json {closed}", shell=True, cwd=work, capture_output=True, check=False)
+    line = f"{Path(sys.executable).parent / 'stale-run'} features --prompts classes.txt --format json"
+    written = subprocess.run(f"{line} -o o.json {closed}", shell=True, cwd=work, capture_output=True, check=False)
     assert written.returncode == 0, written.stderr
     assert json.loads((work / "o.json").read_text())["results"].keys() == {"a", "b", "c"}
     if ">&- " not in closed and closed != ">&-":
-        printed = subprocess.run(f"{command} {closed}", shell=True, cwd=work, capture_output=True, check=True)
+        printed = subprocess.run(f"{line} {closed}", shell=True, cwd=work, capture_output=True, check=True)
         assert json.loads(printed.stdout) == json.loads((work / "o.json").read_text())
 
 
@@ -380,7 +383,7 @@ def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
     for module in modules:
         (work / "site" / module.replace(".", "_")).mkdir(parents=True)
         (work / "site" / module.replace(".", "_") / "sitecustomize.py").write_text(INTERRUPTS.format(module=module))
-        done = run(
+        done = command.run(
             "stale-run",
             *("v_one.npy", "--prompts", "classes.txt"),
             cwd=work,

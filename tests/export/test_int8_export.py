@@ -33,7 +33,7 @@ def export(
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
         return export_bundle(
-            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda text: None
+            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda _text: None
         )
 
     return run
@@ -55,7 +55,7 @@ def test_a_validated_export_says_so(export: Export, tmp_path: Path) -> None:
     assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
 
 
-def test_without_calibration_the_same_dynamic_graph_is_both(export: Export, tmp_path: Path) -> None:
+def test_without_calibration_the_same_dynamic_graph_is_both(export: Export) -> None:
     manifest = export()
     records = manifest.quantization[:2]
     assert [record.kind for record in records] == ["dynamic", "dynamic"]
@@ -71,7 +71,7 @@ def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch
 
 
 def test_a_skipped_quantization_writes_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantization, "count_integer_operators", lambda model: 2)
+    monkeypatch.setattr(quantization, "count_integer_operators", lambda _model: 2)
     with pytest.raises(QuantizationError, match="computes 2 of 4 layers"):
         export(annotations=None, validation_features=None)
     assert list((tmp_path / "out").iterdir()) == []

@@ -52,8 +52,8 @@ def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path
     embeddings = np.load(reference / "golden" / "text_all200.npz")["prompt_embeddings"][recording.classes]
     prompts = encode_recorded(embeddings, trained.network)
     localizer = Localizer(Bundle(reference_bundle), Settings(length=100))
-    inputs = localizer.prepared(read_features(reference / "features" / f"{recording.video}.npy", 512))
-    inputs |= {"prompts": prompts.embeddings, "queries": prompts.queries}
+    features = read_features(reference / "features" / f"{recording.video}.npy", 512)
+    inputs = localizer.graph_inputs(features, prompts)
     model = onnx.load_from_string(Bundle(reference_bundle).read(GRAPH))
     noticed = []
     for tensor in model.graph.initializer:

@@ -28,5 +28,5 @@ def int8_bundle(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path_fact
     text_model = onnx.load_from_string((bundle / layout.TEXT_ENCODER).read_bytes())  # tracing it takes seconds
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "text_encoder_model", lambda *_: text_model)
-        export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", int8=options, say=lambda text: None)
+        export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", int8=options, say=lambda _: None)
     return folder / "bundle"

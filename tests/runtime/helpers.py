@@ -21,7 +21,7 @@ from tests.runtime.bundle.test_manifest import encoded
 def no_waiting(seconds: int = 10) -> Iterator[None]:
     """Fail instead of hanging, where a reader might wait for a writer that never comes."""
 
-    def fail(number: int, frame: object) -> None:
+    def fail(_number: int, _frame: object) -> None:
         pytest.fail("it waits for ever")
 
     before = signal.signal(signal.SIGALRM, fail)

@@ -5,10 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import stale_runtime
-from stale_runtime import errors
+from stale_runtime import (
+    Bundle,
+    Localizer,
+    Settings,
+    errors,
+    find_bundle,
+    read_features,
+    read_ground_truth,
+    read_prompts,
+    read_results,
+)
+from tests.tiny import CHANNELS
 
 EXIT_CODES = {
     "StaleError": 1,
@@ -46,6 +59,47 @@ def test_public_names_are_those_of_all() -> None:
     assert fresh(code).split() == sorted(set(stale_runtime.__all__) - {"__version__"})
     assert stale_runtime.__all__ == sorted(stale_runtime.__all__)
     assert all(hasattr(stale_runtime, name) for name in stale_runtime.__all__)
+
+
+@pytest.mark.parametrize("package", ["stale_runtime", "stale_model", "stale_export", "stale_bench"])
+def test_public_names_are_listed_before_they_are_loaded(package: str) -> None:
+    """As ``dir`` and completion in an interpreter list them."""
+    code = f"import {package} as p; print(*dir(p)); print(*p.__all__)"
+    listed, public = (line.split() for line in fresh(code).splitlines())
+    assert set(public) <= set(listed)
+    assert all(name in public or name.startswith("__") for name in listed)
+
+
+def test_help_shows_the_public_names() -> None:
+    shown = fresh("import stale_runtime; help(stale_runtime)")
+    for name in set(stale_runtime.__all__) - {"__version__"}:
+        wanted = f"class {name}(" if inspect.isclass(getattr(stale_runtime, name)) else f"{name}("
+        assert wanted in shown, name
+    assert f"VERSION\n    {stale_runtime.__version__}" in shown
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'stale_runtime' has no attribute 'nothing'"):
+        stale_runtime.nothing  # noqa: B018
+
+
+def test_paths_may_be_strings(bundle: Path, features: NDArray[np.float32], tmp_path: Path) -> None:
+    file, text = str(tmp_path / "v_a.npy"), str(tmp_path / "text")
+    np.save(file, features)
+    localizer = Localizer(Bundle(str(find_bundle(str(bundle)))), Settings(cache_folder=str(tmp_path / "cache")))
+    prompts = localizer.encode_prompts(["polo", "yoga"])
+    assert list((tmp_path / "cache").iterdir())
+    (outcome,) = localizer.detect_many([file], prompts)
+    assert outcome == (Path(file), localizer.detect_file(file, prompts), None)
+    assert len(read_features(file, CHANNELS)) == len(features)
+    Path(text).write_text("polo\n")
+    assert read_prompts(text).names == ("polo",)
+    Path(text).write_text('{"results": {"a": []}}')
+    assert read_results(text).videos == {"a": []}
+    Path(text).write_text('{"database": {"a": {"annotations": [], "duration": 3}}}')
+    assert read_ground_truth(text).videos.keys() == {"a"}
+    with pytest.raises(errors.SignatureError):
+        Localizer.open(str(bundle), verify_key=text)
 
 
 def test_public_names_are_documented() -> None:

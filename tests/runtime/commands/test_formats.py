@@ -1,12 +1,8 @@
-import csv
-import io
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stale_runtime.commands.formats import detections_csv, detections_srt, detections_table
+from stale_runtime.commands.formats import detections_srt, detections_table
 from stale_runtime.detections import Detection, VideoDetections
 
 ROWS = (Detection("Long jump", 61.5, 3723.0044, 0.91239), Detection("polo", 0.0, 2.5, 0.5))
@@ -41,23 +37,6 @@ def test_a_table_says_that_times_are_fractions() -> None:
 def test_a_table_of_nothing() -> None:
     assert detections_table([EMPTY], top=10) == "No actions found.\n"
     assert detections_table([], top=10) == "No actions found.\n"
-
-
-def test_csv_by_value() -> None:
-    assert detections_csv([KNOWN, EMPTY]).splitlines() == [
-        "video,label,start,end,score,unit",
-        "a,Long jump,61.5,3723.0044,0.91239,seconds",
-        "a,polo,0.0,2.5,0.5,seconds",
-    ]
-    assert detections_csv([UNKNOWN]).splitlines()[1] == "b,polo,0.25,0.5,0.125,fraction of the video"
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")), st.floats(0, 1e6), st.floats(0, 2))
-def test_csv_reads_back_exactly(label: str, end: float, score: float) -> None:
-    video = VideoDetections(video=label, duration_s=1e6, detections=(Detection(label, 0.0, end, score),))
-    _, row = csv.reader(io.StringIO(detections_csv([video])))
-    assert row[:2] == [label, label]
-    assert (float(row[3]), float(row[4])) == (end, score)
 
 
 def test_subtitles_by_value() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.results import FRACTION, SECONDS, read_results, results_json, unit_of
+from stale_runtime.evaluation.results import read_results, results_json, unit_of
 from stale_runtime.inputs.videos import video_id
 from tests.runtime.helpers import make_fifo, no_waiting
 

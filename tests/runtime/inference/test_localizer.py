@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime import Localizer, Prompts, Settings, Timeline, VideoDetections
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
@@ -32,7 +33,7 @@ def numbers(video: VideoDetections) -> NDArray[np.float64]:
     return np.array([row[1:] for row in video.detections], dtype=np.float64).reshape(-1, 3)
 
 
-def _fail(*arguments: object, **options: object) -> None:
+def _fail(*_: object, **__: object) -> None:
     raise AssertionError("the text tower is opened")
 
 
@@ -43,14 +44,15 @@ def no_tower(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_tower_after_first(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Localizer:
-    """A localizer that has encoded "judo" and cannot encode anything more."""
+    """A localizer that has encoded "judo" and cannot open the text tower again."""
     localizer = Localizer.open(bundle)
     localizer.encode_prompts(["judo"])
     monkeypatch.setattr(TextEncoder, "__init__", _fail)
     return localizer
 
 
-def test_known_prompts_need_no_text_tower(localizer: Localizer, no_tower: None) -> None:
+@pytest.mark.usefixtures("no_tower")
+def test_known_prompts_need_no_text_tower(localizer: Localizer) -> None:
     encoded = localizer.encode_prompts(["polo", "long jump"])
     assert encoded.names == ("polo", "long jump")
     assert encoded.embeddings.shape == (2, C)
@@ -75,8 +77,9 @@ def test_known_prompts_are_embedded_as_the_tower_does(localizer: Localizer, bund
 
 
 def test_an_unknown_prompt_opens_the_tower_once(
-    localizer: Localizer, monkeypatch: pytest.MonkeyPatch, private_cache: Path
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, private_cache: Path
 ) -> None:
+    localizer = Localizer.open(bundle)
     encoded: list[Sequence[str]] = []
     original = TextEncoder.encode
 
@@ -88,22 +91,52 @@ def test_an_unknown_prompt_opens_the_tower_once(
     names = ["polo", "yoga", "archery", "judo"]
     first = localizer.encode_prompts(names)
     assert encoded == [["yoga", "judo"]]
-    second = localizer.encode_prompts(names)
+    for second in (localizer.encode_prompts(names), Localizer.open(bundle).encode_prompts(names)):
+        np.testing.assert_array_equal(second.embeddings, first.embeddings)
+        np.testing.assert_array_equal(second.queries, first.queries)
     assert len(encoded) == 1
-    np.testing.assert_array_equal(second.embeddings, first.embeddings)
-    np.testing.assert_array_equal(second.queries, first.queries)
     assert len([path for path in private_cache.rglob("*") if path.is_file()]) == 2
 
 
-def test_cached_prompts_are_what_the_tower_made_of_them_to_the_bit(localizer: Localizer, bundle: Path) -> None:
+def test_cached_prompts_are_what_the_tower_made_of_them_to_the_bit(bundle: Path) -> None:
     names = ["yoga", "table tennis", "judo"]
     expected = TextEncoder(Bundle(bundle)).encode(names)
-    for encoded in (localizer.encode_prompts(names), localizer.encode_prompts(names)):
+    for encoded in (Localizer.open(bundle).encode_prompts(names), Localizer.open(bundle).encode_prompts(names)):
         np.testing.assert_array_equal(encoded.embeddings, expected.embeddings)
         np.testing.assert_array_equal(encoded.queries, expected.queries)
     later = Localizer.open(bundle).encode_prompts(["judo", "polo", "yoga"])
     np.testing.assert_array_equal(later.embeddings[[0, 2]], expected.embeddings[[2, 0]])
     np.testing.assert_array_equal(later.queries[[0, 2]], expected.queries[[2, 0]])
+
+
+def test_prompts_are_read_from_the_disk_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    localizer = Localizer.open(bundle)
+    first = localizer.encode_prompts(["polo", "yoga"])
+    for forbidden in ("open", "os.open", "stale_runtime.bundle.bundle.Bundle.read"):
+        monkeypatch.setattr(f"builtins.{forbidden}" if "." not in forbidden else forbidden, _fail)
+    for again in (localizer.encode_prompts(["polo", "yoga"]), localizer.encode_prompts(Prompts.of(["polo", "yoga"]))):
+        np.testing.assert_array_equal(again.embeddings, first.embeddings)
+        np.testing.assert_array_equal(again.queries, first.queries)
+    assert localizer.encode_prompts(tiny.CLASSES).names == tiny.CLASSES
+
+
+def test_encoded_prompts_may_be_changed(bundle: Path) -> None:
+    localizer = Localizer.open(bundle)
+    for names in (["polo", "archery"], ["polo", "yoga"]):
+        first = localizer.encode_prompts(names)
+        expected = [array.copy() for array in first[1:]]
+        for array in (first.embeddings, first.queries):
+            assert array.flags.c_contiguous
+            array += 1
+        for got, array in zip(localizer.encode_prompts(names)[1:], expected, strict=True):
+            np.testing.assert_array_equal(got, array)
+
+
+def test_one_string_is_not_a_list_of_prompts(bundle: Path) -> None:
+    localizer = Localizer.open(bundle)
+    localizer.encode_prompts(["a", "b"])
+    with pytest.raises(PromptError, match="one string 'ab', expected a list of class names"):
+        localizer.encode_prompts("ab")
 
 
 def test_cached_prompts_need_no_text_tower(bundle: Path, no_tower_after_first: Localizer) -> None:
@@ -121,14 +154,14 @@ def test_without_a_cache_the_disk_is_left_alone(bundle: Path, private_cache: Pat
     assert list((tmp_path / "mine").iterdir())
 
 
-def test_a_user_without_a_home_is_served(localizer: Localizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_served(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("STALE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert localizer.encode_prompts(["yoga"]).embeddings.shape == (1, tiny.CHANNELS)
+    assert Localizer.open(bundle).encode_prompts(["yoga"]).embeddings.shape == (1, tiny.CHANNELS)
 
 
 def test_prompts_that_are_too_long_are_named_by_place(localizer: Localizer) -> None:
@@ -209,9 +242,14 @@ def test_auto_detects_as_the_length_it_chooses(bundle: Path, features: Features,
     ("snippets", "length"), [(1, 16), (15, 16), (15, 100), (16, 16), (40, 16), (40, 100), (40, 40)]
 )
 def test_features_are_prepared_as_the_graph_takes_them(bundle: Path, snippets: int, length: int, dtype: type) -> None:
-    """Those of fewer snippets than the length and than channels go in as they are, which is faster then."""
+    """Features of fewer snippets than the length and than channels are not resampled: the graph does it, faster."""
     features: NDArray[Any] = np.random.default_rng(0).standard_normal((snippets, C)).astype(dtype)
-    inputs = Localizer.open(bundle, length=length).prepared(features)
+    localizer = Localizer.open(bundle, length=length)
+    prompts = localizer.encode_prompts(["polo", "archery"])
+    inputs = localizer.graph_inputs(features, prompts)
+    assert tuple(inputs) == layout.LOCALIZER_INPUTS
+    np.testing.assert_array_equal(inputs["prompts"], prompts.embeddings)
+    np.testing.assert_array_equal(inputs["queries"], prompts.queries)
     expected = features if snippets < min(length, C) else resample(features, length)
     np.testing.assert_array_equal(inputs["features"], expected.astype(np.float32)[None])
     assert inputs["features"].dtype == np.float32
@@ -371,7 +409,7 @@ def test_crafted_vectors_are_a_bundle_error(
 ) -> None:
     copy = with_file(bundle, tmp_path / "copy", "prompts.npz", pack_arrays({"texts": texts, "vectors": vectors}))
     with pytest.raises(BundleError, match=r"^prompts\.npz: expected texts and a vector for each"):
-        Localizer.open(copy).encode_prompts(["polo", "archery"])
+        Localizer.open(copy)
 
 
 def test_what_another_program_packed_is_read(bundle: Path, tmp_path: Path) -> None:
@@ -386,7 +424,7 @@ def test_what_another_program_packed_is_read(bundle: Path, tmp_path: Path) -> No
 def test_texts_without_vectors_are_a_bundle_error(bundle: Path, tmp_path: Path) -> None:
     copy = with_file(bundle, tmp_path / "copy", "prompts.npz", pack_arrays({"texts": KNOWN}))
     with pytest.raises(BundleError, match="expected texts and a vector for each"):
-        Localizer.open(copy).encode_prompts(["polo"])
+        Localizer.open(copy)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +470,9 @@ def test_encoded_prompts_of_other_shapes_are_refused(
 ) -> None:
     foreign = EncodedPrompts(("polo",), np.zeros(embeddings, np.float32), np.zeros(queries, np.float32))
     for use in (localizer.detect, localizer.outputs):
-        with pytest.raises(PromptError, match=r"^encoded prompts of shapes .*, expected those of encode_prompts for 1"):
+        with pytest.raises(
+            PromptError, match=r"^encoded prompts of shapes .*; pass what encode_prompts of this localizer"
+        ):
             use(features, foreign)
 
 

@@ -1,10 +1,11 @@
 import os
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.onnx_session import checked_output, open_session, run_session
 from stale_runtime.system.cpus import available_threads
 
@@ -39,7 +40,9 @@ def test_what_decides_speed_is_said_explicitly() -> None:
 
 
 def test_a_graph_that_onnx_runtime_does_not_know_is_a_bundle_error() -> None:
-    with pytest.raises(BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*export the bundle") as e:
+    with pytest.raises(
+        BundleError, match=r"m\.onnx: ONNX Runtime cannot load it \(.*Nonsense.*\); copy the bundle"
+    ) as e:
         open_session(doubling(op="Nonsense"), name="m.onnx", threads=1)
     assert "\n" not in str(e.value)
 
@@ -58,7 +61,7 @@ def test_what_is_no_model_is_a_bundle_error(data: bytes) -> None:
 
 def test_threads_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 7, 8})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 7, 8})
     assert available_threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert available_threads() == 64
@@ -82,7 +85,7 @@ def test_threads_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch)
 def test_what_no_graph_of_ours_gives_is_a_bundle_error(output: object) -> None:
     if isinstance(output, np.ndarray) and output.dtype == np.float64 and not np.isfinite(output).all():
         output = output.astype(np.float32)
-    with pytest.raises(BundleError, match=r"^m\.onnx: gives .*; export the bundle again$"):
+    with pytest.raises(BundleError, match=rf"^m\.onnx: gives .*; {COPY_AGAIN}$"):
         checked_output("m.onnx", output, (1, 3, 4))
 
 
@@ -93,7 +96,7 @@ def test_what_is_expected_is_given_on() -> None:
 
 def test_a_graph_that_fails_while_it_runs_is_a_bundle_error() -> None:
     class Failing:
-        def run(self, *arguments: object) -> None:
+        def run(self, *_: object) -> NoReturn:
             raise RuntimeError("[ONNXRuntimeError] : 6 :\n cannot reshape")
 
     with pytest.raises(BundleError, match=r"fails while it runs \(\[ONNXRuntimeError\] : 6 : cannot reshape\)"):

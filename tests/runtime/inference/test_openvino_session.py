@@ -16,7 +16,6 @@ from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem, open_backend
 from stale_runtime.inference.bundle_check import self_test
-from stale_runtime.inference.localizer import Outputs
 from tests import tiny
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
@@ -33,7 +32,7 @@ def load(model: bytes, *, precision: str = "fp32", integer_layers: int = 0) -> O
         model,
         name="graph",
         inputs=layout.LOCALIZER_INPUTS,
-        outputs=Outputs._fields,
+        outputs=layout.LOCALIZER_OUTPUTS,
         threads=1,
         precision=precision,
         integer_layers=integer_layers,
@@ -65,7 +64,7 @@ def test_int8_is_computed_in_integers_and_is_not_float(int8_bundle: Path) -> Non
 
 
 def test_a_graph_left_in_float_is_refused(bundle: Path) -> None:
-    with pytest.raises(BackendError, match="computes 0 of 4 layers in integers here; take an ort backend"):
+    with pytest.raises(BackendError, match="computes 0 of 4 layers in integers here; use an ort backend"):
         load(Bundle(bundle).read(layout.LOCALIZER_FP32), precision="int8", integer_layers=4)
 
 
@@ -83,7 +82,7 @@ def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch
 
 
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
     with pytest.raises(BackendError, match=r"OpenVINO is not installed; pip install 'stale-edge\[openvino\]'"):
         Localizer.open(bundle, backend="openvino-fp32")
     assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))
@@ -135,7 +134,7 @@ def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
     session = open_backend(LOCALIZER_BACKENDS["openvino-fp32"], Bundle(bundle), threads=1)
     localizer = Localizer.open(bundle)
     prompts = localizer.encode_prompts(tiny.CLASSES)
-    inputs = {**localizer.prepared(draw(9)), "prompts": prompts.embeddings, "queries": prompts.queries}
+    inputs = localizer.graph_inputs(draw(9), prompts)
     masks, logits = session.run(["action_masks", "cas_logits"], inputs)
     assert masks.shape[1] == masks.shape[2]
     assert logits.shape[1] == len(tiny.CLASSES) + 1

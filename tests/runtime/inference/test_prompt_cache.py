@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_made_is_survived(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_survived(cache: PromptCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(_path: Path, _data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

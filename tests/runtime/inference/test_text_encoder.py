@@ -85,7 +85,7 @@ class Panic(BaseException):
 def test_a_tokenizer_that_panics_is_a_bundle_error(
     tokenizer: Tokenizer, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def panic(*arguments: object) -> None:
+    def panic(*_: object) -> None:
         raise Panic("index out of bounds")
 
     monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=panic))
@@ -100,7 +100,7 @@ def test_a_tokenizer_that_panics_is_a_bundle_error(
 def test_a_tokenizer_can_be_interrupted(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*_: object) -> None:
         raise interruption
 
     monkeypatch.setattr(tokenizer, "_implementation", SimpleNamespace(encode_batch=interrupt))
@@ -166,9 +166,9 @@ def test_a_name_that_changes_the_words_before_it_is_refused_by_place(tokenizer: 
     spec = dataclasses.replace(SPEC, prompt_template="a by{}")
     clinging = Tokenizer(tokenizer._implementation.to_str().encode(), spec)
     assert clinging.suffixes([" polo"]) == tokenizer.suffixes(["polo"])
-    with pytest.raises(PromptError, match=r"^line 2: 'polo' runs into the words before it"):
+    with pytest.raises(PromptError, match=r"^line 2: the tokenizer merges 'polo' with the words before it"):
         clinging.suffixes([" polo", "polo"], ["line 1", "line 2"])
-    with pytest.raises(PromptError, match=r"^prompt 1: 'polo' runs into"):
+    with pytest.raises(PromptError, match=r"^prompt 1: the tokenizer merges 'polo'"):
         clinging.suffixes(["polo"])
 
 
@@ -250,5 +250,5 @@ def test_a_bundle_without_a_tower_has_no_identity(bundle: Path, tmp_path: Path, 
     files = {other: record for other, record in Bundle(bundle).manifest.files.items() if other != name}
     copy = altered(bundle, tmp_path / "copy", files=files)
     (copy / name).unlink()
-    with pytest.raises(BundleError, match=f"the bundle has no {name}; export it again"):
+    with pytest.raises(BundleError, match=f"the bundle has no {name}; copy the bundle again"):
         encoder_identity(Bundle(copy))

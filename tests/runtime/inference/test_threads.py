@@ -74,7 +74,7 @@ def test_four_threads_read_files_as_one_does(
     localizer = Localizer.open(bundle)
     filters = list(warnings.filters)
 
-    def detect(n: int) -> list[tuple[Path, VideoDetections | None, str]]:
+    def detect(_: int) -> list[tuple[Path, VideoDetections | None, str]]:
         outcomes = localizer.detect_many(paths, tiny.CLASSES)
         return [(path, found, str(error)) for path, found, error in outcomes]
 
@@ -112,7 +112,7 @@ def test_four_threads_encode_new_prompts_as_one_does(
 
 def test_localizers_that_share_a_cold_cache_agree(bundle: Path, private_cache: Path) -> None:
     expected = TextEncoder(Bundle(bundle)).encode(NEW)
-    for found in together(lambda n: Localizer.open(bundle).encode_prompts(NEW)):
+    for found in together(lambda _: Localizer.open(bundle).encode_prompts(NEW)):
         np.testing.assert_array_equal(found.embeddings, expected.embeddings)
         np.testing.assert_array_equal(found.queries, expected.queries)
     files = [path for path in private_cache.rglob("*") if path.is_file()]
@@ -136,5 +136,5 @@ def test_saved_arrays_of_python_2_are_read_without_a_warning_in_threads(bundle: 
     path = tmp_path / "old.npy"
     path.write_bytes(buffer.getvalue().replace(b"(20, 16), }", b"(20L,16), }"))
     localizer = Localizer.open(bundle)
-    found = together(lambda n: localizer.detect_file(path, tiny.CLASSES))
+    found = together(lambda _: localizer.detect_file(path, tiny.CLASSES))
     assert found == [found[0]] * THREADS

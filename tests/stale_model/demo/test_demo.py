@@ -192,7 +192,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, what: str) 
 
 
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    def fail(videos: object) -> list[None]:
+    def fail(_videos: object) -> list[None]:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DatasetError, match="No space left on device; make room"):

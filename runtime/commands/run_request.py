@@ -1,0 +1,138 @@
+"""What ``stale-run`` is asked to do: its options, checked once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from stale_runtime.batch.journal import journal_path
+from stale_runtime.bundle.bundle import Bundle, find_bundle
+from stale_runtime.inference.localizer import Settings
+from stale_runtime.inputs.timeline import Timeline
+from stale_runtime.inputs.videos import read_durations
+from stale_runtime.terminal.output import check_output, destination
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleRequest:
+    """The bundle that a command runs on."""
+
+    path: Path | None
+    """None for ``$STALE_BUNDLE``, then ``./stale_bundle``."""
+    expect_sha256: str | None
+    """The manifest's hash; None to accept any."""
+    verify_key: Path | None
+    """Public key that the bundle must be signed with; None to accept unsigned bundles."""
+
+    def open(self) -> Bundle:
+        """Open it.
+
+        Raises:
+            BundleError: it is missing, broken, or not the expected one.
+            KeyFileError: the public key cannot be used.
+        """
+        return Bundle(find_bundle(self.path), expect_sha256=self.expect_sha256, verify_key=self.verify_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """The videos and options of one run. Constructing it raises ``click.UsageError`` if they make no sense together."""
+
+    features: tuple[Path, ...]
+    """Feature files and folders of them."""
+    prompts: Path
+    """File of class names."""
+    bundle: BundleRequest
+    backend: str | None
+    """None for the bundle's default."""
+    length: int | Literal["auto"] | None
+    """T in snippets; None for the trained T."""
+    threads: int
+    """Threads that may be used."""
+    decoder: str | None
+    """None for the bundle's default."""
+    duration: float | None
+    """Seconds that the one video lasts."""
+    fps: float | None
+    """Frames a second; with ``stride``."""
+    stride: float | None
+    """Frames between the starts of two snippets; with ``fps``."""
+    durations: Path | None
+    """File of durations by video."""
+    external_classifier: Path | None
+    """File of video-level labels."""
+    output_format: Literal["table", "json", "csv", "srt"]
+    output: Path | None
+    """None for stdout."""
+    report: Path | None
+    """File for the result of each video; None for no report."""
+    fail_fast: bool
+    """Whether to stop at the first video that fails."""
+    resume: bool
+    """Whether to continue an interrupted run."""
+    top: int | None
+    """Detections a video; None for all."""
+    cache_folder: Path | None
+    """Prompt cache; None for the default folder."""
+    no_cache: bool
+    """Whether to leave the prompt cache alone."""
+    verbose: bool
+    """Whether to say what is used and how long it takes."""
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
+        if self.prompts is None:  # --self-test needs no prompts, so click does not require them
+            raise click.UsageError("no --prompts; give a text file with one class name a line")
+        if (self.fps is None) != (self.stride is None):
+            raise click.UsageError("--fps and --stride belong together; give both or neither")
+        times = sum(value is not None for value in (self.duration, self.fps, self.durations))
+        if times > 1:
+            raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
+        single = len(self.features) == 1 and not os.path.isdir(self.features[0])
+        if self.duration is not None and not single:
+            raise click.UsageError("--duration is for a single video; give --durations FILE")
+        if self.output_format == "srt" and not single:
+            raise click.UsageError("--format srt is for a single video; run it for each")
+        if self.output_format == "srt" and not times:
+            raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        check_output(self.output)
+        check_output(self.report, "--report")
+        if self.output is None and self.resume:
+            raise click.UsageError("--resume without -o; finished videos are kept beside the output")
+        if self.output is not None and self.report is not None:
+            output, report = destination(self.output), destination(self.report)
+            if report in (output, journal_path(output)):
+                raise click.UsageError("-o and --report are the same file, or its journal; give two")
+
+    def timeline(self) -> Timeline:
+        """How long videos last, read from the file of durations if there is one.
+
+        Raises:
+            DatasetError: that file cannot be used.
+        """
+        return Timeline(
+            duration_s=self.duration,
+            snippet_s=self.stride / self.fps if self.stride is not None and self.fps is not None else None,
+            durations_s=read_durations(self.durations) if self.durations is not None else None,
+        )
+
+    def settings(self, threads: int) -> Settings:
+        """The localizer's settings.
+
+        Args:
+            threads: those asked for, limited to what this machine has.
+        """
+        return Settings(
+            backend=self.backend,
+            length=self.length,
+            threads=threads,
+            decoder=self.decoder,
+            cache_folder=self.cache_folder,
+            cache=not self.no_cache,
+        )

@@ -1,0 +1,87 @@
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from stale_runtime.commands.run_request import BundleRequest, RunRequest
+from stale_runtime.inputs.timeline import Timeline
+
+PLAIN = RunRequest(
+    features=(Path("v_one.npy"),),
+    prompts=Path("classes.txt"),
+    bundle=BundleRequest(path=None, expect_sha256=None, verify_key=None),
+    backend=None,
+    length=None,
+    threads=1,
+    decoder=None,
+    duration=None,
+    fps=None,
+    stride=None,
+    durations=None,
+    external_classifier=None,
+    output_format="table",
+    output=None,
+    report=None,
+    fail_fast=False,
+    resume=False,
+    top=None,
+    cache_folder=None,
+    no_cache=False,
+    verbose=False,
+)
+TWO = (Path("a.npy"), Path("b.npy"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"features": ()}, "no FEATURES"),
+        ({"prompts": None}, "no --prompts"),
+        ({"fps": 25.0}, "--fps and --stride belong together"),
+        ({"stride": 16.0}, "--fps and --stride belong together"),
+        ({"fps": 25.0, "stride": 16.0, "duration": 3.0}, "exclude each other"),
+        ({"duration": 3.0, "durations": Path("d.csv")}, "exclude each other"),
+        ({"features": TWO, "duration": 3.0}, "--duration is for a single video"),
+        ({"features": TWO, "output_format": "srt", "fps": 25.0, "stride": 16.0}, "srt is for a single video"),
+        ({"output_format": "srt"}, "--format srt needs seconds"),
+        ({"resume": True}, "--resume without -o"),
+        ({"output": Path("o.json"), "report": Path("o.json")}, "the same file"),
+        ({"output": Path("o.json"), "report": Path("o.json.partial.jsonl")}, "the same file, or its journal"),
+        ({"output": Path("no/folder/o.json")}, "-o no/folder/o.json: there is no folder"),
+        ({"report": Path("no/folder/r.json")}, "--report no/folder/r.json: there is no folder"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_usage_errors(
+    changes: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(click.UsageError) as error:
+        replace(PLAIN, **changes)
+    assert says in error.value.message
+
+
+def test_a_folder_is_not_a_single_video(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="single video"):
+        replace(PLAIN, features=(tmp_path,), duration=3.0)
+
+
+def test_a_request_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PLAIN.top = 3  # type: ignore[misc]
+
+
+def test_the_timeline_is_what_is_known_of_durations(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("v_one,80\n")
+    assert PLAIN.timeline() == Timeline()
+    assert replace(PLAIN, duration=3.0).timeline() == Timeline(duration_s=3.0)
+    assert replace(PLAIN, fps=8.0, stride=16.0).timeline() == Timeline(snippet_s=2.0)
+    assert replace(PLAIN, durations=tmp_path / "d.csv").timeline() == Timeline(durations_s={"one": 80.0})
+
+
+def test_settings_are_those_of_the_options() -> None:
+    request = replace(PLAIN, length="auto", decoder="upstream", no_cache=True, cache_folder=Path("c"))
+    settings = request.settings(2)
+    assert (settings.length, settings.decoder, settings.threads, settings.cache) == ("auto", "upstream", 2, False)
+    assert settings.cache_folder == Path("c")
