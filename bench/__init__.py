@@ -1,6 +1,7 @@
 """Latency, memory, size and mAP of every backend at every length, measured on one CPU.
 
-A worker imports this package before it starts its clock, so nothing is imported here until it is asked for.
+A worker imports this package before it starts its clock, so public names are imported on first use, without
+``stale_runtime``'s help.
 """
 
 from importlib import import_module
@@ -8,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stale_bench.benchmark_backends import BACKENDS, Backend
-    from stale_bench.measuring.benchmark import Benchmark, Plan
+    from stale_bench.measuring.benchmark import Benchmark
+    from stale_bench.measuring.plan import Plan
     from stale_bench.reporting.benchmark_results import Results, Row, read_results
     from stale_bench.reporting.compare import compare
 
 __all__ = ["BACKENDS", "Backend", "Benchmark", "Plan", "Results", "Row", "compare", "read_results"]
 
-_HOMES = {
+_MODULES = {
     "BACKENDS": "benchmark_backends",
     "Backend": "benchmark_backends",
     "Benchmark": "measuring.benchmark",
-    "Plan": "measuring.benchmark",
+    "Plan": "measuring.plan",
     "Results": "reporting.benchmark_results",
     "Row": "reporting.benchmark_results",
     "compare": "reporting.compare",
@@ -27,6 +29,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

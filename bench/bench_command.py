@@ -1,24 +1,24 @@
 """``stale-bench``: what every backend costs and finds, at every length."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import click
 
-from stale_bench.benchmark_backends import BACKENDS
-from stale_bench.benchmark_inputs import read_classes
-from stale_bench.measuring.benchmark import Benchmark, Plan
-from stale_bench.measuring.prepare import Request, prepare
+from stale_bench.benchmark_backends import ALL, BACKENDS
+from stale_bench.measuring.benchmark import Benchmark
+from stale_bench.measuring.plan import BenchmarkRequest, Plan
+from stale_bench.measuring.prepare import prepare
+from stale_bench.measuring.thesis import ThesisRequest
 from stale_bench.progress import Progress
-from stale_bench.reporting import plots, thesis
-from stale_bench.reporting import tables as report
+from stale_bench.reporting import plots, tables, thesis_tables
 from stale_bench.reporting.benchmark_results import Results, read_results
 from stale_bench.reporting.compare import compare, comparison_table
 from stale_bench.reporting.summary import summarise
-from stale_bench.soak import soak
-from stale_runtime import Bundle, Localizer, Settings, __version__, find_bundle
+from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
+from stale_runtime import __version__
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.launch import INTERRUPTED
@@ -30,11 +30,96 @@ from stale_runtime.terminal.output import check_output, write_output
 NAME = "stale-bench"
 SOME_FAILED = 5
 STYLES = {"table": "simple", "markdown": "github"}
+"""Formats of ``tabulate`` by ours."""
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
-BUDGET = Number(min=1, max=1e6)
 FORMATS = click.Choice(["table", "json", "csv", "markdown"])
+SECONDS = Number(min=1, max=1e6)
+
+Form = Literal["table", "json", "csv", "markdown"]
+Request = TypeVar("Request")
+
+lengths_option = click.option(
+    "--lengths",
+    cls=SpaceSeparated,
+    type=Lengths(),
+    metavar="N|START:STOP:STEP ...",
+    help="Snippets that videos are resampled to.  [default: the length that the bundle was trained for]",
+)
+bundle_option = click.option(
+    "--bundle", type=PATH, metavar="FOLDER", help="Bundle to measure.  [default: $STALE_BUNDLE, then ./stale_bundle]"
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="CPU threads that a backend may use; each worker stays on as many CPUs.",
+)
+prompts_option = click.option(
+    "--prompts",
+    type=PATH,
+    metavar="FILE",
+    help="Class names to look for, one a line.  [default: those whose embeddings are in the bundle]",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Seed of everything that is random: features, weights, the order of turns.",
+)
+format_option = click.option(
+    "--format", "form", type=FORMATS, default="table", show_default=True, help="How to print the results."
+)
+output_option = click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Also write all results, with every sample, to this JSON file."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRequest:
+    """How results are printed, and where else they go."""
+
+    form: Form = "table"
+    output: Path | None = None
+    """JSON file for all results."""
+    plot: Path | None = None
+    """Image file for curves over length."""
+
+    def __post_init__(self) -> None:
+        if self.plot is not None and self.plot.suffix.lower() not in plots.SUFFIXES:
+            raise ValueError(f"--plot {self.plot}: expected a name that ends in {' or '.join(plots.SUFFIXES)}")
+
+    def check(self) -> None:
+        """Find out before measuring whether the results can be written.
+
+        Raises:
+            click.UsageError: a file cannot be written.
+            BenchmarkError: curves cannot be drawn.
+        """
+        check_output(self.output)
+        if self.plot is not None:
+            check_output(self.plot, "--plot")
+            plots.check_can_plot()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRequest:
+    """Which two results to compare, and how to print them."""
+
+    old: Path
+    new: Path
+    despite: tuple[str, ...] = ()
+    """Conditions that may differ."""
+    form: Form = "table"
+
+    def __post_init__(self) -> None:
+        if self.form not in STYLES:
+            raise ValueError("--compare prints --format table or markdown")
 
 
 @click.group(invoke_without_command=True, epilog=EXIT_CODES)
@@ -42,38 +127,65 @@ FORMATS = click.Choice(["table", "json", "csv", "markdown"])
     "--backend",
     "backends",
     cls=SpaceSeparated,
-    type=click.Choice([*BACKENDS, "all"]),
-    help="Which to measure; all: those that can run here. Default: what the bundle is deployed with.",
+    type=click.Choice([*BACKENDS, ALL]),
+    metavar="BACKEND ...",
+    help=f"Backends to measure, of {', '.join(BACKENDS)}; all: every one that can run here.  "
+    "[default: those that stale-run has and can use]",
+)
+@lengths_option
+@bundle_option
+@threads_option
+@click.option(
+    "--baseline",
+    type=click.Choice(list(BACKENDS)),
+    metavar="BACKEND",
+    help="Backend that the others' times are divided by.  [default: the first one]",
 )
 @click.option(
-    "--lengths",
-    cls=SpaceSeparated,
-    type=Lengths(),
-    metavar="N|START:STOP:STEP ...",
-    help="Snippets that videos are resampled to; default: as trained.",
+    "--features", type=PATH, metavar="FOLDER", help="Feature files to measure on.  [default: random features]"
 )
-@click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads, and CPUs, to use.")
-@click.option("--baseline", type=click.Choice(list(BACKENDS)), help="Divide others' times by its; default: the first.")
-@click.option("--features", type=PATH, help="Folder of feature files to measure on; default: random features.")
-@click.option("--ground-truth", type=PATH, help="Annotations of these videos, to compute mAP.")
-@click.option("--subset", help="Of the annotations, as validation; default: all.")
-@click.option("--prompts", type=PATH, help="Class names, one a line; default: those that the bundle carries.")
+@click.option("--ground-truth", type=PATH, metavar="FILE", help="Annotations of these videos, to compute mAP.")
+@click.option("--subset", metavar="NAME", help="Subset of the annotations, such as validation.  [default: all]")
+@prompts_option
 @click.option(
     "--budget",
-    type=BUDGET,
-    help="Seconds to take in all, if that is enough to start everything once; default: 30 a row.",
+    "budget_s",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Time for everything; every backend is started once at every length, however long that takes.  "
+    "[default: 30 for each backend and length]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of all that is random.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-@click.option("-o", "--output", type=PATH, help="Also write everything, raw samples included, to this JSON file.")
-@click.option("--plot", type=PATH, metavar="FILE.png|svg", help="Draw latency, memory and mAP over length.")
-@click.option("--compare", nargs=2, type=PATH, metavar="OLD NEW", help="Measure nothing; compare two files of -o.")
-@click.option("--despite", multiple=True, metavar="FIELD", help="With --compare: a condition that may differ.")
+@seed_option
+@format_option
+@output_option
+@click.option(
+    "--plot", type=PATH, metavar="FILE.png|FILE.svg", help="Draw latency, memory and mAP over length to this image."
+)
+@click.option(
+    "--compare", nargs=2, type=PATH, metavar="OLD NEW", help="Measure nothing, but compare two files that -o wrote."
+)
+@click.option(
+    "--despite",
+    multiple=True,
+    metavar="FIELD",
+    help="With --compare: a condition that may differ, such as machine.cpu or versions.",
+)
 @click.version_option(__version__, prog_name=NAME)
 @click.pass_context
-def stale_bench(context: click.Context, /, **options: Any) -> int | None:
-    """Measure latency, memory and mAP of backends, each in processes of its own that stay on one CPU.
+def stale_bench(
+    context: click.Context,
+    /,
+    form: Form,
+    output: Path | None,
+    plot: Path | None,
+    compare: tuple[Path, Path] | None,
+    despite: tuple[str, ...],
+    **options: Any,
+) -> int | None:
+    """Measure latency, memory and mAP of backends.
+
+    Each backend runs in processes of its own, which stay on one CPU and take turns, so that whatever disturbs the
+    machine disturbs all of them alike.
 
     \b
       stale-bench --backend ort-int8 --lengths 100 200
@@ -82,23 +194,23 @@ def stale_bench(context: click.Context, /, **options: Any) -> int | None:
       stale-bench thesis
       stale-bench soak
     """  # noqa: D301 -- click reads the backslash
-    given = {name for name in options if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
-    if context.invoked_subcommand is not None:
+    command_line = click.core.ParameterSource.COMMANDLINE
+    given = {name for name in context.params if context.get_parameter_source(name) == command_line}
+    if (subcommand := context.invoked_subcommand) is not None:
         if given:
-            raise click.UsageError(f"options of {context.invoked_subcommand} stand behind it")
+            raise click.UsageError(
+                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_spelled(context, given)}"
+            )
         return None
-    if options["compare"] is not None:
-        return _compare(options, given)
-    _check_usage(options)
-    with workspace() as cache:
-        plan, left_out = prepare(_request(options), cache)
-        baseline = options["baseline"] or plan.backends[0].name
-        if baseline not in {backend.name for backend in plan.backends}:
-            raise click.UsageError(f"--baseline {baseline} is not among the backends measured; add it to --backend")
-        results, code = _measure(plan, baseline, left_out)
-    console.echo(_rendered(results, options["form"]), nl=False)
-    _write(results, options)
-    return _exit_code(results, code)
+    if compare is not None:
+        if others := given - {"compare", "despite", "form"}:
+            raise click.UsageError(f"--compare measures nothing, so leave out {_spelled(context, others)}")
+        old, new = compare
+        return _compare(_parsed(CompareRequest, old=old, new=new, despite=despite, form=form))
+    if despite:
+        raise click.UsageError("--despite belongs to --compare")
+    report = _parsed(ReportRequest, form=form, output=output, plot=plot)
+    return _measure(_parsed(BenchmarkRequest, **_flat(options)), report, _rendered)
 
 
 @stale_bench.command("thesis", epilog=EXIT_CODES)
@@ -107,70 +219,100 @@ def stale_bench(context: click.Context, /, **options: Any) -> int | None:
     cls=SpaceSeparated,
     type=Lengths(),
     metavar="N|START:STOP:STEP ...",
-    help="Default: 100 200:3000:200.",
+    help="Snippets that videos are resampled to.  [default: 100 200:3000:200, as in the thesis]",
 )
-@click.option("--seeds", type=click.IntRange(1, 100), default=5, show_default=True, help="Each draws weights anew.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads, and CPUs, to use.")
-@click.option("--budget", type=BUDGET, help="Seconds to take at most, which may cost seeds; default: as needed.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-@click.option("-o", "--output", type=PATH, help="Also write everything, raw samples included, to this JSON file.")
-def thesis_command(device: str, seeds: int, **options: Any) -> int:
-    """Time the dynamically quantized original over the thesis's lengths, beside ours.
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Processes for each backend and length; each draws other weights and features.",
+)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where the original runs."
+)
+@bundle_option
+@threads_option
+@click.option(
+    "--budget",
+    "budget_s",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Time for everything; if it is short, there are fewer seeds.  [default: as long as it takes]",
+)
+@format_option
+@output_option
+def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
+    """Repeat the measurements of the thesis.
 
-    With --device cuda: the original's time, memory and utilisation on a GPU.
+    They are of the dynamically quantized original on one CPU, over lengths from 100 to 3000; our backends are measured
+    beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
     """
-    check_output(options["output"])
-    lengths = _flat(options["lengths"]) or thesis.LENGTHS
-    request = Request(backends=(), lengths=lengths, bundle=options["bundle"], threads=options["threads"])
-    with workspace() as cache:
-        choose = thesis.choose_gpu if device == "cuda" else thesis.choose_cpu
-        plan, left_out = prepare(request, cache, choose=choose)
-        rounds = (thesis.ROUNDS, thesis.ROUNDS)
-        plan = replace(plan, launches=seeds, rounds=rounds, budget_s=options["budget"], cold_prompts=False)
-        results, code = _measure(plan, plan.backends[0].name, left_out)
-    if options["form"] in STYLES:
-        table = thesis.gpu_table if device == "cuda" else thesis.thesis_table
-        console.echo(table(results, STYLES[options["form"]]), nl=False)
-    else:
-        console.echo(_rendered(results, options["form"]), nl=False)
-    _write(results, {**options, "plot": None})
-    return _exit_code(results, code)
+    request = _parsed(ThesisRequest, **_flat(options))
+    table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
+    return _measure(
+        request.to_benchmark(),
+        ReportRequest(form=form, output=output),
+        lambda results, form: table(results, STYLES[form]) if form in STYLES else _rendered(results, form),
+    )
 
 
 @stale_bench.command("soak", epilog=EXIT_CODES)
-@click.option("--videos", type=click.IntRange(soak.FEWEST_VIDEOS), default=20_000, show_default=True)
 @click.option(
-    "--backend", type=click.Choice(list(LOCALIZER_BACKENDS)), help="Default: what the bundle is deployed with."
+    "--videos",
+    type=click.IntRange(FEWEST_VIDEOS),
+    metavar="N",
+    default=20_000,
+    show_default=True,
+    help="Videos to detect in, from 16 to 3,000 snippets long.",
 )
-@click.option("--length", type=Length(), default="auto", show_default=True, help="Snippets to resample videos to.")
-@click.option("--bundle", type=PATH, help="Default: $STALE_BUNDLE, then ./stale_bundle.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads an operator may use.")
-@click.option("--prompts", type=PATH, help="Class names, one a line; default: those that the bundle carries.")
-@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of all that is random.")
-@click.option("--format", "form", type=click.Choice(list(STYLES)), default="table", show_default=True)
-def soak_command(videos: int, seed: int, form: str, **options: Any) -> None:
-    """Detect in very many videos with one localizer, and see whether it stays as it was.
+@click.option(
+    "--backend",
+    type=click.Choice(list(LOCALIZER_BACKENDS)),
+    help="Backend to run.  [default: int8 if the bundle proves its mAP, else fp32]",
+)
+@click.option(
+    "--length",
+    type=Length(),
+    metavar="N|auto",
+    default="auto",
+    show_default=True,
+    help="Snippets that videos are resampled to; auto: twice the trained length for long videos.",
+)
+@bundle_option
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="CPU threads that the backend may use.",
+)
+@prompts_option
+@seed_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(STYLES)),
+    default="table",
+    show_default=True,
+    help="How to print the results.",
+)
+def soak_command(form: Form, **options: Any) -> None:
+    """Run one localizer for long, and check that it does not change.
 
-    Memory that grows, files left open, detections that change, or less speed than new processes have, in turns with it
-    at its end, end it with code 1. Its own first and last tenth differ by what else the machine does as well.
+    The exit code is 1 if its memory grows, files stay open, detections change, or it is slower at its end than new
+    processes, which then run in turns with it. Speed in the first and the last tenth is shown too, but decides nothing,
+    because it also depends on what else the machine does.
     """
-    settings = Settings(backend=options["backend"], length=options["length"], threads=options["threads"])
-    localizer = Localizer(Bundle(find_bundle(options["bundle"])), settings)
-    classes = read_classes(localizer.bundle, options["prompts"])
+    plan = prepare_soak(_parsed(SoakRequest, **options))
     progress = Progress(NAME)
-    done = soak.soak(
-        localizer,
-        classes,
-        videos=videos,
-        seed=seed,
-        say=lambda text: progress.say(text, None),
-    )
+    soak = run_soak(plan, say=lambda text: progress.say(text, None))
     progress.done()
-    console.echo(report.soak_table(done, STYLES[form]), nl=False)
-    if done.problems():
-        raise BenchmarkError("; ".join(done.problems()))
+    console.echo(tables.soak_table(soak, STYLES[form]), nl=False)
+    if problems := soak.problems():
+        raise BenchmarkError("; ".join(problems))
 
 
 def main() -> None:
@@ -178,92 +320,80 @@ def main() -> None:
     console.run(stale_bench, NAME)
 
 
-def _check_usage(options: Mapping[str, Any]) -> None:
-    if options["despite"]:
-        raise click.UsageError("--despite belongs to --compare")
-    if options["ground_truth"] is not None and options["features"] is None:
-        raise click.UsageError("--ground-truth without --features; give the folder of these videos' feature files")
-    if options["subset"] is not None and options["ground_truth"] is None:
-        raise click.UsageError("--subset without --ground-truth, whose videos it chooses from")
-    check_output(options["output"])
-    plot: Path | None = options["plot"]
-    if plot is not None:
-        if plot.suffix.lower() not in plots.SUFFIXES:
-            raise click.UsageError(f"--plot {plot}: expected a name that ends in {' or '.join(plots.SUFFIXES)}")
-        check_output(plot, "--plot")
-        plots.check_can_plot()
+def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
+    """Make a request out of options; one that refuses them is a usage error."""
+    try:
+        return kind(**options)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from problem
 
 
-def _request(options: Mapping[str, Any]) -> Request:
-    return Request(
-        backends=options["backends"],
-        lengths=_flat(options["lengths"]),
-        bundle=options["bundle"],
-        threads=options["threads"],
-        features=options["features"],
-        ground_truth=options["ground_truth"],
-        subset=options["subset"],
-        prompts=options["prompts"],
-        budget_s=options["budget"],
-        seed=options["seed"],
-    )
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace the ranges of ``--lengths`` by each length once, in the order given."""
+    parts: Sequence[tuple[int, ...]] = options["lengths"]
+    return {**options, "lengths": tuple(dict.fromkeys(length for part in parts for length in part))}
 
 
-def _measure(plan: Plan, baseline: str, left_out: Mapping[str, str]) -> tuple[Results, int]:
-    """What was measured, and the exit code so far."""
+def _spelled(context: click.Context, names: set[str]) -> str:
+    """The first of some parameters as it is typed."""
+    options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
+    return min(options[name] for name in names)
+
+
+def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[[Results, Form], str]) -> int:
+    """Measure, print and write the results, and return the exit code."""
+    report.check()
+    with workspace() as cache:
+        plan = prepare(request, cache)
+        if plan.baseline not in {backend.name for backend in plan.backends}:
+            raise click.UsageError(
+                f"--baseline {plan.baseline} is not among the backends measured; add it to --backend"
+            )
+        results = _run(plan)
+    console.echo(render(results, report.form), nl=False)
+    if report.output is not None:
+        write_output(results.to_json(), report.output)
+    if report.plot is not None:
+        write_output(plots.plot(results, report.plot.suffix.lower()), report.plot, "--plot")
+    return _exit_code(results)
+
+
+def _run(plan: Plan) -> Results:
+    """Measure until everything is done, or Ctrl-C."""
     progress = Progress(NAME)
     benchmark = Benchmark(plan=plan, say=progress.say)
-    code = 0
+    complete = True
     try:
         benchmark.run()
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        complete = False
     progress.done()
-    return summarise(benchmark, baseline=baseline, complete=not code, unavailable=left_out), code
+    return summarise(benchmark, complete=complete)
 
 
-def _write(results: Results, options: Mapping[str, Any]) -> None:
-    if options["output"] is not None:
-        write_output(results.to_json(), options["output"])
-    plot: Path | None = options["plot"]
-    if plot is not None:
-        write_output(plots.plot(results, plot.suffix.lower()), plot, "--plot")
-
-
-def _rendered(results: Results, form: str) -> str:
+def _rendered(results: Results, form: Form) -> str:
     if form == "json":
         return results.to_json()
     if form == "csv":
-        for name, why in results.unavailable.items():
-            console.note(NAME, f"not available: {name}: {why}")
-        return report.results_csv(results)
-    return report.results_table(results, STYLES[form])
+        for note in tables.missing_notes(results):
+            console.note(NAME, note)
+        return tables.results_csv(results)
+    return tables.results_table(results, STYLES[form])
 
 
-def _exit_code(results: Results, code: int) -> int:
-    if code:
-        console.note(NAME, "interrupted; what was measured by then is above")
-        return code
+def _exit_code(results: Results) -> int:
+    if not results.complete:
+        console.note(NAME, "interrupted; the results are of what had been measured by then")
+        return INTERRUPTED
     failed = sum(row.error is not None for row in results.rows)
     if failed == len(results.rows):
         raise BenchmarkError(f"all {failed} rows failed: {results.rows[0].error}")
     if failed:
-        console.note(NAME, f"{failed} of {len(results.rows)} rows failed, the others are done")
+        console.note(NAME, f"{failed} of {len(results.rows)} rows failed; the others are complete")
     return SOME_FAILED if failed else 0
 
 
-def _compare(options: Mapping[str, Any], given: set[str]) -> int:
-    others = given - {"compare", "despite", "form"}
-    if others:
-        raise click.UsageError(f"--compare measures nothing, so leave out --{sorted(others)[0].replace('_', '-')}")
-    if options["form"] not in STYLES:
-        raise click.UsageError("--compare prints --format table or markdown")
-    old, new = map(read_results, options["compare"])
-    changes = compare(old, new, despite=options["despite"])
-    console.echo(comparison_table(changes, STYLES[options["form"]]), nl=False)
+def _compare(request: CompareRequest) -> int:
+    changes = compare(read_results(request.old), read_results(request.new), despite=request.despite)
+    console.echo(comparison_table(changes, STYLES[request.form]), nl=False)
     return 0
-
-
-def _flat(lengths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Every length once, in the order given."""
-    return tuple(dict.fromkeys(length for part in lengths for length in part))

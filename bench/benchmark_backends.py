@@ -1,15 +1,21 @@
 """The backends by name, and whether they can run here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Literal, NamedTuple
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError, StaleError
-from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend, backend_problem
 
+FP32 = "ort-fp32"
+"""The backend whose mAP the others' mAP is compared with."""
+ALL = "all"
+"""Stands for every backend that can run here."""
 QUANTIZER = "torch.ao.quantization.quantize"
+EXTRA_HINT = "install it with: pip install 'stale-edge[bench]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,98 +24,155 @@ class Backend:
 
     name: str
     engine: str
-    """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that a worker makes of it."""
+    """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that a worker runs it with."""
     needs: tuple[str, ...] = ()
-    """Modules that are not part of the runtime install."""
+    """Modules that it imports, beside the runtime's own."""
     file: str | None = None
-    """The file of the bundle that it runs; None if it brings its own weights."""
+    """The file of the bundle that it loads; None if it draws random weights instead."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Precision of products with weights."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    localizer: LocalizerBackend | None = None
+    """The backend of ``stale_runtime`` that this is; None for one that only the benchmark runs."""
     detects: bool = True
     """Whether it has trained weights, and so an mAP."""
 
+    @classmethod
+    def of_localizer(cls, backend: LocalizerBackend) -> "Backend":
+        """A backend of ``stale_runtime``, run as an application runs it."""
+        return cls(
+            name=backend.name,
+            engine="stale_bench.engines.localizer_engine:LocalizerEngine",
+            needs=(backend.engine,),
+            file=backend.file,
+            precision=backend.precision,
+            localizer=backend,
+        )
+
     def problem(self, bundle: Bundle) -> StaleError | None:
         """Why it cannot run here with this bundle; None if it can."""
-        deployed = LOCALIZER_BACKENDS.get(self.name)
-        if deployed is not None and (problem := backend_problem(deployed, bundle.manifest)) is not None:
+        if self.localizer is not None and (problem := backend_problem(self.localizer, bundle.manifest)) is not None:
             return problem
         for module in self.needs:
-            if module == QUANTIZER and not _is_there(module):
+            if module == QUANTIZER and not _can_import(module):
                 return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
-            if not _is_there(module):
-                return BenchmarkError(f"{self.name}: needs {module}; install it with: pip install 'stale-edge[bench]'")
+            if not _can_import(module):
+                return BenchmarkError(f"{self.name}: needs {module}; {EXTRA_HINT}")
+        if self.device == "cuda" and not _has_gpu():
+            return BenchmarkError("--device cuda: this torch finds no GPU; leave it out to measure on the CPU")
         if self.file is not None and self.file not in bundle.manifest.files:
-            return BundleError(f"{self.name}: the bundle {bundle.path} has no {self.file}; export it again")
+            return BundleError(
+                f"{self.name}: the bundle {bundle.path} has no {self.file}; measure another backend, or ask whoever "
+                "made the bundle to export it again"
+            )
         return None
 
 
-def _deployed() -> Iterable[Backend]:
-    """What ``stale_runtime`` runs."""
-    engine = "stale_bench.engines.localizer_engine:LocalizerEngine"
-    for backend in LOCALIZER_BACKENDS.values():
-        yield Backend(name=backend.name, engine=engine, needs=(backend.engine,), file=backend.file)
+class Choice(NamedTuple):
+    """Which backends are measured."""
+
+    backends: tuple[Backend, ...]
+    unavailable: Mapping[str, str]
+    """Backends that would have been measured if they could run here, with the reason why they cannot."""
 
 
-def _of_torch() -> Iterable[Backend]:
+def _torch_backends() -> Iterator[Backend]:
     """The deployed network in PyTorch."""
     engine = "stale_bench.engines.torch_engine:TorchEngine"
     yield Backend(name="torch-fp32", engine=engine, needs=("torch",), file=layout.LOCALIZER_TORCH)
-    yield Backend(name="torch-int8", engine=engine, needs=("torch", QUANTIZER), file=layout.LOCALIZER_TORCH_INT8)
+    yield Backend(
+        name="torch-int8",
+        engine=engine,
+        needs=("torch", QUANTIZER),
+        file=layout.LOCALIZER_TORCH_INT8,
+        precision="int8",
+    )
 
 
-def _published() -> Iterable[Backend]:
+def _published_backends() -> Iterator[Backend]:
     """The network as published, with its text tower in every forward pass."""
-    libraries = ("torch", "transformers")
-    yield Backend(
-        name="upstream-fp32", engine="stale_bench.engines.published:Published", needs=libraries, detects=False
-    )
-    yield Backend(
-        name="upstream-int8",
-        engine="stale_bench.engines.published:PublishedInt8",
-        needs=(*libraries, QUANTIZER),
-        detects=False,
-    )
+    engine, libraries = "stale_bench.engines.published:Published", ("torch", "transformers")
+    yield Backend(name="upstream-fp32", engine=engine, needs=libraries, detects=False)
+    yield Backend(name="upstream-int8", engine=engine, needs=(*libraries, QUANTIZER), precision="int8", detects=False)
 
 
-BACKENDS: Mapping[str, Backend] = {
-    backend.name: backend for family in (_published(), _of_torch(), _deployed()) for backend in family
-}
-"""Slowest first. A backend of ``stale_runtime`` comes before one of the same name here."""
+def _by_name(*families: Iterable[Backend]) -> dict[str, Backend]:
+    return {backend.name: backend for family in families for backend in family}
 
 
-def choose_named(names: Sequence[str], bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
-    """The backends that were asked for.
+BACKENDS: Mapping[str, Backend] = _by_name(
+    _published_backends(), _torch_backends(), map(Backend.of_localizer, LOCALIZER_BACKENDS.values())
+)
+"""Slowest first."""
+GPU_BACKENDS: Mapping[str, Backend] = _by_name(
+    [
+        Backend(
+            name="upstream-fp32",
+            engine="stale_bench.engines.published_gpu:PublishedOnGpu",
+            needs=("torch", "transformers"),
+            device="cuda",
+            detects=False,
+        )
+    ]
+)
+"""Backends that run on a GPU."""
+
+
+def choose_backends(
+    names: Sequence[str], bundle: Bundle, *, where_possible: Sequence[str] = (), device: Literal["cpu", "cuda"] = "cpu"
+) -> Choice:
+    """Look up backends, and find out whether they can run here.
 
     Args:
-        names: keys of ``BACKENDS``; ``all`` for those that can run here.
-        bundle: what they shall run.
+        names: backends that must be measured; ``all`` adds every backend that can run here. With no name at all, the
+            backends of ``stale_runtime`` that can run here.
+        bundle: what they run.
+        where_possible: backends that are measured after the others if they can run here.
+        device: where they run.
 
     Returns:
-        The backends in the order asked for, and of those that ``all`` leaves out the reason by name.
+        The backends in the order of their names, each once.
 
     Raises:
-        StaleError: one that was asked for by name cannot run here, or none can.
+        StaleError: a backend that was asked for by name cannot run here, or none can.
     """
+    known = BACKENDS if device == "cpu" else GPU_BACKENDS
+    if not names and not where_possible:
+        deployed = [name for name in LOCALIZER_BACKENDS if known[name].problem(bundle) is None]
+        return choose_backends(deployed or list(LOCALIZER_BACKENDS), bundle)
     chosen: dict[str, Backend] = {}
-    left_out: dict[str, str] = {}
-    for name in names:
-        if name != "all":
-            problem = BACKENDS[name].problem(bundle)
-            if problem is not None:
-                raise problem
-            chosen[name] = BACKENDS[name]
-            continue
-        for candidate in BACKENDS.values():
-            problem = candidate.problem(bundle)
+    unavailable: dict[str, str] = {}
+
+    def choose_if_possible(candidates: Iterable[str]) -> None:
+        for name in candidates:
+            problem = known[name].problem(bundle)
             if problem is None:
-                chosen.setdefault(candidate.name, candidate)
+                chosen.setdefault(name, known[name])
             else:
-                left_out[candidate.name] = str(problem).removeprefix(f"{candidate.name}: ")
+                unavailable[name] = str(problem).removeprefix(f"{name}: ")
+
+    for name in names:
+        if name == ALL:
+            choose_if_possible(known)
+        elif (problem := known[name].problem(bundle)) is not None:
+            raise problem
+        else:
+            chosen[name] = known[name]
+    choose_if_possible(where_possible)
     if not chosen:
-        raise BenchmarkError("no backend can run here; " + "; ".join(f"{k}: {v}" for k, v in left_out.items()))
-    return tuple(chosen.values()), left_out
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
+        raise BenchmarkError(f"no backend can run here; {reasons}")
+    return Choice(tuple(chosen.values()), unavailable)
 
 
-def _is_there(module: str) -> bool:
+def _can_import(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of a package that it is in
+    except ModuleNotFoundError:  # the package that contains it is missing
         return False
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

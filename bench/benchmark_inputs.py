@@ -1,22 +1,23 @@
 """The videos, prompts and annotations that backends are measured on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from stale_bench.protocol import Job
+from stale_bench.protocol import BackendJob
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import CLIP_NORM, read_features
 from stale_runtime.inputs.prompts import Prompts, read_prompts
-from stale_runtime.inputs.videos import video_id
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.text import as_text, one_line
 
 ENCODED_NAME = "encoded.npz"
 RANDOM_SNIPPETS = 1.5
@@ -24,15 +25,26 @@ RANDOM_SNIPPETS = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuredVideos:
+    """The feature files that backends are timed and evaluated on."""
+
+    files: Mapping[str, Path]
+    """By video id, in order of file name."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why a file of the folder is not used, by file name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What mAP is computed on."""
 
     truth: GroundTruth
-    videos: Mapping[Path, float]
-    """Feature files and the seconds that their videos last."""
+    """The declared videos; one without features counts as one in which nothing was found."""
+    durations_s: Mapping[str, float]
+    """Seconds of each declared video that has features, by video id."""
 
 
-def video_features(job: Job, channels: int) -> FloatArray:
+def video_features(job: BackendJob, channels: int) -> FloatArray:
     """The video that a worker is timed on: (T0, C).
 
     Raises:
@@ -44,7 +56,7 @@ def video_features(job: Job, channels: int) -> FloatArray:
 
 
 def random_features(snippets: int, channels: int, seed: int) -> FloatArray:
-    """A video of noise around one random direction, as long as CLIP's features: (snippets, channels)."""
+    """A video of noise around one random direction, with the norm of CLIP's features: (snippets, channels)."""
     generator = np.random.default_rng([seed, snippets])
     noise = generator.standard_normal((snippets, channels)) + generator.standard_normal((1, channels))
     features: FloatArray = (noise / np.linalg.norm(noise, axis=1, keepdims=True) * CLIP_NORM).astype(np.float32)
@@ -52,69 +64,72 @@ def random_features(snippets: int, channels: int, seed: int) -> FloatArray:
 
 
 def read_classes(bundle: Bundle, prompts: Path | None) -> Prompts:
-    """The classes to look for: those of a prompt file, else those whose embeddings the bundle carries.
+    """Read the classes to look for: those of a prompt file, or else those whose embeddings are in the bundle.
 
     Raises:
         PromptError: the file cannot be used.
-        BundleError: the bundle carries none.
+        BundleError: there are none in the bundle.
     """
     if prompts is not None:
         return read_prompts(prompts)
     texts = unpack_arrays(bundle.read(layout.PROMPTS), layout.PROMPTS).get("texts")
     before, _, after = bundle.manifest.text_encoder.prompt_template.partition("{}")
     if texts is None or texts.ndim != 1 or texts.dtype.kind != "U" or not len(texts):
-        raise BundleError(f"{layout.PROMPTS}: holds no prompts; give --prompts FILE, or export the bundle again")
-    names = [text.removeprefix(before).removesuffix(after) for text in texts.tolist()]
-    return Prompts.of(names)
+        raise BundleError(f"{layout.PROMPTS}: no prompts in this bundle; give --prompts FILE")
+    return Prompts.of(text.removeprefix(before).removesuffix(after) for text in texts.tolist())
 
 
 def write_encoded(folder: Path, prompts: EncodedPrompts) -> None:
-    """Keep encoded prompts for workers that do not encode any."""
+    """Write encoded prompts for workers that cannot encode any themselves."""
     arrays = {"names": np.array(prompts.names), "embeddings": prompts.embeddings, "queries": prompts.queries}
     (folder / ENCODED_NAME).write_bytes(pack_arrays(arrays))
 
 
 def read_encoded(folder: Path) -> EncodedPrompts:
-    """What ``write_encoded`` kept."""
+    """Read what ``write_encoded`` wrote."""
     arrays = unpack_arrays((folder / ENCODED_NAME).read_bytes(), ENCODED_NAME)
     return EncodedPrompts(tuple(arrays["names"].tolist()), arrays["embeddings"], arrays["queries"])
 
 
-def feature_files(folder: Path, channels: int) -> tuple[Path, ...]:
-    """The feature files of a folder, each read and checked, sorted by name.
+def read_videos(folder: Path, channels: int) -> MeasuredVideos:
+    """List the feature files of a folder, and check each; a file that cannot be used is left out.
 
     Raises:
-        FeatureError: there are none, or one cannot be used.
+        FeatureError: the folder cannot be read, or no file in it can be used.
     """
-    if not folder.is_dir():
-        raise FeatureError(f"--features {folder}: no such folder; give one of .npy files")
-    paths = tuple(sorted(folder.glob("*.npy")))
-    if not paths:
-        raise FeatureError(f"--features {folder}: no .npy files in this folder")
-    for path in paths:
-        read_features(path, channels)
-    return paths
+    usable: dict[str, Path] = {}
+    left_out: dict[str, str] = {}
+    for video, path in feature_files(folder, option="--features").items():
+        try:
+            read_features(path, channels)
+        except FeatureError as problem:
+            left_out[one_line(as_text(path.name))] = str(problem).removeprefix(f"{path}: ")
+        else:
+            usable[video] = path
+    if not usable:
+        name, reason = next(iter(left_out.items()))
+        raise FeatureError(f"--features {folder}: none of {len(left_out)} files can be used; {name}: {reason}")
+    return MeasuredVideos(files=usable, left_out=left_out)
 
 
-def read_evaluation(ground_truth: Path, subset: str | None, files: Sequence[Path]) -> Evaluation:
-    """Annotations, and the feature files of their videos.
+def read_evaluation(ground_truth: Path, subset: str | None, videos: MeasuredVideos) -> Evaluation:
+    """Read annotations, and match them with the videos that have features.
 
     Raises:
-        DatasetError: the annotations cannot be used, share no video with the features, or lack a duration.
+        DatasetError: the annotations cannot be used, have no video in common with the features, or lack a duration.
     """
     truth = read_ground_truth(ground_truth, subset=subset)
     if not any(video.annotations for video in truth.videos.values()):
         raise DatasetError(f"{ground_truth}: no annotation in this subset; check --subset")
-    videos: dict[Path, float] = {}
-    for path in files:
-        known = truth.videos.get(video_id(path.stem))
+    durations_s: dict[str, float] = {}
+    for video in videos.files:
+        known = truth.videos.get(video)
         if known is None:
             continue
         if known.duration_s is None or not known.duration_s > 0:
-            raise DatasetError(f"{ground_truth}: video {video_id(path.stem)!r} has no duration, which mAP needs")
-        videos[path] = known.duration_s
-    if not videos:
-        raise DatasetError(
-            f"{ground_truth}: no video in common with --features {files[0].parent}; check ids and --subset"
-        )
-    return Evaluation(truth=truth, videos=videos)
+            raise DatasetError(f"{ground_truth}: video {video!r} has no duration, which mAP needs")
+        durations_s[video] = known.duration_s
+    if not durations_s:
+        folder = next(iter(videos.files.values())).parent
+        raise DatasetError(f"{ground_truth}: no video in common with --features {folder}; check ids and --subset")
+    return Evaluation(truth=truth, durations_s=durations_s)

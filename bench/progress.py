@@ -8,32 +8,32 @@ import click
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 
-_QUIET_S = 15.0
-"""Seconds between lines where stderr is not a terminal."""
+_SECONDS_BETWEEN_LINES = 15.0
+"""Where stderr is not a terminal."""
 
 
 class Progress:
-    """Rewrites its line on a terminal, and adds one now and then elsewhere."""
+    """Rewrites its line on a terminal; adds one every few seconds to a file or pipe."""
 
     def __init__(self, name: str) -> None:
         """Args: name: of the command, which lines begin with."""
         self._name = name
         self._is_terminal = sys.stderr.isatty()
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
 
     def say(self, text: str, left_s: float | None) -> None:
         """Say what is being done.
 
         Args:
             text: what.
-            left_s: seconds that the benchmark will still take, as far as is known.
+            left_s: seconds until the benchmark is done; None if that is not known.
         """
         if left_s is not None:
             text = f"{text}; about {_duration(left_s)} left"
         if self._is_terminal:
             click.echo(f"\r\033[K{self._name}: {one_line(text)}", nl=False, err=True)
-        elif time.monotonic() - self._said >= _QUIET_S:
-            self._said = time.monotonic()
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
             console.note(self._name, text)
 
     def done(self) -> None:

@@ -1,45 +1,241 @@
-"""What a benchmark tells its workers, a line of JSON each way. Light: a worker reads it before its clock starts."""
+"""What a benchmark and its worker processes say to each other: one line of JSON for each message.
+
+A worker imports this module before its clock starts, so the module imports nothing but the standard library.
+"""
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+
+class Message:
+    """A dataclass whose fields are plain values, tuples of them, or mappings from names to them."""
+
+    _kinds: ClassVar[dict[str, type["Message"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Message._kinds[cls.__name__] = cls
+
+
+def to_line(message: Message) -> str:
+    """Write a message as one line of JSON."""
+    return json.dumps({"kind": type(message).__name__, **vars(message)}) + "\n"
+
+
+def from_line(line: str) -> Message:
+    """Read what ``to_line`` wrote."""
+    content = json.loads(line)
+    kind = Message._kinds[content.pop("kind")]
+    return kind(**{name: _with_tuples(value) for name, value in content.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a worker is started for."""
+class Job(Message):
+    """What a worker process is started for: the first message that it gets."""
 
-    backend: str
-    engine: str
-    """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that runs it."""
+    worker: ClassVar[str]
+    """``module:Class`` of what answers the questions; it is constructed with the job."""
     bundle: str
     """The bundle's folder."""
-    length: int
-    """T in snippets."""
+    backend: str
+    """Name of the backend."""
     classes: tuple[str, ...]
     """K class names, without the prompt template."""
     threads: int
-    """Threads an operator may use."""
+    """Threads that an operator may use."""
     cpus: tuple[int, ...]
-    """CPUs the worker stays on; empty where the system cannot pin."""
+    """CPUs that the worker stays on; empty where the system cannot pin a process."""
     seed: int
-    """Of random features, and of the weights of networks that have no trained ones."""
+    """Seed of random features, and of the weights of networks that are not trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendJob(Job):
+    """Run one backend at one length."""
+
+    worker: ClassVar[str] = "stale_bench.measuring.engine_worker:EngineWorker"
+    engine: str
+    """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that runs the backend."""
+    file: str | None
+    """The bundle's file that the backend loads; None if it loads none."""
+    precision: Literal["fp32", "bf16", "int8"]
+    """Precision of products with weights."""
+    length: int
+    """T in snippets."""
     features: str | None
-    """The feature file of the video that is timed; None for a random one."""
+    """The feature file of the video that is timed; None for random features."""
     cache: str
     """Folder of the prompt cache."""
 
-    def to_line(self) -> str:
-        """One line of JSON."""
-        return to_line(asdict(self))
 
-    @classmethod
-    def from_line(cls, line: str) -> "Job":
-        """What ``to_line`` wrote."""
-        content = json.loads(line)
-        return cls(**{**content, "classes": tuple(content["classes"]), "cpus": tuple(content["cpus"])})
+@dataclass(frozen=True, kw_only=True)
+class SoakJob(Job):
+    """Go through the rounds of a soak in a new process."""
+
+    worker: ClassVar[str] = "stale_bench.soak.soak_worker:SoakWorker"
+    sha256: str
+    """Hash that the bundle's manifest must have: the bundle may have been replaced since the soak began."""
+    length: int | Literal["auto"]
+    """T in snippets, or ``auto``."""
+    decoder: str
+    cache_folder: str | None
+    """Folder of the prompt cache; None for the default folder."""
+    cache: bool
+    """Whether prompts are cached on disk."""
+    videos: int
+    """Videos in a round."""
+    folder: str
+    """Where feature files are written; the parent removes them, because a killed process cannot."""
 
 
-def to_line(message: dict[str, Any]) -> str:
-    """A message as one line."""
-    return json.dumps(message, ensure_ascii=True) + "\n"
+@dataclass(frozen=True, kw_only=True)
+class Answer(Message):
+    """What a worker replies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure(Answer):
+    """The worker could not do what it was asked, and ends."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Answer):
+    """The backend is loaded."""
+
+    startup_ms: Mapping[str, float]
+    """Milliseconds of each stage until it was."""
+    imported_rss_mb: float
+    """Peak memory when everything was imported and nothing loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmedUp(Answer):
+    """The caches are warm."""
+
+    forward_ms: tuple[float, ...]
+    """Milliseconds of each forward pass of the warm-up."""
+    repeat_ms: float
+    """Milliseconds that all steps take together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Answer):
+    """Times of one turn."""
+
+    stages_ms: Mapping[str, tuple[float, ...]]
+    """Milliseconds of each repetition, by stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakMemory(Answer):
+    """The most memory that the worker has held."""
+
+    rss_mb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdPrompts(Answer):
+    """How long it takes to encode prompts that are in no cache."""
+
+    milliseconds: float | None
+    """None for a backend that does not encode prompts apart from the video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts(Answer):
+    """What is known of a backend beside its speed."""
+
+    file_mb: float | None
+    """Size of what it loads to run the network, in megabytes."""
+    gmacs: float | None
+    """Billions of multiplications in the matrix products and convolutions of a forward pass."""
+    int8_share: float | None
+    """Share of these multiplications that is done in int8, in [0, 1]."""
+    gpu: Mapping[str, float] | None = None
+    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Answer):
+    """The detections of a video."""
+
+    detections: tuple[tuple[str, float, float, float], ...]
+    """Label, start, end and score of each, as in ``stale_runtime.Detection``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundCost(Answer):
+    """What it took to detect in every video of a soak once."""
+
+    wall_s: float
+    cpu_s: float
+    changed: int
+    """Videos whose detections differ from those of the first round."""
+
+
+A = TypeVar("A", bound=Answer)
+
+
+class Question(Message, Generic[A]):
+    """Something that a worker can be asked, and answers with an ``A``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start(Question[Started]):
+    """Say how long it took to load the backend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp(Question[WarmedUp]):
+    """Run the backend until its caches are warm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeSamples(Question[Samples]):
+    """Time every stage."""
+
+    repeats: int
+    """How often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadPeakMemory(Question[PeakMemory]):
+    """Say how much memory was held at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeColdPrompts(Question[ColdPrompts]):
+    """Open the text tower and encode all prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatherFacts(Question[Facts]):
+    """Count multiplications and weigh the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect(Question[Found]):
+    """Find the actions of a video."""
+
+    path: str
+    """The feature file."""
+    duration_s: float
+    """How long the video lasts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRound(Question[RoundCost]):
+    """Detect in every video of a soak once."""
+
+
+def _with_tuples(value: Any) -> Any:
+    """Turn JSON's lists back into the tuples that they were written from."""
+    if isinstance(value, list):
+        return tuple(map(_with_tuples, value))
+    if isinstance(value, dict):
+        return {name: _with_tuples(item) for name, item in value.items()}
+    return value

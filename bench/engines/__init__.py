@@ -1,1 +1,1 @@
-"""What a worker process can run: one engine a kind of backend."""
+"""What a worker process can run: one engine for each kind of backend."""

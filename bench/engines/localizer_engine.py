@@ -5,12 +5,12 @@ from pathlib import Path
 
 import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of what a process has to import
 
-from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.engine import Engine, Step
 from stale_bench.engines.macs import count_onnx
-from stale_bench.protocol import Job
+from stale_bench.protocol import BackendJob, Facts
+from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.detections import Detection
-from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.localizer import Localizer, Settings
 from stale_runtime.inference.text_encoder import TextEncoder
 from stale_runtime.inputs.timeline import Timeline
@@ -21,7 +21,7 @@ from stale_runtime.system.workspace import workspace
 class LocalizerEngine(Engine):
     """The deployed network, as an application uses it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
         settings = Settings(
             backend=job.backend, length=job.length, threads=job.threads, cache_folder=Path(job.cache), cache=True
@@ -29,7 +29,7 @@ class LocalizerEngine(Engine):
         self._localizer = Localizer(self.bundle, settings)
 
     def prompt_steps(self) -> Mapping[str, Step]:
-        """Prompts that the bundle or the cache knows, and the same with the text tower opened for them."""
+        """Looking prompts up in bundle or cache, and encoding them with a text tower that is opened for them."""
         names = self.job.classes
         return {
             "prompts_warm": lambda: self._localizer.encode_prompts(names),
@@ -51,14 +51,14 @@ class LocalizerEngine(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """The graph's file and what ONNX Runtime multiplies in it."""
-        name = LOCALIZER_BACKENDS[self.job.backend].file
+        """The graph's file, and the multiplications that ONNX Runtime does in it."""
+        assert self.job.file is not None
         prompts = self._localizer.encode_prompts(self.job.classes)
-        prepared = self._localizer.prepared(features)
-        inputs = {**prepared, "prompts": prompts.embeddings, "queries": prompts.queries}
+        prepared = self._localizer.prepared(features)["features"]
+        inputs = layout.localizer_inputs(prepared, self.job.length, prompts.embeddings, prompts.queries)
         with workspace() as folder:
-            macs = count_onnx(self.bundle.read(name), inputs, folder)
-        file_mb = self.bundle.manifest.files[name].size / 1e6
+            macs = count_onnx(self.bundle.read(self.job.file), inputs, folder)
+        file_mb = self.bundle.manifest.files[self.job.file].size / 1e6
         return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share)
 
     def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:

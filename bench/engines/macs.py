@@ -1,7 +1,7 @@
-"""Counting the multiplications of an ONNX graph, by running it.
+"""Counting the multiplications of an ONNX graph by running it.
 
-Sizes inside the graph depend on the data, and some nodes run once for every tile of a video, so the count is of what
-ONNX Runtime's profiler saw on one input.
+Sizes inside the graph depend on the data, and some nodes run once for each tile of a video, so what is counted is what
+ONNX Runtime's profiler sees on one input.
 """
 
 import json
@@ -19,7 +19,7 @@ WEIGHT_INPUT = {
     "Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1,
     "QLinearConv": 3,
 }  # fmt: skip
-"""Convolutions, and which input their kernel is."""
+"""Convolutions, and the index of the input that is their kernel."""
 PRODUCTS = frozenset({"MatMul", "Gemm", "FusedMatMul", "FusedGemm"})
 INTEGER = frozenset(
     {
@@ -27,7 +27,7 @@ INTEGER = frozenset(
         "ConvInteger", "QLinearConv",
     }
 )  # fmt: skip
-"""Operators, ONNX's and ONNX Runtime's own, that multiply 8-bit integers."""
+"""Operators of ONNX and of ONNX Runtime that multiply 8-bit integers."""
 
 Shape = Sequence[int]
 
@@ -40,20 +40,20 @@ class Macs(NamedTuple):
 
     @property
     def int8_share(self) -> float:
-        """Of all, those of integers."""
+        """Share of the multiply-accumulates that is done in int8."""
         return self.int8 / self.total if self.total else 0.0
 
 
 def count_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]], folder: Path) -> Macs:
     """Count the multiply-accumulates of matrix products and convolutions on an input.
 
-    The total is of the graph as written, before ONNX Runtime fuses nodes into ones of its own. The integer ones are of
-    the graph as executed, since quantized nodes in a file may still run in float.
+    The total is counted in the graph as it is written, before ONNX Runtime fuses nodes into its own. The integer ones
+    are counted in the graph as it is executed, because a node that is quantized in the file may still run in float.
 
     Args:
-        model: an ONNX file's content.
-        inputs: by name.
-        folder: where profiles are written.
+        model: content of an ONNX file.
+        inputs: the graph's inputs by name.
+        folder: where profiles are written, and removed again.
     """
     levels = onnxruntime.GraphOptimizationLevel
     written = _executed(model, inputs, folder, levels.ORT_DISABLE_ALL)
@@ -65,10 +65,10 @@ def count_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]], folder: Path) -
 
 
 def node_macs(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
-    """Multiply-accumulates of one execution of a node; 0 for what is neither matrix product nor convolution.
+    """Multiply-accumulates of one execution of a node; 0 if it is neither a matrix product nor a convolution.
 
     Args:
-        operator: its type.
+        operator: type of the node.
         inputs: shapes of its inputs.
         output: shape of its first output.
     """
@@ -86,7 +86,7 @@ def node_macs(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
 def _executed(
     model: bytes, inputs: Mapping[str, NDArray[Any]], folder: Path, level: Any
 ) -> Iterator[tuple[str, list[Shape], Shape]]:
-    """Type, input shapes and output shape of every node that ran, as often as it ran."""
+    """Type, input shapes and output shape of each node, once for each time that it ran."""
     options = onnxruntime.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
@@ -99,8 +99,8 @@ def _executed(
     profile = Path(session.end_profiling())
     try:
         events = json.loads(profile.read_bytes())
-    except ValueError as problem:  # ONNX Runtime does not say that it could not write it all
-        raise BenchmarkError(f"{folder}: no room for ONNX Runtime's profile; make some, or set TMPDIR") from problem
+    except ValueError as problem:  # ONNX Runtime does not report that the disk was full
+        raise BenchmarkError(f"{folder}: no room for ONNX Runtime's profile; free some, or set TMPDIR") from problem
     finally:
         profile.unlink()
     for event in events:

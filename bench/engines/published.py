@@ -1,7 +1,7 @@
 """The network as published, its text tower in every forward pass: what the thesis timed.
 
-Weights are random, which costs the same time; so there is nothing to detect. The post-processing that was published is
-not timed either: ``--decoder upstream`` of this project computes the same, but not at the same speed.
+Its weights are random, which costs the same time, so it cannot detect anything. The published post-processing is not
+timed: ``--decoder upstream`` of this project computes the same, but at another speed.
 """
 
 import io
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
-from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.engine import Engine, Step
 from stale_bench.engines.torch_macs import count_torch
-from stale_bench.protocol import Job
+from stale_bench.protocol import BackendJob, Facts
 from stale_model.checkpoints.clip import TextTower
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale, TrainingOutputs
@@ -26,15 +26,15 @@ from stale_runtime.segments import FloatArray
 
 CLIP_VOCABULARY = 49408
 PROMPT_TOKENS = 20
-"""What the original fills every prompt up to: its recorded token ids are (200, 20), the longest prompt has 12."""
+"""Length to which the original pads all prompts: its recorded token ids are (200, 20); the longest prompt has 12."""
 
 
 def vit_b_32(channels: int, end_token: int) -> CLIPTextConfig:
     """The text tower of CLIP ViT-B/32.
 
     Args:
-        channels: width of an embedding, 512 in earnest.
-        end_token: which also fills short prompts up.
+        channels: width of an embedding, 512 outside tests.
+        end_token: ends a prompt, and pads short ones.
     """
     return CLIPTextConfig(
         vocab_size=max(CLIP_VOCABULARY, end_token + 1),
@@ -51,13 +51,13 @@ def vit_b_32(channels: int, end_token: int) -> CLIPTextConfig:
 
 
 class PublishedNetwork(nn.Module):
-    """Text tower, network and foreground branch, all of which the original runs for each video."""
+    """Text tower, network and foreground branch: the original runs all of them for each video."""
 
     def __init__(self, bundle: Bundle, length: int) -> None:
-        """Draw weights.
+        """Draw random weights.
 
         Args:
-            bundle: gives the width of the features, 512 in earnest.
+            bundle: says how wide the features are.
             length: T that the network is built for.
         """
         super().__init__()
@@ -66,33 +66,37 @@ class PublishedNetwork(nn.Module):
         self.network = Stale(StaleConfig(channels=C, temporal_scale=length))
 
     def forward(self, features: Tensor, token_ids: Tensor) -> TrainingOutputs:
-        """Every output, those that only the training loss reads included.
+        """Compute all outputs, also those that only the training loss reads.
 
         Args:
             features: (B, T, C)
-            token_ids: (K, L), all prompts padded alike.
+            token_ids: (K, L), all prompts padded to the same length.
         """
         outputs: TrainingOutputs = self.network(features, self.network.with_background(self.tower(token_ids)))
         return outputs
 
 
 class Published(Engine):
-    """``upstream-fp32``."""
+    """``upstream-fp32``, and ``upstream-int8``: its linear layers quantized dynamically, as in the thesis.
+
+    The peak memory in int8 includes that of quantizing, because the float weights are there first, as they are where a
+    checkpoint is loaded.
+    """
 
     loads = False
     device = "cpu"
-    is_int8 = False
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
         torch.set_num_threads(job.threads)
         torch.set_num_interop_threads(1)
         torch.manual_seed(job.seed)
-        self.network = self._prepared(PublishedNetwork(self.bundle, job.length).eval()).to(self.device)
-        self._token_ids = self._tokens().to(self.device)
+        network: nn.Module = PublishedNetwork(self.bundle, job.length).eval()
+        self.network = (_quantize(network) if job.precision == "int8" else network).to(self.device)
+        self._token_ids = self._padded_token_ids().to(self.device)
 
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
-        """Resampling and the forward pass."""
+        """Resampling, and the forward pass."""
         batch = torch.from_numpy(resample(features, self.job.length))[None].to(self.device)
         return {
             "resample": lambda: resample(features, self.job.length),
@@ -100,28 +104,25 @@ class Published(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """Weights as ``torch.save`` writes them, and multiplications counted on a network without memory."""
-        channels = self.bundle.manifest.channels
+        """Size of the weights as ``torch.save`` writes them, and the multiplications of a network without weights."""
         macs = count_torch(
             lambda: PublishedNetwork(self.bundle, self.job.length),
-            (1, self.job.length, channels),
+            (1, self.job.length, features.shape[1]),
             ids=tuple(self._token_ids.shape),
         )
         file = io.BytesIO()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about quantized tensors
+            warnings.simplefilter("ignore")  # PyTorch warns about saving quantized tensors
             torch.save(self.network.state_dict(), file)
         file_mb = len(file.getbuffer()) / 1e6
-        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share if self.is_int8 else 0.0)
-
-    def _prepared(self, network: nn.Module) -> nn.Module:
-        return network
+        int8_share = macs.int8_share if self.job.precision == "int8" else 0.0
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=int8_share)
 
     def _forward(self, batch: Tensor) -> None:
         with torch.inference_mode():
             self.network(batch, self._token_ids)
 
-    def _tokens(self) -> Tensor:
+    def _padded_token_ids(self) -> Tensor:
         """Token ids (K, L) of all prompts, L at least ``PROMPT_TOKENS``."""
         spec = self.bundle.manifest.text_encoder
         tokenizer = Tokenizer(self.bundle.read(layout.TOKENIZER), spec)
@@ -130,18 +131,11 @@ class Published(Engine):
         return nn.functional.pad(token_ids, (0, missing), value=spec.pad_token)
 
 
-class PublishedInt8(Published):
-    """``upstream-int8``: its linear layers quantized dynamically, as the thesis did.
-
-    Its peak memory is that of quantizing: the float weights are there first, as they are where a checkpoint is loaded.
-    """
-
-    is_int8 = True
-
-    def _prepared(self, network: nn.Module) -> nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is deprecated
-            quantized: nn.Module = torch.ao.quantization.quantize_dynamic(
-                network, {nn.Linear}, dtype=torch.qint8, inplace=True
-            )
-        return quantized
+def _quantize(network: nn.Module) -> nn.Module:
+    """Quantize the linear layers of a network dynamically, in place."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns that this is deprecated
+        quantized: nn.Module = torch.ao.quantization.quantize_dynamic(
+            network, {nn.Linear}, dtype=torch.qint8, inplace=True
+        )
+    return quantized

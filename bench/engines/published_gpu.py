@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from stale_bench.engines.engine import Facts, Step
+from stale_bench.engines.engine import Step
 from stale_bench.engines.published import Published
+from stale_bench.protocol import Facts
 from stale_runtime.segments import FloatArray
 
 _BUSY_S = 3.0
-"""How long the GPU is kept busy to see how much of it is used."""
+"""How long the GPU is kept busy to measure its utilisation."""
 _BETWEEN_S = 0.1
+"""Time between two readings of the utilisation."""
 
 
 class PublishedOnGpu(Published):
@@ -21,16 +24,16 @@ class PublishedOnGpu(Published):
     device = "cuda"
 
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
-        """The forward pass, features being there already."""
+        """The forward pass, on features that are on the GPU already."""
         return {"forward": super().steps(features)["forward"]}
 
     def facts(self, features: FloatArray) -> Facts:
-        """Multiplications, and the GPU's memory and utilisation while one forward pass follows the other."""
+        """Multiplications, and the GPU's memory and utilisation while it runs one forward pass after the other."""
         forward = self.steps(features)["forward"]
         torch.cuda.reset_peak_memory_stats()
         seen: list[int] = []
-        end = look = time.monotonic() + _BUSY_S
-        look -= _BUSY_S / 2  # the driver averages over the second before
+        end = time.monotonic() + _BUSY_S
+        look = end - _BUSY_S / 2  # the driver averages over the last second
         while time.monotonic() < end:
             forward()
             if time.monotonic() >= look:
@@ -40,7 +43,7 @@ class PublishedOnGpu(Published):
             "memory_mb": torch.cuda.max_memory_allocated() / 1e6,
             "utilisation": sum(seen) / max(len(seen), 1) / 100,
         }
-        return super().facts(features)._replace(gpu=used)
+        return replace(super().facts(features), gpu=used)
 
     def _forward(self, batch: Tensor) -> None:
         super()._forward(batch)

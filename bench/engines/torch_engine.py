@@ -5,11 +5,10 @@ from pathlib import Path
 
 import torch
 
-from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import read_encoded
-from stale_bench.engines.engine import Engine, Facts, Step
+from stale_bench.engines.engine import Engine, Step
 from stale_bench.engines.torch_macs import count_torch
-from stale_bench.protocol import Job
+from stale_bench.protocol import BackendJob, Facts
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
 from stale_runtime.decoding.decoders import DECODERS, label_segments
 from stale_runtime.detections import Detection
@@ -19,17 +18,21 @@ from stale_runtime.segments import FloatArray
 
 
 class TorchEngine(Engine):
-    """The same network as the ONNX graphs, its prompts encoded by them."""
+    """The network of the ONNX graphs in PyTorch; its prompts are encoded by ONNX Runtime."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
         torch.set_num_threads(job.threads)
-        self._file = str(BACKENDS[job.backend].file)
+        assert job.file is not None
+        self._file = job.file
         self._network = read_torch_localizer(self.bundle.read(self._file), self._file)
         manifest, sizes = self.bundle.manifest, self._network.sizes
         assert isinstance(sizes, dict)
         if (sizes["channels"], sizes["heads"]) != (manifest.channels, manifest.heads):
-            raise BundleError(f"{self._file}: not the network that the manifest describes; export the bundle again")
+            raise BundleError(
+                f"{self._file}: not the network that the manifest describes; copy the bundle again, or ask whoever "
+                "made it to export it again"
+            )
         self._prompts = read_encoded(Path(job.cache))
         self._forward = torch_runner(self._network, self._prompts)
 
@@ -46,14 +49,14 @@ class TorchEngine(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """The file, and the multiplications of the network as written."""
+        """The file, and the multiplications of the network as it is written."""
         sizes = self._network.sizes
         assert isinstance(sizes, dict)
         shapes = ((self.job.length, features.shape[1]), self._prompts.embeddings.shape, self._prompts.queries.shape)
         macs = count_torch(lambda: TorchLocalizer(**sizes), *shapes)
-        is_int8 = self.job.backend.endswith("int8")
         file_mb = self.bundle.manifest.files[self._file].size / 1e6
-        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share if is_int8 else 0.0)
+        int8_share = macs.int8_share if self.job.precision == "int8" else 0.0
+        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=int8_share)
 
     def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
         """Find actions in the video of a feature file."""

@@ -10,23 +10,23 @@ from stale_bench.engines.macs import Macs
 
 
 def count_torch(make: Callable[[], nn.Module], *shapes: tuple[int, ...], ids: tuple[int, ...] | None = None) -> Macs:
-    """Count the multiply-accumulates of a forward pass, those of linear layers as if they were quantized.
+    """Count the multiply-accumulates of a forward pass; those of linear layers count as int8.
 
     Args:
-        make: makes the network in float, without memory for its weights.
-        shapes: of its inputs of float32.
-        ids: shape of a last input of int64, if it has such.
+        make: makes the network in float; its weights take no memory here.
+        shapes: shapes of its float32 inputs.
+        ids: shape of a last int64 input, if it has one.
     """
     linear = 0
 
-    def add(layer: nn.Linear, inputs: tuple[Tensor], output: Tensor) -> None:
+    def add(layer: nn.Linear, _inputs: tuple[Tensor], output: Tensor) -> None:
         nonlocal linear
         linear += output.numel() * layer.in_features
 
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network = make().eval()
         for layer in network.modules():
-            if type(layer) is nn.Linear:  # not those inside nn.MultiheadAttention, which stay in float
+            if type(layer) is nn.Linear:  # those inside nn.MultiheadAttention stay in float
                 layer.register_forward_hook(add)
         inputs = [torch.empty(shape) for shape in shapes]
         network(*inputs, *([] if ids is None else [torch.zeros(ids, dtype=torch.int64)]))

@@ -1,4 +1,4 @@
-"""The machine that is measured on, and staying on one of its CPUs."""
+"""The machine that is measured on, and the CPUs that workers stay on."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ _GOVERNOR = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
 
 
 def choose_cpus(threads: int) -> tuple[int, ...]:
-    """The CPUs that workers stay on: the last ones allowed, since interrupts prefer the first.
+    """Choose the CPUs that workers stay on: the last ones allowed, because interrupts prefer the first.
 
     Args:
-        threads: as many CPUs.
+        threads: how many CPUs.
 
     Returns:
-        Their numbers; none where the system cannot keep a process on a CPU.
+        Their numbers; empty where the system cannot pin a process.
 
     Raises:
         BenchmarkError: too few CPUs are allowed, or this process may not choose among them.
@@ -32,10 +32,10 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
         return ()
     allowed = os.sched_getaffinity(0)
     if len(allowed) < threads:
-        named = ", ".join(map(str, sorted(allowed))) or "none"
+        numbers = ", ".join(map(str, sorted(allowed))) or "none"
         raise BenchmarkError(
-            f"--threads {threads} needs as many CPUs, and this process may run on {len(allowed)} ({named}); give "
-            "fewer threads, or a wider affinity (taskset, cpuset)"
+            f"--threads {threads} needs as many CPUs, and this process may run on {len(allowed)} ({numbers}); give "
+            "fewer threads, or allow this process more CPUs (taskset, cpuset)"
         )
     cpus = tuple(sorted(allowed)[-threads:])
     try:
@@ -50,7 +50,10 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
 
 
 def describe_machine(cpus: Sequence[int]) -> dict[str, Any]:
-    """What decides speed and can be found out."""
+    """Describe what decides the speed of this machine, as far as it can be found out.
+
+    Model and flags are read from ``/proc/cpuinfo``: py-cpuinfo starts several processes and takes a second for them.
+    """
     info = _cpuinfo()
     model = info.get("model name") or _read(_BOARD) or info.get("Hardware") or platform.processor() or "unknown"
     flags = (info.get("flags") or info.get("Features") or "").split()
@@ -61,13 +64,13 @@ def describe_machine(cpus: Sequence[int]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "affinity": affinity,
         "governor": sorted({_read(Path(_GOVERNOR.format(cpu))) or "unknown" for cpu in cpus}),
-        "memory_gb": _memory_gb(),
+        "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
 
 def describe_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions of Python, the runtime's packages, and what else the backends are made of."""
+    """Versions of Python, of the runtime's packages, and of what else the backends use."""
     found = {"python": platform.python_version()}
     for package in dict.fromkeys((*PACKAGES, *libraries)):
         try:
@@ -78,19 +81,12 @@ def describe_versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    text = _read(_CPUINFO) or ""
-    pairs = (line.partition(":") for line in text.splitlines())
+    """The fields of the first CPU."""
     found: dict[str, str] = {}
-    for name, _, value in pairs:
+    for line in (_read(_CPUINFO) or "").splitlines():
+        name, _, value = line.partition(":")
         found.setdefault(name.strip(), value.strip())
     return found
-
-
-def _memory_gb() -> int | None:
-    try:
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _read(path: Path) -> str | None:

@@ -1,45 +1,47 @@
-"""What is gathered while a benchmark runs, so that it can be reported at any moment."""
+"""What was measured, before it is summed up for a report."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from stale_bench.benchmark_backends import Backend
+from stale_bench.protocol import Facts, Samples, Started
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Launch:
-    """One process of a backend at a length."""
+    """One process that ran a backend at a length."""
 
     number: int
-    """Launches of the same number saw the same video."""
-    startup: dict[str, float]
-    """Milliseconds by stage."""
-    imported_rss_mb: float
-    """Peak memory once everything was imported."""
-    warmup_ms: list[float] = field(default_factory=list)
-    """Forward passes before anything counted."""
-    rounds: list[dict[str, list[float]]] = field(default_factory=list)
-    """Milliseconds by stage of each turn the process had."""
-    peak_rss_mb: float | None = None
-    """None if it did not live to say."""
+    """Launches of the same number used the same video."""
+    started: Started
+    warmup_ms: tuple[float, ...]
+    """Forward passes of the warm-up; none if the process died in it."""
+    turns: tuple[Samples, ...]
+    prompts_cold_ms: float | None
+    """None if this launch did not encode prompts without a cache."""
+    peak_rss_mb: float | None
+    """None if the process did not live long enough to say."""
+
+    def startup_ms(self) -> Mapping[str, float]:
+        """Milliseconds of each stage that a process goes through once."""
+        cold = {} if self.prompts_cold_ms is None else {"prompts_cold": self.prompts_cold_ms}
+        return {**self.started.startup_ms, **cold}
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """All that is known of a backend at a length."""
+    """Everything that was measured of a backend at a length."""
 
     backend: Backend
     length: int
     """T in snippets."""
-    launches: list[Launch] = field(default_factory=list)
-    repeats: int = 1
+    launches: tuple[Launch, ...]
+    repeats: int
     """Samples of each stage in a turn."""
-    error: str | None = None
-    """Why there is nothing more."""
-    file_mb: float | None = None
-    gmacs: float | None = None
-    int8_share: float | None = None
-    gpu: dict[str, float] | None = None
-    map: dict[str, float] | None = None
-    """mAP in [0, 1] by tIoU with two decimals, and ``average``."""
-    map_change: float | None = None
-    """Of the average, against the network in fp32."""
+    error: str | None
+    """Why the backend was not measured to the end."""
+    facts: Facts | None
+    map: Mapping[str, float] | None
+    """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
+    map_change: float | None
+    """Average mAP less that of the network in fp32."""

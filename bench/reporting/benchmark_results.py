@@ -13,9 +13,9 @@ from stale_runtime.system.json_dataclasses import build
 FORMAT_VERSION = 1
 LARGEST_FILE = 512 * MEGABYTE
 MOST_LAUNCHES = 10_000
-"""Processes of a backend at a length."""
+"""Most processes of a backend at a length."""
 LONGEST_MS = 1e9
-"""Of a stage, which is eleven days."""
+"""Longest stage that is accepted: eleven days."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,12 @@ class Stage:
 
     median_ms: float
     p90_ms: float | None
-    """None with too few samples to know."""
+    """None if there are too few samples to tell."""
     p99_ms: float | None
     n: int
     """Samples."""
     samples_ms: tuple[float, ...]
-    """As measured, launch after launch and round after round."""
+    """In the order in which they were measured: by launch, then by round."""
     per_launch: tuple[int, ...]
     """Samples of each launch."""
 
@@ -46,12 +46,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Forward time over that of the baseline at the same length; below 1 is faster."""
+    """Forward time over the baseline's at the same length; below 1 is faster."""
 
     baseline: str
     median: float
     low: float | None
-    """End of the interval; None with too few launches to know."""
+    """Lower end of the interval; None if there are too few launches to tell."""
     high: float | None
 
 
@@ -71,55 +71,55 @@ class Row:
     repeats: int
     """Samples in a round."""
     warmup_ms: tuple[float, ...]
-    """Forward passes before those that count."""
+    """Forward passes of the warm-up."""
     ratio: Ratio | None
     peak_rss_mb: float | None
     rss_rise_mb: float | None
-    """Above what the process held once everything was imported."""
+    """Rise above what the process held when everything was imported."""
     file_mb: float | None
     gmacs: float | None
     int8_share: float | None
-    """Of the multiplications, in [0, 1]."""
+    """Share of the multiplications that is done in int8, in [0, 1]."""
     gpu: Mapping[str, float] | None
-    """``memory_mb`` and ``utilisation``, in [0, 1], of a GPU."""
+    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1]."""
     map: Mapping[str, float] | None
-    """In [0, 1], by tIoU with two decimals, and ``average``."""
+    """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
     map_change: float | None
-    """Of the average, against the network in fp32."""
+    """Average mAP less that of the network in fp32."""
     error: str | None
-    """What ended it before its time."""
+    """Why the backend was not measured to the end."""
     warnings: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if "forward" in self.stages and self.stages["forward"].median_ms <= 0:
-            raise ValueError("stages.forward.median_ms is 0, expected more")
+            raise ValueError("stages.forward.median_ms is 0, expected a positive number")
         if self.map is not None and "average" not in self.map:
             raise ValueError("map has no average")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All that a run of the benchmark found out, and under which conditions."""
+    """Everything that a run of the benchmark measured, and under which conditions."""
 
     format_version: int
     created: str
     """Time in UTC, ISO 8601."""
     complete: bool
-    """False where it was interrupted."""
+    """False if it was interrupted."""
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
     bundle_sha256: str
     protocol: Mapping[str, Any]
     unavailable: Mapping[str, str]
-    """Backends that ``all`` left out, with the reason."""
+    """Why backends that would have been measured cannot run here, by name."""
     rows: tuple[Row, ...]
 
     def to_json(self) -> str:
-        """One JSON document."""
+        """Everything as one JSON document."""
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
 
     def row(self, backend: str, length: int) -> Row | None:
-        """The row of a backend at a length."""
+        """The row of a backend at a length; None if there is none."""
         return next((row for row in self.rows if (row.backend, row.length) == (backend, length)), None)
 
 
@@ -127,7 +127,7 @@ def read_results(path: Path) -> Results:
     """Read what ``Results.to_json`` wrote.
 
     Raises:
-        DatasetError: the file is not that, or of another version.
+        DatasetError: it is another file, is damaged, or has another version of the format.
     """
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict) or "rows" not in content or not isinstance(content.get("format_version"), int):

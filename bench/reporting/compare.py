@@ -1,4 +1,4 @@
-"""Two runs of the benchmark beside one another, where they can be compared."""
+"""Comparing two runs of the benchmark that were made under the same conditions."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stale_bench.reporting.benchmark_results import Results, Row, Stage
-from stale_bench.reporting.tables import milliseconds, tabulated
+from stale_bench.reporting.tables import draw_table, milliseconds
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.system.text import one_line
 
 EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
-"""Fields of the protocol that decide how sure times are, or how they are put, and not what they are."""
+"""Fields of the protocol that change how precise or how presented times are, but not the times."""
 
 
 class Difference(NamedTuple):
-    """A condition that two runs do not share."""
+    """A condition in which two runs differ."""
 
     field: str
     old: Any
@@ -23,7 +23,7 @@ class Difference(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A row of both runs."""
+    """A row that both runs have."""
 
     old: Row
     new: Row
@@ -36,7 +36,7 @@ class Change(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether every launch of one run was faster than every launch of the other."""
+        """Whether each launch of one run was faster than all launches of the other."""
         old, new = (row.stages.get("forward") for row in self)
         if old is None or new is None:
             return False
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
     @property
     def ratios_agree(self) -> bool | None:
-        """Whether each run's ratio to the baseline lies in the other's interval; None without intervals."""
+        """Whether each run's ratio to the baseline lies in the other's interval; None if one has no interval."""
         old, new = self.old.ratio, self.new.ratio
         if old is None or new is None or old.baseline != new.baseline or old.baseline == self.old.backend:
             return None
@@ -55,15 +55,15 @@ class Change(NamedTuple):
 
 
 def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> list[Change]:
-    """The rows that two runs share.
+    """Pair the rows of two runs that were made under the same conditions.
 
     Args:
         old: a run.
-        new: a later one.
-        despite: conditions that may differ, as ``differences`` names them, or the first part of such names.
+        new: a later run.
+        despite: conditions that may differ, by the names of ``differences`` or their first part.
 
     Raises:
-        BenchmarkError: another condition differs, or no row is in both.
+        BenchmarkError: another condition differs, or the runs have no row in common.
     """
     unwanted = [d for d in differences(old, new) if not any(_is_within(d.field, name) for name in despite)]
     if unwanted:
@@ -81,7 +81,7 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
 
 
 def differences(old: Results, new: Results) -> Iterator[Difference]:
-    """Conditions that two runs do not share. What only one of them had no use for, a library for one, is none."""
+    """Conditions in which two runs differ. One that only one run has, such as the version of a library, is ignored."""
     before, after = (dict(_conditions(run)) for run in (old, new))
     for field, value in before.items():
         if value is not None and after.get(field) is not None and value != after[field]:
@@ -93,14 +93,14 @@ def comparison_table(changes: list[Change], style: str) -> str:
 
     Args:
         changes: what ``compare`` returned.
-        style: as ``tabulate`` names it.
+        style: a table format of ``tabulate``.
     """
     headers = ("backend", "T", "old ms", "new ms", "new / old", "", "old MB", "new MB", "mAP change", "ratios agree")
     lines = [_line(change) for change in changes]
     shown = [n for n in range(len(headers)) if any(line[n] for line in lines)]
-    table = tabulated([[line[n] for n in shown] for line in lines], [headers[n] for n in shown], style)
+    table = draw_table([[line[n] for n in shown] for line in lines], [headers[n] for n in shown], style)
     agreeing = [change.ratios_agree for change in changes if change.ratios_agree is not None]
-    notes = ["clear: every process of one run was faster than every process of the other."]
+    notes = ["clear: each process of one run was faster than all processes of the other."]
     if agreeing:
         notes.append(f"{sum(agreeing)} of {len(agreeing)} ratios lie within one another's intervals.")
     return table + "\n\n" + "\n".join(notes) + "\n"

@@ -1,10 +1,11 @@
-"""From what was gathered to what is reported."""
+"""Summing up what was measured into rows of the report."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from stale_bench.measuring.records import Record
+from stale_bench.measuring.records import Launch, Record
+from stale_bench.protocol import Facts
 from stale_bench.reporting.benchmark_results import Ratio, Row, Stage
 from stale_bench.statistics.intervals import FEWEST_LAUNCHES, ratio_interval
 
@@ -12,21 +13,22 @@ STARTUP = ("import", "load", "prompts_cold", "prompts_warm")
 REPEATED = ("resample", "forward", "decode", "end_to_end")
 STAGES = (*STARTUP, *REPEATED)
 P90_SAMPLES, P99_SAMPLES = 64, 662
-"""Samples from which order statistics bound a percentile with 99 % confidence."""
+"""Fewest samples whose order statistics bound the percentile with 99 % confidence."""
 NOISY = 0.1
-"""Interquartile range over median of one process's forward times, above which the machine was not quiet."""
+"""Interquartile range over median of a process's forward times; above this, the machine was not quiet."""
 
 
 def make_row(record: Record, baseline: Record, *, threads: int, classes: int) -> Row:
-    """Report a backend at a length.
+    """Sum up a backend at a length.
 
     Args:
-        record: what was gathered.
-        baseline: the same of the backend that it is compared with.
-        threads: as measured with.
-        classes: K.
+        record: what was measured.
+        baseline: the record of the baseline at the same length.
+        threads: threads that an operator may use.
+        classes: K
     """
-    peaks = [(launch.peak_rss_mb, launch.imported_rss_mb) for launch in record.launches if launch.peak_rss_mb]
+    facts = record.facts or Facts(file_mb=None, gmacs=None, int8_share=None)
+    peaks = [(launch.peak_rss_mb, launch.started.imported_rss_mb) for launch in record.launches if launch.peak_rss_mb]
     return Row(
         backend=record.backend.name,
         length=record.length,
@@ -39,10 +41,10 @@ def make_row(record: Record, baseline: Record, *, threads: int, classes: int) ->
         ratio=_ratio(record, baseline),
         peak_rss_mb=max((peak for peak, _ in peaks), default=None),
         rss_rise_mb=max((peak - imported for peak, imported in peaks), default=None),
-        file_mb=record.file_mb,
-        gmacs=record.gmacs,
-        int8_share=record.int8_share,
-        gpu=record.gpu,
+        file_mb=facts.file_mb,
+        gmacs=facts.gmacs,
+        int8_share=facts.int8_share,
+        gpu=facts.gpu,
         map=record.map,
         map_change=record.map_change,
         error=record.error,
@@ -53,27 +55,24 @@ def make_row(record: Record, baseline: Record, *, threads: int, classes: int) ->
 def _stages(record: Record) -> dict[str, Stage]:
     stages: dict[str, Stage] = {}
     for name in STAGES:
-        launches = [_samples(launch_startup, rounds, name) for launch_startup, rounds in _measured(record)]
+        launches = [_samples_of(launch, name) for launch in record.launches]
         if any(launches):
             stages[name] = make_stage(launches)
     return stages
 
 
-def _measured(record: Record) -> Iterable[tuple[dict[str, float], list[dict[str, list[float]]]]]:
-    return ((launch.startup, launch.rounds) for launch in record.launches)
-
-
-def _samples(startup: dict[str, float], rounds: Sequence[dict[str, list[float]]], name: str) -> list[float]:
-    if name in startup:
-        return [startup[name]]
-    return [ms for samples in rounds for ms in samples.get(name, ())]
+def _samples_of(launch: Launch, stage: str) -> list[float]:
+    startup_ms = launch.startup_ms()
+    if stage in startup_ms:
+        return [startup_ms[stage]]
+    return [ms for turn in launch.turns for ms in turn.stages_ms.get(stage, ())]
 
 
 def make_stage(launches: Sequence[Sequence[float]]) -> Stage:
     """Sum up a stage.
 
     Args:
-        launches: milliseconds of each process; at least one in all.
+        launches: milliseconds of each launch; at least one sample altogether.
     """
     samples = np.array([ms for launch in launches for ms in launch])
     n = len(samples)
@@ -90,9 +89,9 @@ def make_stage(launches: Sequence[Sequence[float]]) -> Stage:
 def forward_by_round(record: Record) -> dict[int, list[float]]:
     """Median forward milliseconds of each round, by launch."""
     return {
-        launch.number: [float(np.median(samples["forward"])) for samples in launch.rounds]
+        launch.number: [float(np.median(turn.stages_ms["forward"])) for turn in launch.turns]
         for launch in record.launches
-        if launch.rounds
+        if launch.turns
     }
 
 
@@ -108,7 +107,7 @@ def _ratio(record: Record, baseline: Record) -> Ratio | None:
 def _warnings(record: Record, baseline: Record) -> Iterable[str]:
     if record.error is not None:
         return
-    spreads = [_spread([ms for samples in launch.rounds for ms in samples["forward"]]) for launch in record.launches]
+    spreads = [_spread(_samples_of(launch, "forward")) for launch in record.launches]
     spread = float(np.median(spreads)) if spreads else 0.0
     if spread > NOISY:
         yield (
@@ -116,13 +115,13 @@ def _warnings(record: Record, baseline: Record) -> Iterable[str]:
             f"expected at most {NOISY:.0%}"
         )
     if len(record.launches) < FEWEST_LAUNCHES:
-        yield (f"{len(record.launches)} of the {FEWEST_LAUNCHES} processes that an interval needs; raise --budget")
+        yield f"{len(record.launches)} of the {FEWEST_LAUNCHES} processes that an interval needs; raise --budget"
     if baseline.error is not None:
         yield f"the baseline {baseline.backend.name} failed"
 
 
 def _spread(samples: Sequence[float]) -> float:
-    """Interquartile range over median; 0 of too few samples."""
+    """Interquartile range over median; 0 for too few samples."""
     if len(samples) < 4:
         return 0.0
     low, median, high = np.quantile(samples, [0.25, 0.5, 0.75])

@@ -1,14 +1,15 @@
-"""The results of a benchmark and the conditions under which they were found."""
+"""The results of a benchmark and the conditions under which they were measured."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from stale_bench.benchmark_inputs import RANDOM_SNIPPETS
-from stale_bench.measuring.benchmark import TURN_MS, Benchmark, Plan
+from stale_bench.measuring.benchmark import TURN_MS, Benchmark
 from stale_bench.measuring.machine import describe_machine, describe_versions
+from stale_bench.measuring.plan import Plan
 from stale_bench.measuring.records import Record
 from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Results
 from stale_bench.reporting.rows import make_row
@@ -27,50 +28,47 @@ STAGE_MEANINGS = {
 RANDOM = f"random, {RANDOM_SNIPPETS:g} snippets for each of T"
 
 
-def summarise(benchmark: Benchmark, *, baseline: str, complete: bool, unavailable: Mapping[str, str]) -> Results:
-    """Report what has been measured so far.
+def summarise(benchmark: Benchmark, *, complete: bool) -> Results:
+    """Sum up what has been measured so far.
 
     Args:
         benchmark: finished or interrupted.
-        baseline: name of the backend that the others' times are divided by.
         complete: whether it is finished.
-        unavailable: reasons by backend.
     """
-    plan = benchmark.plan
-    baselines = {record.length: record for record in benchmark.records if record.backend.name == baseline}
+    plan, records = benchmark.plan, benchmark.records
+    baselines = {record.length: record for record in records if record.backend.name == plan.baseline}
+    threads, classes = plan.request.threads, len(plan.classes.names)
     return Results(
         format_version=FORMAT_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         complete=complete,
         machine=describe_machine(plan.cpus),
-        versions=describe_versions(_libraries(benchmark.records)),
+        versions=describe_versions(_libraries(records)),
         bundle_sha256=plan.bundle.manifest_sha256,
-        protocol=_protocol(plan, baseline),
-        unavailable=dict(unavailable),
-        rows=tuple(
-            make_row(record, baselines[record.length], threads=plan.threads, classes=len(plan.classes))
-            for record in benchmark.records
-        ),
+        protocol=_protocol(plan),
+        unavailable=dict(plan.unavailable),
+        rows=tuple(make_row(record, baselines[record.length], threads=threads, classes=classes) for record in records),
     )
 
 
-def _protocol(plan: Plan, baseline: str) -> dict[str, Any]:
-    evaluation = plan.evaluation
+def _protocol(plan: Plan) -> dict[str, Any]:
+    request, videos, evaluation = plan.request, plan.videos, plan.evaluation
     return {
-        "threads": plan.threads,
+        "threads": request.threads,
         "cpus": list(plan.cpus),
-        "classes_sha256": _digest(plan.classes),
-        "inputs": f"{len(plan.files)} feature files" if plan.files else RANDOM,
-        "inputs_sha256": _digest_files(plan.files) if plan.files else None,
-        "seed": plan.seed,
+        "classes_sha256": _digest(plan.classes.names),
+        "inputs": f"{len(videos.files)} feature files" if videos else RANDOM,
+        "inputs_sha256": _digest_files(videos.files.values()) if videos else None,
+        "inputs_left_out": dict(videos.left_out) if videos else None,
+        "seed": request.seed,
         "decoder": plan.bundle.manifest.decoder,
         "evaluated_videos": len(evaluation.truth.videos) if evaluation else None,
-        "evaluated_videos_with_features": len(evaluation.videos) if evaluation else None,
+        "evaluated_videos_with_features": len(evaluation.durations_s) if evaluation else None,
         "budget_s": plan.budget_s,
-        "launches": plan.launches,
-        "rounds": list(plan.rounds),
+        "launches": request.launches,
+        "rounds": list(request.rounds),
         "turn_ms": TURN_MS,
-        "baseline": baseline,
+        "baseline": plan.baseline,
         "ratio": "of forward times, paired by round",
         "confidence": CONFIDENCE,
         "stages": STAGE_MEANINGS,
@@ -81,9 +79,9 @@ def _libraries(records: Sequence[Record]) -> list[str]:
     return sorted({module.partition(".")[0] for record in records for module in record.backend.needs})
 
 
-def _digest(lines: Sequence[str]) -> str:
+def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _digest_files(files: Sequence[Path]) -> str:
-    return _digest([f"{path.name} {path.stat().st_size}" for path in files])
+def _digest_files(files: Iterable[Path]) -> str:
+    return _digest(f"{path.name} {path.stat().st_size}" for path in files)

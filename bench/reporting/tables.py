@@ -17,18 +17,18 @@ MAP_COLUMNS = ("0.50", "0.75", "0.95", "average")
 
 
 class Column(NamedTuple):
-    """A column of a table; left out where no row has it."""
+    """A column of a table; it is left out if it is empty in all rows."""
 
     header: str
     text: Callable[[Row], str | None]
 
 
 def results_table(results: Results, style: str) -> str:
-    """Tables of results, with what must be known to read them.
+    """Tables of results, with notes on how they were measured.
 
     Args:
-        results: as measured.
-        style: as ``tabulate`` names it.
+        results: what was measured.
+        style: a table format of ``tabulate``.
     """
     parts = [_table(results.rows, _main_columns(results), style)]
     stages = _table(results.rows, _stage_columns(), style)
@@ -38,7 +38,7 @@ def results_table(results: Results, style: str) -> str:
 
 
 def results_csv(results: Results) -> str:
-    """Comma-separated values, a line for each backend and length, with the same columns whatever was measured."""
+    """Comma-separated values: a line for each backend and length, always with the same columns."""
     columns = _csv_columns()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -48,11 +48,11 @@ def results_csv(results: Results) -> str:
 
 
 def soak_table(soak: Soak, style: str) -> str:
-    """What a long run showed, the first tenth of it beside the last.
+    """A table of the first and the last tenth of a soak, with notes on what else it measured.
 
     Args:
-        soak: as measured.
-        style: as ``tabulate`` names it.
+        soak: what was measured.
+        style: a table format of ``tabulate``.
     """
     tenth = max(len(soak.samples) // 10, 1)
     wall, cpu = soak.throughput(attrgetter("wall_s")), soak.throughput(attrgetter("cpu_s"))
@@ -68,47 +68,57 @@ def soak_table(soak: Soak, style: str) -> str:
         f"{soak.videos:,} videos of {SHORTEST} to {LONGEST:,} snippets in {len(soak.samples)} rounds of {soak.mix}.",
         f"Memory after the first tenth: {slope:+.1f} KB by 1,000 videos, 99% interval {low:+.1f} to {high:+.1f}.",
         f"Open descriptors: {soak.descriptors} before, {held} after. "
-        f"Detections unlike those of the first time: {soak.changed}.",
+        f"Videos with other detections than in the first round: {soak.changed}.",
     ]
     if (speed := soak.speed_beside_new()) is not None:
-        text = f"Speed at the end beside {len(soak.turns)} new processes, in turns: {speed.median - 1:+.1%}"
+        text = f"Speed at the end, compared in turns with {len(soak.turns)} new processes: {speed.median - 1:+.1%}"
         if speed.low is not None and speed.high is not None:
             text += f", 99% interval {speed.low - 1:+.1%} to {speed.high - 1:+.1%}"
         notes.append(f"{text}.")
-    return "\n\n".join([tabulated(rows, ("", "first tenth", "last tenth", "change"), style), "\n".join(notes)]) + "\n"
+    return "\n\n".join([draw_table(rows, ("", "first tenth", "last tenth", "change"), style), "\n".join(notes)]) + "\n"
 
 
 def milliseconds(value: float | None) -> str | None:
-    """Three digits that count, or all before the point."""
+    """Milliseconds with three significant digits, or with all digits before the point."""
     if value is None:
         return None
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def thread_count(results: Results) -> str:
-    """As text."""
+    """The number of threads as text."""
     threads = results.protocol["threads"]
     return f"{threads} thread{'s' * (threads != 1)}"
 
 
-def tabulated(rows: Sequence[Sequence[str]], headers: Sequence[str], style: str, left: int = 1) -> str:
-    """A table whose first columns are text and whose others are numbers."""
-    from tabulate import tabulate  # only tables need it
+def draw_table(rows: Sequence[Sequence[str]], headers: Sequence[str], style: str, left: int = 1) -> str:
+    """Draw a table whose first ``left`` columns are text and whose others are numbers."""
+    from tabulate import tabulate  # late, because only tables need it
 
     align = ("left",) * left + ("right",) * (len(headers) - left)
     return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=align if rows else None)
 
 
-def failures(results: Results) -> list[str]:
-    """A line for each row that something ended before its time."""
+def failure_notes(results: Results) -> list[str]:
+    """A line for each row that could not be measured to the end."""
     return [f"FAILED: {row.backend} T={row.length}: {row.error}" for row in results.rows if row.error is not None]
+
+
+def missing_notes(results: Results) -> list[str]:
+    """A line for each backend that cannot run here, and for each feature file that cannot be used."""
+    notes = [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
+    if left_out := results.protocol.get("inputs_left_out"):
+        consequence = "" if results.protocol["evaluated_videos"] is None else "; for mAP, nothing was found in them"
+        notes.append(f"{len(left_out)} feature files were left out{consequence}:")
+        notes += [f"left out: {name}: {reason}" for name, reason in left_out.items()]
+    return notes
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column], style: str) -> str:
     cells = [[column.text(row) for row in rows] for column in columns]
     shown = [n for n, column in enumerate(cells) if n < 2 or any(text is not None for text in column)]
     lines = [[cells[n][row] or "" for n in shown] for row in range(len(rows))]
-    return tabulated(lines, [columns[n].header for n in shown], style)
+    return draw_table(lines, [columns[n].header for n in shown], style)
 
 
 def _main_columns(results: Results) -> list[Column]:
@@ -117,17 +127,17 @@ def _main_columns(results: Results) -> list[Column]:
         Column("backend", lambda row: row.backend),
         Column("T", lambda row: str(row.length)),
         Column("", lambda row: "FAILED" if row.error is not None else None),
-        Column("forward ms", _stage("forward", "median_ms")),
-        Column("p90", _stage("forward", "p90_ms")),
-        Column("p99", _stage("forward", "p99_ms")),
-        Column("end to end ms", _stage("end_to_end", "median_ms")),
-        Column(f"time / {baseline}", _ratio),
+        Column("forward ms", _stage_text("forward", "median_ms")),
+        Column("p90", _stage_text("forward", "p90_ms")),
+        Column("p99", _stage_text("forward", "p99_ms")),
+        Column("end to end ms", _stage_text("end_to_end", "median_ms")),
+        Column(f"time / {baseline}", _ratio_text),
         Column("peak MB", lambda row: _number(row.peak_rss_mb, ".0f")),
         Column("rise MB", lambda row: _number(row.rss_rise_mb, ".0f")),
         Column("file MB", lambda row: _number(row.file_mb, ".1f")),
         Column("GMACs", lambda row: _number(row.gmacs, ".2f")),
         Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
-        *(Column(f"mAP {'' if key == 'average' else '@'}{key}", _map(key)) for key in MAP_COLUMNS),
+        *(Column(f"mAP {'' if key == 'average' else '@'}{key}", _map_text(key)) for key in MAP_COLUMNS),
         Column("change", lambda row: None if row.map_change is None else f"{100 * row.map_change:+.2f}"),
     ]
 
@@ -136,20 +146,20 @@ def _stage_columns() -> list[Column]:
     return [
         Column("backend", lambda row: row.backend),
         Column("T", lambda row: str(row.length)),
-        *(Column(name.replace("_", " "), _stage(name, "median_ms")) for name in STAGES),
+        *(Column(name.replace("_", " "), _stage_text(name, "median_ms")) for name in STAGES),
         Column("n", lambda row: str(row.stages["forward"].n) if "forward" in row.stages else None),
     ]
 
 
-def _stage(name: str, field: str) -> Callable[[Row], str | None]:
+def _stage_text(name: str, field: str) -> Callable[[Row], str | None]:
     return lambda row: milliseconds(_stage_value(row, name, field))
 
 
-def _map(key: str) -> Callable[[Row], str | None]:
+def _map_text(key: str) -> Callable[[Row], str | None]:
     return lambda row: None if row.map is None else f"{100 * row.map[key]:.2f}"
 
 
-def _ratio(row: Row) -> str | None:
+def _ratio_text(row: Row) -> str | None:
     if row.ratio is None:
         return None
     if row.ratio.baseline == row.backend:
@@ -174,8 +184,8 @@ def _notes(results: Results) -> list[str]:
             f"mAP in percent, over {protocol['evaluated_videos']} videos of which "
             f"{protocol['evaluated_videos_with_features']} have features."
         )
-    notes += [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
-    notes += failures(results)
+    notes += missing_notes(results)
+    notes += failure_notes(results)
     notes += [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
     if not results.complete:
         notes.append("Interrupted: this is what had been measured by then.")

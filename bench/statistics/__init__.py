@@ -1,1 +1,1 @@
-"""Medians, intervals and trends."""
+"""Confidence intervals and trends."""

@@ -1,4 +1,4 @@
-"""How sure a ratio of times is, or another estimate."""
+"""Confidence intervals for ratios of times."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,46 +7,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.99
-"""Of an interval. What a second run finds lies in it less often, since the second run errs as well."""
+"""Confidence of an interval. A second run's estimate lies in it less often, because it has an error of its own."""
 FEWEST_LAUNCHES = 3
 RESAMPLES = 2000
 _NORMAL = 2.576
 _STUDENT = (
     63.66, 9.92, 5.84, 4.60, 4.03, 3.71, 3.50, 3.36, 3.25, 3.17, 3.11, 3.05, 3.01, 2.98, 2.95, 2.92, 2.90, 2.88, 2.86,
 )  # fmt: skip
-"""Quantile 0.995 of Student's t by degrees of freedom, from 1 on."""
+"""Quantile 0.995 of Student's t distribution, for 1, 2, 3 … degrees of freedom."""
 
 
-def student(free: int) -> float:
-    """Half the width of an interval in standard errors, for so many degrees of freedom, at least one."""
-    return _STUDENT[min(free, len(_STUDENT)) - 1]
+def student_quantile(degrees_of_freedom: int) -> float:
+    """Half the width of an interval, in standard errors, for at least one degree of freedom."""
+    return _STUDENT[min(degrees_of_freedom, len(_STUDENT)) - 1]
 
 
 class Interval(NamedTuple):
-    """An estimate, and between what it lies."""
+    """An estimate and its confidence interval."""
 
     median: float
     low: float | None
-    """None where too few processes were started to say."""
+    """None if there were too few processes to tell."""
     high: float | None
 
 
 def ratio_interval(times: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
     """The ratio of two backends' times that were measured in turns.
 
-    A process differs from the next one of the same program, by where its memory lies for one, and more than rounds of
-    one process differ. So processes are resampled, and in each its rounds, which errs on the wide side; and since a
-    bootstrap of a few processes comes out too narrow, it is widened as Student's t distribution is wider than the
-    normal one.
+    Two processes of one program differ more than two rounds of one process, for example because their memory is laid
+    out differently. So processes are resampled, and rounds within each, which makes the interval rather too wide. A
+    bootstrap of few processes is too narrow, so it is widened by the ratio of Student's t to the normal distribution.
 
     Args:
-        times: by launch and round, in any unit.
-        baseline: likewise; the rounds of the two are paired. A launch or round that only one of them has is left out.
-        seed: of the resampling.
+        times: times by launch and round, in any unit.
+        baseline: the baseline's times. Rounds are paired; a launch or round that only one of the two has is left out.
+        seed: seed of the resampling.
 
     Returns:
-        Time over baseline's, the median of each launch's rounds averaged (geometrically) over launches, with its
-        interval.
+        The geometric mean over launches of the median ratio of their rounds, with its interval.
+
+    Raises:
+        ValueError: the two have no round in common.
 
     Source: Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69(4), 2015,
         section 3.2 on narrowness.
@@ -64,7 +65,7 @@ def ratio_interval(times: Sequence[Sequence[float]], baseline: Sequence[Sequence
     picked = generator.integers(G, size=(RESAMPLES, G))
     resampled = np.take_along_axis(medians, picked, axis=1).mean(axis=1)
     tail = (1 - CONFIDENCE) / 2
-    widening = student(G - 1) / _NORMAL * (G / (G - 1)) ** 0.5
+    widening = student_quantile(G - 1) / _NORMAL * (G / (G - 1)) ** 0.5
     low, high = point + widening * (np.quantile(resampled, [tail, 1 - tail]) - point)
     return Interval(float(np.exp(point)), float(np.exp(min(low, point))), float(np.exp(max(high, point))))
 

@@ -1,17 +1,17 @@
-"""Whether a figure drifts over a long run."""
+"""Finding out whether a figure drifts over a long run."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from stale_bench.statistics.intervals import student
+from stale_bench.statistics.intervals import student_quantile
 
 FEWEST_POINTS = 5
 
 
 class Trend(NamedTuple):
-    """Change of a figure per unit of what it is plotted over, and between what it lies."""
+    """The slope of a figure, with its confidence interval."""
 
     slope: float
     low: float
@@ -19,14 +19,17 @@ class Trend(NamedTuple):
 
 
 def trend(at: Sequence[float], values: Sequence[float]) -> Trend:
-    """A straight line through a series by least squares, with the interval of its slope.
+    """Fit a straight line to a series by least squares.
 
-    Memory moves in steps that stay, so that a point says little that the one before it did not. The series counts as
-    so many points fewer as its residuals are correlated from one to the next.
+    Memory grows in steps, so a point says little that the point before it did not say. The number of points is reduced
+    accordingly, by how much neighbouring residuals are correlated.
 
     Args:
-        at: N places, not all equal.
+        at: N positions, not all equal.
         values: N figures.
+
+    Returns:
+        The slope: change of the figure for each unit of position.
 
     Raises:
         ValueError: fewer than five points.
@@ -46,5 +49,5 @@ def trend(at: Sequence[float], values: Sequence[float]) -> Trend:
         return Trend(slope, slope, slope)
     correlation = max(float(residuals[:-1] @ residuals[1:]) / squares, 0.0)
     free = max(N * (1 - correlation) / (1 + correlation) - 2, 1.0)
-    margin = student(int(free)) * (squares / free / float(x @ x)) ** 0.5
+    margin = student_quantile(int(free)) * (squares / free / float(x @ x)) ** 0.5
     return Trend(slope, slope - margin, slope + margin)

@@ -3,15 +3,15 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from stale_bench.benchmark_backends import Backend
-from stale_bench.engines.engine import Engine, Facts, Step
-from stale_bench.protocol import Job
+from stale_bench.engines.engine import Engine, Step
+from stale_bench.measuring import engine_worker
+from stale_bench.protocol import BackendJob, Facts
 from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray
 
@@ -21,7 +21,7 @@ BLOCK_MB = 64
 class Quick(Engine):
     """Does nothing, and finds one action from second 10 to 20 of every video."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackendJob) -> None:
         self.job = job
         self.forwards = 0
 
@@ -31,37 +31,40 @@ class Quick(Engine):
     def prompt_steps(self) -> Mapping[str, Step]:
         return {"prompts_warm": lambda: None, "prompts_cold": lambda: None}
 
-    def steps(self, features: FloatArray) -> Mapping[str, Step]:
+    def steps(self, _features: FloatArray) -> Mapping[str, Step]:
         return {"forward": self.forward, "decode": lambda: None}
 
     def forward(self) -> None:
         self.forwards += 1
 
-    def facts(self, features: FloatArray) -> Facts:
+    def facts(self, _features: FloatArray) -> Facts:
         return Facts(file_mb=1.5, gmacs=2.5, int8_share=0.25)
 
-    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+    def detect(self, _path: Path, _duration_s: float) -> tuple[Detection, ...]:
         return (Detection("polo", 10.0, 20.0, 0.5),)
 
 
-class Sleeps10(Quick):
-    """A forward pass takes 10 ms and a little."""
+class Takes10(Quick):
+    """A forward pass takes exactly 10 ms by the worker's clock, which only a forward pass moves."""
 
-    def forward(self) -> None:
-        time.sleep(0.010)
+    milliseconds = 10
+
+    def prompt_steps(self) -> Mapping[str, Step]:
+        """Set the clock: nothing is being timed while the worker asks for steps."""
+        vars(engine_worker)["perf_counter_ns"] = lambda: self.forwards * self.milliseconds * 10**6
+        return super().prompt_steps()
 
 
-class Sleeps30(Quick):
-    """A forward pass takes 30 ms and a little."""
+class Takes30(Takes10):
+    """A forward pass takes exactly 30 ms by the worker's clock."""
 
-    def forward(self) -> None:
-        time.sleep(0.030)
+    milliseconds = 30
 
 
 class Allocates(Quick):
     """Holds a block of known size."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
         self.block = np.ones(BLOCK_MB * 10**6 // 8)
 
@@ -77,7 +80,7 @@ class Frees(Quick):
 class CannotLoad(Quick):
     """Fails as a broken file would make it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, _job: BackendJob) -> None:
         raise MemoryError("cannot allocate 99 GB")
 
 
@@ -90,7 +93,7 @@ class Dies(Quick):
 
 
 class Killed(Quick):
-    """Is killed after some work, as for its memory."""
+    """Is killed after some work, as the system does when memory runs out."""
 
     def forward(self) -> None:
         super().forward()
@@ -103,7 +106,7 @@ class Chatty(Quick):
 
     def forward(self) -> None:
         super().forward()
-        print('{"error": "this is no answer"}')
+        print('{"kind": "Failure", "reason": "this is no answer"}')
         os.write(1, b"nor is this\n")
 
 

@@ -1,14 +1,17 @@
-"""Plans and results to start from."""
+"""Plans, jobs and results to start from."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stale_bench.benchmark_backends import Backend
-from stale_bench.measuring.benchmark import Benchmark, Plan
-from stale_bench.protocol import Job
+from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_bench.measuring.benchmark import Benchmark
+from stale_bench.measuring.plan import BenchmarkRequest, Plan
+from stale_bench.protocol import BackendJob
 from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Ratio, Results, Row
 from stale_bench.reporting.rows import make_stage
+from stale_runtime import Prompts
 from stale_runtime.bundle.bundle import Bundle
 from tests.tiny import CLASSES
 
@@ -19,31 +22,43 @@ QUIET = Row(
 )  # fmt: skip
 
 
-def make_plan(bundle: Path, *backends: Backend, **changes: Any) -> Plan:
-    """A short plan for one length."""
-    settings = {"launches": 1, "rounds": (2, 2), "lengths": (16,), "cache": bundle / "no-cache", **changes}
-    return Plan(backends=backends, bundle=Bundle(bundle), classes=CLASSES, **settings)
+def make_plan(
+    bundle: Path,
+    *backends: Backend,
+    cache: Path | None = None,
+    videos: MeasuredVideos | None = None,
+    evaluation: Evaluation | None = None,
+    **options: Any,
+) -> Plan:
+    """A short plan for one length; options are those of the request."""
+    request = BenchmarkRequest(
+        **{"launches": 1, "rounds": (2, 2), "lengths": (16,), "row_budget_s": None, **options},
+    )
+    return Plan(
+        request=request, backends=backends, bundle=Bundle(bundle), classes=Prompts.of(CLASSES),
+        cache=cache or bundle / "no-cache", videos=videos, evaluation=evaluation,
+    )  # fmt: skip
 
 
 def run(plan: Plan) -> Benchmark:
     """A finished benchmark."""
-    benchmark = Benchmark(plan=plan, say=lambda text, left_s: None)
+    benchmark = Benchmark(plan=plan, say=lambda _text, _left_s: None)
     benchmark.run()
     return benchmark
 
 
-def make_job(bundle: Path, cache: Path, **changes: Any) -> Job:
+def make_job(bundle: Path, cache: Path, **changes: Any) -> BackendJob:
     """A job for the bundle's fp32 graph."""
-    job = Job(
+    job = BackendJob(
         backend="ort-fp32", engine="stale_bench.engines.localizer_engine:LocalizerEngine", bundle=str(bundle),
-        length=16,
-        classes=CLASSES, threads=1, cpus=(), seed=0, features=None, cache=str(cache),
+        file="localizer.fp32.onnx", precision="fp32", length=16, classes=CLASSES, threads=1, cpus=(), seed=0,
+        features=None, cache=str(cache),
     )  # fmt: skip
     return replace(job, **changes)
 
 
 def make_row(forward_ms: tuple[tuple[float, ...], ...] = ((4.0, 5.0), (6.0,)), **changes: Any) -> Row:
-    """A row whose forward times are as given, by launch; none for one that failed."""
+    """A row whose forward times are as given, by launch; with none, a row that failed."""
     stages = {"forward": make_stage(forward_ms)} if forward_ms else {}
     return replace(QUIET, **{"stages": stages, **changes})
 

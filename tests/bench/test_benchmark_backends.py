@@ -4,12 +4,13 @@ from pathlib import Path
 import pytest
 
 from stale_bench import benchmark_backends as backends
-from stale_bench.benchmark_backends import BACKENDS, Backend, choose_named
+from stale_bench.benchmark_backends import BACKENDS, GPU_BACKENDS, Backend, choose_backends
 from stale_bench.engines.engine import Engine
-from stale_bench.measuring.worker import engine_class
+from stale_bench.measuring.thesis import ORIGINAL, OURS
+from stale_bench.measuring.worker import import_named
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError
-from stale_runtime.inference.backends import LOCALIZER_BACKENDS
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend
 
 
 def test_all_that_the_runtime_runs_is_there_and_more() -> None:
@@ -19,7 +20,14 @@ def test_all_that_the_runtime_runs_is_there_and_more() -> None:
 
 @pytest.mark.parametrize("name", [*LOCALIZER_BACKENDS, "upstream-fp32", "upstream-int8"])
 def test_every_engine_exists(name: str) -> None:
-    assert issubclass(engine_class(BACKENDS[name].engine), Engine)
+    assert issubclass(import_named(BACKENDS[name].engine), Engine)
+
+
+@pytest.mark.parametrize("backend", LOCALIZER_BACKENDS.values())
+def test_a_backend_of_the_runtime_is_the_runtime_s(backend: LocalizerBackend) -> None:
+    ours = BACKENDS[backend.name]
+    assert ours.localizer is backend
+    assert (ours.file, ours.precision) == (backend.file, backend.precision)
 
 
 def test_a_backend_without_its_file_says_so(bundle: Path) -> None:
@@ -37,7 +45,7 @@ def test_a_backend_without_its_library_says_how_to_install_it(bundle: Path, modu
 
 
 def test_a_torch_that_cannot_quantize_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_is_there", lambda module: module != backends.QUANTIZER)
+    monkeypatch.setattr(backends, "_can_import", lambda module: module != backends.QUANTIZER)
     assert "this version of torch has no" in str(BACKENDS["upstream-int8"].problem(Bundle(bundle)))
     assert BACKENDS["upstream-fp32"].problem(Bundle(bundle)) is None
 
@@ -45,7 +53,7 @@ def test_a_torch_that_cannot_quantize_is_said(bundle: Path, monkeypatch: pytest.
 def test_all_takes_what_can_run_and_says_why_not_the_rest(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(BACKENDS["ort-fp32"], name="broken", needs=("no_such_module",))
     monkeypatch.setattr(backends, "BACKENDS", {"broken": broken, "ort-fp32": BACKENDS["ort-fp32"]})
-    chosen, left_out = choose_named(["all"], Bundle(bundle))
+    chosen, left_out = choose_backends(["all"], Bundle(bundle))
     assert [backend.name for backend in chosen] == ["ort-fp32"]
     assert left_out.keys() == {"broken"}
     assert left_out["broken"].startswith("needs no_such_module")
@@ -55,13 +63,39 @@ def test_a_backend_asked_for_by_name_must_run(bundle: Path, monkeypatch: pytest.
     broken = Backend(name="broken", engine="", needs=("no_such_module",))
     monkeypatch.setattr(backends, "BACKENDS", {"broken": broken})
     with pytest.raises(BenchmarkError, match="broken: needs no_such_module"):
-        choose_named(["broken"], Bundle(bundle))
+        choose_backends(["broken"], Bundle(bundle))
     with pytest.raises(BenchmarkError, match="no backend can run here; broken: needs"):
-        choose_named(["all"], Bundle(bundle))
+        choose_backends(["all"], Bundle(bundle))
 
 
 def test_the_order_asked_for_is_kept_and_nothing_is_measured_twice(bundle: Path) -> None:
-    chosen, _ = choose_named(["upstream-fp32", "ort-fp32", "upstream-fp32", "all"], Bundle(bundle))
+    chosen, _ = choose_backends(["upstream-fp32", "ort-fp32", "upstream-fp32", "all"], Bundle(bundle))
     names = [backend.name for backend in chosen]
     assert names[:2] == ["upstream-fp32", "ort-fp32"]
     assert len(names) == len(set(names))
+
+
+def test_without_a_name_it_is_what_the_runtime_runs_here(bundle: Path) -> None:
+    names = {backend.name for backend in choose_backends([], Bundle(bundle)).backends}
+    assert "ort-fp32" in names
+    assert names <= LOCALIZER_BACKENDS.keys()
+
+
+def test_what_is_wanted_where_possible_is_left_out_with_the_reason(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, unavailable = choose_backends([ORIGINAL], Bundle(bundle), where_possible=OURS)
+    assert chosen[0].name == ORIGINAL
+    assert {backend.name for backend in chosen[1:]} | unavailable.keys() == set(OURS)
+    broken = replace(BACKENDS[ORIGINAL], needs=("no_such_module",))
+    monkeypatch.setattr(backends, "BACKENDS", {**BACKENDS, ORIGINAL: broken})
+    with pytest.raises(BenchmarkError, match="needs no_such_module"):
+        choose_backends([ORIGINAL], Bundle(bundle), where_possible=OURS)
+
+
+def test_a_machine_without_gpu_is_told_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_has_gpu", lambda: True)
+    assert choose_backends(list(GPU_BACKENDS), Bundle(bundle), device="cuda").backends[0].device == "cuda"
+    monkeypatch.setattr(backends, "_has_gpu", lambda: False)
+    with pytest.raises(BenchmarkError, match="finds no GPU"):
+        choose_backends(list(GPU_BACKENDS), Bundle(bundle), device="cuda")

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from stale_bench.benchmark_inputs import (
-    feature_files,
+    MeasuredVideos,
     random_features,
     read_classes,
     read_encoded,
     read_evaluation,
+    read_videos,
     video_features,
     write_encoded,
 )
@@ -54,20 +55,26 @@ def test_a_bundle_without_prompts_says_so(bundle: Path, tmp_path: Path) -> None:
         read_classes(Bundle(empty), None)
 
 
-def test_feature_files_are_all_checked(tmp_path: Path) -> None:
-    for name in ("b", "a"):
+def test_videos_are_all_checked_and_a_broken_one_is_left_out_by_name(tmp_path: Path) -> None:
+    for name in ("v_b", "a"):
         np.save(tmp_path / f"{name}.npy", np.ones((5, CHANNELS), np.float32))
-    assert [path.name for path in feature_files(tmp_path, CHANNELS)] == ["a.npy", "b.npy"]
+    np.save(tmp_path / "nan.npy", np.full((5, CHANNELS), np.nan))
     (tmp_path / "c.npy").write_bytes(b"nonsense")
-    with pytest.raises(FeatureError, match=r"c\.npy: not a \.npy file"):
-        feature_files(tmp_path, CHANNELS)
+    videos = read_videos(tmp_path, CHANNELS)
+    assert videos.files == {"a": tmp_path / "a.npy", "b": tmp_path / "v_b.npy"}
+    assert list(videos.left_out) == ["c.npy", "nan.npy"]
+    assert videos.left_out["c.npy"].startswith("not a .npy file")
+    assert videos.left_out["nan.npy"].startswith("NaN or infinity")
 
 
-def test_a_folder_without_features_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"no \.npy files"):
-        feature_files(tmp_path, CHANNELS)
-    with pytest.raises(FeatureError, match="no such folder"):
-        feature_files(tmp_path / "x", CHANNELS)
+def test_a_folder_without_usable_features_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match=r"--features .*: no \.npy files"):
+        read_videos(tmp_path, CHANNELS)
+    with pytest.raises(FeatureError, match=r"--features .*: No such file"):
+        read_videos(tmp_path / "x", CHANNELS)
+    (tmp_path / "c.npy").write_bytes(b"nonsense")
+    with pytest.raises(FeatureError, match=r"none of 1 files can be used; c\.npy: not a \.npy file"):
+        read_videos(tmp_path, CHANNELS)
 
 
 def test_encoded_prompts_are_kept_for_workers(tmp_path: Path) -> None:
@@ -86,21 +93,25 @@ def annotated(path: Path, **videos: float | None) -> Path:
     return path
 
 
+def videos(*names: str) -> MeasuredVideos:
+    return MeasuredVideos(files={name: Path("feats", f"v_{name}.npy") for name in names})
+
+
 def test_evaluation_takes_the_videos_that_have_both(tmp_path: Path) -> None:
     truth = annotated(tmp_path / "gt.json", a=10.0, b=20.0)
-    evaluation = read_evaluation(truth, None, [tmp_path / "v_a.npy", tmp_path / "v_c.npy"])
-    assert evaluation.videos == {tmp_path / "v_a.npy": 10.0}
+    evaluation = read_evaluation(truth, None, videos("a", "c"))
+    assert evaluation.durations_s == {"a": 10.0}
     assert evaluation.truth.videos.keys() == {"a", "b"}
 
 
 def test_annotations_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     truth = annotated(tmp_path / "gt.json", a=10.0, b=None)
-    with pytest.raises(DatasetError, match="no video in common with --features"):
-        read_evaluation(truth, None, [tmp_path / "c.npy"])
+    with pytest.raises(DatasetError, match="no video in common with --features feats"):
+        read_evaluation(truth, None, videos("c"))
     with pytest.raises(DatasetError, match="video 'b' has no duration"):
-        read_evaluation(truth, None, [tmp_path / "b.npy"])
+        read_evaluation(truth, None, videos("b"))
     with pytest.raises(DatasetError, match="no video of subset 'test'"):
-        read_evaluation(truth, "test", [tmp_path / "a.npy"])
+        read_evaluation(truth, "test", videos("a"))
     (tmp_path / "gt.json").write_text('{"database": {"a": {"subset": "x", "annotations": []}}}')
     with pytest.raises(DatasetError, match="no annotation"):
-        read_evaluation(tmp_path / "gt.json", None, [tmp_path / "a.npy"])
+        read_evaluation(tmp_path / "gt.json", None, videos("a"))

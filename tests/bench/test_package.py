@@ -19,7 +19,11 @@ def test_a_name_that_is_not_public_is_not_there() -> None:
 
 
 def test_the_command_starts_without_anything_heavy() -> None:
-    heavy = ("torch", "transformers", "onnxruntime", "matplotlib")
+    heavy = ("torch", "transformers", "onnxruntime", "matplotlib", "psutil")
     code = f"import stale_bench.bench_command, sys; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_listed() -> None:
+    assert set(stale_bench.__all__) <= set(dir(stale_bench))

@@ -6,7 +6,7 @@ import torch
 from transformers import CLIPTextConfig
 
 from stale_bench.engines import published
-from stale_bench.engines.published import Published, PublishedInt8, PublishedNetwork, vit_b_32
+from stale_bench.engines.published import Published, PublishedNetwork, vit_b_32
 from stale_model.checkpoints.clip import empty_tower
 from stale_runtime.bundle.bundle import Bundle
 from tests.bench.helpers import make_job
@@ -24,7 +24,7 @@ def small_tower(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
 
     monkeypatch.setattr(published, "vit_b_32", small)
-    monkeypatch.setattr(torch, "set_num_interop_threads", lambda threads: None)  # possible once a process
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda _threads: None)  # possible once a process
 
 
 def test_the_tower_has_the_size_of_vit_b_32_s() -> None:
@@ -37,7 +37,7 @@ def test_the_tower_runs_in_every_forward_pass(bundle: Path, tmp_path: Path) -> N
     engine = Published(make_job(bundle, tmp_path))
     runs: list[tuple[int, ...]] = []
     tower = engine.network.get_submodule("tower")
-    tower.register_forward_pre_hook(lambda module, inputs: runs.append(tuple(inputs[0].shape)))
+    tower.register_forward_pre_hook(lambda _module, inputs: runs.append(tuple(inputs[0].shape)))
     forward = engine.steps(engine.features())["forward"]
     forward()
     forward()
@@ -53,7 +53,7 @@ def test_short_prompts_are_filled_up_as_the_original_does(
     monkeypatch.setattr(published, "PROMPT_TOKENS", 60)
     engine = Published(make_job(bundle, tmp_path))
     runs: list[torch.Tensor] = []
-    engine.network.get_submodule("tower").register_forward_pre_hook(lambda module, inputs: runs.append(inputs[0]))
+    engine.network.get_submodule("tower").register_forward_pre_hook(lambda _module, inputs: runs.append(inputs[0]))
     engine.steps(engine.features())["forward"]()
     assert runs[0].shape == (len(CLASSES), 60)
     assert (runs[0][:, -1] == engine.bundle.manifest.text_encoder.pad_token).all()
@@ -82,7 +82,7 @@ def test_the_seed_draws_the_weights(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_tower")
 def test_the_quantized_one_has_int8_layers_and_counts_the_same(bundle: Path, tmp_path: Path) -> None:
-    plain, quantized = (kind(make_job(bundle, tmp_path)) for kind in (Published, PublishedInt8))
+    plain, quantized = (Published(make_job(bundle, tmp_path, precision=kind)) for kind in ("fp32", "int8"))
     features = plain.features()
     quantized.steps(features)["forward"]()
     before, after = plain.facts(features), quantized.facts(features)

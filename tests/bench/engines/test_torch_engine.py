@@ -7,10 +7,12 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import write_encoded
 from stale_bench.engines.localizer_engine import LocalizerEngine
 from stale_bench.engines.torch_engine import TorchEngine
+from stale_bench.measuring.plan import make_job as plan_job
+from stale_bench.protocol import BackendJob
 from stale_export.torch_localizer import TORCH_FILES
 from stale_runtime.errors import BundleError
 from stale_runtime.inference.localizer import Localizer
-from tests.bench.helpers import make_job
+from tests.bench.helpers import make_job, make_plan
 from tests.runtime.helpers import altered
 from tests.tiny import CHANNELS, CLASSES
 
@@ -22,6 +24,12 @@ def cache(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def torch_job(bundle: Path, cache: Path, name: str) -> BackendJob:
+    """The job that a benchmark derives for this backend."""
+    plan = make_plan(bundle, BACKENDS[name], cache=cache)
+    return plan_job(plan, plan.backends[0], 16, 0)
+
+
 def test_the_files_are_those_that_the_export_writes() -> None:
     assert {name: BACKENDS[name].file for name in TORCH_FILES} == TORCH_FILES
 
@@ -29,7 +37,7 @@ def test_the_files_are_those_that_the_export_writes() -> None:
 def test_it_finds_what_the_graph_finds(bundle: Path, cache: Path, tmp_path: Path) -> None:
     path = tmp_path / "v_a.npy"
     np.save(path, np.random.default_rng(0).standard_normal((40, CHANNELS)).astype(np.float32))
-    ours = TorchEngine(make_job(bundle, cache, backend="torch-fp32")).detect(path, 60.0)
+    ours = TorchEngine(torch_job(bundle, cache, "torch-fp32")).detect(path, 60.0)
     theirs = LocalizerEngine(make_job(bundle, cache)).detect(path, 60.0)
     assert len(ours) == len(theirs) > 0
     for mine, other in zip(ours, theirs, strict=True):
@@ -39,7 +47,7 @@ def test_it_finds_what_the_graph_finds(bundle: Path, cache: Path, tmp_path: Path
 
 @pytest.mark.parametrize("backend", list(TORCH_FILES))
 def test_all_steps_run_and_facts_are_the_file_s(bundle: Path, cache: Path, backend: str) -> None:
-    engine = TorchEngine(make_job(bundle, cache, backend=backend))
+    engine = TorchEngine(torch_job(bundle, cache, backend))
     features = engine.features()
     steps = engine.steps(features)
     assert steps.keys() == {"resample", "forward", "decode", "end_to_end"}
@@ -56,4 +64,4 @@ def test_all_steps_run_and_facts_are_the_file_s(bundle: Path, cache: Path, backe
 def test_a_network_that_the_manifest_does_not_describe_is_refused(bundle: Path, cache: Path, tmp_path: Path) -> None:
     copy = altered(bundle, tmp_path / "copy", heads=1)
     with pytest.raises(BundleError, match=r"localizer\.torch\.pth: not the network that the manifest describes"):
-        TorchEngine(make_job(copy, cache, backend="torch-fp32"))
+        TorchEngine(torch_job(copy, cache, "torch-fp32"))

@@ -1,14 +1,17 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stale_bench.benchmark_backends import BACKENDS
-from stale_bench.benchmark_inputs import Evaluation
-from stale_bench.measuring.benchmark import Benchmark, Plan
-from stale_bench.measuring.records import Record
+from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_bench.measuring import benchmark as benchmark_module
+from stale_bench.measuring.benchmark import Benchmark
+from stale_bench.measuring.plan import BenchmarkRequest, Plan, make_job
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.rows import forward_by_round
 from stale_bench.reporting.summary import summarise
@@ -20,21 +23,19 @@ from tests.bench.helpers import make_plan, run
 
 
 def report(plan: Plan) -> Results:
-    return summarise(run(plan), baseline=plan.backends[0].name, complete=True, unavailable={})
+    return summarise(run(plan), complete=True)
 
 
-def test_a_known_sleep_shows_in_time_and_ratio(bundle: Path) -> None:
-    quick, slow = report(make_plan(bundle, fake(fakes.Sleeps10), fake(fakes.Sleeps30), launches=3)).rows
-    assert quick.stages["forward"].median_ms >= 10
-    assert slow.stages["forward"].median_ms >= 30
+def test_a_known_time_shows_in_time_and_ratio(bundle: Path) -> None:
+    quick, slow = report(make_plan(bundle, fake(fakes.Takes10), fake(fakes.Takes30), launches=3)).rows
+    assert set(quick.stages["forward"].samples_ms) == set(quick.warmup_ms) == {10}
+    assert set(slow.stages["forward"].samples_ms) == set(slow.warmup_ms) == {30}
+    assert quick.stages["decode"].median_ms == 0
+    assert (quick.repeats, slow.repeats) == (16, 8)  # as many as fit into a turn of 250 ms, at most 16
     assert quick.ratio is not None
-    assert quick.ratio.median == pytest.approx(1)
+    assert (quick.ratio.median, quick.ratio.low, quick.ratio.high) == pytest.approx((1, 1, 1))
     assert slow.ratio is not None
-    assert slow.ratio.median == pytest.approx(3, rel=0.2)
-    assert slow.ratio.low is not None
-    assert slow.ratio.high is not None
-    assert slow.ratio.low <= slow.ratio.median <= slow.ratio.high
-    assert slow.ratio.low > 1.5
+    assert (slow.ratio.median, slow.ratio.low, slow.ratio.high) == pytest.approx((3, 3, 3))
 
 
 @pytest.mark.parametrize("kind", [fakes.Allocates, fakes.Frees])
@@ -89,26 +90,43 @@ def test_every_launch_is_a_fresh_process_and_its_rounds_are_paired(bundle: Path)
     for record in benchmark.records:
         assert [launch.number for launch in record.launches] == [0, 1, 2, 3]
         assert {len(rounds) for rounds in forward_by_round(record).values()} == {3}
-        assert all(len(samples["forward"]) == record.repeats for launch in record.launches for samples in launch.rounds)
-        assert ["prompts_cold" in launch.startup for launch in record.launches] == [True, True, True, False]
+        assert all(
+            len(turn.stages_ms["forward"]) == record.repeats for launch in record.launches for turn in launch.turns
+        )
+        assert ["prompts_cold" in launch.startup_ms() for launch in record.launches] == [True, True, True, False]
 
 
 def test_the_budget_ends_the_launches_and_every_row_gets_one(bundle: Path) -> None:
-    plan = make_plan(bundle, fake(fakes.Sleeps10), lengths=(16, 32), launches=8, rounds=(1, 30), budget_s=0.01)
+    plan = make_plan(bundle, fake(fakes.Quick), lengths=(16, 32), launches=8, rounds=(1, 30), budget_s=0.01)
     assert [len(record.launches) for record in run(plan).records] == [1, 1]
+    assert [len(record.launches[0].turns) for record in run(plan).records] == [1, 1]
 
 
-def test_time_left_is_said(bundle: Path) -> None:
+def test_time_left_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(benchmark_module, "monotonic", lambda: float(next(clock)))
     said: list[tuple[str, float | None]] = []
-    plan = make_plan(bundle, fake(fakes.Quick), launches=2, budget_s=3.0)
+    plan = make_plan(bundle, fake(fakes.Quick), launches=2, budget_s=100.0)
     Benchmark(plan=plan, say=lambda text, left_s: said.append((text, left_s))).run()
-    left = [seconds for _, seconds in said if seconds is not None]
-    assert 0 <= left[-1] < left[0] <= 3
     assert said[0][0] == "launch 1, T=16: starting quick"
+    left = [seconds for _, seconds in said if seconds is not None]
+    assert len(left) == len(said)
+    assert left == sorted(left, reverse=True)
+    assert 80 < left[-1] < left[0] < 100
+
+
+def test_each_launch_times_another_video(bundle: Path) -> None:
+    files = {name: Path(f"{name}.npy") for name in "abc"}
+    plan = make_plan(bundle, fake(fakes.Quick), videos=MeasuredVideos(files=files), seed=5)
+    jobs = [make_job(plan, plan.backends[0], 16, launch) for launch in range(4)]
+    assert {job.features for job in jobs[:3]} == {"a.npy", "b.npy", "c.npy"}
+    assert jobs[3].features == jobs[0].features
+    assert [job.seed for job in jobs] == [5, 6, 7, 8]
+    assert make_job(make_plan(bundle, fake(fakes.Quick)), plan.backends[0], 16, 0).features is None
 
 
 def test_an_interruption_leaves_what_was_measured(bundle: Path) -> None:
-    def interrupt(text: str, left_s: float | None) -> None:
+    def interrupt(text: str, _left_s: float | None) -> None:
         if text == "launch 2, T=16: round 2":
             raise KeyboardInterrupt
 
@@ -116,7 +134,7 @@ def test_an_interruption_leaves_what_was_measured(bundle: Path) -> None:
     benchmark = Benchmark(plan=plan, say=interrupt)
     with pytest.raises(KeyboardInterrupt):
         benchmark.run()
-    results = summarise(benchmark, baseline="quick", complete=False, unavailable={})
+    results = summarise(benchmark, complete=False)
     assert not results.complete
     assert results.rows[0].stages["forward"].per_launch == (2 * results.rows[0].repeats, results.rows[0].repeats)
 
@@ -125,9 +143,11 @@ def test_map_is_over_the_declared_videos_and_compared_with_fp32(bundle: Path, tm
     annotated = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("polo", 10.0, 20.0),))
     truth = GroundTruth(videos={"a": annotated, "b": annotated})
     np.save(tmp_path / "v_a.npy", np.ones((20, 16), np.float32))
-    evaluation = Evaluation(truth=truth, videos={tmp_path / "v_a.npy": 60.0})
+    evaluation = Evaluation(truth=truth, durations_s={"a": 60.0})
+    videos = MeasuredVideos(files={"a": tmp_path / "v_a.npy"})
+    blind_backend = replace(fake(fakes.Quick, "blind"), detects=False)
     fixed, blind = run(
-        make_plan(bundle, fake(fakes.Quick), replace(fake(fakes.Sleeps10), detects=False), evaluation=evaluation)
+        make_plan(bundle, fake(fakes.Quick), blind_backend, videos=videos, evaluation=evaluation)
     ).records
     assert fixed.map is not None
     assert fixed.map["average"] == pytest.approx(0.5)  # video b has no features, so its action is missed
@@ -154,13 +174,34 @@ def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"launches": 0}, {"rounds": (0, 1)}, {"rounds": (3, 2)}, {"budget_s": 0.0}, {"lengths": ()}]
+    "options",
+    [
+        {"launches": 0},
+        {"rounds": (0, 1)},
+        {"rounds": (3, 2)},
+        {"budget_s": 0.0},
+        {"ground_truth": Path("gt.json")},
+        {"subset": "validation"},
+    ],
 )
-def test_impossible_plans_are_refused(bundle: Path, changes: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        make_plan(bundle, fake(fakes.Quick), **changes)
+def test_impossible_requests_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected|without"):
+        BenchmarkRequest(**options)
 
 
-def test_a_record_starts_empty() -> None:
-    record = Record(backend=fake(fakes.Quick), length=16)
+def test_a_plan_without_backends_is_refused(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="expected at least one"):
+        make_plan(bundle)
+
+
+def test_the_budget_is_for_all_rows_unless_there_is_none(bundle: Path) -> None:
+    backends = fake(fakes.Quick), fake(fakes.Quick, "other")
+    assert make_plan(bundle, *backends, lengths=(16, 32, 64), row_budget_s=30.0).budget_s == 180
+    assert make_plan(bundle, *backends, budget_s=7.0, row_budget_s=30.0).budget_s == 7
+    assert make_plan(bundle, *backends, row_budget_s=None).budget_s is None
+
+
+def test_a_benchmark_that_has_not_started_has_empty_records(bundle: Path) -> None:
+    (record,) = Benchmark(plan=make_plan(bundle, fake(fakes.Quick)), say=lambda _text, _left_s: None).records
+    assert (record.launches, record.error, record.facts) == ((), None, None)
     assert forward_by_round(record) == {}

@@ -11,17 +11,19 @@ from stale_runtime.errors import BenchmarkError
 def allowed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The CPUs that this process may run on, as a set to change."""
     cpus = {2, 5, 7}
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cpus, raising=False)
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: None, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: cpus, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _pid, _mask: None, raising=False)
     return cpus
 
 
+@pytest.mark.usefixtures("allowed")
 @pytest.mark.parametrize(("threads", "cpus"), [(1, (7,)), (2, (5, 7)), (3, (2, 5, 7))])
-def test_the_last_allowed_cpus_are_taken(allowed: set[int], threads: int, cpus: tuple[int, ...]) -> None:
+def test_the_last_allowed_cpus_are_taken(threads: int, cpus: tuple[int, ...]) -> None:
     assert choose_cpus(threads) == cpus
 
 
-def test_too_few_cpus_are_an_error_that_names_them(allowed: set[int]) -> None:
+@pytest.mark.usefixtures("allowed")
+def test_too_few_cpus_are_an_error_that_names_them() -> None:
     with pytest.raises(
         BenchmarkError, match=r"--threads 4 needs as many CPUs, and this process may run on 3 \(2, 5, 7\)"
     ):
@@ -34,8 +36,9 @@ def test_no_cpu_allowed_is_an_error(allowed: set[int]) -> None:
         choose_cpus(1)
 
 
-def test_a_cpu_that_cannot_be_chosen_is_an_error(allowed: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, mask: object) -> None:
+@pytest.mark.usefixtures("allowed")
+def test_a_cpu_that_cannot_be_chosen_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int, _mask: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)

@@ -38,6 +38,6 @@ def test_failed_rows_leave_gaps() -> None:
 
 def test_a_machine_without_matplotlib_is_told_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     plots.check_can_plot()
-    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    monkeypatch.setattr(plots, "find_spec", lambda _name: None)
     with pytest.raises(BenchmarkError, match="needs matplotlib; install it with"):
         plots.check_can_plot()

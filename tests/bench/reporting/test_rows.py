@@ -1,21 +1,28 @@
 import pytest
 
 from stale_bench.measuring.records import Launch, Record
+from stale_bench.protocol import Samples, Started
 from stale_bench.reporting.rows import make_row, make_stage
 from tests.bench import fakes
 from tests.bench.fakes import fake
 
 
-def record(*launches: list[list[float]], **changes: object) -> Record:
-    made = Record(backend=fake(fakes.Quick), length=100)
-    for number, rounds in enumerate(launches):
-        launch = Launch(number=number, startup={"import": 100.0 + number}, imported_rss_mb=50.0)
-        launch.rounds = [{"forward": samples} for samples in rounds]
-        launch.peak_rss_mb = 80.0 + number
-        made.launches.append(launch)
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return made
+def record(*launches: list[list[float]], error: str | None = None) -> Record:
+    """A record whose forward times are as given, by launch and turn."""
+    return Record(
+        backend=fake(fakes.Quick), length=100, repeats=1, error=error, facts=None, map=None, map_change=None,
+        launches=tuple(
+            Launch(
+                number=number,
+                started=Started(startup_ms={"import": 100.0 + number}, imported_rss_mb=50.0),
+                warmup_ms=(),
+                turns=tuple(Samples(stages_ms={"forward": tuple(samples)}) for samples in turns),
+                prompts_cold_ms=None,
+                peak_rss_mb=80.0 + number,
+            )
+            for number, turns in enumerate(launches)
+        ),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tables of the thesis that this toolkit grew out of, measured anew beside what became of it.
+"""The tables of the thesis that this toolkit grew out of, measured again and beside this toolkit's backends.
 
 Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
     time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
@@ -6,61 +6,16 @@ Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamical
 
 import numpy as np
 
-from stale_bench.benchmark_backends import BACKENDS, Backend
 from stale_bench.reporting.benchmark_results import Results, Row
-from stale_bench.reporting.tables import failures, tabulated
-from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.errors import BenchmarkError
-
-LENGTHS = (100, *range(200, 3001, 200))
-ORIGINAL = "upstream-int8"
-OURS = ("ort-fp32", "ort-int8", "ort-int8-dynamic")
-ROUNDS = 3
-"""Forward passes that a process times, beside the warm-up; its seed draws weights and features anew."""
-ON_GPU = Backend(
-    name="upstream-fp32",
-    engine="stale_bench.engines.published_gpu:PublishedOnGpu",
-    needs=("torch", "transformers"),
-    detects=False,
-)
-
-
-def choose_cpu(bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
-    """The quantized original and what of ours can run here, and for the rest the reasons.
-
-    Raises:
-        StaleError: the original cannot run here.
-    """
-    problem = BACKENDS[ORIGINAL].problem(bundle)
-    if problem is not None:
-        raise problem
-    problems = {name: BACKENDS[name].problem(bundle) for name in OURS if name in BACKENDS}
-    chosen = (BACKENDS[ORIGINAL], *(BACKENDS[name] for name, problem in problems.items() if problem is None))
-    return chosen, {name: str(problem) for name, problem in problems.items() if problem is not None}
-
-
-def choose_gpu(bundle: Bundle) -> tuple[tuple[Backend, ...], dict[str, str]]:
-    """The original, on the GPU.
-
-    Raises:
-        BenchmarkError: there is none.
-    """
-    problem = ON_GPU.problem(bundle)
-    if problem is not None:
-        raise problem
-    import torch
-
-    if not torch.cuda.is_available():
-        raise BenchmarkError("--device cuda: this torch finds no GPU; leave it out to measure on the CPU")
-    return (ON_GPU,), {}
+from stale_bench.reporting.tables import draw_table, failure_notes
 
 
 def thesis_table(results: Results, style: str) -> str:
-    """Forward seconds, multiplications and memory by length, the original's beside ours.
+    """Forward seconds, multiplications and memory of the original and of our backends, by length.
 
     Args:
-        results: of the backends that ``choose_cpu`` returned.
-        style: as ``tabulate`` names it.
+        results: what was measured on a CPU, the original first.
+        style: a table format of ``tabulate``.
     """
     backends = list(dict.fromkeys(row.backend for row in results.rows))
     original, *ours = backends
@@ -76,12 +31,12 @@ def thesis_table(results: Results, style: str) -> str:
     cost_headers = ["T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends)]
     notes = [
         f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, a process each.",
-        "GMACs: billions of multiplications in a forward pass. MB: most memory that a process held.",
+        "GMACs: billions of multiplications in a forward pass. MB: the most memory that a process held.",
     ]
     if not results.complete:
         notes.append("Interrupted: this is what had been measured by then.")
-    tables = tabulated(times, time_headers, style, left=0), tabulated(costs, cost_headers, style, left=0)
-    return "\n\n".join((*tables, "\n".join((*notes, *failures(results))))) + "\n"
+    tables = draw_table(times, time_headers, style, left=0), draw_table(costs, cost_headers, style, left=0)
+    return "\n\n".join((*tables, "\n".join((*notes, *failure_notes(results))))) + "\n"
 
 
 def gpu_table(results: Results, style: str) -> str:
@@ -97,7 +52,7 @@ def gpu_table(results: Results, style: str) -> str:
         ]
         for row in results.rows
     ]
-    return "\n\n".join((tabulated(lines, headers, style, left=0), *failures(results))) + "\n"
+    return "\n\n".join((draw_table(lines, headers, style, left=0), *failure_notes(results))) + "\n"
 
 
 def launch_means(row: Row) -> list[float]:

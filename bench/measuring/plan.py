@@ -1,0 +1,128 @@
+"""What is to be measured: as asked for, with what had to be found out, and as one worker's job."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from stale_bench.benchmark_backends import Backend
+from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_bench.protocol import BackendJob
+from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.inputs.prompts import Prompts
+
+ROW_S = 30.0
+"""Seconds for each backend and length unless the request says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRequest:
+    """What a user asks to be measured, and how thoroughly."""
+
+    backends: tuple[str, ...] = ()
+    """Keys of ``BACKENDS``, or ``all``; empty for the backends of ``stale_runtime`` that can run here."""
+    where_possible: tuple[str, ...] = ()
+    """Backends that are measured too if they can run here."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    lengths: tuple[int, ...] = ()
+    """T in snippets; empty for the trained one."""
+    bundle: Path | None = None
+    """None for the places where a bundle usually is."""
+    threads: int = 1
+    """Threads that an operator may use."""
+    baseline: str | None = None
+    """Backend that the others' times are divided by; None for the first."""
+    features: Path | None = None
+    """Folder of feature files; None for random features."""
+    ground_truth: Path | None = None
+    """Annotations for mAP; None for no mAP."""
+    subset: str | None = None
+    """Subset of the annotations; None for all."""
+    prompts: Path | None = None
+    """File of class names; None for those whose embeddings are in the bundle."""
+    budget_s: float | None = None
+    """Seconds for everything, although each row gets one launch in any case; None for ``row_budget_s`` a row."""
+    row_budget_s: float | None = ROW_S
+    """Seconds for each backend and length; None for as long as it takes."""
+    seed: int = 0
+    """Seed of random features, random weights, the choice of files and the order of turns."""
+    launches: int = 8
+    """Most processes that are started for each backend and length."""
+    rounds: tuple[int, int] = (2, 30)
+    """Fewest and most turns that a process gets."""
+    cold_prompts: bool = True
+    """Whether to time the encoding of prompts that are in no cache."""
+
+    def __post_init__(self) -> None:
+        if self.ground_truth is not None and self.features is None:
+            raise ValueError("--ground-truth without --features; give the folder of these videos' feature files")
+        if self.subset is not None and self.ground_truth is None:
+            raise ValueError("--subset without --ground-truth, whose videos it chooses from")
+        if self.launches < 1 or not 1 <= self.rounds[0] <= self.rounds[1]:
+            raise ValueError(f"{self.launches} launches, rounds {self.rounds}, expected at least 1 of each")
+        if self.budget_s is not None and not self.budget_s > 0:
+            raise ValueError(f"budget_s {self.budget_s}, expected a positive number of seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A request, and what had to be found out before it can be carried out."""
+
+    request: BenchmarkRequest
+    backends: tuple[Backend, ...]
+    bundle: Bundle
+    classes: Prompts
+    cache: Path
+    """Folder of a prompt cache that has the embeddings of all classes."""
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Why backends that would have been measured cannot run here, by name."""
+    cpus: tuple[int, ...] = ()
+    """CPUs that workers stay on; empty where the system cannot pin a process."""
+    videos: MeasuredVideos | None = None
+    """Feature files to time on; None for random features."""
+    evaluation: Evaluation | None = None
+    """What to compute mAP on; None for no mAP."""
+
+    def __post_init__(self) -> None:
+        if not self.backends:
+            raise ValueError("no backend, expected at least one")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """T in snippets."""
+        return self.request.lengths or (self.bundle.manifest.temporal_scale,)
+
+    @property
+    def baseline(self) -> str:
+        """Name of the backend that the others' times are divided by."""
+        return self.request.baseline or self.backends[0].name
+
+    @property
+    def budget_s(self) -> float | None:
+        """Seconds for everything; None for as long as it takes."""
+        if self.request.budget_s is not None or self.request.row_budget_s is None:
+            return self.request.budget_s
+        return self.request.row_budget_s * len(self.backends) * len(self.lengths)
+
+
+def make_job(plan: Plan, backend: Backend, length: int, launch: int) -> BackendJob:
+    """The job of a worker that runs a backend at a length; each launch times another video."""
+    features = None
+    if plan.videos is not None:
+        files = random.Random(plan.request.seed).sample(list(plan.videos.files.values()), len(plan.videos.files))
+        features = str(files[launch % len(files)])
+    return BackendJob(
+        bundle=str(plan.bundle.path),
+        backend=backend.name,
+        engine=backend.engine,
+        file=backend.file,
+        precision=backend.precision,
+        length=length,
+        classes=plan.classes.names,
+        threads=plan.request.threads,
+        cpus=plan.cpus,
+        seed=plan.request.seed + launch,
+        features=features,
+        cache=str(plan.cache),
+    )
