@@ -33,7 +33,7 @@ def export(
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
         return export_bundle(
-            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda text: None
+            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda _: None
         )
 
     return run
@@ -71,7 +71,7 @@ def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch
 
 
 def test_a_skipped_quantization_writes_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantization, "count_integer_operators", lambda model: 2)
+    monkeypatch.setattr(quantization, "count_integer_operators", lambda _model: 2)
     with pytest.raises(QuantizationError, match="computes 2 of 4 layers"):
         export(annotations=None, validation_features=None)
     assert list((tmp_path / "out").iterdir()) == []

@@ -314,7 +314,7 @@ def test_a_measurement_that_is_none_fails(gate: MakeQuantizer, network: Stale) -
 @pytest.mark.parametrize("exact", [0.0, 0.4, 0.5, float("nan")])
 def test_a_validation_that_even_nothing_would_pass_is_refused(gate: MakeQuantizer, exact: float) -> None:
     with pytest.raises(QuantizationError, match=r"even a graph that finds nothing would lose .* allowed 0\.5"):
-        gate(score=lambda model: exact, max_drop=0.5).dynamic(FILE)
+        gate(score=lambda _model: exact, max_drop=0.5).dynamic(FILE)
 
 
 def test_weights_that_saturate_are_refused_before_anything_is_made(gate: MakeQuantizer) -> None:
@@ -365,7 +365,7 @@ def test_the_fragile_layer_of_the_reference_is_found_by_its_map(
     quantizer = Quantizer(
         network=reference_network,
         gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
-        say=lambda text: None,
+        say=lambda _: None,
     )
     record = quantizer.dynamic(FILE).record
     assert record.float_layers == ("embedding.output",)
@@ -388,7 +388,7 @@ def test_the_reference_keeps_its_map_with_every_layer_in_int8(
     quantizer = Quantizer(
         network=reference_network,
         gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
-        say=lambda text: None,
+        say=lambda _: None,
     )
     graph = quantizer.static(FILE, drawn, unseen)
     assert graph.record.float_layers == ()

@@ -116,7 +116,7 @@ def test_a_single_prompt_that_means_something_else_is_refused(
 
 
 def test_a_quantization_that_is_skipped_is_refused(text_model_bytes: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    def skip(source: Path, result: Path, **options: Any) -> None:
+    def skip(source: Path, result: Path, **_options: Any) -> None:
         result.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(text_quantization, "quantize_dynamic", skip)
@@ -144,7 +144,7 @@ def export(
     def run() -> Bundle:
         options = Int8Options(text_precision="int8")
         prompts = Prompts.of(tiny.CLASSES)
-        export_bundle(trained, prompts, tmp_path / "bundle", int8=options, say=lambda text: None)
+        export_bundle(trained, prompts, tmp_path / "bundle", int8=options, say=lambda _: None)
         return Bundle(tmp_path / "bundle")
 
     return run
