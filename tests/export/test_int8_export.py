@@ -55,7 +55,7 @@ def test_a_validated_export_says_so(export: Export, tmp_path: Path) -> None:
     assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
 
 
-def test_without_calibration_the_same_dynamic_graph_is_both(export: Export, tmp_path: Path) -> None:
+def test_without_calibration_the_same_dynamic_graph_is_both(export: Export) -> None:
     manifest = export()
     records = manifest.quantization[:2]
     assert [record.kind for record in records] == ["dynamic", "dynamic"]
