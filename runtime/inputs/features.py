@@ -56,8 +56,8 @@ def read_features(path: str | os.PathLike[str], channels: int) -> FloatArray:
             if held != wanted:
                 problem = "truncated" if held < wanted else "too long"
                 raise FeatureError(
-                    f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; copy it "
-                    "again, or extract it again"
+                    f"{path}: {problem}, {held:,} bytes of data, its header promises {wanted:,}; copy it again, or "
+                    "extract it again"
                 )
             require_memory(wanted, str(path), "cut the video, or end other programs")
             flat = np.fromfile(file, dtype=dtype, count=shape[0] * shape[1])

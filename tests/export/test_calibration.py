@@ -64,9 +64,9 @@ def test_a_seed_draws_the_same_videos_and_another_seed_others(read: Read, said: 
 
 def test_the_choice_does_not_depend_on_what_else_was_copied_first(read: Read, tmp_path: Path) -> None:
     backwards = dict(reversed(draw_videos(12, T=30).items()))
-    elsewhere = write_videos(tmp_path / "elsewhere", backwards)
-    (elsewhere / "notes.txt").write_text("not a video")
-    assert list(read().features) == list(read(of=elsewhere).features)
+    other = write_videos(tmp_path / "other", backwards)
+    (other / "notes.txt").write_text("not a video")
+    assert list(read().features) == list(read(of=other).features)
 
 
 def test_videos_are_resampled_and_named_without_their_prefix(read: Read) -> None:

@@ -52,7 +52,7 @@ def export(
     """Exports to ``tmp_path / "bundle"`` with graphs that are ready, since tracing takes seconds."""
 
     def run(of: TrainedStale = trained, names: tuple[str, ...] = tiny.CLASSES) -> Manifest:
-        return export_bundle(of, Prompts.of(names), tmp_path / "bundle", say=lambda _text: None)
+        return export_bundle(of, Prompts.of(names), tmp_path / "bundle", say=lambda _: None)
 
     for name, data in (("localizer_model", localizer_model_bytes), ("text_encoder_model", text_model_bytes)):
         model = onnx.load_from_string(data)
@@ -278,7 +278,7 @@ def test_a_network_of_the_published_sizes_is_exported(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(content))
     state = tiny.upstream_state(tiny.make_network(config=config), tiny.make_tower(folder))
     trained = read_original_checkpoint(tiny.save_checkpoint(tmp_path / "best.pth", state), str(folder))
-    export_bundle(trained, Prompts.of(tiny.CLASSES), tmp_path / "bundle", say=lambda _text: None)
+    export_bundle(trained, Prompts.of(tiny.CLASSES), tmp_path / "bundle", say=lambda _: None)
     bundle = Bundle(tmp_path / "bundle")
     assert (bundle.manifest.channels, bundle.manifest.temporal_scale) == (512, 100)
     at_trained_length = [record for record in bundle.manifest.parity if record.length == 100]

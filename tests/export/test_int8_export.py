@@ -33,7 +33,7 @@ def export(
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
         return export_bundle(
-            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda _text: None
+            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda _: None
         )
 
     return run

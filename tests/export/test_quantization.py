@@ -365,7 +365,7 @@ def test_the_fragile_layer_of_the_reference_is_found_by_its_map(
     quantizer = Quantizer(
         network=reference_network,
         gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
-        say=lambda _text: None,
+        say=lambda _: None,
     )
     record = quantizer.dynamic(FILE).record
     assert record.float_layers == ("embedding.output",)
@@ -388,7 +388,7 @@ def test_the_reference_keeps_its_map_with_every_layer_in_int8(
     quantizer = Quantizer(
         network=reference_network,
         gate=MapGate(videos=some_videos, prompts=unseen, max_drop=2.0),
-        say=lambda _text: None,
+        say=lambda _: None,
     )
     graph = quantizer.static(FILE, drawn, unseen)
     assert graph.record.float_layers == ()

@@ -95,7 +95,7 @@ def make_deep(folder: Path, end: int | None = None) -> TrainedStale:
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Deep:
     folder = tmp_path_factory.mktemp("deep")
     trained = make_deep(folder)
-    export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", say=lambda _text: None)
+    export_bundle(trained, Prompts.of(tiny.CLASSES), folder / "bundle", say=lambda _: None)
     return Deep(trained, Bundle(folder / "bundle"))
 
 

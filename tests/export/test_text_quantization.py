@@ -144,7 +144,7 @@ def export(
     def run() -> Bundle:
         options = Int8Options(text_precision="int8")
         prompts = Prompts.of(tiny.CLASSES)
-        export_bundle(trained, prompts, tmp_path / "bundle", int8=options, say=lambda _text: None)
+        export_bundle(trained, prompts, tmp_path / "bundle", int8=options, say=lambda _: None)
         return Bundle(tmp_path / "bundle")
 
     return run

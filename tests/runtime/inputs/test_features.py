@@ -171,7 +171,7 @@ def test_takes_no_memory_for_a_header_that_says_it_is_long(path: Path, version: 
 
 def test_reads_headers_that_python_2_wrote(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
-        raise AssertionError("the filters are the whole process's, and of all its threads")
+        raise AssertionError("warning filters belong to the whole process, with all its threads")
 
     monkeypatch.setattr(warnings, "catch_warnings", fail)
     path.write_bytes(npy_bytes("(5L, 16L)", some().tobytes()))
@@ -282,7 +282,7 @@ def at(features: FloatArray, position: NDArray[np.float32]) -> NDArray[np.float6
 def test_a_file_that_changes_while_it_is_read_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[BinaryIO], object]
 ) -> None:
-    """It costs this video and not the run: what numpy says of it is no error of ours."""
+    """It is an error of this one video, not a bug, whatever numpy raises."""
     np.save(path, np.ones((20, 16), np.float32))
 
     def meanwhile(*_arguments: object) -> None:
