@@ -315,7 +315,7 @@ def test_resuming_another_training_is_refused(options: list[str], unbroken: Path
     fails([*options, "-o", "new", "--resume"], tmp_path, code=3, says="nothing to resume")
 
 
-def test_bad_data_is_named(options: list[str], training_data: Path, tmp_path: Path) -> None:
+def test_bad_data_is_named(options: list[str], tmp_path: Path) -> None:
     def instead(option: str, value: str | Path) -> list[str | Path]:
         return [*options, option, value, "-o", "out"]
 
@@ -374,7 +374,7 @@ def test_a_feature_file_that_breaks_during_training_is_named_on_one_line(
     for path in (training_data / "features").iterdir():
         (tmp_path / "features" / path.name).write_bytes(path.read_bytes())
 
-    def start(self: Reporter, epoch: int) -> None:
+    def start(_reporter: Reporter, _epoch: int) -> None:
         np.save(tmp_path / "features" / "v_4.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
 
     monkeypatch.setattr(Reporter, "starts", start)

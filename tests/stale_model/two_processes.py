@@ -41,9 +41,9 @@ def train_tiny(data: Path, clip_folder: Path, output: Path) -> list[list[float]]
         TrainingConfig(epochs=4, batch_size=5, learning_rate=1e-3, length=tiny.LENGTH),
         output,
         resume=False,
-        on_start=lambda epochs: None,
-        on_epoch=lambda epoch: None,
-        progress=lambda done, of, loss: None,
+        on_start=lambda _epochs: None,
+        on_epoch=lambda _epoch: None,
+        progress=lambda _done, _of, _loss: None,
     )
     return [[epoch.total, epoch.masks, epoch.foreground, epoch.consistency] for epoch in history]
 

@@ -308,9 +308,7 @@ def test_a_weight_that_two_layers_share_is_read(read: Read, state: State) -> Non
     assert read(state)
 
 
-def test_shapes_are_compared_before_memory_is_taken(
-    read: Read, state: State, clip_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shapes_are_compared_before_memory_is_taken(read: Read, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "as_weights", lambda *_: pytest.fail("copied"))
     state[TOWER_WEIGHT] = torch.zeros(8, 16)
     assert TOWER_WEIGHT in refusal(read, state)

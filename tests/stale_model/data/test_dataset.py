@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_each_file_is_read_once_and_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr(dataset_module, "read_features", lambda path, channels: read.append(path.name))
+    monkeypatch.setattr(dataset_module, "read_features", lambda path, _channels: read.append(path.name))
     for name in ("a", "b", "other"):
         np.save(tmp_path / f"{name}.npy", snippets())
     watched: list[str] = []

@@ -16,14 +16,14 @@ def test_without_a_gpu_there_is_no_utilization() -> None:
 
 
 def test_a_gpu_tells_its_memory_and_utilization(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 83)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2_500_000_000)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda _device: 83)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: 2_500_000_000)
     assert gpu_utilization(torch.device("cuda")) == 83
     assert peak_memory_mb(torch.device("cuda")) == 2500
 
 
 def test_a_gpu_whose_library_refuses_trains_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(device: torch.device) -> int:
+    def refuse(_device: torch.device) -> int:
         raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
 
     monkeypatch.setattr(torch.cuda, "utilization", refuse)

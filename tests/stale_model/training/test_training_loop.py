@@ -64,9 +64,9 @@ def run(
         config,
         folder,
         resume=resume,
-        on_start=lambda epochs: None,
+        on_start=lambda _epochs: None,
         on_epoch=on_epoch,
-        progress=lambda done, of, loss: None,
+        progress=lambda _done, _of, _loss: None,
     )
 
 
