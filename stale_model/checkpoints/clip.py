@@ -119,7 +119,7 @@ def text_config(content: Mapping[str, Any]) -> CLIPTextConfig:
     if config.num_hidden_layers > MOST_LAYERS:
         raise ValueError(f"{config.num_hidden_layers} layers, expected 1 to {MOST_LAYERS}")
     if config.eos_token_id not in range(config.vocab_size):  # the default of transformers, if the file has none
-        raise ValueError(f"eos_token_id is missing, expected one of {config.vocab_size} tokens")
+        raise ValueError(f"no eos_token_id, expected one of {config.vocab_size} tokens")
     empty_tower(config)  # raises if no tower can be built from it
     return config
 

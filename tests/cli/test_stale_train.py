@@ -374,7 +374,7 @@ def test_a_feature_file_that_breaks_during_training_is_named_on_one_line(
     for path in (training_data / "features").iterdir():
         (tmp_path / "features" / path.name).write_bytes(path.read_bytes())
 
-    def start(_self: Reporter, _epoch: int) -> None:
+    def start(_reporter: Reporter, _epoch: int) -> None:
         np.save(tmp_path / "features" / "v_4.npy", np.full((5, tiny.CHANNELS), np.nan, np.float32))
 
     monkeypatch.setattr(Reporter, "starts", start)

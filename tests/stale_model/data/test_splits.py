@@ -92,8 +92,8 @@ def test_options_that_contradict_or_lack_one_another(lists: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        (("polo", "archer", "chess"), "class 'archer' and 1 more, which none of the 4 .* did you mean 'archery'"),
-        (("Beer Pong",), "class 'Beer Pong', which none of the 4 annotated classes is; did you mean 'Beer pong'"),
+        (("polo", "archer", "chess"), "class 'archer' and 1 more, not one of the 4 .* did you mean 'archery'"),
+        (("Beer Pong",), "class 'Beer Pong', not one of the 4 annotated classes; did you mean 'Beer pong'"),
         (("xyzzy",), "class 'xyzzy', .*; correct the list"),
         (("polo", "polo"), "line 2: duplicate prompt 'polo'"),
         ((), "no prompts"),
