@@ -231,7 +231,7 @@ def make_soak_job(plan: SoakPlan, folder: Path, cpus: tuple[int, ...]) -> SoakJo
         classes=plan.classes.names,
         threads=localizer.threads,
         cpus=cpus,
-        cache_folder=str(cache_folder.absolute()) if cache_folder is not None else None,
+        cache_folder=os.path.abspath(cache_folder) if cache_folder is not None else None,
         cache=localizer.settings.cache,
         videos=plan.request.mix,
         seed=plan.request.seed,
