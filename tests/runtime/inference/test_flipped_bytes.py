@@ -23,7 +23,7 @@ from tests.tiny import CLASSES
 
 POSITIONS = 1000
 NEVER_RUN = {"selftest.npz", "localizer.torch.pth", "localizer.torch-int8.pth"}
-"""What ``stale-run`` does not read but to test itself."""
+"""Files that ``stale-run`` reads only for ``--self-test``."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def work(bundle: Path, features: NDArray[np.float32], tmp_path: Path) -> Path:
 
 
 def flips(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """File, position and flipped bits; as many in each file, drawn anew only by another seed."""
+    """File, position and flipped bits of seeded random flips, equally many in each file."""
     generator = np.random.default_rng(7)
     files = sorted(folder.iterdir())
     for n in range(POSITIONS):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def together(work: Callable[[int], T]) -> list[T]:
-    """What each of four threads gets that start at once."""
+    """The results of four threads that start at the same time."""
     barrier = threading.Barrier(THREADS)
 
     def start(n: int) -> T:
@@ -41,7 +41,7 @@ def videos() -> Mapping[str, NDArray[np.float32]]:
 
 
 def in_turn(names: list[str], n: int) -> list[str]:
-    """The same names, begun elsewhere by each thread."""
+    """The names, rotated differently for each thread."""
     start = n * len(names) // THREADS
     return names[start:] + names[:start]
 
