@@ -18,13 +18,6 @@ REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 ACTIVITYNET = REFERENCE.parent / "activitynet"
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # One worker a CPU: more threads in each, and in the commands that they start, would only wait for one another.
-    # These are read when PyTorch and numpy are loaded, so no test module may have loaded them by now.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 settings.register_profile("tests", deadline=None)  # no test depends on how busy the machine is
 settings.load_profile("tests")
 
