@@ -99,7 +99,7 @@ def test_the_proof_of_another_graph_does_not_count(int8_bundle: Path) -> None:
 def test_a_graph_that_is_not_there_is_named(int8_bundle: Path, tmp_path: Path, backend: str) -> None:
     name = FILES[backend]
     lacking = rebuilt(int8_bundle, tmp_path / "bundle", {}, without=[name])
-    with pytest.raises(BundleError, match=f"the bundle has no {name}; export it again"):
+    with pytest.raises(BundleError, match=f"the bundle has no {name}; copy the bundle again"):
         Localizer.open(lacking.path, backend=backend)
     others = FILES.keys() - {backend}
     assert {Localizer.open(lacking.path, backend=other).backend for other in others} == others

@@ -250,5 +250,5 @@ def test_a_bundle_without_a_tower_has_no_identity(bundle: Path, tmp_path: Path, 
     files = {other: record for other, record in Bundle(bundle).manifest.files.items() if other != name}
     copy = altered(bundle, tmp_path / "copy", files=files)
     (copy / name).unlink()
-    with pytest.raises(BundleError, match=f"the bundle has no {name}; export it again"):
+    with pytest.raises(BundleError, match=f"the bundle has no {name}; copy the bundle again"):
         encoder_identity(Bundle(copy))
