@@ -14,7 +14,7 @@ from stale_bench.measuring.prepare import prepare
 from stale_bench.measuring.thesis import ThesisRequest
 from stale_bench.progress import Progress
 from stale_bench.reporting import plots, tables, thesis_tables
-from stale_bench.reporting.benchmark_results import Results, read_results
+from stale_bench.reporting.benchmark_results import Results, read_benchmark_results
 from stale_bench.reporting.compare import compare, comparison_table
 from stale_bench.reporting.summary import summarise
 from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
@@ -317,7 +317,7 @@ def soak_command(form: Form, **options: Any) -> None:
 
 def main() -> None:
     """Run ``stale-bench``."""
-    console.run(stale_bench, NAME)
+    console.run_command(stale_bench, NAME)
 
 
 def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
@@ -394,6 +394,6 @@ def _exit_code(results: Results) -> int:
 
 
 def _compare(request: CompareRequest) -> int:
-    changes = compare(read_results(request.old), read_results(request.new), despite=request.despite)
+    changes = compare(read_benchmark_results(request.old), read_benchmark_results(request.new), despite=request.despite)
     console.echo(comparison_table(changes, STYLES[request.form]), nl=False)
     return 0

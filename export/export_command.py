@@ -194,7 +194,7 @@ def stale_export(
 
 def main() -> None:
     """Run ``stale-export``."""
-    console.run(stale_export, NAME)
+    console.run_command(stale_export, NAME)
 
 
 def _export(request: ExportRequest) -> Manifest:

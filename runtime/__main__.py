@@ -1,6 +1,6 @@
 """``python -m stale_runtime`` is ``stale-run``."""
 
-from stale_runtime.launch import stale_run
+from stale_runtime.launch import start_run
 
 if __name__ == "__main__":
-    stale_run()
+    start_run()

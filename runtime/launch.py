@@ -33,11 +33,11 @@ def was_interrupted(problem: BaseException | None) -> bool:
     return False
 
 
-def stale_run() -> None:
+def start_run() -> None:
     """Run ``stale-run``."""
     launch("stale_runtime.commands.run", "stale-run")
 
 
-def stale_eval() -> None:
+def start_evaluation() -> None:
     """Run ``stale-eval``."""
     launch("stale_runtime.commands.evaluate", "stale-eval")

@@ -184,4 +184,4 @@ def stale_train(
 
 def main() -> None:
     """Run ``stale-train``."""
-    console.run(stale_train, NAME)
+    console.run_command(stale_train, NAME)

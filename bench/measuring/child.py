@@ -62,11 +62,6 @@ class Child:
         """The process's id."""
         return self._process.pid
 
-    def end_of_input(self) -> int:
-        """Close the worker's input, as happens when its parent dies, and wait for the exit code."""
-        self._questions.close()
-        return self._process.wait()
-
     def close(self) -> None:
         """End the worker, whatever it is doing."""
         self._process.kill()

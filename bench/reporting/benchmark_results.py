@@ -123,7 +123,7 @@ class Results:
         return next((row for row in self.rows if (row.backend, row.length) == (backend, length)), None)
 
 
-def read_results(path: Path) -> Results:
+def read_benchmark_results(path: Path) -> Results:
     """Read what ``Results.to_json`` wrote.
 
     Raises:

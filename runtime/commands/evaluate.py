@@ -13,7 +13,7 @@ from stale_runtime.detections import FRACTION
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
-from stale_runtime.evaluation.results import Results, read_results
+from stale_runtime.evaluation.results import ResultsFile, read_results
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Thresholds
@@ -39,7 +39,7 @@ class EvaluationRequest:
     """How detections of classes without ground truth are treated."""
     output_format: Literal["table", "json"]
 
-    def read(self) -> tuple[Results, GroundTruth]:
+    def read(self) -> tuple[ResultsFile, GroundTruth]:
         """Read detections and annotations.
 
         Raises:
@@ -115,10 +115,10 @@ def stale_eval(**options: Any) -> None:
 
 def main() -> None:
     """Run ``stale-eval``."""
-    console.run(stale_eval, NAME)
+    console.run_command(stale_eval, NAME)
 
 
-def _notes(result: MeanAveragePrecision, found: Results, truth: GroundTruth, published: bool) -> Iterator[str]:
+def _notes(result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth, published: bool) -> Iterator[str]:
     """What the user should know beside the result."""
     if result.ignored_videos:
         yield f"ignored: {result.ignored_videos} videos with detections that the ground truth lacks"

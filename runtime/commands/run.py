@@ -134,7 +134,7 @@ def stale_run(
 
 def main() -> None:
     """Run ``stale-run``."""
-    console.run(stale_run, NAME)
+    console.run_command(stale_run, NAME)
 
 
 def run(request: RunRequest) -> int:
@@ -147,7 +147,7 @@ def run(request: RunRequest) -> int:
         StaleError: an input that all videos need cannot be used, or a single video failed.
     """
     started = time.perf_counter()
-    task = prepare(request)
+    task = prepare_run(request)
     ready = time.perf_counter()
     with _open_journal(request, task) as journal:
         finished = task.finished(journal)
@@ -168,7 +168,7 @@ def run(request: RunRequest) -> int:
     return _conclude(batch)
 
 
-def prepare(request: RunRequest) -> BatchRun:
+def prepare_run(request: RunRequest) -> BatchRun:
     """Read all that a run needs, except the features.
 
     Raises:

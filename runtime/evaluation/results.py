@@ -51,7 +51,7 @@ def results_json(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
+class ResultsFile:
     """The detections in a file."""
 
     videos: Mapping[str, Sequence[Detection]]
@@ -60,7 +60,7 @@ class Results:
     """``SECONDS`` unless the file says otherwise."""
 
 
-def read_results(path: str | os.PathLike[str]) -> Results:
+def read_results(path: str | os.PathLike[str]) -> ResultsFile:
     """Read detections in ActivityNet's results format, whatever program wrote them.
 
     Raises:
@@ -82,7 +82,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         if video_id(name) in videos:
             raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
-    return Results(videos=videos, unit=str(content.get("unit", SECONDS)))
+    return ResultsFile(videos=videos, unit=str(content.get("unit", SECONDS)))
 
 
 def _detection(row: Any, place: str) -> Detection:

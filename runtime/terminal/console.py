@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 T = TypeVar("T")
 
 
-def run(command: click.Command, name: str) -> NoReturn:
+def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a command and exit with its exit code; every error is one line on stderr.
 
     Args:

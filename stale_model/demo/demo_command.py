@@ -153,4 +153,4 @@ def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
 
 def main() -> None:
     """Run ``python -m stale_model.demo``."""
-    console.run(demo, NAME)
+    console.run_command(demo, NAME)

@@ -124,8 +124,8 @@ def labels(folder: Path) -> Target:
 
 
 def benchmark(folder: Path) -> Target:
-    """``read_results`` of a benchmark, and its comparison with another."""
-    from stale_bench.reporting.benchmark_results import read_results
+    """``read_benchmark_results``, and its comparison with another."""
+    from stale_bench.reporting.benchmark_results import read_benchmark_results
     from stale_bench.reporting.compare import compare, comparison_table
     from tests.bench.helpers import make_results, make_row
 
@@ -133,7 +133,7 @@ def benchmark(folder: Path) -> Target:
 
     def run(data: bytes) -> object:
         path.write_bytes(data)
-        table = comparison_table(compare(whole, read_results(path)), "simple")
+        table = comparison_table(compare(whole, read_benchmark_results(path)), "simple")
         table.encode()
         return table
 

@@ -185,4 +185,4 @@ def _row(name: str, tally: Tally, seconds: float) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    console.run(fuzz, NAME)
+    console.run_command(fuzz, NAME)

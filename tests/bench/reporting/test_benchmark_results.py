@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stale_bench.reporting.benchmark_results import FORMAT_VERSION, MOST_LAUNCHES, read_results
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, MOST_LAUNCHES, read_benchmark_results
 from stale_runtime.errors import DatasetError
 from tests.bench.helpers import make_results, make_row, ratio
 
@@ -18,7 +18,7 @@ RESULTS = make_results(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(RESULTS.to_json())
-    assert read_results(tmp_path / "r.json") == RESULTS
+    assert read_benchmark_results(tmp_path / "r.json") == RESULTS
 
 
 def test_the_documented_fields_are_there() -> None:
@@ -62,7 +62,7 @@ def test_rows_are_found() -> None:
 def test_other_files_are_refused(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(DatasetError, match=says):
-        read_results(tmp_path / "r.json")
+        read_benchmark_results(tmp_path / "r.json")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_stage_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, ob
     content["rows"][0]["stages"]["forward"].update(changes)
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=rf"r\.json: damaged \({says}.*; measure again$"):
-        read_results(tmp_path / "r.json")
+        read_benchmark_results(tmp_path / "r.json")
 
 
 def test_map_without_an_average_is_refused(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_map_without_an_average_is_refused(tmp_path: Path) -> None:
     del content["rows"][0]["map"]["average"]
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="map has no average"):
-        read_results(tmp_path / "r.json")
+        read_benchmark_results(tmp_path / "r.json")
 
 
 def test_an_interrupted_run_says_so() -> None:

@@ -40,7 +40,7 @@ MEAN, REPLAY = "mean deviation", "mean deviation from the export"
 @pytest.fixture(autouse=True)
 def onnx_runtime_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO has tests of its own."""
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "find_spec", lambda _: None)
 
 
 def rebuilt(
