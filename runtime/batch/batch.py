@@ -72,7 +72,7 @@ def find_files(given: Sequence[Path]) -> list[Path]:
     for path in paths:
         other = first.setdefault(video_id(path.stem), path)
         if other is not path:
-            raise FeatureError(f"{path}: the same video id as {other}; rename or leave out one")
+            raise FeatureError(f"{path}: the same video id as {other}; rename one of them, or leave it out")
     return paths
 
 

@@ -37,7 +37,8 @@ def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
         path = Path(DEFAULT_FOLDER)
         place = f"./{DEFAULT_FOLDER} (neither --bundle nor ${ENVIRONMENT} is given)"
     if not os.path.lexists(path / layout.MANIFEST):
-        raise BundleError(f"no bundle: looked in {place}; copy one there, or make one with stale-export")
+        remedy = "copy one there, or make one with stale-export --ckpt best.pth"
+        raise BundleError(f"no bundle: looked in {place}; {remedy}")
     return path
 
 

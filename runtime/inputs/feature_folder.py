@@ -35,7 +35,7 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
         path = folder / file
         other = found.setdefault(video_id(path.stem), path)
         if other is not path:
-            raise FeatureError(f"{path}: has the same video id as {other}; rename or remove one of them")
+            raise FeatureError(f"{path}: the same video id as {other}; rename or remove one of them")
     if not found:
         raise FeatureError(f"{name}: no .npy files in this folder; give the folder that contains the feature files")
     return found

@@ -171,7 +171,7 @@ def test_only_what_the_key_signed_is_run(work: Path) -> None:
     assert detect(work, "v_one.npy", "--verify", keys.public) == expected
     assert run("stale-run", "--self-test", "--verify", keys.public, cwd=work).returncode == 0
     fails("stale-run", *verified, other.public, cwd=work, code=4, says="model.sig: not valid for")
-    fails("stale-run", *verified, keys.private, cwd=work, code=3, says="key.pem: not a public key")
+    fails("stale-run", *verified, keys.private, cwd=work, code=3, says="key.pem: not a usable public key")
     (bundle / "localizer.torch.pth").write_bytes(bytes((bundle / "localizer.torch.pth").stat().st_size))
     fails("stale-run", *verified, keys.public, cwd=work, code=4, says="localizer.torch.pth: changed")
 

@@ -73,5 +73,5 @@ def test_a_folder_without_features_is_named(tmp_path: Path) -> None:
 def test_two_files_of_one_video_are_refused(tmp_path: Path, other: str) -> None:
     (tmp_path / "more").mkdir()
     paths = [tmp_path / "a.npy", tmp_path / other]
-    with pytest.raises(FeatureError, match=r"the same video id as .*rename or leave out one"):
+    with pytest.raises(FeatureError, match=r"the same video id as .*rename one of them, or leave it out"):
         find_files(paths)
