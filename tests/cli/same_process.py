@@ -1,17 +1,23 @@
-"""Running ``stale-run`` and ``stale-eval`` in the tests' own process, where a child process would show nothing more."""
+"""Running our commands in the tests' own process, where a child process would show nothing more."""
 
 import io
+import logging
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from stale_runtime.commands import evaluate
-from stale_runtime.commands import run as run_command
-
-MAINS = {"stale-run": run_command.main, "stale-eval": evaluate.main}
+COMMANDS = {
+    "stale-run": "stale_runtime.commands.run",
+    "stale-eval": "stale_runtime.commands.evaluate",
+    "stale-export": "stale_export.export_command",
+    "stale-train": "stale_model.train_command",
+}
 
 
 class Done(NamedTuple):
@@ -24,11 +30,18 @@ class Done(NamedTuple):
 
 def run(name: str, *arguments: str | Path, cwd: Path) -> Done:
     """Run a command in a folder, and check that it shows no traceback."""
+    main: Callable[[], None] = import_module(COMMANDS[name]).main
     stdout, stderr = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, chdir(cwd), redirect_stdout(stdout), redirect_stderr(stderr):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        _libraries_as_before(),
+        chdir(cwd),
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+    ):
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            MAINS[name]()
+            main()
     assert isinstance(ended.value.code, int)
     assert "Traceback" not in stderr.getvalue()
     return Done(ended.value.code, stdout.getvalue(), stderr.getvalue())
@@ -43,3 +56,21 @@ def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) ->
     assert lines[0].startswith(f"{name}: error: "), done.stderr
     assert says in lines[0], done.stderr
     assert done.stdout == ""
+
+
+@contextmanager
+def _libraries_as_before() -> Iterator[None]:
+    """Restore what the commands set for the whole process: log levels, warnings, PyTorch's threads and random state."""
+    loggers = [logging.getLogger(name) for name in ("", "transformers", "huggingface_hub", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    torch = sys.modules.get("torch")
+    threads, state = (torch.get_num_threads(), torch.get_rng_state()) if torch is not None else (None, None)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if torch is not None:
+            torch.set_num_threads(threads)
+            torch.set_rng_state(state)

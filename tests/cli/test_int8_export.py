@@ -10,11 +10,9 @@ import onnx
 import pytest
 
 from stale_export import exporter
-from stale_export.export_command import main
 from stale_runtime import Localizer
-from stale_runtime.commands import run as run_command
 from tests import tiny
-from tests.cli.in_process import Done, fails_here, run_here
+from tests.cli.same_process import Done, fails, run
 from tests.export.int8 import draw_videos, write_validation, write_videos
 
 NAME = "stale-export"
@@ -35,11 +33,11 @@ def work(bundle: Path, checkpoint: Path, clip_folder: Path, tmp_path: Path, monk
 
 
 def export(work: Path, *arguments: str) -> Done:
-    return run_here(main, NAME, *FROM, *arguments, cwd=work)
+    return run(NAME, *FROM, *arguments, cwd=work)
 
 
 def detect(work: Path, *arguments: str) -> Done:
-    return run_here(run_command.main, "stale-run", *arguments, cwd=work)
+    return run("stale-run", *arguments, cwd=work)
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -55,7 +53,7 @@ def records(work: Path) -> dict[str, dict[str, object]]:
 def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
     for target in ([], ["--target", "portable"]):
         says = "--weight-bits 8 with --target portable"
-        fails_here(main, NAME, *FROM, "--weight-bits", "8", *target, cwd=work, code=1, says=says)
+        fails(NAME, *FROM, "--weight-bits", "8", *target, cwd=work, code=1, says=says)
     assert not (work / "stale_bundle").exists()
 
 
@@ -72,7 +70,7 @@ def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(work: Path, arguments: list[str], says: str) -> None:
-    fails_here(main, NAME, *FROM, *arguments, cwd=work, code=2, says=says)
+    fails(NAME, *FROM, *arguments, cwd=work, code=2, says=says)
 
 
 def test_without_calibration_the_graph_is_dynamic_and_nothing_is_proved(work: Path) -> None:

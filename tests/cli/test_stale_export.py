@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from stale_export import exporter
-from stale_export.export_command import main
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.commands import run as run_command
 from tests import tiny
+from tests.cli import same_process
 from tests.cli.command import run
-from tests.cli.in_process import Done, run_here
+from tests.cli.same_process import Done
 from tests.signing import make_keys
 
 NAME = "stale-export"
@@ -45,7 +44,7 @@ def _traced(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def export(work: Path, *arguments: str | Path) -> Done:
-    return run_here(main, NAME, *arguments, cwd=work)
+    return same_process.run(NAME, *arguments, cwd=work)
 
 
 def refused(work: Path, *arguments: str, code: int, says: str) -> None:
@@ -76,7 +75,7 @@ def test_a_checkpoint_becomes_a_bundle_that_runs(work: Path) -> None:
         *("localizer.int8.onnx", "localizer.int8-dynamic.onnx", "localizer.torch-int8.pth")
     ]
     assert sorted(path.name for path in work.iterdir()) == ["best.pth", "clip", "stale_bundle"]
-    assert run_here(run_command.main, "stale-run", "--self-test", cwd=work).returncode == 0
+    assert same_process.run("stale-run", "--self-test", cwd=work).returncode == 0
 
 
 @pytest.mark.usefixtures("_traced")

@@ -2,14 +2,12 @@
 
 import contextlib
 import csv
-import io
 import json
 import resource
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from stale_export import export_command
-from stale_model import train_command
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.output_folder import lock_folder
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
 from stale_model.training.training_report import Reporter
 from tests import tiny
+from tests.cli import same_process
 from tests.cli.command import interruptible, run
+from tests.cli.same_process import Done
 
 COMMAND = str(Path(sys.executable).parent / "stale-train")
 NOT_REPRODUCED = ("seconds", "peak_memory_mb")
@@ -45,30 +43,9 @@ def options(training_data: Path, clip_folder: Path) -> list[str]:
     return tiny_training(training_data, clip_folder)
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it printed."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run_here(*options: str | Path, cwd: Path, main: Callable[[], None] = train_command.main) -> Done:
-    """Run ``stale-train``, or another command, in this process, which has PyTorch loaded already."""
-    stdout, stderr, threads = io.StringIO(), io.StringIO(), torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(), warnings.catch_warnings():
-        patch.chdir(cwd)
-        patch.setattr(sys, "argv", ["command", *map(str, options)])
-        try:
-            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-                main()
-        except SystemExit as end:
-            assert "Traceback" not in stderr.getvalue()
-            return Done(int(end.code or 0), stdout.getvalue(), stderr.getvalue())
-        finally:
-            torch.set_num_threads(threads)
-    raise AssertionError("a command ends with SystemExit")
+def run_here(*options: str | Path, cwd: Path) -> Done:
+    """Run ``stale-train`` in this process, which has PyTorch loaded already."""
+    return same_process.run("stale-train", *options, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +79,7 @@ def test_training_export_and_detection_need_nothing_but_the_checkpoint(unbroken:
     rows = metrics(unbroken)
     assert [row["epoch"] for row in rows] == [str(n + 1) for n in range(EPOCHS)]
     assert float(rows[-1]["total"]) < float(rows[0]["total"])
-    done = run_here("--ckpt", unbroken / BEST, "-o", "bundle", cwd=tmp_path, main=export_command.main)
+    done = same_process.run("stale-export", "--ckpt", unbroken / BEST, "-o", "bundle", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     np.save(tmp_path / "video.npy", np.random.default_rng(0).standard_normal((30, tiny.CHANNELS)))
     (tmp_path / "classes.txt").write_text("\n".join(tiny.CLASSES))
