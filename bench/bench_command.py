@@ -1,4 +1,4 @@
-"""``stale-bench``: what every backend costs and finds, at every length."""
+"""``stale-bench``: measures speed, memory and mAP of each backend at each length."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from stale_runtime.terminal.output import check_output, write_output
 NAME = "stale-bench"
 SOME_FAILED = 5
 STYLES = {"table": "simple", "markdown": "github"}
-"""Formats of ``tabulate`` by ours."""
+"""Formats of ``tabulate``, by their names in ``--format``."""
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
@@ -56,7 +56,7 @@ threads_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="CPU threads that a backend may use; each worker stays on as many CPUs.",
+    help="CPU threads that a backend may use; each worker stays on that many CPUs.",
 )
 prompts_option = click.option(
     "--prompts",
@@ -82,7 +82,7 @@ output_option = click.option(
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRequest:
-    """How results are printed, and where else they go."""
+    """How to print results, and which files to write."""
 
     form: Form = "table"
     output: Path | None = None
@@ -246,8 +246,8 @@ def stale_bench(
 def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
     """Repeat the measurements of the thesis.
 
-    They are of the dynamically quantized original on one CPU, over lengths from 100 to 3000; our backends are measured
-    beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
+    The thesis measured the dynamically quantized original on one CPU, at lengths from 100 to 3000; this project's
+    backends are measured beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
     """
     request = _parsed(ThesisRequest, **_flat(options))
     table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
@@ -302,9 +302,9 @@ def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
 def soak_command(form: Form, **options: Any) -> None:
     """Run one localizer for long, and check that it does not change.
 
-    The exit code is 1 if its memory grows, files stay open, detections change, or it is slower at its end than new
-    processes, which then run in turns with it. Speed in the first and the last tenth is shown too, but decides nothing,
-    because it also depends on what else the machine does.
+    The exit code is 1 if memory grows, files stay open, detections change, or if at the end the process is slower than
+    new processes that take turns with it. Speed in the first and the last tenth is shown too, but does not affect the
+    exit code, because it also depends on what else the machine does.
     """
     plan = prepare_soak(_parsed(SoakRequest, **options))
     progress = Progress(NAME)
@@ -321,7 +321,7 @@ def main() -> None:
 
 
 def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
-    """Make a request out of options; one that refuses them is a usage error."""
+    """Make a request from options; a ValueError of its validation becomes a usage error."""
     try:
         return kind(**options)
     except ValueError as problem:
@@ -335,7 +335,7 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spelled(context: click.Context, names: set[str]) -> str:
-    """The first of some parameters as it is typed."""
+    """The first of these options as it is typed on the command line."""
     options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
     return min(options[name] for name in names)
 
@@ -383,7 +383,7 @@ def _rendered(results: Results, form: Form) -> str:
 
 def _exit_code(results: Results) -> int:
     if not results.complete:
-        console.note(NAME, "interrupted; the results are of what had been measured by then")
+        console.note(NAME, "interrupted; the results contain what was measured before that")
         return INTERRUPTED
     failed = sum(row.error is not None for row in results.rows)
     if failed == len(results.rows):

@@ -1,4 +1,4 @@
-"""Writing a bundle whole or not at all."""
+"""Writing a bundle completely or not at all."""
 
 import errno
 import hashlib
@@ -50,15 +50,15 @@ def write_bundle(
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
-        manifest: everything but the files.
-        contents: by file name.
+        manifest: the manifest without its list of files.
+        contents: content of each file, by file name.
         sign: makes the signature for a manifest; None for an unsigned bundle.
 
     Returns:
         The manifest with its files.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the bundle cannot be written; the old one is unchanged.
     """
     manifest = replace(
         manifest,
@@ -84,7 +84,7 @@ def write_bundle(
 
 
 def _rename_if_free(fresh: Path, output: Path) -> bool:
-    """Rename a folder if nothing has the name, or an empty folder; return whether that was so."""
+    """Rename a folder if the new name is free or belongs to an empty folder; return whether it did."""
     try:
         fresh.rename(output)
     except OSError as problem:

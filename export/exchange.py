@@ -9,7 +9,7 @@ _RENAME_EXCHANGE = 2
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Give each of two files or folders the other's name, with no moment in between.
+    """Swap the names of two files or folders in one step.
 
     Python has no function for this, and two renames leave a moment without a bundle, in which runs fail.
 

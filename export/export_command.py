@@ -219,7 +219,7 @@ def _export(request: ExportRequest) -> Manifest:
     try:
         return export_bundle(trained, prompts, request.output, int8=request.int8, sign=sign, say=_say)
     except OSError as problem:
-        raise ExportError(f"-o {request.output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
+        raise ExportError(f"-o {request.output}: {why_unwritten(problem)} (an old bundle is unchanged)") from problem
 
 
 def _check_output(output: Path) -> None:
@@ -230,9 +230,9 @@ def _check_output(output: Path) -> None:
     """
     try:
         if not can_be_bundle(output):
-            raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
+            raise click.UsageError(f"-o {output}: exists and is not a bundle; give a new folder, or one to replace")
         if not output.absolute().parent.is_dir():
-            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
+            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; create it first")
         with workspace(output.resolve().parent):
             pass
     except OSError as problem:
@@ -262,7 +262,7 @@ def _table(manifest: Manifest) -> str:
 
 
 def _int8_cells(record: QuantizationRecord) -> list[str]:
-    """What the table says about an int8 graph, from its deviation on."""
+    """The table's cells for an int8 graph, from its deviation on."""
     if record.map_percent is None or record.fp32_map_percent is None:
         map_change = "not measured"
     else:

@@ -11,7 +11,7 @@ from stale_runtime.errors import BenchmarkError
 from stale_runtime.system.text import one_line
 
 EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
-"""Fields of the protocol that change how precise or how presented times are, but not the times."""
+"""Fields of the protocol that affect how precise times are or how they are shown, but not the times themselves."""
 
 
 class Difference(NamedTuple):
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
     @property
     def time_ratio(self) -> float | None:
-        """New forward time over old."""
+        """New forward time divided by the old one."""
         old, new = (row.stages.get("forward") for row in self)
         return None if old is None or new is None else new.median_ms / old.median_ms
 

@@ -79,7 +79,7 @@ class RunRequest:
     no_cache: bool
     """Whether to leave the prompt cache alone."""
     verbose: bool
-    """Whether to say what is used and how long it takes."""
+    """Whether to print what is used and how long it takes."""
 
     def __post_init__(self) -> None:
         if not self.features:
@@ -104,11 +104,11 @@ class RunRequest:
         check_output(self.output)
         check_output(self.report, "--report")
         if self.output is None and self.resume:
-            raise click.UsageError("--resume without -o; finished videos are kept beside the output")
+            raise click.UsageError("--resume without -o; give the -o of the interrupted run")
         if self.output is not None and self.report is not None:
             output, report = destination(self.output), destination(self.report)
             if report in (output, journal_path(output)):
-                raise click.UsageError("-o and --report are the same file, or its journal; give two")
+                raise click.UsageError("-o and --report are the same file, or its journal; give two different files")
 
     def timeline(self) -> Timeline:
         """How long videos last, read from the file of durations if there is one.

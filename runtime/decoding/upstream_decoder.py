@@ -19,9 +19,9 @@ MASK_THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SNIPPETS = 10
 """Snippets whose masks become proposals."""
 SHORTEST_FRAC = 0.02
-"""Shorter runs of a mask are no proposals, in fractions of the video."""
+"""Only longer runs of a mask become proposals; a fraction of the video."""
 MOST_DETECTIONS = 100
-"""Detections of a video."""
+"""Most detections of a video."""
 DECAY = 10.0
 """How fast a score falls with the overlap in soft-NMS."""
 RAISE = 0.6

@@ -14,7 +14,7 @@ from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, 
 from stale_runtime.system.files import read_json
 
 MOST_DETECTIONS = 5_000_000
-"""Most detections in a file: 50,000 videos have at most that many."""
+"""Most detections in a file: 100 for each of 50,000 videos."""
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
@@ -32,7 +32,7 @@ def unit_of(videos: Sequence[VideoDetections]) -> str:
 def results_json(
     videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]
 ) -> str:
-    """Write detections in ActivityNet's results format, with the unit of the segments beside them.
+    """Write detections in ActivityNet's results format, together with the unit of the segments.
 
     Args:
         videos: detections of each video.

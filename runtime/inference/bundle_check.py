@@ -83,7 +83,7 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
 
 
 def replay_name(backend: str, output: str) -> str:
-    """The array that holds an int8 graph's output on the machine that exported it."""
+    """Name of the recorded array with an int8 graph's output on the machine that exported it."""
     return f"{backend}.{output}"
 
 
@@ -92,14 +92,14 @@ def _is_quantized(file: str, manifest: Manifest) -> bool:
 
 
 def _is_replayed(backend: LocalizerBackend, manifest: Manifest) -> bool:
-    """Whether the export recorded what this backend gave, beside what the network gives."""
+    """Whether the bundle also contains this backend's outputs on the machine that exported it."""
     return _is_quantized(backend.file, manifest) and backend.engine == "onnxruntime"
 
 
 def _check_recording(
     recorded: Mapping[str, NDArray[Any]], manifest: Manifest, replayed: Sequence[LocalizerBackend]
 ) -> None:
-    """Make sure that all arrays are there, have the right types, and fit one another."""
+    """Make sure that no array is missing, and that their types and shapes fit."""
     kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
     replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS}
     fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()}
@@ -150,7 +150,7 @@ def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) 
 def _compare_means(
     part: str, output: str, got: NDArray[Any], expected: NDArray[Any], share: float, measure: str
 ) -> Check:
-    """Compare int8 outputs, of which single values may be far off: a snippet near the masking threshold may flip."""
+    """Compare means, because single int8 values may be far off: rounding decides for snippets near the threshold."""
     _check_shape(part, output, got, expected)
     limit = share * float(expected.std())
     return Check(f"{part}: {output}", float(np.abs(got - expected).mean()), limit, measure)
