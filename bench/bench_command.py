@@ -62,7 +62,7 @@ prompts_option = click.option(
     "--prompts",
     type=PATH,
     metavar="FILE",
-    help="Class names to look for, one a line.  [default: those whose embeddings are in the bundle]",
+    help="Class names to look for, one per line.  [default: those whose embeddings are in the bundle]",
 )
 seed_option = click.option(
     "--seed",

@@ -56,7 +56,7 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--classes",
     type=PATH,
     metavar="FILE",
-    help="Class names, one a line, whose embeddings the bundle carries, so that stale-run does not compute them. "
+    help="Class names, one per line, whose embeddings the bundle carries, so that stale-run does not compute them. "
     "Default: the classes that the checkpoint was trained on, or ActivityNet's 200.",
 )
 @click.option(

@@ -228,7 +228,7 @@ class Benchmark:
         return monotonic() - self._started
 
     def _left_s(self) -> float | None:
-        """Estimated seconds until everything is done; None without a budget, before the first group of launches is done."""
+        """Estimated seconds until everything is done; None without a budget, before the first launches are done."""
         each = self._elapsed_s() / self._groups_done if self._groups_done else None
         if self.plan.budget_s is None:
             return None if each is None else each * self._groups_left()

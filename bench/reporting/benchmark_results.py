@@ -38,8 +38,8 @@ class Stage:
             raise ValueError(f"median_ms is {self.median_ms:g}, expected 0 to {LONGEST_MS:g}")
         if len(self.per_launch) > MOST_LAUNCHES or any(count < 0 for count in self.per_launch):
             raise ValueError(
-                f"per_launch has {len(self.per_launch)} launches, expected at most {MOST_LAUNCHES}, each with 0 samples "
-                "or more"
+                f"per_launch has {len(self.per_launch)} launches, expected at most {MOST_LAUNCHES}, each with 0 "
+                "samples or more"
             )
         if not self.n or not self.n == len(self.samples_ms) == sum(self.per_launch):
             raise ValueError(

@@ -68,7 +68,7 @@ class EvaluationRequest:
 @click.argument("detections", type=PATH)
 @click.option("--ground-truth", required=True, type=PATH, metavar="FILE", help="Annotations in ActivityNet's JSON.")
 @click.option("--subset", metavar="NAME", help="Evaluate only videos of this subset, such as validation.")
-@click.option("--classes", type=PATH, metavar="FILE", help="Evaluate only the classes in this file, one name a line.")
+@click.option("--classes", type=PATH, metavar="FILE", help="Evaluate only the classes in this file, one name per line.")
 @click.option(
     "--tiou",
     "tious",

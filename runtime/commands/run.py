@@ -39,7 +39,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "interrupted."
 )
 @click.argument("features", nargs=-1, type=PATH)
-@click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name a line.")
+@click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name per line.")
 @click.option(
     "--bundle",
     type=PATH,

@@ -85,7 +85,7 @@ class RunRequest:
         if not self.features:
             raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
         if self.prompts is None:  # --self-test needs no prompts, so click does not require them
-            raise click.UsageError("no --prompts; give a text file with one class name a line")
+            raise click.UsageError("no --prompts; give a text file with one class name per line")
         if (self.fps is None) != (self.stride is None):
             raise click.UsageError("--fps and --stride belong together; give both or neither")
         times = sum(value is not None for value in (self.duration, self.fps, self.durations))

@@ -78,7 +78,7 @@ def read_results(path: str | os.PathLike[str]) -> ResultsFile:
         if not isinstance(rows, list):
             raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
         count += len(rows)
-        check_count(count, MOST_DETECTIONS, "detections and more", path)
+        check_count(count, MOST_DETECTIONS, "detections or more", path)
         if video_id(name) in videos:
             raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]

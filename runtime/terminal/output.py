@@ -1,4 +1,4 @@
-"""Writing a command's result to stdout, or to a file, whole or not at all."""
+"""Writing a command's result to stdout, or to a file, completely or not at all."""
 
 import os
 from pathlib import Path

@@ -36,8 +36,8 @@ def video_targets(
     a snippet off each end, so that short actions disappear.)
 
     Args:
-        annotations: of the video, in seconds; their labels are all in ``class_index``.
-        duration_s: of the video, > 0.
+        annotations: annotations of the video, in seconds; all of their labels are in ``class_index``.
+        duration_s: duration of the video in seconds, > 0.
         class_index: row of each class name.
         T: snippets.
 

@@ -59,7 +59,7 @@ def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
     """The epochs in the content of ``last.pth``; at least one.
 
     Raises:
-        ValueError: they are damaged, or something else is in their place.
+        ValueError: they are damaged, or are not epochs at all.
     """
     rows, names = saved["history"], {field.name for field in fields(Epoch)}
     if not isinstance(rows, list) or any(not isinstance(row, dict) or row.keys() != names for row in rows):
@@ -81,10 +81,10 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
     """The content of ``last.pth``.
 
     Args:
-        path: of the file.
+        path: path of the file.
         model: the model that its weights have to fit.
         clip: configuration of the text tower.
-        description: of the training that it has to belong to.
+        description: description of the training that it has to belong to.
 
     Raises:
         CheckpointError: it is missing or damaged, or belongs to another training.
