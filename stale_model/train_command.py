@@ -41,7 +41,9 @@ NAME = "stale-train"
     show_default=True,
     help="Part of the training videos to use.",
 )
-@click.option("--subset-seed", type=int, default=0, show_default=True, help="Seed that decides which videos --fraction takes.")
+@click.option(
+    "--subset-seed", type=int, default=0, show_default=True, help="Seed that decides which videos --fraction takes."
+)
 @click.option(
     "--clip",
     default=DEFAULT_CLIP,
@@ -61,7 +63,11 @@ NAME = "stale-train"
     "--epochs", type=click.IntRange(1), default=12, show_default=True, help="Passes over the training videos."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Videos in a step, of all processes together."
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Videos in a step, of all processes together.",
 )
 @click.option(
     "--learning-rate",

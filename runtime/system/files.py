@@ -89,8 +89,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises:
         OSError: it cannot be written; a file that was there is unchanged.
-        """
-        write_together(path.parent, [(path.name, data)])
+    """
+    write_together(path.parent, [(path.name, data)])
 
 
 def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:

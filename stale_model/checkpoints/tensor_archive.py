@@ -1,6 +1,6 @@
 """Reading what ``torch.save`` writes, without PyTorch's own reader and without executing anything in it.
 
-Readers of zip files disagree about crafted ones: which of two directories counts, or which of two members of one name.
+Readers of zip files disagree about crafted ones: which of two directories counts, or which of two members of a name.
 What one reader has checked must therefore not be read again by another, so one reader does both here. The pickle inside
 can only make numbers, text, lists, dictionaries and descriptions of tensors; the tensors are built afterwards.
 """

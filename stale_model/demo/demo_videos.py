@@ -44,8 +44,8 @@ def draw_timeline(name: str, label: str, others: Sequence[str], seed: int) -> De
     Args:
         name: the video's id, which decides the timeline together with the seed.
         label: the video's class.
-            others: classes that may also occur.
-            seed: seed of the data set.
+        others: classes that may also occur.
+        seed: seed of the data set.
     """
     rng = _generator(name, seed, _TIMELINE)
     duration = round(SHORTEST_S + (LONGEST_S - SHORTEST_S) * rng.beta(1.2, 1.5), 2)
@@ -74,7 +74,7 @@ def draw_video_features(video: DemoVideo, directions: Mapping[str, FloatArray], 
     Args:
         video: the timeline.
         directions: (C,) unit vector of each class, along its prompt's embedding.
-            seed: seed of the data set.
+        seed: seed of the data set.
 
     Returns:
         (snippets, C), 60 to 400 snippets of length about 10.

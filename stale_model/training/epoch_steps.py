@@ -125,7 +125,7 @@ class EpochTrainer:
         return EpochResult(means, time.perf_counter() - started, percent)
 
     def state(self) -> dict[str, Any]:
-        """The optimizer's state, which a resumed training needs in addition to the weights; plain values and tensors only."""
+        """The optimizer's state, which a resumed training needs besides the weights; plain values and tensors only."""
         return {"optimizer": self.raw_optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:

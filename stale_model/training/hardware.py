@@ -46,7 +46,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def gpu_utilization(device: torch.device) -> float | None:
-    """Percent of the last moments in which the GPU computed; None without a GPU, or if its library does not report it."""
+    """Percent of the last moments in which the GPU computed; None without a GPU, or if its library cannot tell."""
     if device.type != "cuda":
         return None
     try:

@@ -33,10 +33,10 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
 
     Args:
         outputs: outputs of the network.
-            targets: targets of the same videos.
-            weights: weights of the terms.
+        targets: targets of the same videos.
+        weights: weights of the terms.
 
-        Source: the published training code, with its peculiarities, because they affect the trained weights.
+    Source: the published training code, with its peculiarities, because they affect the trained weights.
     """
     classification = SNIPPET_SHARE * focal_on_mean(outputs.cas_logits.transpose(1, 2), targets.snippet_classes)
     classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))

@@ -168,8 +168,8 @@ def _initial_text_tower(run: TrainRequest, split: Split, reporter: Reporter) -> 
     trained = read_checkpoint(run.text_from, run.clip)
     if trained.classes is None and split.unseen:
         reporter.say(
-            f"{run.text_from} does not list the classes that it was trained on: results on unseen classes are zero-shot "
-            "only if these were not among them"
+            f"{run.text_from} does not list the classes that it was trained on: results on unseen classes are "
+            "zero-shot only if these were not among them"
         )
     elif known := set(trained.classes or ()) & set(split.unseen):
         reporter.say(

@@ -48,4 +48,7 @@ class TrainingConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
         if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
-            raise ValueError(f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}: expected below 1")
+            raise ValueError(
+                f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}; expected less than 1, and a "
+                "learning rate above 0"
+            )

@@ -24,8 +24,8 @@ def save_epoch(folder: Path, content: Mapping[str, Any], state: Mapping[str, Any
 
     Args:
         folder: an existing one.
-        content: of the checkpoint.
-        state: what a resumed training needs beside it.
+        content: content of the checkpoint.
+        state: what a resumed training needs besides it.
         history: all epochs.
 
     Raises:

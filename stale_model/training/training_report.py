@@ -43,7 +43,7 @@ class Reporter:
     """Progress on stderr while an epoch runs, a row on stdout when it is done."""
 
     def __init__(self, name: str, epochs: int, *, quiet: bool) -> None:
-        """Args: name: name of the command; epochs: their number; quiet: print nothing, in all processes but the first."""
+        """Args: name: the command's name; epochs: their number; quiet: print nothing, for all processes but one."""
         self._name = name
         self._epochs = epochs
         self._quiet = quiet

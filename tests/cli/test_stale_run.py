@@ -378,7 +378,7 @@ def test_a_number_that_is_none_is_wrong_usage(work: Path, option: str, value: st
 
 
 def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
-    """Each module that is loaded ends in Ctrl-C in turn; those of others turn it into errors of their own."""
+    """Ctrl-C comes while each module in turn is loaded; third-party modules turn it into errors of their own."""
     modules = ("stale_runtime.batch.batch", "click", "numpy", "onnxruntime")
     for module in modules:
         (work / "site" / module.replace(".", "_")).mkdir(parents=True)

@@ -41,7 +41,7 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
 
 
 def refusal(clip: str) -> str:
-    """What is said to a CLIP that cannot be used, which has to be one line that names it."""
+    """The error for a CLIP that cannot be used, which must be one line that names it."""
     with pytest.raises(CheckpointError) as caught:
         read_clip_parts(clip)
     message = str(caught.value)
