@@ -199,18 +199,18 @@ def stale_bench(
     if (subcommand := context.invoked_subcommand) is not None:
         if given:
             raise click.UsageError(
-                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_spelled(context, given)}"
+                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_first_option(context, given)}"
             )
         return None
     if compare is not None:
         if others := given - {"compare", "despite", "form"}:
-            raise click.UsageError(f"--compare measures nothing, so leave out {_spelled(context, others)}")
+            raise click.UsageError(f"--compare measures nothing, so leave out {_first_option(context, others)}")
         old, new = compare
-        return _compare(_parsed(CompareRequest, old=old, new=new, despite=despite, form=form))
+        return _compare(_make_request(CompareRequest, old=old, new=new, despite=despite, form=form))
     if despite:
         raise click.UsageError("--despite belongs to --compare")
-    report = _parsed(ReportRequest, form=form, output=output, plot=plot)
-    return _measure(_parsed(BenchmarkRequest, **_flat(options)), report, _rendered)
+    report = _make_request(ReportRequest, form=form, output=output, plot=plot)
+    return _measure(_make_request(BenchmarkRequest, **_flatten_lengths(options)), report, _render)
 
 
 @stale_bench.command("thesis", epilog=EXIT_CODES)
@@ -249,12 +249,12 @@ def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
     The thesis measured the dynamically quantized original on one CPU, at lengths from 100 to 3000; this project's
     backends are measured beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
     """
-    request = _parsed(ThesisRequest, **_flat(options))
+    request = _make_request(ThesisRequest, **_flatten_lengths(options))
     table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
     return _measure(
         request.to_benchmark(),
         ReportRequest(form=form, output=output),
-        lambda results, form: table(results, STYLES[form]) if form in STYLES else _rendered(results, form),
+        lambda results, form: table(results, STYLES[form]) if form in STYLES else _render(results, form),
     )
 
 
@@ -306,7 +306,7 @@ def soak_command(form: Form, **options: Any) -> None:
     new processes that take turns with it. Speed in the first and the last tenth is shown too, but does not affect the
     exit code, because it also depends on what else the machine does.
     """
-    plan = prepare_soak(_parsed(SoakRequest, **options))
+    plan = prepare_soak(_make_request(SoakRequest, **options))
     progress = Progress(NAME)
     soak = run_soak(plan, say=lambda text: progress.say(text, None))
     progress.done()
@@ -320,7 +320,7 @@ def main() -> None:
     console.run_command(stale_bench, NAME)
 
 
-def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
+def _make_request(kind: Callable[..., Request], **options: Any) -> Request:
     """Make a request from options; a ValueError of its validation becomes a usage error."""
     try:
         return kind(**options)
@@ -328,13 +328,13 @@ def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
         raise click.UsageError(str(problem)) from problem
 
 
-def _flat(options: dict[str, Any]) -> dict[str, Any]:
+def _flatten_lengths(options: dict[str, Any]) -> dict[str, Any]:
     """Replace the ranges of ``--lengths`` by each length once, in the order given."""
     parts: Sequence[tuple[int, ...]] = options["lengths"]
     return {**options, "lengths": tuple(dict.fromkeys(length for part in parts for length in part))}
 
 
-def _spelled(context: click.Context, names: set[str]) -> str:
+def _first_option(context: click.Context, names: set[str]) -> str:
     """The first of these options as it is typed on the command line."""
     options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
     return min(options[name] for name in names)
@@ -371,7 +371,7 @@ def _run(plan: Plan) -> Results:
     return summarise(benchmark, complete=complete)
 
 
-def _rendered(results: Results, form: Form) -> str:
+def _render(results: Results, form: Form) -> str:
     if form == "json":
         return results.to_json()
     if form == "csv":

@@ -46,7 +46,7 @@ class Job(Message):
     threads: int
     """Threads that an operator may use."""
     cpus: tuple[int, ...]
-    """CPUs that the worker stays on; empty where the system cannot pin a process."""
+    """CPUs that the worker stays on; empty if the system cannot pin a process."""
     seed: int
     """Seed of random features, and of the weights of networks that are not trained."""
 

@@ -45,7 +45,7 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle into a temporary folder beside the output, then rename it.
 
-    At every moment the output is all of the old bundle or all of the new one. Where the file system cannot exchange
+    At every moment the output is the complete old bundle or the complete new one. If the file system cannot exchange
     two folders, it is missing for a moment; if the process is killed then, the old bundle is in ``old-bundle-...``.
 
     Args:

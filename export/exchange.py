@@ -1,4 +1,4 @@
-"""Exchanging two names in one step, where Linux and the file system can."""
+"""Swapping two names in one step, if Linux and the file system support it."""
 
 import ctypes
 import os

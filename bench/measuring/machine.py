@@ -23,7 +23,7 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
         threads: how many CPUs.
 
     Returns:
-        Their numbers; empty where the system cannot pin a process.
+        Their numbers; empty if the system cannot pin a process.
 
     Raises:
         BenchmarkError: too few CPUs are allowed, or this process may not choose among them.

@@ -28,7 +28,7 @@ class BenchmarkRequest:
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for the trained one."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     """Threads that an operator may use."""
     baseline: str | None = None
@@ -78,7 +78,7 @@ class Plan:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Why backends that would have been measured cannot run here, by name."""
     cpus: tuple[int, ...] = ()
-    """CPUs that workers stay on; empty where the system cannot pin a process."""
+    """CPUs that workers stay on; empty if the system cannot pin a process."""
     videos: MeasuredVideos | None = None
     """Feature files to time on; None for random features."""
     evaluation: Evaluation | None = None

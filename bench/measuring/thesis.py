@@ -28,7 +28,7 @@ class ThesisRequest:
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for those of the thesis."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     budget_s: float | None = None
     """Seconds for everything; None for as long as it takes."""

@@ -70,7 +70,7 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
         first, others = unwanted[0], len(unwanted) - 1
         more = f" (and {others} more: {', '.join(d.field for d in unwanted[1:6])})" if others else ""
         raise BenchmarkError(
-            f"these runs cannot be compared: {first.field} is {_short(first.old)} in the old and {_short(first.new)} "
+            f"these runs cannot be compared: {first.field} is {_shorten(first.old)} in the old and {_shorten(first.new)} "
             f"in the new{more}; measure again under the same conditions, or give --despite {first.field}"
         )
     pairs = ((row, new.row(row.backend, row.length)) for row in old.rows)
@@ -145,6 +145,6 @@ def _is_within(field: str, name: str) -> bool:
     return field == name or field.startswith(f"{name}.")
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -44,7 +44,7 @@ class Rounds:
         self._first = [detect(prompts) for detect in self._detectors]
 
     def run(self) -> RoundCost:
-        """Detect in all videos once more."""
+        """Detect actions in all videos again."""
         order = self._generator.permutation(len(self._detectors)).tolist()
         wall, cpu = time.perf_counter(), time.process_time()
         prompts = self._localizer.encode_prompts(self._classes)

@@ -45,7 +45,7 @@ class SoakRequest:
     length: int | Literal["auto"] = "auto"
     """T in snippets, or ``auto``."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     """Threads that an operator may use."""
     prompts: Path | None = None
@@ -203,11 +203,11 @@ def run_soak(plan: SoakPlan, say: Callable[[str], None]) -> Soak:
         ours, theirs = folder / "ours", folder / "theirs"
         ours.mkdir()
         theirs.mkdir()
-        _, descriptors = _held_resources()
+        _, descriptors = _measure_resources()
         rounds = Rounds(plan.localizer, plan.classes, videos=mix, seed=request.seed, folder=ours)
         samples = []
         for n in range(request.rounds):
-            samples.append(Sample(rounds.run(), *_held_resources()))
+            samples.append(Sample(rounds.run(), *_measure_resources()))
             say(f"{(n + 1) * mix:,} of {request.rounds * mix:,} videos")
         turns = []
         cpus = choose_cpus(plan.localizer.threads)
@@ -271,7 +271,7 @@ def _kept_on(cpus: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _held_resources() -> tuple[float, int]:
+def _measure_resources() -> tuple[float, int]:
     """Resident memory of this process in megabytes, and the number of its open descriptors."""
     try:
         import psutil

@@ -133,7 +133,7 @@ class BatchRun:
         """Find actions in one video after the other, skipping those that are finished.
 
         Args:
-            journal: where each video is written as soon as it is finished.
+            journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
 
         Yields:

@@ -211,7 +211,7 @@ def _seal(rest: bytes) -> str:
 
 
 def _refuse_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The dict of a JSON object without repeated names, of which some readers take the first and some the last."""
+    """A JSON object as a dict. Repeated names are refused, because some readers take the first and some the last."""
     content = dict(pairs)
     if len(content) != len(pairs):
         raise ValueError("a name is repeated")

@@ -120,14 +120,14 @@ class _Message:
         """The integer of a field that may occur once; None if the field is absent."""
         value = next(iter(self.values(name)), None)
         if not isinstance(value, int | None):
-            raise ValueError(f"{name} is no integer")
+            raise ValueError(f"{name} is not an integer")
         return value
 
     def integers(self, name: str) -> Iterator[int]:
         """The integers of a field, packed or not."""
         for value in self.values(name):
             if isinstance(value, bytes):
-                raise ValueError(f"{name} is no integer")
+                raise ValueError(f"{name} is not an integer")
             if isinstance(value, int):
                 yield value
                 continue

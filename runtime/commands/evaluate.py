@@ -100,7 +100,7 @@ def stale_eval(**options: Any) -> None:
 
     The published evaluation counts a detection of a class without ground truth against an unrelated class, or drops
     it, depending on how classes happen to be numbered. That is the default, for comparison with published numbers;
-    where it makes a difference, stderr says what --foreign-labels ignored gives.
+    if it makes a difference, stderr shows the result of --foreign-labels ignored.
 
     THUMOS14: --tiou 0.3:0.1:0.7
     """

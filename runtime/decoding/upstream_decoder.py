@@ -1,9 +1,9 @@
 """The published post-processing of STALE, quirks included.
 
 It is reproduced for comparison, under this name only. Three of its traits are surprising. A video gets only one label.
-Its soft-NMS raises scores where the overlap is small. And much depends on which of several proposals of equal score is
-taken first: the original leaves this order to Python's randomised string hashes, so that its mAP differs from run to
-run by a point or two. Here the proposal that ends first is taken first.
+Its soft-NMS raises scores at small overlap. And much depends on which of several proposals with equal scores is taken
+first: the original leaves this order to Python's randomised string hashes, so that its mAP differs from run to run by a
+point or two. Here the proposal that ends first is taken first.
 """
 
 import numpy as np

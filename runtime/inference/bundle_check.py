@@ -43,7 +43,7 @@ class Check(NamedTuple):
 
     what: str
     deviation: float | None
-    """From the recording; None where bytes were compared."""
+    """Deviation from the recording; None if bytes were compared."""
     limit: float | None
     measure: str = "deviation"
     """How the deviation is measured; ``deviation`` is the largest absolute one."""

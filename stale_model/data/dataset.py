@@ -53,7 +53,7 @@ class Selection:
     """What is wrong with an unusable feature file, on one line, by video id."""
 
     def __str__(self) -> str:
-        """One line for people, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
+        """One line of text, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
         total = len(self.samples) + sum(map(len, self.left_out.values()))
         line = f"{len(self.samples):,} of {total:,} videos"
         if self.left_out:

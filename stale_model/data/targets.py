@@ -31,7 +31,7 @@ def video_targets(
 ) -> Targets:
     """Targets of one video, without the batch axis.
 
-    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; where segments overlap, the later
+    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; if segments overlap, the later
     annotation gives the snippet's class. All annotations count. (The original keeps only a video's last one, and cuts
     a snippet off each end, so that short actions disappear.)
 

@@ -51,7 +51,7 @@ def run_training(request: TrainRequest, name: str) -> tuple[TrainingResult, ...]
     Under ``torchrun`` each process calls this.
 
     Args:
-        request: what to train on, how, and where to.
+        request: what to train on, how, and where to write.
         name: name of the command, which begins each message.
 
     Returns:

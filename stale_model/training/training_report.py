@@ -99,7 +99,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``12 min 5 s``."""
+    """A time as text, such as ``12 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
