@@ -219,7 +219,9 @@ def _export(request: ExportRequest) -> Manifest:
     try:
         return export_bundle(trained, prompts, request.output, int8=request.int8, sign=sign, say=_say)
     except OSError as problem:
-        raise ExportError(f"-o {request.output}: {why_unwritten(problem)} (an old bundle is unchanged)") from problem
+        raise ExportError(
+            f"-o {request.output}: {why_unwritten(problem)} (an existing bundle is unchanged)"
+        ) from problem
 
 
 def _check_output(output: Path) -> None:
@@ -230,7 +232,9 @@ def _check_output(output: Path) -> None:
     """
     try:
         if not can_be_bundle(output):
-            raise click.UsageError(f"-o {output}: exists and is not a bundle; give a new folder, or one to replace")
+            raise click.UsageError(
+                f"-o {output}: exists and is not a bundle; give a new folder, or a bundle to replace"
+            )
         if not output.absolute().parent.is_dir():
             raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; create it first")
         with workspace(output.resolve().parent):

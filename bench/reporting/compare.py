@@ -70,8 +70,9 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
         first, others = unwanted[0], len(unwanted) - 1
         more = f" (and {others} more: {', '.join(d.field for d in unwanted[1:6])})" if others else ""
         raise BenchmarkError(
-            f"these runs cannot be compared: {first.field} is {_shorten(first.old)} in the old and {_shorten(first.new)} "
-            f"in the new{more}; measure again under the same conditions, or give --despite {first.field}"
+            f"these runs cannot be compared: {first.field} is {_shorten(first.old)} in the old and "
+            f"{_shorten(first.new)} in the new{more}; measure again under the same conditions, or give "
+            f"--despite {first.field}"
         )
     pairs = ((row, new.row(row.backend, row.length)) for row in old.rows)
     changes = [Change(before, after) for before, after in pairs if after is not None]

@@ -281,4 +281,6 @@ def _measure_resources() -> tuple[float, int]:
         process = psutil.Process()
         return process.memory_info().rss / 1e6, process.num_fds()
     except (psutil.Error, OSError) as problem:
-        raise BenchmarkError(f"this system does not report a process's memory and files: {problem}") from problem
+        raise BenchmarkError(
+            f"this system does not report the memory and open files of a process: {problem}"
+        ) from problem

@@ -67,7 +67,9 @@ def find_files(given: Sequence[Path]) -> list[Path]:
     for path in given:
         paths += feature_files(path).values() if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
-        raise FeatureError(f"{len(paths):,} feature files, expected at most {MOST_FILES:,}; split them into runs")
+        raise FeatureError(
+            f"{len(paths):,} feature files, expected at most {MOST_FILES:,}; split them into several runs"
+        )
     first: dict[str, Path] = {}
     for path in paths:
         other = first.setdefault(video_id(path.stem), path)

@@ -67,7 +67,8 @@ class PromptCache:
 
     def _put(self, text: str, vector: NDArray[np.float32], temporary: Path) -> None:
         data = vector.astype("<f4").tobytes()
-        temporary.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: a torn file counts as absent
+        # Not synced, because a file torn by a power cut counts as absent.
+        temporary.write_bytes(hashlib.sha256(data).digest() + data)
         temporary.replace(self._path(text))
 
     def _path(self, text: str) -> Path:

@@ -240,7 +240,7 @@ def test_a_system_that_does_not_say_is_a_benchmark_error(localizer: Localizer, m
         raise psutil.AccessDenied(pid=1)
 
     monkeypatch.setattr(psutil.Process, "num_fds", refuse)
-    with pytest.raises(BenchmarkError, match=r"does not report a process's memory and files: .*pid=1"):
+    with pytest.raises(BenchmarkError, match=r"does not report the memory and open files of a process: .*pid=1"):
         soak(localizer)
 
 
