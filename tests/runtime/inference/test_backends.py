@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from stale_export.bundle_writer import write_bundle
-from stale_export.calibration import graph_inputs
 from stale_export.graph_builder import serialize
+from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.parity import draw_features
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
@@ -26,7 +26,7 @@ from stale_runtime.errors import BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, Check, replay_name, self_test
-from stale_runtime.inference.localizer import EncodedPrompts, Outputs
+from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
 from tests import tiny
 from tests.export.graphs import draw_prompts
@@ -142,7 +142,7 @@ def test_it_passes_and_covers_every_backend(int8_bundle: Path) -> None:
     graphs = {
         (f"{backend}: {output}", measure)
         for backend in FILES
-        for output in Outputs._fields
+        for output in layout.LOCALIZER_OUTPUTS
         for measure in ((MEAN, REPLAY) if backend in INT8 else ("deviation",))
     }
     texts = {(f"text encoder: {output}", "1 - cosine") for output in ("embeddings", "queries")}
@@ -156,7 +156,7 @@ def test_it_passes_and_covers_every_backend(int8_bundle: Path) -> None:
 
 def test_only_graphs_that_are_there_are_run(int8_bundle: Path, tmp_path: Path) -> None:
     arrays = recording(int8_bundle)
-    for output in Outputs._fields:
+    for output in layout.LOCALIZER_OUTPUTS:
         del arrays[replay_name("ort-int8", output)]
     lacking = rebuilt(
         int8_bundle, tmp_path / "bundle", {layout.SELF_TEST: pack_arrays(arrays)}, without=[FILES["ort-int8"]]
@@ -182,13 +182,13 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     model = serialize(localizer_model(tiny.make_network(), schemes))
     arrays = recording(int8_bundle)
     session = open_session(model, name="ruined", threads=1)
-    outputs = session.run(Outputs._fields, graph_inputs(arrays["features"], recorded_prompts(int8_bundle)))
-    for output, value in zip(Outputs._fields, outputs, strict=True):
-        arrays[replay_name("ort-int8", output)] = value[0]
+    outputs = run_on_video(session, arrays["features"], recorded_prompts(int8_bundle))
+    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+        arrays[replay_name("ort-int8", output)] = value
     contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
     found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents))
     assert found
-    assert found <= {(f"ort-int8: {output}", MEAN) for output in Outputs._fields}
+    assert found <= {(f"ort-int8: {output}", MEAN) for output in layout.LOCALIZER_OUTPUTS}
 
 
 @pytest.mark.parametrize("bits", [PORTABLE_BITS, VNNI_BITS])
@@ -200,11 +200,11 @@ def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path:
     passed = []
     for vnni in (True, False):
         outputs = run_emulated(network, arrays["features"], recorded_prompts(int8_bundle), bits, vnni=vnni)
-        for output, value in zip(Outputs._fields, outputs, strict=True):
+        for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
             arrays[replay_name("ort-int8", output)] = value[0]
         contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
         found = failed(rebuilt(int8_bundle, tmp_path / f"bundle-{vnni}", contents))
-        assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in Outputs._fields}
+        assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in layout.LOCALIZER_OUTPUTS}
         passed.append(not any(measure == REPLAY for _, measure in found))
     assert sorted(passed) == ([True, True] if bits == PORTABLE_BITS else [False, True])
 
@@ -255,8 +255,8 @@ def test_an_int8_graph_without_a_record_is_held_to_the_limits_of_float(int8_bund
         record for record in Bundle(int8_bundle).manifest.quantization if record.file != FILES["ort-int8-dynamic"]
     ]
     arrays = recording(int8_bundle)
-    for output in Outputs._fields:
+    for output in layout.LOCALIZER_OUTPUTS:
         del arrays[replay_name("ort-int8-dynamic", output)]
     contents = {layout.SELF_TEST: pack_arrays(arrays)}
     unsaid = rebuilt(int8_bundle, tmp_path / "bundle", contents, quantization=tuple(records))
-    assert failed(unsaid) == {(f"ort-int8-dynamic: {output}", "deviation") for output in Outputs._fields}
+    assert failed(unsaid) == {(f"ort-int8-dynamic: {output}", "deviation") for output in layout.LOCALIZER_OUTPUTS}
