@@ -306,7 +306,7 @@ def test_a_missing_or_broken_bundle_is_code_4(work: Path) -> None:
     (work / "stale_bundle" / "tokenizer.json").unlink()
     fails("stale-run", *arguments, cwd=work, code=4, says="tokenizer.json is missing")
     shutil.rmtree(work / "stale_bundle")
-    fails("stale-run", *arguments, cwd=work, code=4, says="stale-export --ckpt")
+    fails("stale-run", *arguments, cwd=work, code=4, says="make one with stale-export")
 
 
 def test_a_video_without_a_duration_is_named(work: Path) -> None:

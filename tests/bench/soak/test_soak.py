@@ -56,7 +56,8 @@ def every_detection(localizer: Localizer, patch: pytest.MonkeyPatch, also: Any) 
 
     def detect_file(path: Path, *arguments: Any) -> VideoDetections:
         found = original(path, *arguments)
-        return also(path, found) or found
+        other = also(path, found)
+        return found if other is None else other  # an empty result is false, and is meant
 
     with patch.context() as inner:
         inner.setattr(localizer, "detect_file", detect_file)
