@@ -53,7 +53,7 @@ build/types: Makefile
 layering: $(VENV)/installed
 	$(BIN)/lint-imports --config setup.cfg
 
-# First the packages alone: code that only a test uses is dead. Then what the tests have and do not use.
+# First the packages alone: code that only a test uses is dead. Then the tests too, for code of theirs that is not used.
 deadcode: $(VENV)/installed
 	$(BIN)/vulture
 	$(BIN)/vulture $(FOLDERS) tests
@@ -101,7 +101,7 @@ demo: $(VENV)/installed
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
 
-# These download several gigabytes of PyTorch where no CPU build of that version is available.
+# These download several gigabytes of PyTorch if no CPU build of that version is available.
 lowest:
 	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
 

@@ -1,4 +1,4 @@
-"""``stale-bench``: what every backend costs and finds, at every length."""
+"""``stale-bench``: measures speed, memory and mAP of each backend at each length."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from stale_runtime.terminal.output import check_output, write_output
 NAME = "stale-bench"
 SOME_FAILED = 5
 STYLES = {"table": "simple", "markdown": "github"}
-"""Formats of ``tabulate`` by ours."""
+"""Formats of ``tabulate``, by their names in ``--format``."""
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
@@ -56,13 +56,13 @@ threads_option = click.option(
     metavar="N",
     default=1,
     show_default=True,
-    help="CPU threads that a backend may use; each worker stays on as many CPUs.",
+    help="CPU threads that a backend may use; each worker stays on that many CPUs.",
 )
 prompts_option = click.option(
     "--prompts",
     type=PATH,
     metavar="FILE",
-    help="Class names to look for, one a line.  [default: those whose embeddings are in the bundle]",
+    help="Class names to look for, one per line.  [default: those whose embeddings are in the bundle]",
 )
 seed_option = click.option(
     "--seed",
@@ -82,7 +82,7 @@ output_option = click.option(
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRequest:
-    """How results are printed, and where else they go."""
+    """How to print results, and which files to write."""
 
     form: Form = "table"
     output: Path | None = None
@@ -199,18 +199,18 @@ def stale_bench(
     if (subcommand := context.invoked_subcommand) is not None:
         if given:
             raise click.UsageError(
-                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_spelled(context, given)}"
+                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_first_option(context, given)}"
             )
         return None
     if compare is not None:
         if others := given - {"compare", "despite", "form"}:
-            raise click.UsageError(f"--compare measures nothing, so leave out {_spelled(context, others)}")
+            raise click.UsageError(f"--compare measures nothing, so leave out {_first_option(context, others)}")
         old, new = compare
-        return _compare(_parsed(CompareRequest, old=old, new=new, despite=despite, form=form))
+        return _compare(_make_request(CompareRequest, old=old, new=new, despite=despite, form=form))
     if despite:
         raise click.UsageError("--despite belongs to --compare")
-    report = _parsed(ReportRequest, form=form, output=output, plot=plot)
-    return _measure(_parsed(BenchmarkRequest, **_flat(options)), report, _rendered)
+    report = _make_request(ReportRequest, form=form, output=output, plot=plot)
+    return _measure(_make_request(BenchmarkRequest, **_flatten_lengths(options)), report, _render)
 
 
 @stale_bench.command("thesis", epilog=EXIT_CODES)
@@ -246,15 +246,15 @@ def stale_bench(
 def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
     """Repeat the measurements of the thesis.
 
-    They are of the dynamically quantized original on one CPU, over lengths from 100 to 3000; our backends are measured
-    beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
+    The thesis measured the dynamically quantized original on one CPU, at lengths from 100 to 3000; this project's
+    backends are measured beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
     """
-    request = _parsed(ThesisRequest, **_flat(options))
+    request = _make_request(ThesisRequest, **_flatten_lengths(options))
     table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
     return _measure(
         request.to_benchmark(),
         ReportRequest(form=form, output=output),
-        lambda results, form: table(results, STYLES[form]) if form in STYLES else _rendered(results, form),
+        lambda results, form: table(results, STYLES[form]) if form in STYLES else _render(results, form),
     )
 
 
@@ -302,11 +302,11 @@ def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
 def soak_command(form: Form, **options: Any) -> None:
     """Run one localizer for long, and check that it does not change.
 
-    The exit code is 1 if its memory grows, files stay open, detections change, or it is slower at its end than new
-    processes, which then run in turns with it. Speed in the first and the last tenth is shown too, but decides nothing,
-    because it also depends on what else the machine does.
+    The exit code is 1 if memory grows, files stay open, detections change, or if at the end the process is slower than
+    new processes that take turns with it. Speed in the first and the last tenth is shown too, but does not affect the
+    exit code, because it also depends on what else the machine does.
     """
-    plan = prepare_soak(_parsed(SoakRequest, **options))
+    plan = prepare_soak(_make_request(SoakRequest, **options))
     progress = Progress(NAME)
     soak = run_soak(plan, say=lambda text: progress.say(text, None))
     progress.done()
@@ -320,22 +320,22 @@ def main() -> None:
     console.run_command(stale_bench, NAME)
 
 
-def _parsed(kind: Callable[..., Request], **options: Any) -> Request:
-    """Make a request out of options; one that refuses them is a usage error."""
+def _make_request(kind: Callable[..., Request], **options: Any) -> Request:
+    """Make a request from options; a ValueError of its validation becomes a usage error."""
     try:
         return kind(**options)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
 
 
-def _flat(options: dict[str, Any]) -> dict[str, Any]:
+def _flatten_lengths(options: dict[str, Any]) -> dict[str, Any]:
     """Replace the ranges of ``--lengths`` by each length once, in the order given."""
     parts: Sequence[tuple[int, ...]] = options["lengths"]
     return {**options, "lengths": tuple(dict.fromkeys(length for part in parts for length in part))}
 
 
-def _spelled(context: click.Context, names: set[str]) -> str:
-    """The first of some parameters as it is typed."""
+def _first_option(context: click.Context, names: set[str]) -> str:
+    """The first of these options as it is typed on the command line."""
     options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
     return min(options[name] for name in names)
 
@@ -371,7 +371,7 @@ def _run(plan: Plan) -> Results:
     return summarise(benchmark, complete=complete)
 
 
-def _rendered(results: Results, form: Form) -> str:
+def _render(results: Results, form: Form) -> str:
     if form == "json":
         return results.to_json()
     if form == "csv":
@@ -383,7 +383,7 @@ def _rendered(results: Results, form: Form) -> str:
 
 def _exit_code(results: Results) -> int:
     if not results.complete:
-        console.note(NAME, "interrupted; the results are of what had been measured by then")
+        console.note(NAME, "interrupted; the results contain what was measured before that")
         return INTERRUPTED
     failed = sum(row.error is not None for row in results.rows)
     if failed == len(results.rows):

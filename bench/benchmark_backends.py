@@ -26,7 +26,7 @@ class Backend:
     engine: str
     """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that a worker runs it with."""
     needs: tuple[str, ...] = ()
-    """Modules that it imports, beside the runtime's own."""
+    """Modules that it imports in addition to the runtime's own."""
     file: str | None = None
     """The file of the bundle that it loads; None if it draws random weights instead."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
@@ -59,7 +59,7 @@ class Backend:
             if not _can_import(module):
                 return BenchmarkError(f"{self.name}: needs {module}; {EXTRA_HINT}")
         if self.device == "cuda" and not _has_gpu():
-            return BenchmarkError("--device cuda: this torch finds no GPU; leave it out to measure on the CPU")
+            return BenchmarkError("--device cuda: torch finds no GPU; leave the option out to measure on the CPU")
         if self.file is not None and self.file not in bundle.manifest.files:
             return BundleError(
                 f"{self.name}: the bundle {bundle.path} has no {self.file}; measure another backend, or ask whoever "
@@ -103,7 +103,7 @@ def _by_name(*families: Iterable[Backend]) -> dict[str, Backend]:
 BACKENDS: Mapping[str, Backend] = _by_name(
     _published_backends(), _torch_backends(), map(Backend.of_localizer, LOCALIZER_BACKENDS.values())
 )
-"""Slowest first."""
+"""All backends that run on a CPU, slowest first."""
 GPU_BACKENDS: Mapping[str, Backend] = _by_name(
     [
         Backend(

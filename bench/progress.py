@@ -9,23 +9,23 @@ from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 
 _SECONDS_BETWEEN_LINES = 15.0
-"""Where stderr is not a terminal."""
+"""If stderr is not a terminal."""
 
 
 class Progress:
     """Rewrites its line on a terminal; adds one every few seconds to a file or pipe."""
 
     def __init__(self, name: str) -> None:
-        """Args: name: of the command, which lines begin with."""
+        """Args: name: name of the command, which begins each line."""
         self._name = name
         self._is_terminal = sys.stderr.isatty()
         self._last_line = time.monotonic()
 
     def say(self, text: str, left_s: float | None) -> None:
-        """Say what is being done.
+        """Show what is being done.
 
         Args:
-            text: what.
+            text: what is being done.
             left_s: seconds until the benchmark is done; None if that is not known.
         """
         if left_s is not None:

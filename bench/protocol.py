@@ -1,4 +1,4 @@
-"""What a benchmark and its worker processes say to each other: one line of JSON for each message.
+"""The messages between a benchmark and its worker processes: one line of JSON for each message.
 
 A worker imports this module before its clock starts, so the module imports nothing but the standard library.
 """
@@ -46,7 +46,7 @@ class Job(Message):
     threads: int
     """Threads that an operator may use."""
     cpus: tuple[int, ...]
-    """CPUs that the worker stays on; empty where the system cannot pin a process."""
+    """CPUs that the worker stays on; empty if the system cannot pin a process."""
     seed: int
     """Seed of random features, and of the weights of networks that are not trained."""
 
@@ -107,9 +107,9 @@ class Started(Answer):
     """The backend is loaded."""
 
     startup_ms: Mapping[str, float]
-    """Milliseconds of each stage until it was."""
+    """Milliseconds of each stage until it was loaded."""
     imported_rss_mb: float
-    """Peak memory when everything was imported and nothing loaded."""
+    """Peak memory when everything was imported, but nothing was loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Samples(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class PeakMemory(Answer):
-    """The most memory that the worker has held."""
+    """The peak memory of the worker."""
 
     rss_mb: float
 
@@ -147,7 +147,7 @@ class ColdPrompts(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts(Answer):
-    """What is known of a backend beside its speed."""
+    """What is known about a backend besides its speed."""
 
     file_mb: float | None
     """Size of what it loads to run the network, in megabytes."""
@@ -186,7 +186,7 @@ class Question(Message, Generic[A]):
 
 @dataclass(frozen=True, kw_only=True)
 class Start(Question[Started]):
-    """Say how long it took to load the backend."""
+    """Report how long it took to load the backend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +199,12 @@ class TakeSamples(Question[Samples]):
     """Time every stage."""
 
     repeats: int
-    """How often."""
+    """How many times each stage is timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPeakMemory(Question[PeakMemory]):
-    """Say how much memory was held at most."""
+    """Report the worker's peak memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ class EncodeColdPrompts(Question[ColdPrompts]):
 
 @dataclass(frozen=True, kw_only=True)
 class GatherFacts(Question[Facts]):
-    """Count multiplications and weigh the file."""
+    """Count multiplications and measure the size of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

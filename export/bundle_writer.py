@@ -1,4 +1,4 @@
-"""Writing a bundle whole or not at all."""
+"""Writing a bundle completely or not at all."""
 
 import errno
 import hashlib
@@ -45,20 +45,20 @@ def write_bundle(
 ) -> Manifest:
     """Write a bundle into a temporary folder beside the output, then rename it.
 
-    At every moment the output is all of the old bundle or all of the new one. Where the file system cannot exchange
+    At every moment the output is the complete old bundle or the complete new one. If the file system cannot exchange
     two folders, it is missing for a moment; if the process is killed then, the old bundle is in ``old-bundle-...``.
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
-        manifest: everything but the files.
-        contents: by file name.
+        manifest: the manifest without its list of files.
+        contents: content of each file, by file name.
         sign: makes the signature for a manifest; None for an unsigned bundle.
 
     Returns:
         The manifest with its files.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the bundle cannot be written; the old one is unchanged.
     """
     manifest = replace(
         manifest,
@@ -84,7 +84,7 @@ def write_bundle(
 
 
 def _rename_if_free(fresh: Path, output: Path) -> bool:
-    """Rename a folder if nothing has the name, or an empty folder; return whether that was so."""
+    """Rename a folder if the new name is free or belongs to an empty folder; return whether it did."""
     try:
         fresh.rename(output)
     except OSError as problem:

@@ -51,7 +51,7 @@ def read_calibration(
         seed: decides which videos are taken.
         channels: C
         length: T to resample them to.
-        unwanted: ids of the videos that the graph will be validated on; the folder may contain none of them.
+        unwanted: ids of the videos that the graph will be validated on; the folder must not contain any of them.
         say: called for each unusable file; another video takes its place.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Exchanging two names in one step, where Linux and the file system can."""
+"""Swapping two names in one step, if Linux and the file system support it."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ _RENAME_EXCHANGE = 2
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Give each of two files or folders the other's name, with no moment in between.
+    """Swap the names of two files or folders in one step.
 
     Python has no function for this, and two renames leave a moment without a bundle, in which runs fail.
 

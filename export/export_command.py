@@ -56,7 +56,7 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--classes",
     type=PATH,
     metavar="FILE",
-    help="Class names, one a line, whose embeddings the bundle carries, so that stale-run does not compute them. "
+    help="Class names, one per line, whose embeddings the bundle carries, so that stale-run does not compute them. "
     "Default: the classes that the checkpoint was trained on, or ActivityNet's 200.",
 )
 @click.option(
@@ -219,7 +219,9 @@ def _export(request: ExportRequest) -> Manifest:
     try:
         return export_bundle(trained, prompts, request.output, int8=request.int8, sign=sign, say=_say)
     except OSError as problem:
-        raise ExportError(f"-o {request.output}: {why_unwritten(problem)} (what was there is unchanged)") from problem
+        raise ExportError(
+            f"-o {request.output}: {why_unwritten(problem)} (an existing bundle is unchanged)"
+        ) from problem
 
 
 def _check_output(output: Path) -> None:
@@ -230,9 +232,11 @@ def _check_output(output: Path) -> None:
     """
     try:
         if not can_be_bundle(output):
-            raise click.UsageError(f"-o {output}: something else is there; give a new folder, or a bundle to replace")
+            raise click.UsageError(
+                f"-o {output}: exists and is not a bundle; give a new folder, or a bundle to replace"
+            )
         if not output.absolute().parent.is_dir():
-            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; make it first")
+            raise click.UsageError(f"-o {output}: there is no folder {output.absolute().parent}; create it first")
         with workspace(output.resolve().parent):
             pass
     except OSError as problem:
@@ -262,7 +266,7 @@ def _table(manifest: Manifest) -> str:
 
 
 def _int8_cells(record: QuantizationRecord) -> list[str]:
-    """What the table says about an int8 graph, from its deviation on."""
+    """The table's cells for an int8 graph, from its deviation on."""
     if record.map_percent is None or record.fp32_map_percent is None:
         map_change = "not measured"
     else:

@@ -101,7 +101,7 @@ def export_bundle(
 
 @dataclass(frozen=True, kw_only=True)
 class _Export:
-    """What every stage reads."""
+    """What every stage needs."""
 
     trained: TrainedStale
     text_spec: TextEncoderSpec

@@ -30,7 +30,7 @@ class Int8Options:
     target: str = "portable"
     """One of ``TARGETS``."""
     weight_bits: int | None = None
-    """Bits of a weight, 4 to 8; None for the most that are exact on the target."""
+    """Bits of a weight, 4 to 8; None for the largest number that is exact on the target."""
     text_precision: str = "fp32"
     """One of ``TEXT_PRECISIONS``."""
 
@@ -47,4 +47,4 @@ class Int8Options:
             raise ValueError(f"max_map_drop {self.max_map_drop}, expected 0 percent of mAP or more")
         if self.weight_bits is not None and not 4 <= self.weight_bits <= 8:
             raise ValueError(f"weight_bits {self.weight_bits}, expected 4 to 8")
-        bits_for(self.target, self.weight_bits)  # raises where products would saturate
+        bits_for(self.target, self.weight_bits)  # raises if products would saturate

@@ -3,13 +3,13 @@
 The graph computes the same function as ``stale_model.network.stale``, up to rounding. It differs in five ways:
 
 - Attention blocks are folded, see ``stale_export.folding``.
-- A video of fewer snippets than T is resampled inside the graph, because attention can then be computed from the fewer
-  snippets that there are.
+- A video of fewer snippets than T is resampled inside the graph, because attention can then be computed from
+  fewer snippets.
 - The prompts' queries of the cross-adaptation are an input, because they depend on the prompts alone and are computed
   only once.
 - The foreground branch and the logits of the whole video, which only training needs, are left out.
 - Snippets that the masks discard are not computed one by one. The network sets them to zero, so they are all equal:
-  the graph computes one zero snippet in place of all of them, and counts it as often as they occur.
+  the graph computes one zero snippet in place of all of them, and counts it once for each.
 
 Comments show the shape of a value after the line that computes it. B: videos, S: snippets of a video as it is given,
 T: snippets that the network sees, C: channels, H: heads, K: class names, M: channels of the mask localizer, N: the
@@ -36,7 +36,7 @@ from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 _FEATURES, _LENGTH, _PROMPTS, _QUERIES = layout.LOCALIZER_INPUTS
 LINEARS = ("embedding.query", "embedding.output", "masks.hidden", "adaptation.output")
-"""The layers that can be quantized: they hold nearly all of the weights and, at T=100, take nearly all of the time."""
+"""The layers that can be quantized: they have nearly all of the weights and, at T=100, take nearly all of the time."""
 
 
 def localizer_spec(network: Stale) -> GraphSpec:
@@ -128,7 +128,7 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str, keep: str) -> 
 
     Args:
         graph: receives the operators; the class activations become its output.
-        network: has the weights.
+        network: gives the weights.
         snippets: (B, T, C)
         keep: (B, T) of bool.
     """

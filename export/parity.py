@@ -1,4 +1,4 @@
-"""Proof that an exported graph computes what the network computes."""
+"""Checks that an exported graph computes what the network computes."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -62,7 +62,7 @@ def compare_localizer(
         model: the graph.
         name: file name of the graph, for records and messages.
         network: the network that the graph was exported from.
-        embeddings: (K, C) prompt embeddings; each case takes as many as it needs.
+        embeddings: (K, C) prompt embeddings; each case uses the first of them.
         cases: sizes to compare at.
 
     Yields:
@@ -114,7 +114,7 @@ def compare_text_encoder(model: bytes, name: str, prompts: EmbeddedPrompts) -> I
 
 
 def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm: float = CLIP_NORM) -> Tensor:
-    """Draw features of which no snippet is near the masking threshold at T, where rounding would decide.
+    """Draw features that have no snippet near the masking threshold at T, where rounding would decide.
 
     Args:
         network: computes the masks.
@@ -124,7 +124,7 @@ def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm:
         norm: Euclidean length of a snippet's features.
 
     Returns:
-        (B, S, C); the same for the same arguments.
+        (B, S, C); equal arguments give equal features.
 
     Raises:
         ParityError: no such video could be drawn.

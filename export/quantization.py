@@ -35,7 +35,7 @@ class QuantizedGraph:
 
 
 class _Repaired(NamedTuple):
-    """What is left in integers after layers were returned to float."""
+    """The layers that stay in integers after others were returned to float."""
 
     schemes: Mapping[str, Scheme]
     """The layers in integers."""
@@ -52,13 +52,13 @@ class Quantizer:
     target: str = "portable"
     """One of ``TARGETS``."""
     weight_bits: int | None = None
-    """None for the most that are exact on the target."""
+    """None for the largest number that is exact on the target."""
     gate: MapGate | None = None
     """Limits the loss of mAP; without it mAP is not measured, and the graphs do not count as verified."""
     say: Say
 
     def __post_init__(self) -> None:
-        bits_for(self.target, self.weight_bits)  # raises where products would saturate
+        bits_for(self.target, self.weight_bits)  # raises if products would saturate
 
     @property
     def bits(self) -> int:

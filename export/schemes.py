@@ -4,7 +4,7 @@ Weights are quantized symmetrically, with one step for each output channel. Acti
 step and one zero point for the whole tensor.
 
 CPUs without VNNI multiply bytes with the instruction ``vpmaddubsw``. It adds two neighbouring products in 16 bits, and
-saturates where the sum exceeds 32767: with weights of 8 bits the sum can be 255·127·2 = 64770. With weights of 7 bits
+saturates if the sum exceeds 32767: with weights of 8 bits the sum can be 255·127·2 = 64770. With weights of 7 bits
 it is at most 255·63·2 = 32130, so 7 bits are exported unless the target is known to have VNNI.
 """
 
@@ -73,7 +73,7 @@ class StaticScheme(Scheme):
             ValueError: the values are not finite.
         """
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"activations from {low} to {high}")
+            raise ValueError(f"activations from {low} to {high}, expected finite numbers")
         low, high = min(low, 0.0), max(high, 0.0)
         scale = float(np.float32(max((high - low) / 255, _TINY)))
         return cls(weight_bits=weight_bits, scale=scale, zero_point=int(np.clip(round(-low / scale), 0, 255)))

@@ -31,7 +31,7 @@ def record_self_test(
     Args:
         network: in evaluation mode.
         prompts: the first of them are recorded.
-        int8_graphs: of the ONNX Runtime backends.
+        int8_graphs: the int8 graphs of the ONNX Runtime backends.
         norm: Euclidean length of a drawn snippet's features.
 
     Returns:

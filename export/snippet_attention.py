@@ -13,8 +13,8 @@ from stale_runtime.bundle import layout
 
 _FEATURES, _LENGTH = layout.LOCALIZER_INPUTS[:2]
 LONG = 1024
-"""Number of snippets above which attention is computed in tiles: that is faster and takes much less memory above, and
-slower below."""
+"""Number of snippets above which attention is computed in tiles. Above it, tiles are faster and take much less memory;
+below it, they are slower."""
 TILE = 512
 """Rows of queries in a tile."""
 

@@ -4,7 +4,7 @@ Every prompt begins with the same words, the prefix ("a video of action"), and C
 attends only to tokens before it. So what the layers compute for the prefix is the same for all prompts, and its keys
 and values are computed once, at export. The graph gets only the suffix: the tokens of the class name and the end token.
 Suffixes of one length are encoded together, so that nothing is padded. The last layer is computed for the end token
-alone, because the embedding is made from nothing else.
+alone, because the embedding depends on nothing else.
 
 K: prompts, L: tokens of a suffix, P: tokens of the prefix, W: width of the tower, D: width of a head, C: width of an
 embedding, H: heads of the localizer's cross-adaptation.
@@ -77,7 +77,7 @@ class _SuffixLayer(nn.Module):
     """A layer of the tower that contains the keys and values of the prefix."""
 
     def __init__(self, layer: CLIPEncoderLayer, prefix: Tensor) -> None:
-        """Compute the keys and values of the prefix (P, W), as the layers below give it."""
+        """Compute the keys and values of the prefix (P, W), which the layers below have computed."""
         super().__init__()
         self.layer = layer
         self.heads = layer.self_attn.num_heads
@@ -139,7 +139,7 @@ def text_encoder_model(encoder: DeployedTextEncoder, spec: GraphSpec) -> onnx.Mo
         ExportError: PyTorch cannot export it.
     """
     most_tokens = encoder.positions.shape[0]
-    example = torch.zeros(3, min(4, most_tokens), dtype=torch.int64)  # PyTorch takes a size of 1 for a fixed one
+    example = torch.zeros(3, min(4, most_tokens), dtype=torch.int64)  # PyTorch treats a size of 1 as fixed
     shapes = ({0: Dim("K", min=1, max=MOST_PROMPTS), 1: Dim("L", min=1, max=most_tokens)},)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

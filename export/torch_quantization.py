@@ -28,7 +28,7 @@ class TorchBackends:
     files: Mapping[str, bytes]
     """Content by file name."""
     records: tuple[QuantizationRecord, ...] = ()
-    """Of the int8 file; empty where there is none."""
+    """The record of the int8 file; empty if there is none."""
 
 
 def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> TorchBackends:

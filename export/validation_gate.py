@@ -39,7 +39,7 @@ class MapGate:
 
     videos: ValidationVideos
     prompts: EncodedPrompts
-    """Class names that the localizer is asked for."""
+    """Class names that the localizer looks for."""
     max_drop: float
     """Largest loss of mAP against float, in percent of mAP."""
 

@@ -11,7 +11,7 @@
     ├── KeyFileError            3   a key to sign or verify with
     ├── JournalError            3   the journal of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than is available
-    ├── OutputError             2   a place where a result or a temporary file cannot be written
+    ├── OutputError             2   a result or a temporary file that cannot be written
     ├── BundleError             4   a bundle that is missing or broken
     │   ├── ChecksumError       4   a file that differs from what the manifest says
     │   ├── SignatureError      4   a signature that is missing or invalid
@@ -117,7 +117,7 @@ class ParityError(ExportError):
 
 
 class QuantizationError(ExportError):
-    """An int8 graph is not int8, or loses too much."""
+    """An int8 graph is not int8, or loses too much mAP."""
 
 
 class BenchmarkError(StaleError):

@@ -1,4 +1,4 @@
-"""``stale-train``: features and annotations in, a checkpoint out. PyTorch is loaded when the options are understood."""
+"""``stale-train``: trains a network from features and annotations. PyTorch is loaded once the options are parsed."""
 
 from typing import Any
 
@@ -25,8 +25,8 @@ NAME = "stale-train"
     "that keeps the others out (with --split-lists).",
 )
 @click.option("--split-lists", type=PATH, help="Folder of the published splits: train_75_test_25/train/split_0.list …")
-@click.option("--seen", type=PATH, help="File of the classes to train on, one a line; instead of --split.")
-@click.option("--unseen", type=PATH, help="File of the classes to keep out, one a line; with --seen.")
+@click.option("--seen", type=PATH, help="File of the classes to train on, one per line; instead of --split.")
+@click.option("--unseen", type=PATH, help="File of the classes to keep out, one per line; with --seen.")
 @click.option("--train-subset", default="training", show_default=True, help="Subset of the annotations to train on.")
 @click.option(
     "--validation-subset",
@@ -41,7 +41,9 @@ NAME = "stale-train"
     show_default=True,
     help="Part of the training videos to use.",
 )
-@click.option("--subset-seed", type=int, default=0, show_default=True, help="Which videos --fraction takes.")
+@click.option(
+    "--subset-seed", type=int, default=0, show_default=True, help="Seed that decides which videos --fraction takes."
+)
 @click.option(
     "--clip",
     default=DEFAULT_CLIP,
@@ -61,21 +63,25 @@ NAME = "stale-train"
     "--epochs", type=click.IntRange(1), default=12, show_default=True, help="Passes over the training videos."
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Videos a step, over all processes."
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Videos in a step, of all processes together.",
 )
 @click.option(
     "--learning-rate",
     type=Number(0, 1, min_open=True),
     default=2e-4,
     show_default=True,
-    help="At the start; it falls along a cosine to 0.",
+    help="Learning rate at the start; it falls along a cosine to 0.",
 )
 @click.option(
     "--weight-decay",
     type=Number(0, 1),
     default=0.02,
     show_default=True,
-    help="Of the AdamW optimizer; pulls the weights towards 0.",
+    help="Weight decay of the AdamW optimizer, which pulls the weights towards 0.",
 )
 @click.option(
     "--length",
@@ -89,14 +95,14 @@ NAME = "stale-train"
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Of the initial weights, the order of the videos, and dropout.",
+    help="Seed of the initial weights, the order of the videos, and dropout.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
-    help="Number of trainings; each one counts --seed and --subset-seed up by one. The table ends with mean ± std.",
+    help="Number of trainings; each adds one to --seed and --subset-seed. The table ends with mean ± std.",
 )
 @click.option(
     "--device",
@@ -148,7 +154,7 @@ def stale_train(
     Only videos whose labels are all seen classes are trained on, and only such validation videos choose the best
     epoch; videos of the unseen classes are not looked at before that. Every feature file is read once at the start;
     files that cannot be used are left out and listed. The output folder gets best.pth, last.pth, metrics.csv and
-    curves.png after every epoch (with --seeds in one folder a seed), and summary.csv.
+    curves.png after every epoch (with --seeds, in a folder for each seed), and summary.csv.
 
     \b
       stale-train --annotations activity_net.json --features feats/ --split closed

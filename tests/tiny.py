@@ -150,7 +150,7 @@ def _upstream_names(network: Stale) -> list[str]:
 
 
 def randomize(module: nn.Module, seed: int = 0) -> None:
-    """Draw every parameter anew, also those that start at zero or one."""
+    """Replace every parameter by random numbers, also those that start at zero or one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

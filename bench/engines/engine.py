@@ -1,4 +1,4 @@
-"""What a worker can do with a backend; a new kind of backend is one class that does it."""
+"""The base class of everything that a worker can time; each kind of backend is one subclass."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Step: TypeAlias = Callable[[], Any]
 class Engine(ABC):
     """A backend loaded for one length.
 
-    Importing its module is the stage ``import``, constructing it the stage ``load``.
+    The stage ``import`` is the time to import its module, ``load`` the time to construct it.
     """
 
     loads: ClassVar[bool] = True
@@ -39,12 +39,12 @@ class Engine(ABC):
         return video_features(self.job, self.bundle.manifest.channels)
 
     def prompt_steps(self) -> Mapping[str, Step]:
-        """``prompts_warm`` and ``prompts_cold``, where prompts are encoded apart from the video."""
+        """``prompts_warm`` and ``prompts_cold``, if the backend encodes prompts separately from the video."""
         return {}
 
     @abstractmethod
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
-        """What is timed for each video: ``forward``, and of ``resample``, ``decode``, ``end_to_end`` what there is.
+        """What is timed for each video: ``forward``, and those of ``resample``, ``decode``, ``end_to_end`` that exist.
 
         Args:
             features: (T0, C)
@@ -52,14 +52,14 @@ class Engine(ABC):
 
     @abstractmethod
     def facts(self, features: FloatArray) -> Facts:
-        """Count multiplications and weigh the file.
+        """Count multiplications and measure the size of the file.
 
         Args:
             features: (T0, C) of the video that the count is for.
         """
 
     def detect(self, path: Path, _duration_s: float) -> tuple[Detection, ...]:
-        """Find actions in the video of a feature file, which lasts that many seconds.
+        """Find actions in the video of a feature file; the video's duration is in seconds.
 
         Raises:
             BenchmarkError: this backend has no trained weights.

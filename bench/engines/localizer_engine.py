@@ -28,7 +28,7 @@ class LocalizerEngine(Engine):
         self._localizer = Localizer(self.bundle, settings)
 
     def prompt_steps(self) -> Mapping[str, Step]:
-        """Looking prompts up in bundle or cache, and encoding them with a text tower that is opened for them."""
+        """Looking prompts up in bundle or cache, and opening the text tower to encode them."""
         names = self.job.classes
         return {
             "prompts_warm": lambda: self._localizer.encode_prompts(names),
@@ -36,7 +36,7 @@ class LocalizerEngine(Engine):
         }
 
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
-        """All steps from features to detections, each alone and all together."""
+        """All steps from features to detections, each alone and all in one call."""
         localizer = self._localizer
         prompts = localizer.encode_prompts(self.job.classes)
         inputs = localizer.graph_inputs(features, prompts)
@@ -50,7 +50,7 @@ class LocalizerEngine(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """The graph's file, and the multiplications that ONNX Runtime does in it."""
+        """Size of the graph's file, and the multiplications that ONNX Runtime executes."""
         assert self.job.file is not None
         prompts = self._localizer.encode_prompts(self.job.classes)
         inputs = self._localizer.graph_inputs(features, prompts)

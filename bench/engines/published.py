@@ -1,7 +1,7 @@
-"""The network as published, its text tower in every forward pass: what the thesis timed.
+"""The published network, with its text tower in every forward pass: what the thesis timed.
 
-Its weights are random, which costs the same time, so it cannot detect anything. The published post-processing is not
-timed: ``--decoder upstream`` of this project computes the same, but at another speed.
+Its weights are random, which does not change its speed, so it cannot detect anything. The published post-processing
+is not timed: ``--decoder upstream`` of this project gives the same results, but at another speed.
 """
 
 import io
@@ -57,7 +57,7 @@ class PublishedNetwork(nn.Module):
         """Draw random weights.
 
         Args:
-            bundle: says how wide the features are.
+            bundle: gives the width of the features.
             length: T that the network is built for.
         """
         super().__init__()
@@ -79,8 +79,8 @@ class PublishedNetwork(nn.Module):
 class Published(Engine):
     """``upstream-fp32``, and ``upstream-int8``: its linear layers quantized dynamically, as in the thesis.
 
-    The peak memory in int8 includes that of quantizing, because the float weights are there first, as they are where a
-    checkpoint is loaded.
+    The peak memory in int8 includes the float weights, which exist before they are quantized, as after loading a
+    checkpoint.
     """
 
     loads = False
@@ -104,7 +104,7 @@ class Published(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """Size of the weights as ``torch.save`` writes them, and the multiplications of a network without weights."""
+        """Size of the weights as ``torch.save`` writes them, and multiplications, counted without weights."""
         macs = count_torch(
             lambda: PublishedNetwork(self.bundle, self.job.length),
             (1, self.job.length, features.shape[1]),

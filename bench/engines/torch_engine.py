@@ -37,7 +37,7 @@ class TorchEngine(Engine):
         self._forward = torch_runner(self._network, self._prompts)
 
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
-        """All steps from features to detections, each alone and all together."""
+        """All steps from features to detections, each alone and all in one call."""
         resampled = resample(features, self.job.length)
         outputs = self._forward(resampled)
         decode = DECODERS[self.bundle.manifest.decoder]
@@ -49,7 +49,7 @@ class TorchEngine(Engine):
         }
 
     def facts(self, features: FloatArray) -> Facts:
-        """The file, and the multiplications of the network as it is written."""
+        """Size of the file, and the multiplications of the network."""
         sizes = self._network.sizes
         assert isinstance(sizes, dict)
         shapes = ((self.job.length, features.shape[1]), self._prompts.embeddings.shape, self._prompts.queries.shape)

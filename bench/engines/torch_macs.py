@@ -15,7 +15,7 @@ def count_torch(make: Callable[[], nn.Module], *shapes: tuple[int, ...], ids: tu
     Args:
         make: makes the network in float; its weights take no memory here.
         shapes: shapes of its float32 inputs.
-        ids: shape of a last int64 input, if it has one.
+        ids: shape of the last input, which is int64; None if there is none.
     """
     linear = 0
 

@@ -1,4 +1,4 @@
-"""The measuring itself: which process runs when, and for how long."""
+"""Running the measurements: which process runs when, and for how long."""
 
 import random
 from collections import defaultdict
@@ -28,14 +28,14 @@ from stale_runtime.detections import Detection
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 
 COLD_LAUNCHES = 3
-"""Processes that also encode the prompts without a cache, which can take a while."""
+"""How many processes of each backend also encode the prompts without a cache, which can take a while."""
 TURN_MS = 250.0
 """About how long a backend's turn lasts, unless a single repetition takes longer."""
 MOST_REPEATS = 16
 
 T = TypeVar("T")
 Say = Callable[[str, float | None], None]
-"""Told what is being done, and how many seconds are left, if that is known."""
+"""Called with what is being done, and with the seconds that are left or None."""
 
 
 class _Key(NamedTuple):
@@ -172,7 +172,7 @@ class Benchmark:
         return [process for process in processes if process.key not in self._errors]
 
     def _finish(self, process: _Process, number: int) -> None:
-        """Read the memory first, since what comes after would add to it."""
+        """Read the peak memory first, because the other questions raise it."""
         process.read_peak_memory()
         if self.plan.request.cold_prompts and number < COLD_LAUNCHES:
             process.encode_cold_prompts()
@@ -195,7 +195,7 @@ class Benchmark:
         return {"average": result.average, **{f"{tiou:.2f}": value for tiou, value in result.per_tiou.items()}}
 
     def _find_fp32_map(self, length: int, evaluation: Evaluation) -> None:
-        """Find the mAP of the network in fp32 at a length; it is measured now if it is not among the backends."""
+        """Look up the mAP of the network in fp32 at a length; measure it if fp32 is not among the backends."""
         maps = {key.backend.name: found for key, found in self._maps.items() if key.length == length}
         if maps and FP32 not in maps and BACKENDS[FP32].problem(self.plan.bundle) is None:
             key = _Key(BACKENDS[FP32], length)
@@ -206,7 +206,7 @@ class Benchmark:
 
     @contextmanager
     def _noting_failure(self, key: _Key) -> Iterator[None]:
-        """Note a worker's failure for its row, so that the other rows go on."""
+        """Note a worker's failure for its row, so that the other rows are still measured."""
         try:
             yield
         except WorkerError as problem:
@@ -228,11 +228,11 @@ class Benchmark:
         return monotonic() - self._started
 
     def _left_s(self) -> float | None:
-        """Seconds until everything is done; None if not even one group of launches is done to tell by."""
+        """Estimated seconds until everything is done; None without a budget, before the first launches are done."""
         each = self._elapsed_s() / self._groups_done if self._groups_done else None
         if self.plan.budget_s is None:
             return None if each is None else each * self._groups_left()
-        first_launches = len(self.plan.lengths) - self._groups_done  # these are made whatever the budget says
+        first_launches = len(self.plan.lengths) - self._groups_done  # these run whatever the budget is
         return max(self.plan.budget_s - self._elapsed_s(), (each or 0.0) * first_launches, 0.0)
 
     def _say(self, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import IO, cast
 from stale_bench.protocol import A, Failure, Job, Message, Question, from_line, to_line
 
 LONGEST_ANSWER_S = 1800.0
-"""A worker that has not answered by then is taken to hang."""
+"""A worker that takes longer than this to answer counts as hanging."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -34,7 +34,7 @@ class Child:
             stderr=self._stderr,
             env={**os.environ, **{name: str(job.threads) for name in _THREAD_VARIABLES}},
             text=True,
-            start_new_session=True,  # so that Ctrl-C interrupts the parent alone
+            start_new_session=True,  # so that Ctrl-C interrupts only the parent
         )
         self._questions = cast(IO[str], self._process.stdin)
         self._answers = cast(IO[str], self._process.stdout)
@@ -44,7 +44,7 @@ class Child:
         """Have the worker do something, and wait for its answer.
 
         Raises:
-            WorkerError: it died, hangs, or says that it cannot.
+            WorkerError: it died, hangs, or reports a failure.
         """
         self._send(question)
         if not select.select([self._answers], [], [], LONGEST_ANSWER_S)[0]:

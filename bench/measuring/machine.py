@@ -23,7 +23,7 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
         threads: how many CPUs.
 
     Returns:
-        Their numbers; empty where the system cannot pin a process.
+        Their numbers; empty if the system cannot pin a process.
 
     Raises:
         BenchmarkError: too few CPUs are allowed, or this process may not choose among them.
@@ -34,7 +34,7 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
     if len(allowed) < threads:
         numbers = ", ".join(map(str, sorted(allowed))) or "none"
         raise BenchmarkError(
-            f"--threads {threads} needs as many CPUs, and this process may run on {len(allowed)} ({numbers}); give "
+            f"--threads {threads} needs {threads} CPUs, but this process may run on {len(allowed)} ({numbers}); give "
             "fewer threads, or allow this process more CPUs (taskset, cpuset)"
         )
     cpus = tuple(sorted(allowed)[-threads:])
@@ -50,7 +50,7 @@ def choose_cpus(threads: int) -> tuple[int, ...]:
 
 
 def describe_machine(cpus: Sequence[int]) -> dict[str, Any]:
-    """Describe what decides the speed of this machine, as far as it can be found out.
+    """Describe what affects the speed of this machine, as far as the system tells.
 
     Model and flags are read from ``/proc/cpuinfo``: py-cpuinfo starts several processes and takes a second for them.
     """
@@ -70,7 +70,7 @@ def describe_machine(cpus: Sequence[int]) -> dict[str, Any]:
 
 
 def describe_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions of Python, of the runtime's packages, and of what else the backends use."""
+    """Versions of Python, of the runtime's packages, and of the other packages that the backends use."""
     found = {"python": platform.python_version()}
     for package in dict.fromkeys((*PACKAGES, *libraries)):
         try:

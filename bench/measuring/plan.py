@@ -1,4 +1,4 @@
-"""What is to be measured: as asked for, with what had to be found out, and as one worker's job."""
+"""What to measure: a user's request, the plan with everything it needs, and the job of one worker."""
 
 import random
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class BenchmarkRequest:
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for the trained one."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     """Threads that an operator may use."""
     baseline: str | None = None
@@ -42,7 +42,7 @@ class BenchmarkRequest:
     prompts: Path | None = None
     """File of class names; None for those whose embeddings are in the bundle."""
     budget_s: float | None = None
-    """Seconds for everything, although each row gets one launch in any case; None for ``row_budget_s`` a row."""
+    """Seconds for everything, although each row gets one launch in any case; None for ``row_budget_s`` for each row."""
     row_budget_s: float | None = ROW_S
     """Seconds for each backend and length; None for as long as it takes."""
     seed: int = 0
@@ -58,7 +58,7 @@ class BenchmarkRequest:
         if self.ground_truth is not None and self.features is None:
             raise ValueError("--ground-truth without --features; give the folder of these videos' feature files")
         if self.subset is not None and self.ground_truth is None:
-            raise ValueError("--subset without --ground-truth, whose videos it chooses from")
+            raise ValueError("--subset without --ground-truth; give the annotations that the subset belongs to")
         if self.launches < 1 or not 1 <= self.rounds[0] <= self.rounds[1]:
             raise ValueError(f"{self.launches} launches, rounds {self.rounds}, expected at least 1 of each")
         if self.budget_s is not None and not self.budget_s > 0:
@@ -78,7 +78,7 @@ class Plan:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     """Why backends that would have been measured cannot run here, by name."""
     cpus: tuple[int, ...] = ()
-    """CPUs that workers stay on; empty where the system cannot pin a process."""
+    """CPUs that workers stay on; empty if the system cannot pin a process."""
     videos: MeasuredVideos | None = None
     """Feature files to time on; None for random features."""
     evaluation: Evaluation | None = None

@@ -15,7 +15,7 @@ from stale_runtime.inputs.prompts import Prompts
 
 
 def prepare(request: BenchmarkRequest, cache: Path) -> Plan:
-    """Check a request, and read what it names.
+    """Check a request, and read the files that it names.
 
     Args:
         request: what to measure.

@@ -12,7 +12,7 @@ class Launch:
     """One process that ran a backend at a length."""
 
     number: int
-    """Launches of the same number used the same video."""
+    """Launches with the same number used the same video."""
     started: Started
     warmup_ms: tuple[float, ...]
     """Forward passes of the warm-up; none if the process died in it."""
@@ -20,7 +20,7 @@ class Launch:
     prompts_cold_ms: float | None
     """None if this launch did not encode prompts without a cache."""
     peak_rss_mb: float | None
-    """None if the process did not live long enough to say."""
+    """None if the process ended before it was read."""
 
     def startup_ms(self) -> Mapping[str, float]:
         """Milliseconds of each stage that a process goes through once."""
@@ -44,4 +44,4 @@ class Record:
     map: Mapping[str, float] | None
     """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
     map_change: float | None
-    """Average mAP less that of the network in fp32."""
+    """Average mAP minus the average mAP of the network in fp32."""

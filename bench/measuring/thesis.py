@@ -20,7 +20,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ThesisRequest:
-    """What a user asks of the thesis."""
+    """Which part of the thesis to repeat, and how thoroughly."""
 
     device: Literal["cpu", "cuda"] = "cpu"
     seeds: int = 5
@@ -28,13 +28,13 @@ class ThesisRequest:
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for those of the thesis."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     budget_s: float | None = None
     """Seconds for everything; None for as long as it takes."""
 
     def to_benchmark(self) -> BenchmarkRequest:
-        """The original and, on a CPU, the backends of ours that the bundle has."""
+        """The request as a benchmark: of the original and, on a CPU, of this project's backends that can run here."""
         on_gpu = self.device == "cuda"
         return BenchmarkRequest(
             backends=(ORIGINAL_ON_GPU if on_gpu else ORIGINAL,),

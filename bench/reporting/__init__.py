@@ -1,1 +1,1 @@
-"""What was measured, as tables, files and plots."""
+"""Measurements as tables, files and plots."""

@@ -38,15 +38,19 @@ class Stage:
             raise ValueError(f"median_ms is {self.median_ms:g}, expected 0 to {LONGEST_MS:g}")
         if len(self.per_launch) > MOST_LAUNCHES or any(count < 0 for count in self.per_launch):
             raise ValueError(
-                f"per_launch has {len(self.per_launch)} launches, expected up to {MOST_LAUNCHES} of 0 or more"
+                f"per_launch has {len(self.per_launch)} launches, expected at most {MOST_LAUNCHES}, each with 0 "
+                "samples or more"
             )
         if not self.n or not self.n == len(self.samples_ms) == sum(self.per_launch):
-            raise ValueError(f"samples_ms has {len(self.samples_ms)} samples, not as many as n and per_launch say")
+            raise ValueError(
+                f"samples_ms has {len(self.samples_ms)} samples, n is {self.n} and per_launch adds up to "
+                f"{sum(self.per_launch)}, expected the same number, at least 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Forward time over the baseline's at the same length; below 1 is faster."""
+    """Forward time divided by the baseline's at the same length; below 1 is faster."""
 
     baseline: str
     median: float
@@ -75,7 +79,7 @@ class Row:
     ratio: Ratio | None
     peak_rss_mb: float | None
     rss_rise_mb: float | None
-    """Rise above what the process held when everything was imported."""
+    """Peak memory minus the memory that the process used when everything was imported."""
     file_mb: float | None
     gmacs: float | None
     int8_share: float | None
@@ -85,7 +89,7 @@ class Row:
     map: Mapping[str, float] | None
     """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
     map_change: float | None
-    """Average mAP less that of the network in fp32."""
+    """Average mAP minus the average mAP of the network in fp32."""
     error: str | None
     """Why the backend was not measured to the end."""
     warnings: tuple[str, ...]
@@ -131,7 +135,7 @@ def read_benchmark_results(path: Path) -> Results:
     """
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict) or "rows" not in content or not isinstance(content.get("format_version"), int):
-        raise DatasetError(f"{path}: not a result of stale-bench; give a file that its -o wrote")
+        raise DatasetError(f"{path}: not a result of stale-bench; give a file that stale-bench -o wrote")
     if content["format_version"] != FORMAT_VERSION:
         raise DatasetError(
             f"{path}: format_version {content['format_version']}, this version of stale-edge reads {FORMAT_VERSION}; "

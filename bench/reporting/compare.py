@@ -11,7 +11,7 @@ from stale_runtime.errors import BenchmarkError
 from stale_runtime.system.text import one_line
 
 EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
-"""Fields of the protocol that change how precise or how presented times are, but not the times."""
+"""Fields of the protocol that affect how precise times are or how they are shown, but not the times themselves."""
 
 
 class Difference(NamedTuple):
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
     @property
     def time_ratio(self) -> float | None:
-        """New forward time over old."""
+        """New forward time divided by the old one."""
         old, new = (row.stages.get("forward") for row in self)
         return None if old is None or new is None else new.median_ms / old.median_ms
 
@@ -70,8 +70,9 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
         first, others = unwanted[0], len(unwanted) - 1
         more = f" (and {others} more: {', '.join(d.field for d in unwanted[1:6])})" if others else ""
         raise BenchmarkError(
-            f"these runs cannot be compared: {first.field} is {_short(first.old)} in the old and {_short(first.new)} "
-            f"in the new{more}; measure again under the same conditions, or give --despite {first.field}"
+            f"these runs cannot be compared: {first.field} is {_shorten(first.old)} in the old and "
+            f"{_shorten(first.new)} in the new{more}; measure again under the same conditions, or give "
+            f"--despite {first.field}"
         )
     pairs = ((row, new.row(row.backend, row.length)) for row in old.rows)
     changes = [Change(before, after) for before, after in pairs if after is not None]
@@ -145,6 +146,6 @@ def _is_within(field: str, name: str) -> bool:
     return field == name or field.startswith(f"{name}.")
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,4 +1,4 @@
-"""Summing up what was measured into rows of the report."""
+"""Summing up measurements as rows of the report."""
 
 from collections.abc import Iterable, Sequence
 

@@ -20,10 +20,10 @@ STAGE_MEANINGS = {
     "load": "opening the bundle and making the network ready; files are in the system's cache",
     "prompts_cold": "opening the text tower and encoding all prompts",
     "prompts_warm": "looking all prompts up in bundle or cache",
-    "resample": "features to the T snippets that the network takes, where it does not do so itself",
+    "resample": "resampling features to the T snippets that the network takes, if the graph does not do so itself",
     "forward": "the network, on resampled features",
-    "decode": "outputs to segments",
-    "end_to_end": "features to detections, resample, forward and decode in one call",
+    "decode": "turning outputs into segments",
+    "end_to_end": "from features to detections: resample, forward and decode in one call",
 }
 RANDOM = f"random, {RANDOM_SNIPPETS:g} snippets for each of T"
 

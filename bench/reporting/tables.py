@@ -1,4 +1,4 @@
-"""Results for people and for spreadsheets."""
+"""Results as tables to read, and as CSV for spreadsheets."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def soak_table(soak: Soak, style: str) -> str:
     held = soak.samples[-1].descriptors
     notes = [
         f"{soak.videos:,} videos of {SHORTEST} to {LONGEST:,} snippets in {len(soak.samples)} rounds of {soak.mix}.",
-        f"Memory after the first tenth: {slope:+.1f} KB by 1,000 videos, 99% interval {low:+.1f} to {high:+.1f}.",
+        f"Memory after the first tenth: {slope:+.1f} KB per 1,000 videos, 99% interval {low:+.1f} to {high:+.1f}.",
         f"Open descriptors: {soak.descriptors} before, {held} after. "
         f"Videos with other detections than in the first round: {soak.changed}.",
     ]
@@ -175,7 +175,7 @@ def _number(value: float | None, form: str) -> str | None:
 def _notes(results: Results) -> list[str]:
     protocol, machine = results.protocol, results.machine
     cpus = ", ".join(map(str, protocol["cpus"]))
-    where = f"CPU {cpus} of {machine['cpu']}" if cpus else f"any CPU of {machine['cpu']}, since this system cannot pin"
+    where = f"CPU {cpus} of {machine['cpu']}" if cpus else f"any CPU of {machine['cpu']} (processes cannot be pinned)"
     notes = [f"{thread_count(results)} on {where}; {results.rows[0].classes} classes; features: {protocol['inputs']}."]
     if any(row.ratio is not None and row.ratio.low is not None for row in results.rows):
         notes.append(f"Ratios are of forward times, with their {protocol['confidence']:.0%} intervals.")
@@ -188,7 +188,7 @@ def _notes(results: Results) -> list[str]:
     notes += failure_notes(results)
     notes += [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
     if not results.complete:
-        notes.append("Interrupted: this is what had been measured by then.")
+        notes.append("Interrupted: this is what was measured before that.")
     return notes
 
 

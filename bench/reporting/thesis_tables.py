@@ -1,4 +1,4 @@
-"""The tables of the thesis that this toolkit grew out of, measured again and beside this toolkit's backends.
+"""The tables of the thesis that this toolkit grew out of, measured again, together with this toolkit's backends.
 
 Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
     time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
@@ -30,11 +30,11 @@ def thesis_table(results: Results, style: str) -> str:
     time_headers = ["T", *(f"{name} s" for name in backends), *(f"{name} faster" for name in ours)]
     cost_headers = ["T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends)]
     notes = [
-        f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, a process each.",
-        "GMACs: billions of multiplications in a forward pass. MB: the most memory that a process held.",
+        f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, one process each.",
+        "GMACs: billions of multiplications in a forward pass. MB: peak memory of a process.",
     ]
     if not results.complete:
-        notes.append("Interrupted: this is what had been measured by then.")
+        notes.append("Interrupted: this is what was measured before that.")
     tables = draw_table(times, time_headers, style, left=0), draw_table(costs, cost_headers, style, left=0)
     return "\n\n".join((*tables, "\n".join((*notes, *failure_notes(results))))) + "\n"
 

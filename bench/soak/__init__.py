@@ -1,1 +1,1 @@
-"""One localizer over very many videos."""
+"""Running one localizer over very many videos."""

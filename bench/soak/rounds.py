@@ -24,7 +24,7 @@ DetectIn: TypeAlias = Callable[[EncodedPrompts], VideoDetections]
 class Rounds:
     """The same videos again and again, each time in another order; every second one is read from a file.
 
-    Each round encodes the prompts again. Every later round must find what the first one finds, which is not counted.
+    Each round encodes the prompts again. The first round is not counted; every later one must find the same detections.
     """
 
     def __init__(self, localizer: Localizer, classes: Prompts, *, videos: int, seed: int, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Rounds:
             localizer: finds the actions.
             classes: what to look for.
             videos: number of videos in a round.
-            seed: of features and orders.
+            seed: seed of the features and of the orders.
             folder: where feature files are written.
         """
         self._localizer, self._classes = localizer, classes
@@ -44,7 +44,7 @@ class Rounds:
         self._first = [detect(prompts) for detect in self._detectors]
 
     def run(self) -> RoundCost:
-        """Detect in all videos once more."""
+        """Detect actions in all videos again."""
         order = self._generator.permutation(len(self._detectors)).tolist()
         wall, cpu = time.perf_counter(), time.process_time()
         prompts = self._localizer.encode_prompts(self._classes)
@@ -63,7 +63,7 @@ def mixed_lengths(videos: int) -> tuple[int, ...]:
 
 
 def _detectors(localizer: Localizer, folder: Path, lengths: Sequence[int], seed: int) -> list[DetectIn]:
-    """A function for each video that detects in it; every second video is a file of float16, like extracted ones."""
+    """A function for each video that detects actions in it; every second video is a float16 file, as real ones are."""
     detectors: list[DetectIn] = []
     for n, length in enumerate(lengths):
         features = random_features(length, localizer.bundle.manifest.channels, seed + n)

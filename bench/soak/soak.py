@@ -1,4 +1,4 @@
-"""One localizer over very many videos: whether memory, open files, speed and detections stay the same."""
+"""Running one localizer over very many videos: do memory, open files, speed and detections stay the same?"""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -31,12 +31,12 @@ GROWTH = 0.02
 SLOWDOWN = 0.05
 """Largest share of its speed that the process may lose, compared with new ones."""
 NEW_PROCESSES, TURNS = 5, 4
-"""New processes that are compared with it at its end, and rounds of each."""
+"""New processes that the old one is compared with at its end, and rounds of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SoakRequest:
-    """What a user asks of a soak."""
+    """What a user asks for in a soak."""
 
     videos: int = 20_000
     """At least ``FEWEST_VIDEOS``; rounded up to whole rounds."""
@@ -45,7 +45,7 @@ class SoakRequest:
     length: int | Literal["auto"] = "auto"
     """T in snippets, or ``auto``."""
     bundle: Path | None = None
-    """None for the places where a bundle usually is."""
+    """None to look where ``find_bundle`` does."""
     threads: int = 1
     """Threads that an operator may use."""
     prompts: Path | None = None
@@ -72,7 +72,7 @@ class SoakRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SoakPlan:
-    """A request, and what it names, opened."""
+    """A request, with its bundle and its prompts opened."""
 
     request: SoakRequest
     localizer: Localizer
@@ -80,7 +80,7 @@ class SoakPlan:
 
 
 class Sample(NamedTuple):
-    """A round through all videos, and what the process held after it."""
+    """A round through all videos, and the memory and the open descriptors of the process after it."""
 
     cost: RoundCost
     rss_mb: float
@@ -88,7 +88,7 @@ class Sample(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """Seconds of rounds that two processes went through in turns."""
+    """Seconds of each round of two processes that took turns."""
 
     old: tuple[float, ...]
     """Of the process that has been running since the start."""
@@ -174,7 +174,7 @@ class Soak:
 
 
 def prepare_soak(request: SoakRequest) -> SoakPlan:
-    """Open what a request names.
+    """Open the bundle and the prompts that a request names.
 
     Raises:
         StaleError: bundle or prompts cannot be used.
@@ -192,10 +192,10 @@ def run_soak(plan: SoakPlan, say: Callable[[str], None]) -> Soak:
 
     Args:
         plan: what to do.
-        say: told after each round how far the soak is.
+        say: called after each round with how far the soak is.
 
     Raises:
-        BenchmarkError: psutil is not installed, the system does not say what a process holds, or a new process failed.
+        BenchmarkError: psutil is not installed, the system does not report a process's memory, or a new process failed.
         StaleError: bundle or prompts cannot be used.
     """
     request, mix = plan.request, plan.request.mix
@@ -203,11 +203,11 @@ def run_soak(plan: SoakPlan, say: Callable[[str], None]) -> Soak:
         ours, theirs = folder / "ours", folder / "theirs"
         ours.mkdir()
         theirs.mkdir()
-        _, descriptors = _held_resources()
+        _, descriptors = _measure_resources()
         rounds = Rounds(plan.localizer, plan.classes, videos=mix, seed=request.seed, folder=ours)
         samples = []
         for n in range(request.rounds):
-            samples.append(Sample(rounds.run(), *_held_resources()))
+            samples.append(Sample(rounds.run(), *_measure_resources()))
             say(f"{(n + 1) * mix:,} of {request.rounds * mix:,} videos")
         turns = []
         cpus = choose_cpus(plan.localizer.threads)
@@ -259,7 +259,7 @@ def _take_turns(rounds: Rounds, job: SoakJob, number: int) -> Turns:
 
 @contextmanager
 def _kept_on(cpus: Sequence[int]) -> Iterator[None]:
-    """Keep this thread on some CPUs; with none, leave it where it is."""
+    """Keep this thread on some CPUs; an empty sequence changes nothing."""
     if not cpus:
         yield
         return
@@ -271,7 +271,7 @@ def _kept_on(cpus: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def _held_resources() -> tuple[float, int]:
+def _measure_resources() -> tuple[float, int]:
     """Resident memory of this process in megabytes, and the number of its open descriptors."""
     try:
         import psutil
@@ -281,4 +281,6 @@ def _held_resources() -> tuple[float, int]:
         process = psutil.Process()
         return process.memory_info().rss / 1e6, process.num_fds()
     except (psutil.Error, OSError) as problem:
-        raise BenchmarkError(f"this system does not say what a process holds: {problem}") from problem
+        raise BenchmarkError(
+            f"this system does not report the memory and open files of a process: {problem}"
+        ) from problem

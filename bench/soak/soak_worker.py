@@ -1,4 +1,4 @@
-"""A worker that goes through the rounds of a soak in a process that has only just started."""
+"""A worker that goes through the rounds of a soak in a new process."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ class SoakWorker:
         """Open the bundle, and go through all videos for the first time.
 
         Raises:
-            StaleError: the bundle cannot be used, or is another one by now.
+            StaleError: the bundle cannot be used, or has been replaced.
         """
         settings = Settings(
             backend=job.backend,

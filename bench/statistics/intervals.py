@@ -35,7 +35,7 @@ def ratio_interval(times: Sequence[Sequence[float]], baseline: Sequence[Sequence
     """The ratio of two backends' times that were measured in turns.
 
     Two processes of one program differ more than two rounds of one process, for example because their memory is laid
-    out differently. So processes are resampled, and rounds within each, which makes the interval rather too wide. A
+    out differently. So processes are resampled, and rounds within each, which makes the interval a little too wide. A
     bootstrap of few processes is too narrow, so it is widened by the ratio of Student's t to the normal distribution.
 
     Args:

@@ -21,7 +21,7 @@ class Trend(NamedTuple):
 def trend(at: Sequence[float], values: Sequence[float]) -> Trend:
     """Fit a straight line to a series by least squares.
 
-    Memory grows in steps, so a point says little that the point before it did not say. The number of points is reduced
+    Memory grows in steps, so each point adds little information to the point before it. The number of points is reduced
     accordingly, by how much neighbouring residuals are correlated.
 
     Args:

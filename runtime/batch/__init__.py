@@ -1,1 +1,1 @@
-"""Many videos in one run: which files they are, what is finished already, and how each came out."""
+"""Running over many videos: finding their files, continuing an interrupted run, and collecting the outcomes."""

@@ -1,4 +1,4 @@
-"""Many videos in one run: which files they are, what an interrupted run has finished, and how each came out."""
+"""Running over many videos: finding their files, skipping finished ones, and collecting the outcomes."""
 
 import hashlib
 import os
@@ -25,13 +25,13 @@ SOME_FAILED = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How the videos of a run came out."""
+    """The outcomes of a run's videos."""
 
     paths: tuple[Path, ...]
     outcomes: tuple[Outcome, ...]
     """In the order of the paths; fewer of them if the run stopped at an error."""
     fail_fast: bool = False
-    """Whether the run was to stop at the first error."""
+    """Whether the run had to stop at the first error."""
 
     @property
     def found(self) -> list[VideoDetections]:
@@ -50,7 +50,7 @@ class Batch:
 
     @property
     def exit_code(self) -> int:
-        """What a command ends with: the first error's code if all videos failed or the run stopped there."""
+        """The exit code for the run: the first error's code if all videos failed or the run stopped there."""
         problems = self.problems
         if not problems:
             return 0
@@ -67,7 +67,9 @@ def find_files(given: Sequence[Path]) -> list[Path]:
     for path in given:
         paths += feature_files(path).values() if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
-        raise FeatureError(f"{len(paths):,} feature files, expected at most {MOST_FILES:,} in one run; make several")
+        raise FeatureError(
+            f"{len(paths):,} feature files, expected at most {MOST_FILES:,}; split them into several runs"
+        )
     first: dict[str, Path] = {}
     for path in paths:
         other = first.setdefault(video_id(path.stem), path)
@@ -83,18 +85,18 @@ class BatchRun:
     localizer: Localizer
     prompts: EncodedPrompts
     paths: tuple[Path, ...]
-    """Feature files, each of another video."""
+    """Feature files, one for each video."""
     timeline: Timeline
     """How long videos last."""
     labels: Mapping[str, VideoLabel] | None = None
-    """An external classifier's labels by video id, preferred where they are surer; None for the prompts' own."""
+    """An external classifier's labels by video id, see ``override_labels``; None to keep the prompts' labels."""
     top: int | None = None
-    """Detections that are kept of each video; None for all."""
+    """Number of detections to keep for each video; None for all."""
     fail_fast: bool = False
     """Whether to stop at the first error."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything but features and durations that detections depend on, for JSON."""
+        """Everything that detections depend on except features and durations, for JSON."""
         names = self.prompts.names
         return {
             "bundle_sha256": self.localizer.bundle.manifest_sha256,
@@ -119,7 +121,7 @@ class BatchRun:
         }
 
     def finished(self, journal: Journal | None) -> dict[Path, VideoDetections]:
-        """What a journal has of these videos, if neither the feature file nor the duration has changed since."""
+        """The videos of this run that a journal contains, if neither feature file nor duration has changed since."""
         if journal is None:
             return {}
         found = {path: journal.finished(video_id(path.stem), file_state(path)) for path in self.paths}
@@ -133,7 +135,7 @@ class BatchRun:
         """Find actions in one video after the other, skipping those that are finished.
 
         Args:
-            journal: where each video is written as soon as it is finished.
+            journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
 
         Yields:
@@ -155,7 +157,7 @@ class BatchRun:
                 return
 
     def _complete(self, outcome: Outcome) -> Outcome:
-        """Apply ``top`` and ``labels``, which the journal does not know."""
+        """Apply ``top`` and ``labels``; the journal contains the detections before them."""
         try:
             video = outcome.result()
             if self.top is not None:

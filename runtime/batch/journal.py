@@ -6,7 +6,7 @@
     {"crc32": 3735928559, "video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, ...}
     ...
 
-A line is appended and flushed for each finished video: a killed process loses none, and a power cut those of the last
+A line is appended and flushed for each finished video: a killed process loses none, a power cut only those of the last
 seconds. A torn or damaged line, and all lines after it, count as unfinished.
 """
 
@@ -51,7 +51,7 @@ def file_state(path: Path) -> FileState | None:
 
 
 def journal_path(output: Path) -> Path:
-    """Where the journal of a run with this output is."""
+    """The path of the journal of a run that writes this output."""
     return output.with_name(f"{output.name}.partial.jsonl")
 
 
@@ -63,7 +63,7 @@ class Journal:
 
         Args:
             path: see ``journal_path``.
-            settings: everything but the feature files that detections depend on: JSON values by name.
+            settings: everything that detections depend on except the feature files; JSON values by name.
             resume: True to keep what an interrupted run has finished, False to start over.
 
         Raises:

@@ -19,7 +19,7 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> st
     """The report of a run.
 
     Args:
-        batch: how its videos came out.
+        batch: the outcomes of its videos.
         resumed: how many of them an interrupted run had finished.
         run: the run's settings, written unchanged.
     """

@@ -31,7 +31,7 @@ def unpack_arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
     Args:
         data: the file's content.
-        name: what messages call it.
+        name: name of the file, for messages.
 
     Raises:
         BundleError: it is not such a file, or contains pickled objects.

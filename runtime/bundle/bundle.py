@@ -19,7 +19,7 @@ LARGEST_MANIFEST = MEGABYTE
 LARGEST_FILE = 4096 * MEGABYTE
 MOST_FILES = 64
 _ATTEMPTS = 20
-"""An export that replaces the bundle removes the old files, perhaps before all are open: then the new one is opened."""
+"""How often to try: an export may remove the old bundle's files before all are open; then the new ones are opened."""
 
 
 def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
@@ -56,7 +56,7 @@ class Bundle:
         expect_sha256: str | None = None,
         verify_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Read the manifest, and make sure that the folder holds exactly the files that it lists.
+        """Read the manifest, and make sure that the folder contains exactly the files that it lists.
 
         Args:
             path: the folder.

@@ -46,9 +46,9 @@ class HeldFolder:
             OSError: it does not exist, or may not be read.
         """
         if not stat.S_ISREG(os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mode):
-            return None  # because opening a device can have effects of its own
+            return None  # because opening a device can have side effects
         self._files[name] = os.open(name, _FILE, dir_fd=self._folder)
-        status = os.fstat(self._files[name])  # the file may have been replaced since the first look
+        status = os.fstat(self._files[name])  # the file may have been replaced since it was checked
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def pieces(self, name: str, size: int, *, piece: int = _PIECE) -> Iterator[bytes]:
@@ -66,7 +66,7 @@ class HeldFolder:
 
     def read(self, name: str, size: int) -> bytes:
         """Like ``pieces``, as one bytes object."""
-        return b"".join(self.pieces(name, size, piece=size))  # usually of one piece, which is then not copied
+        return b"".join(self.pieces(name, size, piece=size))  # usually one piece, which is then not copied
 
     def was_replaced(self) -> bool:
         """Whether the path now leads to another folder, or to none."""

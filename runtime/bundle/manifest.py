@@ -19,7 +19,7 @@ LONGEST_TEMPLATE = 2000
 LARGEST_AXIS = 2**16
 """Most channels, heads or snippets of a network."""
 _SEAL = '{\n "manifest_sha256": "%s",\n'
-"""How ``manifest.json`` begins. The digest is of all the file, with ``{`` and a newline in place of this."""
+"""The beginning of ``manifest.json``. The digest covers the whole file, with ``{`` and a newline in place of this."""
 _SEAL_LENGTH = len(_SEAL % (64 * "0"))
 
 
@@ -39,7 +39,7 @@ class TensorSpec:
 
     name: str
     dtype: str
-    """As numpy names it."""
+    """Numpy's name of the type."""
     shape: tuple[int | str, ...]
     """A letter stands for any size."""
 
@@ -87,7 +87,7 @@ class Source:
     """The checkpoint that a bundle was exported from."""
 
     format: str
-    """``original``: of the published code; ``stale-edge``: of this project."""
+    """``original``: written by the published code; ``stale-edge``: written by this project."""
     sha256: str
     size: int
     """Bytes."""
@@ -191,7 +191,7 @@ class Manifest:
         except (ValueError, RecursionError):
             raise _damaged() from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
-            raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is not a bundle's; {COPY_AGAIN}")
+            raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is not from stale-edge; {COPY_AGAIN}")
         if content["format_version"] != FORMAT_VERSION:
             raise BundleVersionError(
                 f"{layout.MANIFEST}: format_version {content['format_version']}, this version of stale-edge reads "
@@ -211,7 +211,7 @@ def _seal(rest: bytes) -> str:
 
 
 def _refuse_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of a repeated name, readers may take the first or the last."""
+    """A JSON object as a dict. Repeated names are refused, because some readers take the first and some the last."""
     content = dict(pairs)
     if len(content) != len(pairs):
         raise ValueError("a name is repeated")

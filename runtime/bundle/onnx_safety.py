@@ -1,11 +1,11 @@
 """Refusing ONNX files that could do more than compute.
 
 ONNX Runtime sees a file only if every tensor is inside it and as large as its shape says, every operator is one of
-ONNX's own, and nothing is in it that ``stale-export`` never writes: functions, which expand without bound; sparse
+ONNX's own, and it contains nothing that ``stale-export`` never writes: functions, which expand without bound; sparse
 tensors, which are as large as they declare; types other than tensors; training steps.
 
 The protobuf encoding is read here because the ``protobuf`` package would cost each run 80 ms to import and 15 ms to
-copy the tensors; this takes 2 ms.
+copy the tensors; this module takes 2 ms.
 """
 
 import math
@@ -34,23 +34,23 @@ _SCHEMA = {
 }
 """The fields that are read or refused, by message and number, named as in ``onnx.proto``; others are skipped."""
 _SINGLE = {"graph", "t", "g", "data_type", "type", "tensor_type", "shape", "dim_value"}
-"""Fields that may be there once: protobuf would merge several, and one could hide behind another."""
+"""Fields that may occur only once: protobuf would merge several, and one could hide behind another."""
 _SPARSE = "has sparse tensors, which are never run"
 _REFUSED = {
     "training_info": "has training steps, which are never run",
     "functions": "has functions of its own, which are never run",
-    "external_data": "keeps tensors in another file, which is never followed",
+    "external_data": "keeps tensors in another file, which is never read",
     **dict.fromkeys(("sparse_initializer", "sparse_tensor", "sparse_tensors", "sparse_tensor_type"), _SPARSE),
     **dict.fromkeys(("tp", "type_protos"), "has types as attributes, which are never run"),
     **dict.fromkeys(("sequence_type", "map_type", "opaque_type", "optional_type"), "has values other than tensors"),
 }
-"""What is said of a model that has such a field."""
+"""The error for a model that has the field."""
 _TYPED_DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _DOMAINS = (b"", b"ai.onnx")
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Size of one of a tensor's numbers, by data type."""
 _Value: TypeAlias = int | memoryview | bytes
-"""Of a field: an integer; a message, text or packed numbers; or a number of fixed size."""
+"""The value of a field: an integer; a message, text or packed numbers; or a number of fixed size."""
 _EMPTY = memoryview(b"")
 _VARINT, _LENGTH_DELIMITED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
@@ -61,18 +61,18 @@ _MOST_AXES = 16
 
 
 class _UnsafeError(Exception):
-    """A well-formed model that is not run."""
+    """A well-formed model that is refused."""
 
 
 def refuse_unsafe(model: bytes, name: str) -> None:
-    """Make sure that an ONNX model does nothing but compute on what is inside the file.
+    """Make sure that an ONNX model only computes, and reads nothing outside its file.
 
     Args:
         model: the file's content.
-        name: what messages call it.
+        name: name of the file, for messages.
 
     Raises:
-        BundleError: it does more, declares tensors larger than those it holds, or is not an ONNX model.
+        BundleError: it does more, declares tensors larger than those it contains, or is not an ONNX model.
     """
     try:
         for graph in _Message("Model", memoryview(model)).children("graph", "Graph"):
@@ -93,12 +93,12 @@ class _Message:
             if name in _REFUSED:
                 raise _UnsafeError(_REFUSED[name])
             if name in _SINGLE and name in self._fields:
-                raise ValueError(f"{name} is there twice")
+                raise ValueError(f"{name} occurs twice")
             if name:
                 self._fields.setdefault(name, []).append(value)
 
     def values(self, name: str) -> list[_Value]:
-        """What a field holds, as it is encoded."""
+        """The values of a field, as they are encoded."""
         return self._fields.get(name, [])
 
     def parts(self, name: str) -> list[memoryview]:
@@ -113,21 +113,21 @@ class _Message:
         return (_Message(kind, part) for part in self.parts(name))
 
     def child(self, name: str, kind: str) -> "_Message":
-        """The message of a field that may be there once; an empty one where it is absent."""
+        """The message of a field that may occur once; an empty message if the field is absent."""
         return next(self.children(name, kind), _Message(kind))
 
     def integer(self, name: str) -> int | None:
-        """The integer of a field that may be there once."""
+        """The integer of a field that may occur once; None if the field is absent."""
         value = next(iter(self.values(name)), None)
         if not isinstance(value, int | None):
-            raise ValueError(f"{name} is no integer")
+            raise ValueError(f"{name} is not an integer")
         return value
 
     def integers(self, name: str) -> Iterator[int]:
         """The integers of a field, packed or not."""
         for value in self.values(name):
             if isinstance(value, bytes):
-                raise ValueError(f"{name} is no integer")
+                raise ValueError(f"{name} is not an integer")
             if isinstance(value, int):
                 yield value
                 continue
@@ -148,7 +148,7 @@ def _check_graph(graph: _Message, depth: int) -> None:
     for node in graph.children("node", "Node"):
         for domain in node.parts("domain"):
             if bytes(domain) not in _DOMAINS:
-                raise _UnsafeError(f"uses operators of {_text(domain)!r}, expected none but ONNX's own")
+                raise _UnsafeError(f"uses operators of {_text(domain)!r}, expected only ONNX's own")
         for attribute in node.children("attribute", "Attribute"):
             for name in ("t", "tensors"):
                 for tensor in attribute.children(name, "Tensor"):
@@ -166,12 +166,12 @@ def _check_tensor(tensor: _Message) -> None:
         raise _UnsafeError(f"has a tensor of data type {kind}, expected plain numbers")
     if raw := tensor.parts("raw_data"):
         fits = math.prod(dims) * _ITEM_BYTES[kind] == len(raw[-1])
-    else:  # a packed number takes a byte at least
+    else:  # a packed number takes at least one byte
         typed = (value for name in _TYPED_DATA for value in tensor.values(name))
         fits = math.prod(dims) <= sum(len(value) if isinstance(value, memoryview) else 1 for value in typed)
     if not fits:
         name = _text((tensor.parts("name") or [_EMPTY])[-1])
-        raise _UnsafeError(f"declares tensor {name!r} of shape {dims}, and does not hold as many numbers")
+        raise _UnsafeError(f"declares tensor {name!r} of shape {dims}, but does not contain that many numbers")
 
 
 def _check_value(value: _Message) -> None:
@@ -203,7 +203,7 @@ def _read_fields(message: memoryview) -> Iterator[tuple[int, _Value]]:
         field, wire = key >> 3, key & 7
         count += 1
         if not 0 < field < 2**29 or count > _MOST_FIELDS:  # parsers read keys beyond 32 bits differently
-            raise ValueError(f"field {field} as number {count}")
+            raise ValueError(f"field {field} at position {count}")
         if wire == _VARINT:
             value, at = _read_varint(message, at)
             yield field, value

@@ -63,10 +63,11 @@ def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Pat
         sha256: digest of ``manifest.json`` as it was read.
         signature: content of ``model.sig``.
         key: PEM file of the public key.
-        place: what messages call the signature.
+        place: path of the signature, for messages.
 
     Raises:
-        SignatureError: it was made with another key, or for other files; or ``model_signing`` is not installed.
+        SignatureError: the signature was made with another key or for other files; or ``model_signing`` is not
+            installed.
         KeyFileError: the key cannot be used.
     """
     _require(SignatureError)

@@ -1,4 +1,4 @@
-"""``stale-eval``: detections and annotations in, mean average precision out."""
+"""``stale-eval``: computes the mean average precision of detections."""
 
 import json
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ class EvaluationRequest:
     ground_truth: Path
     """File of annotations."""
     subset: str | None
-    """Videos that count; None for all."""
+    """Subset of the videos to evaluate; None for all."""
     classes: Path | None
-    """File of class names that count; None for all."""
+    """File of the class names to evaluate; None for all."""
     tious: tuple[float, ...]
     """tIoU thresholds, each in (0, 1]."""
     foreign_labels: Literal["published", "ignored"]
@@ -68,7 +68,7 @@ class EvaluationRequest:
 @click.argument("detections", type=PATH)
 @click.option("--ground-truth", required=True, type=PATH, metavar="FILE", help="Annotations in ActivityNet's JSON.")
 @click.option("--subset", metavar="NAME", help="Evaluate only videos of this subset, such as validation.")
-@click.option("--classes", type=PATH, metavar="FILE", help="Evaluate only the classes in this file, one name a line.")
+@click.option("--classes", type=PATH, metavar="FILE", help="Evaluate only the classes in this file, one name per line.")
 @click.option(
     "--tiou",
     "tious",
@@ -100,7 +100,7 @@ def stale_eval(**options: Any) -> None:
 
     The published evaluation counts a detection of a class without ground truth against an unrelated class, or drops
     it, depending on how classes happen to be numbered. That is the default, for comparison with published numbers;
-    where it makes a difference, stderr says what --foreign-labels ignored gives.
+    if it makes a difference, stderr shows the result of --foreign-labels ignored.
 
     THUMOS14: --tiou 0.3:0.1:0.7
     """
@@ -119,9 +119,9 @@ def main() -> None:
 
 
 def _notes(result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth, published: bool) -> Iterator[str]:
-    """What the user should know beside the result."""
+    """What the user should know in addition to the result."""
     if result.ignored_videos:
-        yield f"ignored: {result.ignored_videos} videos with detections that the ground truth lacks"
+        yield f"ignored: {result.ignored_videos} videos with detections that are not in the ground truth"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:
@@ -151,7 +151,7 @@ def _json(result: MeanAveragePrecision) -> str:
 
 
 def _format_threshold(tiou: float) -> str:
-    """With two decimals, like ActivityNet, or with all that it has."""
+    """A threshold with two decimals, as ActivityNet writes it, or with all of its digits if it has more."""
     return f"{tiou:.2f}" if round(tiou, 2) == tiou else repr(tiou)
 
 

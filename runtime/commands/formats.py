@@ -1,4 +1,4 @@
-"""Detections for people: a table, and subtitles."""
+"""Detections as a table to read, and as subtitles."""
 
 from collections.abc import Sequence
 

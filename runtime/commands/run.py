@@ -1,4 +1,4 @@
-"""``stale-run``: features and prompts in, detections out."""
+"""``stale-run``: finds actions in videos, given their features and class names."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "interrupted."
 )
 @click.argument("features", nargs=-1, type=PATH)
-@click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name a line.")
+@click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name per line.")
 @click.option(
     "--bundle",
     type=PATH,
@@ -100,7 +100,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--top",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Best detections a video.  [default: all, {TABLE_ROWS} in a table]",
+    help=f"Keep only the N best detections of each video.  [default: all, {TABLE_ROWS} in a table]",
 )
 @click.option(
     "--cache",
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def run(request: RunRequest) -> int:
-    """Detect, write the results, and say on stderr what went wrong.
+    """Detect, write the results, and report on stderr what went wrong.
 
     Returns:
         The exit code.
@@ -196,7 +196,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
 
 @contextmanager
 def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | None]:
-    """The journal of finished videos; None for a single video, or if there is no output to keep it beside."""
+    """The journal of finished videos; None for a single video, or if the output is stdout."""
     videos = len(task.paths)
     if request.output is None or (videos == 1 and not request.resume):
         yield None
@@ -238,7 +238,7 @@ def _describe(localizer: Localizer) -> str:
 
 
 def _conclude(batch: Batch) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Report what went wrong, and return the exit code."""
     problems, videos = batch.problems, len(batch.paths)
     if problems and (videos == 1 or batch.fail_fast):
         if videos > 1:

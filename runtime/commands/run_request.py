@@ -79,13 +79,13 @@ class RunRequest:
     no_cache: bool
     """Whether to leave the prompt cache alone."""
     verbose: bool
-    """Whether to say what is used and how long it takes."""
+    """Whether to print what is used and how long it takes."""
 
     def __post_init__(self) -> None:
         if not self.features:
             raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
         if self.prompts is None:  # --self-test needs no prompts, so click does not require them
-            raise click.UsageError("no --prompts; give a text file with one class name a line")
+            raise click.UsageError("no --prompts; give a text file with one class name per line")
         if (self.fps is None) != (self.stride is None):
             raise click.UsageError("--fps and --stride belong together; give both or neither")
         times = sum(value is not None for value in (self.duration, self.fps, self.durations))
@@ -104,11 +104,11 @@ class RunRequest:
         check_output(self.output)
         check_output(self.report, "--report")
         if self.output is None and self.resume:
-            raise click.UsageError("--resume without -o; finished videos are kept beside the output")
+            raise click.UsageError("--resume without -o; give the -o of the interrupted run")
         if self.output is not None and self.report is not None:
             output, report = destination(self.output), destination(self.report)
             if report in (output, journal_path(output)):
-                raise click.UsageError("-o and --report are the same file, or its journal; give two")
+                raise click.UsageError("-o and --report are the same file, or its journal; give two different files")
 
     def timeline(self) -> Timeline:
         """How long videos last, read from the file of durations if there is one.

@@ -16,7 +16,7 @@ def soft_nms(
 
     Args:
         segments: (N, 2) start and end, any unit, start <= end.
-        scores: (N,); of equal scores the first is taken first.
+        scores: (N,); if scores are equal, the first is taken first.
         classes: (N,) index of each segment's class.
         sigma: tolerance of overlap, > 0; a larger value suppresses less.
         most: most segments to take.

@@ -1,4 +1,4 @@
-"""Our post-processing: a curve that says how likely each snippet is part of an action, cut at several heights.
+"""Our post-processing: finds how likely each snippet is part of an action, and cuts this curve at several heights.
 
 The action masks show where actions are, but their edges are soft. The class scores have sharp edges, but say nothing
 about the snippets that representation masking dropped, because all of these have the same feature. So the curve is the

@@ -1,9 +1,9 @@
 """The published post-processing of STALE, quirks included.
 
 It is reproduced for comparison, under this name only. Three of its traits are surprising. A video gets only one label.
-Its soft-NMS raises scores where the overlap is small. And much depends on which of several proposals of equal score is
-taken first: the original leaves this order to Python's randomised string hashes, so that its mAP differs from run to
-run by a point or two. Here the proposal that ends first is taken first.
+Its soft-NMS raises scores at small overlap. And much depends on which of several proposals with equal scores is taken
+first: the original leaves this order to Python's randomised string hashes, so that its mAP differs from run to run by a
+point or two. Here the proposal that ends first is taken first.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ MASK_THRESHOLDS = (0.0, 0.2, 0.4, 0.6, 0.8)
 SNIPPETS = 10
 """Snippets whose masks become proposals."""
 SHORTEST_FRAC = 0.02
-"""Shorter runs of a mask are no proposals, in fractions of the video."""
+"""Only longer runs of a mask become proposals; a fraction of the video."""
 MOST_DETECTIONS = 100
-"""Detections of a video."""
+"""Most detections of a video."""
 DECAY = 10.0
 """How fast a score falls with the overlap in soft-NMS."""
 RAISE = 0.6

@@ -89,7 +89,7 @@ def read_ground_truth(path: str | os.PathLike[str], *, subset: str | None = None
         if video_id(name) in videos:
             raise DatasetError(f"{place} is listed twice, with and without v_; remove one of them")
         annotations += len(video["annotations"])
-        check_count(annotations, MOST_ANNOTATIONS, "annotations and more", path)
+        check_count(annotations, MOST_ANNOTATIONS, "annotations or more", path)
         videos[video_id(name)] = AnnotatedVideo(
             duration_s=_duration(video), annotations=tuple(_annotation(row, place) for row in video["annotations"])
         )

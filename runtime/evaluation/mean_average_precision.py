@@ -16,7 +16,7 @@ from stale_runtime.system.memory import require_memory
 ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
 THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
 _MATCHING_BYTES = 60
-"""Memory for each place of a table of annotations, in addition to ten bytes for each threshold."""
+"""Bytes for each cell of a table of annotations, in addition to ten for each threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def mean_average_precision(
     For each class, the detections of all videos are matched to annotations, best score first. Each takes the unmatched
     annotation of its video that has the highest tIoU, if that is at least the threshold. The average precision is
     interpolated. A video without detections lowers the result, and so does a detection in a video without annotations.
-    Of equal scores the later one comes first.
+    If scores are equal, the later detection comes first.
 
     The definition does not say what to do with a detection of a class without annotations. The original code's
     evaluation, which produced all published numbers, takes the class's number in its own list of ActivityNet's
@@ -103,7 +103,7 @@ def mean_average_precision(
 
 
 def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
-    """For each class without annotations, the class that the original's evaluation counts it for."""
+    """For each class without annotations, the class that the original's evaluation counts its detections for."""
     number = {name: i for i, name in enumerate(CLASSES)}
     return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
 
@@ -164,7 +164,7 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
 def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
     """Annotations of V videos, padded to G each, (V, G, 2); which of them are real, (V, G); and the row of each video.
 
-    They are in reverse order, because of equal overlaps the evaluation takes the later annotation.
+    They are in reverse order, because the evaluation takes the later annotation if overlaps are equal.
     """
     videos, row = np.unique(truth.video, return_inverse=True)
     backwards = np.arange(len(row))[::-1]

@@ -14,7 +14,7 @@ from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, 
 from stale_runtime.system.files import read_json
 
 MOST_DETECTIONS = 5_000_000
-"""Most detections in a file: 50,000 videos have at most that many."""
+"""Most detections in a file: 100 for each of 50,000 videos."""
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
@@ -32,7 +32,7 @@ def unit_of(videos: Sequence[VideoDetections]) -> str:
 def results_json(
     videos: Sequence[VideoDetections], *, version: str, external: str | None, run: Mapping[str, Any]
 ) -> str:
-    """Write detections in ActivityNet's results format, with the unit of the segments beside them.
+    """Write detections in ActivityNet's results format, together with the unit of the segments.
 
     Args:
         videos: detections of each video.
@@ -78,7 +78,7 @@ def read_results(path: str | os.PathLike[str]) -> ResultsFile:
         if not isinstance(rows, list):
             raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
         count += len(rows)
-        check_count(count, MOST_DETECTIONS, "detections and more", path)
+        check_count(count, MOST_DETECTIONS, "detections or more", path)
         if video_id(name) in videos:
             raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]

@@ -19,7 +19,7 @@ LIMITS = {layout.EMBEDDINGS: 1e-3, layout.QUERIES: 1e-3, layout.CAS_LOGITS: 2e-3
 """Largest absolute deviations from the recording, with room for another CPU's arithmetic."""
 INT8_SHARE = 0.1
 """Mean deviation of an int8 output from the network's, as a share of the output's standard deviation. Measured: 0.006
-to 0.04 on ten networks; with the scale of a layer's weights half too large, 0.16 to 0.8 if that layer matters."""
+to 0.04 on ten networks; with the scale of a layer's weights 1.5 times as large, 0.16 to 0.8 if that layer matters."""
 REPLAY_SHARE = 0.005
 """Mean deviation of an int8 output from what the same graph gave on the machine that exported it, as a share of the
 output's standard deviation. Integers are exact, so it should be almost zero: 1e-6 was measured on an emulated CPU
@@ -43,7 +43,7 @@ class Check(NamedTuple):
 
     what: str
     deviation: float | None
-    """From the recording; None where bytes were compared."""
+    """Deviation from the recording; None if bytes were compared."""
     limit: float | None
     measure: str = "deviation"
     """How the deviation is measured; ``deviation`` is the largest absolute one."""
@@ -83,7 +83,7 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
 
 
 def replay_name(backend: str, output: str) -> str:
-    """The array that holds an int8 graph's output on the machine that exported it."""
+    """Name of the recorded array with an int8 graph's output on the machine that exported it."""
     return f"{backend}.{output}"
 
 
@@ -92,14 +92,14 @@ def _is_quantized(file: str, manifest: Manifest) -> bool:
 
 
 def _is_replayed(backend: LocalizerBackend, manifest: Manifest) -> bool:
-    """Whether the export recorded what this backend gave, beside what the network gives."""
+    """Whether the bundle also contains this backend's outputs on the machine that exported it."""
     return _is_quantized(backend.file, manifest) and backend.engine == "onnxruntime"
 
 
 def _check_recording(
     recorded: Mapping[str, NDArray[Any]], manifest: Manifest, replayed: Sequence[LocalizerBackend]
 ) -> None:
-    """Make sure that all arrays are there, have the right types, and fit one another."""
+    """Make sure that no array is missing, and that their types and shapes fit."""
     kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
     replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS}
     fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()}
@@ -150,7 +150,7 @@ def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) 
 def _compare_means(
     part: str, output: str, got: NDArray[Any], expected: NDArray[Any], share: float, measure: str
 ) -> Check:
-    """Compare int8 outputs, of which single values may be far off: a snippet near the masking threshold may flip."""
+    """Compare means, because single int8 values may be far off: rounding decides for snippets near the threshold."""
     _check_shape(part, output, got, expected)
     limit = share * float(expected.std())
     return Check(f"{part}: {output}", float(np.abs(got - expected).mean()), limit, measure)

@@ -265,7 +265,7 @@ class Localizer:
         """T that a video of this many snippets is resampled to.
 
         ``auto`` means the trained T, or twice that for videos of more than 2T snippets. Measured on synthetic features,
-        this gained 1.2 to 1.6 points of mAP there; shorter videos and greater lengths gained nothing that lasted.
+        this gained 1.2 to 1.6 points of mAP there; shorter videos and greater lengths gained nothing consistent.
         """
         if self.length != "auto":
             return self.length
@@ -293,7 +293,7 @@ class Localizer:
     def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
         """The inputs of the localizer's graph for one video.
 
-        Features of fewer snippets than T and than channels are not resampled here: the graph does it itself, and is
+        Features of fewer snippets than T and than channels are not resampled here: the graph resamples them, and is
         faster then.
 
         Args:

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions, with everything set explicitly that decides their speed and memory."""
+"""ONNX Runtime sessions; all options that affect speed or memory are set explicitly."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,7 +60,7 @@ def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np
     """An output of a graph, after making sure that it is finite float32 of the expected shape.
 
     Args:
-        name: what messages call the graph.
+        name: name of the graph, for messages.
         output: anything.
         shape: the expected shape.
 
@@ -82,13 +82,13 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
 
     Args:
         model: an ONNX file's content.
-        name: what messages call it.
+        name: name of the graph, for messages.
         threads: threads an operator may use; more than ``available_threads`` gain nothing.
 
     Raises:
         BundleError: it is not an ONNX model, could do more than compute, or ONNX Runtime cannot load it.
     """
-    import onnxruntime  # takes a tenth of a second, too long for an error message about a prompt file to wait
+    import onnxruntime  # takes a tenth of a second; errors in other inputs are reported before
 
     refuse_unsafe(model, name)
     onnxruntime.disable_telemetry_events()  # builds for Windows ignore the variable that runtime/__init__.py sets

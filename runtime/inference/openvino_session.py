@@ -34,7 +34,7 @@ class OpenVinoSession:
 
         Args:
             model: an ONNX file's content.
-            name: what messages call it.
+            name: name of the graph, for messages.
             inputs: names of all its inputs.
             outputs: names of all its outputs.
             threads: threads an operator may use.

@@ -33,11 +33,11 @@ class PromptCache:
     """
 
     def __init__(self, folder: Path, *, encoder: str, width: int) -> None:
-        """Use a cache folder, which the first write makes.
+        """Use a cache folder, which the first write creates.
 
         Args:
             folder: shared by all encoders.
-            encoder: hash of everything but the text that a vector depends on.
+            encoder: hash of everything that a vector depends on, except its text.
             width: numbers in a vector.
         """
         self._folder = folder / encoder[:32]
@@ -67,7 +67,8 @@ class PromptCache:
 
     def _put(self, text: str, vector: NDArray[np.float32], temporary: Path) -> None:
         data = vector.astype("<f4").tobytes()
-        temporary.write_bytes(hashlib.sha256(data).digest() + data)  # not synced: a file torn by a power cut is absent
+        # Not synced, because a file torn by a power cut counts as absent.
+        temporary.write_bytes(hashlib.sha256(data).digest() + data)
         temporary.replace(self._path(text))
 
     def _path(self, text: str) -> Path:

@@ -1,4 +1,4 @@
-"""The vectors that the network reads of prompts: from the bundle, from the cache on disk, or from the text tower."""
+"""Getting the vectors of prompts from the bundle, from the cache on disk, or from the text tower."""
 
 from pathlib import Path
 from threading import Lock
@@ -26,7 +26,7 @@ class PromptStore:
 
         Args:
             bundle: with prompts, tokenizer and text tower.
-            cache_folder: where vectors of other prompts are kept; None to keep none.
+            cache_folder: where to keep the vectors of other prompts; None to keep none.
             threads: threads that an operator of the text tower may use.
 
         Raises:
@@ -43,9 +43,9 @@ class PromptStore:
         self._latest: tuple[tuple[str, ...], PromptVectors] | None = None
 
     def encode(self, prompts: Prompts) -> PromptVectors:
-        """The vectors of K prompts, in arrays that the caller may change.
+        """The vectors of K prompts, as copies that the caller may change.
 
-        Those of the latest prompts are remembered, wherever they came from.
+        The vectors of the latest prompts also stay in memory.
 
         Raises:
             PromptError: a name is too long for the text tower.

@@ -61,7 +61,7 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
         tokenizer_json: the content of a ``tokenizer.json``.
 
     Raises:
-        ValueError: it is not a tokenizer, or has steps that could blow up a short text.
+        ValueError: it is not a tokenizer, or has steps that could make a short text very long.
     """
     from tokenizers import Tokenizer as Implementation
 
@@ -75,7 +75,7 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
 
 
 def _refuse_growth(part: Any, steps_key: str) -> None:
-    """Refuse a normalizer or pre-tokenizer that could blow up a short text; None stands for a missing one.
+    """Refuse a normalizer or pre-tokenizer that could make a short text very long; None stands for a missing one.
 
     Args:
         part: the normalizer or pre-tokenizer.
@@ -167,7 +167,7 @@ class Tokenizer:
                 )
             if self._spec.pad_token not in row[len(prefix) :]:
                 raise BundleError(f"{layout.TOKENIZER}: ends a prompt without an end token; {COPY_AGAIN}")
-            end = row.index(self._spec.pad_token, len(prefix))  # the first counts, should a name contain one
+            end = row.index(self._spec.pad_token, len(prefix))  # the first counts, if a name contains one too
             suffixes.append(row[len(prefix) : end + 1])
         return suffixes
 
@@ -217,7 +217,7 @@ class TextEncoder:
 
 
 def encoder_identity(bundle: Bundle) -> str:
-    """A hash of everything but the text that an embedding depends on, without opening the tower.
+    """A hash of everything that an embedding depends on except its text, computed without opening the tower.
 
     Raises:
         BundleError: the bundle has no tokenizer or text tower.

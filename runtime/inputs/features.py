@@ -23,7 +23,7 @@ CLIP_NORM = 10.0
 """Typical Euclidean length of a snippet's CLIP features, which are not normalised."""
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
-"""By version of the format: the function that parses the header, and the number of bytes that hold its size."""
+"""By version of the format: the function that parses the header, and the number of bytes of its size."""
 _ODD_LITERALS = re.compile(rb"\\|\d[A-Za-z_]")
 """Text that no valid header contains, and about which Python's parser would print a warning."""
 _PYTHON_2_INTEGER = re.compile(rb"(\d\s*)L")

@@ -13,7 +13,7 @@ from stale_runtime.system.text import has_unusable_characters
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
 LONGEST_PROMPT = 2000
-"""Characters. CLIP's own limit of 77 tokens is checked when a prompt is encoded; this one bounds the work before."""
+"""Characters. CLIP's own limit of 77 tokens is checked when a prompt is encoded; this one limits the work before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Prompts:
 
 
 def read_prompts(path: str | os.PathLike[str]) -> Prompts:
-    """Read a prompt file: UTF-8, one class name a line; blank lines and lines that start with ``#`` are skipped.
+    """Read a prompt file: UTF-8, one class name per line; blank lines and lines that start with ``#`` are skipped.
 
     Raises:
         PromptError: the file cannot be read, is not text, contains no class name, or a line cannot be used.
@@ -64,7 +64,7 @@ def read_prompts(path: str | os.PathLike[str]) -> Prompts:
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
-        raise PromptError(f"{path}: no prompts, expected one class name a line")
+        raise PromptError(f"{path}: no prompts, expected one class name per line")
     return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
 
 

@@ -19,7 +19,7 @@ MOST_VIDEOS = 1_000_000
 def video_id(name: str) -> str:
     """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
 
-    Bytes of a file name that are not UTF-8 are spelled out, so that every id can be written as text.
+    Bytes of a file name that are not UTF-8 are replaced by hexadecimal escapes, so that every id is valid text.
     """
     return as_text(name.removeprefix("v_"))
 

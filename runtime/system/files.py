@@ -1,4 +1,4 @@
-"""Reading untrusted files within size limits, and writing files whole or not at all."""
+"""Reading untrusted files within size limits, and writing files completely or not at all."""
 
 import errno
 import io
@@ -19,7 +19,7 @@ MEGABYTE = 2**20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes half of a character, a surrogate of UTF-16."""
 JSON_GROWTH = 2
-"""The least memory that parsed annotations or detections take for each byte of JSON; three to six are usual."""
+"""Bytes of memory that parsed annotations or detections take at least for each byte of JSON; three to six are usual."""
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run it again"),
     errno.EFBIG: "raise the limit on file sizes, or give another place",
@@ -44,7 +44,7 @@ def read_bytes(path: Path, *, limit: int, error: type[StaleError]) -> bytes:
     except OSError as problem:
         raise error(f"{path}: {reason(problem)}") from problem
     if size > limit or len(data) > limit:
-        raise error(f"{path}: more than {limit:,} bytes, the most that such a file may hold")
+        raise error(f"{path}: more than {limit:,} bytes, the most that such a file may have")
     return data
 
 
@@ -88,7 +88,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that nobody ever sees part of it under its name, even if the process is killed.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: it cannot be written; a file that was there is unchanged.
     """
     write_together(path.parent, [(path.name, data)])
 
@@ -101,7 +101,7 @@ def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
         contents: pairs of file name, each given once, and content.
 
     Raises:
-        OSError: one cannot be written; what was there before still is.
+        OSError: one cannot be written; the files that were there are unchanged.
     """
     with workspace(folder) as space:
         names = []

@@ -1,7 +1,8 @@
 """Refusing work that needs more memory than is left.
 
-Only those limits count beyond which the kernel kills the process without a word: the machine's and the control groups'.
-Under a limit on address space (``ulimit -v``) an allocation fails as ``MemoryError``, which needs no prediction.
+Only the limits of the machine and of the control groups are checked, because beyond them the kernel kills the process
+without an error. Under a limit on address space (``ulimit -v``) an allocation fails as ``MemoryError``, which needs no
+prediction.
 """
 
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from stale_runtime.errors import OutOfMemoryError
 
 _MEGABYTE = 2**20
 NEGLIGIBLE = 64 * _MEGABYTE
-"""Smaller needs are not checked: a mistake about them is no harm, and reading the limits takes time."""
+"""Smaller needs are not checked: a mistake about them does no harm, and reading the limits takes time."""
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _UNLIMITED = 2**60
-"""Version 1 of control groups writes a number of this size where there is no limit."""
+"""Version 1 of control groups writes a number of this size if there is no limit."""
 
 
 class Available(NamedTuple):
@@ -23,7 +24,7 @@ class Available(NamedTuple):
 
     bytes: int
     limited_by: str
-    """Whose limit leaves no more."""
+    """What leaves no more, for messages."""
 
 
 def detection_bytes(*, length: int, classes: int, channels: int) -> int:
@@ -41,7 +42,7 @@ def detection_bytes(*, length: int, classes: int, channels: int) -> int:
 
 
 def available_memory() -> Available | None:
-    """The least that the machine and the control groups leave; None if nothing is known.
+    """The smallest of the amounts that the machine and the control groups leave; None if nothing is known.
 
     The cache of files and free swap count as available.
     """
@@ -53,7 +54,7 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
 
     Args:
         needed: the least that it takes, in bytes, so that nothing is refused that would fit.
-        what: needs the memory, for messages.
+        what: names the computation in messages.
         remedy: what to do if it is not available.
 
     Raises:
@@ -85,7 +86,7 @@ def _control_groups() -> Iterator[Available]:
             root, limit, usage = _CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
         else:
             continue
-        group = Path(path.lstrip("/"))  # which a container may not see, but its root stands for it
+        group = Path(path.lstrip("/"))  # a container may not see its group, but then the root has the limits
         for folder in (root / group, *(root / outer for outer in group.parents)):
             most, used = _read_number(folder / limit), _read_number(folder / usage)
             if most is not None and used is not None and most < _UNLIMITED:

@@ -17,5 +17,5 @@ def as_text(name: str) -> str:
 
 
 def has_unusable_characters(name: str) -> bool:
-    """Whether a name holds a character that would break a table, a subtitle or a terminal."""
+    """Whether a name contains a character that would break a table, a subtitle or a terminal."""
     return any(unicodedata.category(character) in _UNUSABLE for character in name)

@@ -23,10 +23,11 @@ def workspace(folder: Path | None = None) -> Iterator[Path]:
     first; on a file system without locks on folders they stay.
 
     Args:
-        folder: of the result, so that the workspace is on the same file system; None for the system's temporary folder.
+        folder: the result's folder, so that the workspace is on the same file system; None for the system's temporary
+            folder.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
         OutputError: no temporary folder can be written to.
     """
     folder = _temporary_folder() if folder is None else folder

@@ -107,7 +107,7 @@ def limit_threads(name: str, asked: int) -> int:
 
 
 def _end_interrupted(name: str, problem: BaseException | None) -> int:
-    """Print what the interruption says, if anything, and ignore further ones."""
+    """Print the interruption's message, if it has one, and ignore further interruptions."""
     with suppress(ValueError):  # raised outside the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     said = str(problem or "") or "no incomplete files are left behind"
@@ -115,7 +115,7 @@ def _end_interrupted(name: str, problem: BaseException | None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open /dev/null for closed standard streams, or the next file opened would get what others print to them."""
+    """Open /dev/null for closed standard streams; otherwise the next file opened would receive what is printed."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -124,7 +124,7 @@ def _open_closed_streams() -> None:
 
 
 def _close_stdout() -> None:
-    """Discard buffered output, or Python would fail again to write it at exit."""
+    """Discard buffered output, which Python would otherwise fail to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -32,7 +32,7 @@ class Number(click.FloatRange):
 
 
 class _NamedType(click.ParamType):  # type: ignore[type-arg]
-    """An option type whose name is shown in the help as it is, where click would write it in upper case."""
+    """An option type whose name is shown in the help as it is; click would show it in upper case."""
 
     def get_metavar(self, *_: object, **__: object) -> str:
         """What the help shows for the value."""

@@ -1,4 +1,4 @@
-"""Writing a command's result to stdout, or to a file, whole or not at all."""
+"""Writing a command's result to stdout, or to a file, completely or not at all."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def check_output(path: Path | None, option: str = "-o") -> None:
     if os.path.islink(place):
         raise click.UsageError(f"{option} {path}: a link that leads to itself, expected the path of a file")
     if not os.path.isdir(folder):
-        raise click.UsageError(f"{option} {path}: there is no folder {folder}; make it first")
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise click.UsageError(f"{option} {path}: no permission to write in {folder}")
 

@@ -36,9 +36,9 @@ class TrainedStale:
     format: str
     """``original`` or ``stale-edge``."""
     sha256: str
-    """Of the checkpoint file."""
+    """Hash of the checkpoint file."""
     size: int
-    """Of the checkpoint file, in bytes."""
+    """Size of the checkpoint file in bytes."""
 
 
 def read_checkpoint(path: Path, clip: str) -> TrainedStale:
@@ -46,7 +46,7 @@ def read_checkpoint(path: Path, clip: str) -> TrainedStale:
 
     Args:
         path: a ``.pth`` file.
-        clip: as ``read_original_checkpoint`` takes it; our own checkpoints need none.
+        clip: as for ``read_original_checkpoint``; not used for our own checkpoints.
 
     Raises:
         CheckpointError: it is neither, or is damaged.
@@ -77,7 +77,7 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
             the checkpoint.
 
     Raises:
-        CheckpointError: the file is no such checkpoint, or does not fit the CLIP configuration.
+        CheckpointError: the file is not such a checkpoint, or does not fit the CLIP configuration.
         OutOfMemoryError: there is not enough memory for it.
     """
     return _from_original(load_plain(path), path, clip)
@@ -97,7 +97,7 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
     if parts.text_config.projection_dim != config.channels:
         raise CheckpointError(
             f"{path}: the text tower's embeddings are {parts.text_config.projection_dim} wide, the network's "
-            f"features {config.channels}; expected the same"
+            f"features {config.channels}; expected the same width"
         )
     with memory_errors(path):
         network.load_state_dict(_weights(network_state, theirs, path), assign=True)
@@ -115,7 +115,7 @@ def _from_original(loaded: Loaded, path: Path, clip: str) -> TrainedStale:
 
 
 def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
-    """The tensors of text tower and network by our names, and the original's name of each."""
+    """The tensors of text tower and network under our names, and the original's name for each of ours."""
     tower_state: dict[str, Tensor] = {}
     network_state: dict[str, Tensor] = {}
     theirs: dict[str, str] = {}
@@ -196,7 +196,7 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str
         raise CheckpointError(f"{path}: the tensor for {name} is missing; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has no place in the network")
+            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} does not belong to the network")
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has shape {shapes}")

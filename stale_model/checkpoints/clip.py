@@ -1,4 +1,4 @@
-"""CLIP's text tower: prompts in, embeddings in the space of the snippet features out."""
+"""CLIP's text tower, which turns prompts into embeddings in the space of the snippet features."""
 
 import json
 import reprlib
@@ -51,7 +51,7 @@ class TextTower(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipParts:
-    """What a CLIP folder holds beside weights."""
+    """The contents of a CLIP folder other than its weights."""
 
     name: str
     """The Hugging Face id, or the folder's name."""
@@ -103,8 +103,8 @@ def _text_config(config_json: bytes) -> CLIPTextConfig:
 def text_config(content: Mapping[str, Any]) -> CLIPTextConfig:
     """A text tower's configuration from the content of a file.
 
-    Only values that decide what the tower computes are used: others make transformers do other things, such as fetch
-    the implementation of attention that they name. Initial random weights are drawn as ``transformers`` does by
+    Only values that affect what the tower computes are used: others could make transformers do more, such as download
+    the attention implementation that they name. Initial random weights are drawn as ``transformers`` does by
     default.
 
     Raises:
@@ -160,7 +160,7 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
     except ValueError as problem:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
     if end is None or end >= clip.text_config.vocab_size:
-        raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's")
+        raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's tokenizer")
     try:
         return TextEncoderSpec(
             clip=clip.name,
@@ -170,14 +170,14 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
             prompt_template=PROMPT_TEMPLATE,
         )
     except ValueError as problem:
-        raise CheckpointError(f"--clip {clip.name}: {problem}; expected CLIP's") from problem
+        raise CheckpointError(f"--clip {clip.name}: {problem}; expected CLIP's tokenizer") from problem
 
 
 def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
-    """The text tower with CLIP's own weights; None if the folder holds none.
+    """The text tower with CLIP's own weights; None if the folder contains no weights.
 
     Args:
-        clip: as ``read_clip_parts`` takes it.
+        clip: as for ``read_clip_parts``.
         config: as ``read_clip_parts`` returned it; the one that transformers finds is not used.
 
     Raises:
@@ -203,7 +203,7 @@ def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
         raise CheckpointError(f"--clip {clip}: its weights lack {missing[0]}; use the files of a complete CLIP")
     for name, weights in pretrained.state_dict().items():
         if not weights.isfinite().all():
-            raise CheckpointError(f"--clip {clip}: {name} holds NaN or infinity; download its files again")
+            raise CheckpointError(f"--clip {clip}: {name} contains NaN or infinity; download its files again")
     tower = TextTower(config)
     tower.clip = pretrained
     return tower

@@ -23,16 +23,16 @@ class Loaded(NamedTuple):
     content: Any
     """Tensors on the CPU, and plain values."""
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
     size: int
-    """Of the file, in bytes."""
+    """Size of the file in bytes."""
 
 
 def load_plain(path: Path) -> Loaded:
-    """Read a file that ``torch.save`` wrote, if it holds tensors and plain values only.
+    """Read a file that ``torch.save`` wrote, if it contains only tensors and plain values.
 
     Raises:
-        CheckpointError: it cannot be read, is compressed, truncated, or holds objects with code.
+        CheckpointError: it cannot be read, is compressed, truncated, or contains objects with code.
         OutOfMemoryError: there is not enough memory for it.
     """
     try:
@@ -50,11 +50,11 @@ def plain_content(file: BinaryIO, name: str, *, quantized: bool = False) -> Any:
 
     Args:
         file: what ``torch.save`` wrote, at any position.
-        name: what messages call the file.
+        name: name of the file, for messages.
         quantized: whether PyTorch's quantized tensors may be in it.
 
     Raises:
-        CheckpointError: it cannot be read, is compressed, truncated, or holds objects with code.
+        CheckpointError: it cannot be read, is compressed, truncated, or contains objects with code.
         OutOfMemoryError: there is not enough memory for it.
     """
     try:
@@ -70,14 +70,14 @@ def plain_content(file: BinaryIO, name: str, *, quantized: bool = False) -> Any:
         raise
     except Exception as problem:  # pickle, zipfile and torch raise many kinds on broken and on hostile files
         raise CheckpointError(
-            f"{name}: cannot be read as plain tensors ({first_line(problem)}); it is damaged, or holds objects "
+            f"{name}: cannot be read as plain tensors ({first_line(problem)}); it is damaged, or contains objects "
             "with code, which are never loaded"
         ) from problem
 
 
 @contextmanager
 def memory_errors(name: Path | str) -> Iterator[None]:
-    """Turn Python's and PyTorch's own errors about memory into ours, which names the file.
+    """Turn Python's and PyTorch's errors about memory into an ``OutOfMemoryError`` that names the file.
 
     Raises:
         OutOfMemoryError: there is not enough memory for the file.
@@ -95,10 +95,10 @@ def memory_errors(name: Path | str) -> Iterator[None]:
 def as_weights(tensor: Tensor, name: str, path: Path) -> Tensor:
     """Convert a tensor from a file to float32, if it is complete and finite.
 
-    Check its shape first: this takes memory.
+    Check the tensor's shape before, because converting it takes memory.
 
     Raises:
-        CheckpointError: it is not made of finite floating-point numbers.
+        CheckpointError: it does not consist of finite floating-point numbers.
         OutOfMemoryError: there is not enough memory for it.
     """
     if tensor.dtype not in _FLOATS:
@@ -110,7 +110,7 @@ def as_weights(tensor: Tensor, name: str, path: Path) -> Tensor:
         is_finite = bool(weights.isfinite().all())
     if not is_finite:
         raise CheckpointError(
-            f"{path}: tensor {name} holds NaN or infinity; the training diverged, or the file is damaged"
+            f"{path}: tensor {name} contains NaN or infinity; the training diverged, or the file is damaged"
         )
     return weights
 

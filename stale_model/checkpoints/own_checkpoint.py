@@ -1,4 +1,4 @@
-"""Our own checkpoints: tensors and plain values only, and everything that an export needs."""
+"""Our own checkpoints, which contain everything that an export needs, as tensors and plain values only."""
 
 import io
 import reprlib
@@ -67,8 +67,8 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
     """Network, CLIP parts and classes of a checkpoint's content.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
+        content: content of the file.
+        path: path of the file, for messages.
 
     Raises:
         CheckpointError: it has another version, is incomplete, or its parts do not fit each other.
@@ -102,7 +102,7 @@ def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
     """Make sure that a checkpoint has all its parts, each of its type.
 
     Raises:
-        CheckpointError: a part is missing or has another type, or the version is another.
+        CheckpointError: a part is missing or has another type, or this version of the format cannot be read.
     """
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
@@ -119,7 +119,7 @@ def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapp
     """Compare tensors with a configuration, before memory is taken for the network that it describes.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, has another shape, or holds NaN or infinity.
+        CheckpointError: a tensor is missing, unknown, has another shape, or contains NaN or infinity.
         OutOfMemoryError: there is not enough memory for it.
     """
     for name, tensor in state.items():
@@ -157,7 +157,7 @@ def _texts(values: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """The value in dictionaries, lists, numbers and text only, so that reading it needs no other classes."""
+    """The value as dictionaries, lists, numbers and text only, so that reading it needs no other classes."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What ``torch.save`` writes, read without PyTorch's own reader and without executing anything in it.
+"""Reading what ``torch.save`` writes, without PyTorch's own reader and without executing anything in it.
 
-Readers of zip files disagree about crafted ones: which of two directories counts, which of two members with one name.
+Readers of zip files disagree about crafted ones: which of two directories counts, or which of two members of a name.
 What one reader has checked must therefore not be read again by another, so one reader does both here. The pickle inside
 can only make numbers, text, lists, dictionaries and descriptions of tensors; the tensors are built afterwards.
 """
@@ -59,7 +59,7 @@ class _Storage(NamedTuple):
 
 
 class _OrderedDict(dict[Any, Any]):
-    """Stands in for ``OrderedDict``, of whose attributes only the one is kept in which PyTorch puts module versions."""
+    """Stands in for ``OrderedDict``. Keeps only one attribute, in which PyTorch stores the versions of modules."""
 
     __slots__ = ("_metadata",)
 
@@ -107,15 +107,15 @@ class TensorArchive:
             file: what ``torch.save`` wrote, at any position. It has to stay open while the content is read.
 
         Raises:
-            Exception: it is no such zip file, is compressed, or has members that share bytes. ``zipfile`` raises many
-                kinds.
+            Exception: it is not such a zip file, is compressed, or has members that share bytes. ``zipfile`` raises
+                many kinds.
         """
         self.size = file.seek(0, 2)
         self._archive = zipfile.ZipFile(file)
         named = [(found, entry) for entry in self._archive.infolist() if (found := _MEMBER.fullmatch(entry.filename))]
         self._members = {found[2]: entry for found, entry in named}
         if len(self._members) != len(named) or len({found[1] for found, _ in named}) != 1:
-            raise ValueError("not exactly one member of each name")
+            raise ValueError("two members with one name, or members of several folders")
         if any(entry.compress_type != zipfile.ZIP_STORED for _, entry in named):
             raise ValueError("compressed")
         if sum(entry.file_size for _, entry in named) > self.size:
@@ -129,7 +129,7 @@ class TensorArchive:
             quantized: whether tensors may be of int8 with scales.
 
         Raises:
-            Exception: the pickle holds anything else, or does not fit the members. ``pickle`` and PyTorch raise many
+            Exception: the pickle contains anything else, or does not fit the members. ``pickle`` and PyTorch raise many
                 kinds.
         """
         _refuse_unusual_operations(self._pickle)
@@ -175,7 +175,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, described: Any) -> _Storage:
         kind, dtype, key, *_ = described
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
-            raise pickle.UnpicklingError("a reference to something else than a storage")
+            raise pickle.UnpicklingError("a persistent id that does not name a storage")
         return _Storage(dtype, key)
 
 
@@ -196,7 +196,7 @@ class _Builder:
             return tuple(map(self.build, value))
         if not isinstance(value, dict | list):
             return value
-        if id(value) not in self._containers:  # one that is found in several places stays one
+        if id(value) not in self._containers:  # one that occurs in several places is built once
             made: Any = OrderedDict() if isinstance(value, _OrderedDict) else type(value)()
             self._containers[id(value)] = made
             if isinstance(value, list):
@@ -226,7 +226,7 @@ class _Builder:
         return torch._make_per_channel_quantized_tensor(integers, scales, zero_points, axis)
 
     def _claim(self, size: int) -> None:
-        """Count what tensors take if each has its own memory, which they do once they are copied."""
+        """Count the memory that the tensors take once each is copied into memory of its own."""
         self._claimed += size
         if self._claimed > 2 * self._archive.size:  # a weight that two layers share counts twice
             raise ValueError(f"its tensors claim more than twice the {self._archive.size:,} bytes of the file")
@@ -239,7 +239,7 @@ def _refuse_unusual_operations(content: bytes) -> None:
     of tensors share no tuples.
 
     Raises:
-        ValueError: it might.
+        ValueError: it might take more.
     """
     tuples, made, before = set[object](), 0, ""
     argument: Any

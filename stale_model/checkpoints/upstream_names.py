@@ -10,7 +10,7 @@ UNUSED = re.compile(
     r"|txt_model\.(logit_scale|vision_model\..*|visual_projection\.weight)"
     r"|txt_model\.text_model\.embeddings\.position_ids"
 )
-"""Parameters that the original's checkpoints hold but its forward pass never reads."""
+"""Parameters that the original's checkpoints contain but its forward pass never reads."""
 
 _BLOCK = {"w_qs": "query", "w_ks": "key", "w_vs": "value", "fc": "output", "layer_norm": "norm"}
 _WHOLE_NAMES = {

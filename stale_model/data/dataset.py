@@ -53,7 +53,7 @@ class Selection:
     """What is wrong with an unusable feature file, on one line, by video id."""
 
     def __str__(self) -> str:
-        """One line for people, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
+        """One line of text, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
         total = len(self.samples) + sum(map(len, self.left_out.values()))
         line = f"{len(self.samples):,} of {total:,} videos"
         if self.left_out:
@@ -80,10 +80,10 @@ def select_videos(
         features: folder of the feature files.
         classes: K class names.
         channels: C, the width of the features.
-        watch: passes the videos on while their files are read, to show progress.
+        watch: yields the videos that it gets, and can show progress, because a file is read after each.
 
     Raises:
-        FeatureError: the folder cannot be read, or holds no feature files, or two of one video.
+        FeatureError: the folder cannot be read, contains no feature files, or two of one video.
         DatasetError: no video is left.
     """
     files, known = feature_files(features), frozenset(classes)
@@ -122,7 +122,7 @@ def sample_fraction(samples: Sequence[VideoSample], fraction: float, seed: int) 
     Args:
         samples: N videos.
         fraction: part to keep, in (0, 1].
-        seed: which part.
+        seed: decides which videos are kept.
 
     Returns:
         round(fraction · N) videos, at least one, ordered by id.
@@ -165,7 +165,7 @@ class StaleDataset(Dataset[tuple[Tensor, Targets]]):
             Features (T, C) of float32, and targets of shapes (T,), (K,), (T, T), (T,).
 
         Raises:
-            FeatureError: the file cannot be read, or holds NaN or infinity.
+            FeatureError: the file cannot be read, or contains NaN or infinity.
         """
         sample = self.samples[index]
         features = resample(read_features(sample.path, self._channels), self._length)  # (T, C)

@@ -50,8 +50,8 @@ def read_split(
             if ``seen`` and ``unseen`` are given.
         lists: folder of the published splits: ``train_75_test_25/train/split_N.list``, ``…/test/split_N.list``, and
             likewise ``train_50_test_50``. Only used for a published split.
-        seen: file of the seen classes, one a line.
-        unseen: file of the unseen classes, one a line.
+        seen: file of the seen classes, one per line.
+        unseen: file of the unseen classes, one per line.
         labels: every class of the annotations, in any subset.
 
     Returns:
@@ -90,7 +90,7 @@ def _published_split(spec: str, lists: Path | None, labels: Collection[str]) -> 
     folder = lists / _PUBLISHED[kind]
     if not folder.is_dir():
         raise DatasetError(
-            f"{folder}: no such folder; --split-lists is the folder that holds {_PUBLISHED[kind]}/train/split_N.list"
+            f"{folder}: no such folder; --split-lists is the folder that contains {_PUBLISHED[kind]}/train/split_N.list"
         )
     train, test = (_read_classes(folder / part / f"split_{number}.list", labels) for part in ("train", "test"))
     return Split(name=spec, seen=train, unseen=test)

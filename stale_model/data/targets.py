@@ -31,13 +31,13 @@ def video_targets(
 ) -> Targets:
     """Targets of one video, without the batch axis.
 
-    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; where segments overlap, the later
+    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; if segments overlap, the later
     annotation gives the snippet's class. All annotations count. (The original keeps only a video's last one, and cuts
     a snippet off each end, so that short actions disappear.)
 
     Args:
-        annotations: of the video, in seconds; their labels are all in ``class_index``.
-        duration_s: of the video, > 0.
+        annotations: annotations of the video, in seconds; all of their labels are in ``class_index``.
+        duration_s: duration of the video in seconds, > 0.
         class_index: row of each class name.
         T: snippets.
 

@@ -68,7 +68,7 @@ def make_clip(names: Sequence[str], seed: int) -> DemoClip:
 
     Args:
         names: class names.
-        seed: of the weights.
+        seed: seed of the weights.
     """
     words = sorted({word for name in names for word in re.findall(r"\w+", PROMPT_TEMPLATE.format(name).lower())})
     tokenizer = _make_tokenizer(words)

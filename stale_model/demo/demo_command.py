@@ -41,14 +41,14 @@ def write_demo(
     seed: int = 0,
     watch: Callable[[Sequence[DemoVideo]], Iterable[DemoVideo]] = iter,
 ) -> None:
-    """Write the data set, whole or not at all; the same arguments give the same bytes.
+    """Write the data set, completely or not at all; the same arguments give the same bytes.
 
     Args:
         folder: a new or empty one.
-        videos: number for training, of the seen classes.
-        validation_videos: number for validation, alternating between seen and unseen classes.
-        seed: of the tower's weights and the videos. A video does not depend on how many are written.
-        watch: passes the videos on as they are written, to show progress.
+        videos: number of training videos, which show seen classes.
+        validation_videos: number of validation videos, which alternate between seen and unseen classes.
+        seed: seed of the tower's weights and the videos. A video does not depend on how many are written.
+        watch: yields the videos that it gets, and can show progress, because a video is written after each.
 
     Raises:
         DatasetError: the folder is not empty, or cannot be written.
@@ -112,7 +112,7 @@ def _write_features(folder: Path, clip: DemoClip, videos: Iterable[DemoVideo], s
         (folder / f"v_{video.name}.npy").write_bytes(buffer.getvalue())
 
 
-@click.command(epilog="Exit codes: 0 done, 2 usage, 3 the folder cannot be written, 1 a bug of ours.")
+@click.command(epilog="Exit codes: 0 done, 2 usage, 3 the folder cannot be written, 1 a bug in stale-edge.")
 @click.argument("folder", type=PATH)
 @click.option("--videos", type=click.IntRange(1, 9999), default=160, show_default=True, help="Videos to train on.")
 @click.option(
@@ -127,7 +127,7 @@ def _write_features(folder: Path, clip: DemoClip, videos: Iterable[DemoVideo], s
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Of the weights and the videos; equal seeds give equal files.",
+    help="Seed of the weights and the videos; equal seeds give equal files.",
 )
 def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
     """Write a small synthetic data set to FOLDER, which is new or empty.

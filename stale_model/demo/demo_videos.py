@@ -19,7 +19,8 @@ SHORTEST_S, LONGEST_S = 20.0, 220.0
 COMMON, SCENE, DRIFT, NOISE = 0.8, 0.25, 0.35, 0.45
 """Lengths of the parts of a feature besides actions: common to all images, the video's scene, its drift, and noise."""
 ACTION, LOOK, LEAK = (0.15, 0.35), 0.2, 0.03
-"""Lengths of a class's direction inside an action (from, to) and of its own look, and of the class outside actions."""
+"""Lengths of a class's direction inside an action (from, to), of the action's own look, and of the class's direction
+outside actions."""
 _TIMELINE, _FEATURES = 1, 2
 
 
@@ -38,13 +39,13 @@ class DemoVideo:
 
 
 def draw_timeline(name: str, label: str, others: Sequence[str], seed: int) -> DemoVideo:
-    """Draw the actions of a video: in a third of the videos one that takes most of the time, else up to three.
+    """Draw the actions of a video: one that takes most of the time in a third of the videos, up to three in others.
 
     Args:
         name: the video's id, which decides the timeline together with the seed.
         label: the video's class.
         others: classes that may also occur.
-        seed: of the data set.
+        seed: seed of the data set.
     """
     rng = _generator(name, seed, _TIMELINE)
     duration = round(SHORTEST_S + (LONGEST_S - SHORTEST_S) * rng.beta(1.2, 1.5), 2)
@@ -73,7 +74,7 @@ def draw_video_features(video: DemoVideo, directions: Mapping[str, FloatArray], 
     Args:
         video: the timeline.
         directions: (C,) unit vector of each class, along its prompt's embedding.
-        seed: of the data set.
+        seed: seed of the data set.
 
     Returns:
         (snippets, C), 60 to 400 snippets of length about 10.
@@ -103,7 +104,7 @@ def _generator(name: str, seed: int, purpose: int) -> np.random.Generator:
 
 
 def _place_span(share: float, slot: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:
-    """A span at a random place in a slot, of which it takes a share; in fractions of the video."""
+    """A span that takes a share of a slot, at a random place in it; in fractions of the video."""
     start, end = slot
     length = share * (end - start)
     start = rng.uniform(start, end - length)

@@ -1,4 +1,4 @@
-"""The STALE network: snippet features and prompt embeddings in, class activations and action masks out."""
+"""The STALE network: computes class activations and action masks from snippet features and prompt embeddings."""
 
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ def resample_rows(rows: Tensor, T: int) -> Tensor:
         T: number of rows wanted.
 
     Returns:
-        (T, M); at T = T0 it equals ``rows`` to the bit.
+        (T, M); at T = T0 it equals ``rows`` exactly.
     """
     T0 = rows.shape[0]
     position = (torch.arange(T, device=rows.device, dtype=torch.float32) + 0.5) * (T0 / T) - 0.5

@@ -11,7 +11,7 @@ class Epoch:
     """A row of the metrics."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     total: float
     classification: float
     masks: float
@@ -20,9 +20,9 @@ class Epoch:
     validation_map: float | None
     """Average mAP in [0, 1]; None without validation videos."""
     seconds: float
-    """Of training, without validation."""
+    """Seconds of training, without validation."""
     peak_memory_mb: float
-    """Of the GPU if there is one, else of the process."""
+    """Peak memory of the GPU if there is one, else of the process."""
     gpu_percent: float | None
     """Median utilization of the GPU; None if it is not known."""
 
@@ -33,12 +33,12 @@ class Epoch:
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch whose weights ``best.pth`` has; of several equally good ones the first."""
+    """The epoch whose weights ``best.pth`` has; if several are equally good, the first."""
     return max(history, key=lambda epoch: epoch.merit)
 
 
 def metrics_csv(history: Sequence[Epoch]) -> bytes:
-    """One row an epoch, below a header; at least one epoch."""
+    """A header, and a row for each epoch; at least one epoch."""
     rows = [asdict(epoch) for epoch in history]
     table = io.StringIO()
     writer = csv.DictWriter(table, rows[0], lineterminator="\n")

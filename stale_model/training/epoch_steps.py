@@ -52,7 +52,7 @@ class _StepModule(nn.Module):
 
         Args:
             features: (B, T, C)
-            prompts: (K, L) token ids, or (K, C) embeddings where the text tower is frozen.
+            prompts: (K, L) token ids, or (K, C) embeddings if the text tower is frozen.
         """
         embeddings = prompts if self.freeze_text else self.model.tower(prompts)
         outputs: TrainingOutputs = self.model.network(features, self.model.network.with_background(embeddings))
@@ -66,7 +66,7 @@ class EpochTrainer:
         """Move model and prompts to the device.
 
         Args:
-            fabric: launched.
+            fabric: a fabric that was launched.
             model: network and text tower.
             token_ids: (K, L) of the training prompts.
             config: how to train.
@@ -90,11 +90,11 @@ class EpochTrainer:
 
         Args:
             dataset: the training videos.
-            number: of the epoch, from 0; decides the order of the videos, whatever the number of processes.
+            number: number of the epoch, from 0; decides the order of the videos, also for other numbers of processes.
             progress: called after each step.
 
         Raises:
-            FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
+            FeatureError: a feature file can no longer be read, or now contains NaN or infinity.
         """
         config, fabric = self._config, self._fabric
         batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
@@ -125,7 +125,7 @@ class EpochTrainer:
         return EpochResult(means, time.perf_counter() - started, percent)
 
     def state(self) -> dict[str, Any]:
-        """The optimizer's state, which a resumed training needs beside the weights; plain values and tensors only."""
+        """The optimizer's state, which a resumed training needs besides the weights; plain values and tensors only."""
         return {"optimizer": self.raw_optimizer.state_dict()}
 
     def restore(self, state: Mapping[str, Any], path: Path) -> None:
@@ -133,7 +133,7 @@ class EpochTrainer:
 
         Args:
             state: as ``state`` returned it.
-            path: of the file that it is from, for messages.
+            path: path of the file that it is from, for messages.
 
         Raises:
             CheckpointError: it does not fit this optimizer.
@@ -147,7 +147,7 @@ class EpochTrainer:
         for number, entry in moments.items():
             for name, tensor in entry.items():
                 as_weights(tensor, f"{name} of parameter {number}", path)
-        self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our settings, compared before
+        self.raw_optimizer.load_state_dict({**ours, "state": moments})  # our settings, which read_last has compared
 
     def _whole_batch(self, outputs: TrainingOutputs, targets: Targets, videos: int) -> tuple[TrainingOutputs, Targets]:
         """Outputs and targets of all processes, as one batch in its original order.
@@ -157,9 +157,9 @@ class EpochTrainer:
         of that one loss.
 
         Args:
-            outputs: of this process.
-            targets: of the same videos.
-            videos: how many the whole batch has.
+            outputs: outputs of this process.
+            targets: targets of the same videos.
+            videos: number of videos in the whole batch.
         """
         if self._fabric.world_size == 1:
             return outputs, targets
@@ -191,7 +191,7 @@ def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[l
 
 
 def share_of(batch: Sequence[int], rank: int, processes: int) -> list[int]:
-    """The videos of a batch that one process computes: every n-th; each process gets equally many.
+    """The videos of a batch that one process computes: every n-th; each process gets the same number.
 
     If they do not divide evenly, the batch's first video is repeated; ``_whole_batch`` drops the copies.
     """
@@ -200,7 +200,7 @@ def share_of(batch: Sequence[int], rank: int, processes: int) -> list[int]:
 
 
 def _moments(state: object) -> dict[Any, Any]:
-    """A saved optimizer's moments by parameter; empty if the file holds something else."""
+    """A saved optimizer's moments by parameter; empty if the file contains something else."""
     optimizer = state.get("optimizer") if isinstance(state, dict) else None
     moments = optimizer.get("state") if isinstance(optimizer, dict) else None
     return moments if isinstance(moments, dict) else {}

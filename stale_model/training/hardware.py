@@ -1,4 +1,4 @@
-"""The device that trains, and how much of it a training takes."""
+"""The device that trains, and how much of it a training uses."""
 
 import os
 
@@ -12,7 +12,7 @@ _FABRIC_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """Choose device, precision and processes; ``torchrun`` says by environment variables how many there are.
+    """Choose device, precision and processes; ``torchrun`` gives their number in environment variables.
 
     Args:
         device: one of ``train_request.DEVICES``.
@@ -39,14 +39,14 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory taken so far, in megabytes: on the GPU by tensors, on the CPU by this process."""
+    """Peak memory so far, in megabytes: of tensors on a GPU, of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return peak_rss_mb()
 
 
 def gpu_utilization(device: torch.device) -> float | None:
-    """Percent of the last moments in which the GPU computed; None without a GPU, or if its library does not say."""
+    """Percent of the last moments in which the GPU computed; None without a GPU, or if its library cannot tell."""
     if device.type != "cuda":
         return None
     try:

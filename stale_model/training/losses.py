@@ -11,7 +11,7 @@ from stale_model.network.stale import TrainingOutputs
 from stale_model.training.training_config import LossWeights
 
 SNIPPET_SHARE = 0.9
-"""Weight of the snippets' classification, where the video's has weight 1."""
+"""Weight of the snippets' classification; the video's has weight 1."""
 ENTROPY_SHARE, DICE_SHARE = 0.4, 0.6
 """The two halves of the mask loss."""
 _TINY = 1e-6
@@ -32,11 +32,11 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
     """The loss of a batch.
 
     Args:
-        outputs: of the network.
-        targets: of the same videos.
-        weights: of the terms.
+        outputs: outputs of the network.
+        targets: targets of the same videos.
+        weights: weights of the terms.
 
-    Source: the published training code; its quirks are kept, since they shape the weights that it gives.
+    Source: the published training code, with its peculiarities, because they affect the trained weights.
     """
     classification = SNIPPET_SHARE * focal_on_mean(outputs.cas_logits.transpose(1, 2), targets.snippet_classes)
     classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))
@@ -54,7 +54,7 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
 
 
 def focal_on_mean(logits: Tensor, classes: Tensor) -> Tensor:
-    """Focal loss of the batch's mean cross-entropy; the usual focal loss is the mean over the samples' own.
+    """Focal loss of the batch's mean cross-entropy; the usual one is the mean of a loss for each sample.
 
     Args:
         logits: (..., K)

@@ -14,10 +14,10 @@ from stale_runtime.system.workspace import workspace
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep other trainings out of it meanwhile, if its file system has such locks.
+    """Create a folder, and lock it against other trainings until the block ends, if its file system has locks.
 
     Raises:
-        OutputError: the folder cannot be made, or another training is using it.
+        OutputError: the folder cannot be created, or another training is using it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,10 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Make sure that files can be written to a folder, and that it holds no training unless that is resumed.
+    """Make sure that files can be written to a folder, and that it contains no training unless that is resumed.
 
     Raises:
-        OutputError: they cannot, or it does.
+        OutputError: they cannot be written, or it contains one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -50,4 +50,4 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     except OSError as problem:
         raise OutputError(f"-o {folder}: {why_unwritten(problem)}") from problem
     if (folder / LAST).exists() and not resume:
-        raise OutputError(f"-o {folder}: holds a training already; give --resume to continue it, or another folder")
+        raise OutputError(f"-o {folder}: contains a training already; give --resume to continue it, or another folder")

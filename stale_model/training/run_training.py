@@ -51,15 +51,15 @@ def run_training(request: TrainRequest, name: str) -> tuple[TrainingResult, ...]
     Under ``torchrun`` each process calls this.
 
     Args:
-        request: what to train on, how, and where to.
-        name: of the command, which messages begin with.
+        request: what to train on, how, and where to write.
+        name: name of the command, which begins each message.
 
     Returns:
-        One result a training; under ``torchrun`` none in the processes after the first.
+        One result for each training; under ``torchrun`` none in the processes after the first.
 
     Raises:
-        BackendError: the device is not there, or does not compute in the precision.
-        OutputError: a folder is used by another training, holds one already, or cannot be written to.
+        BackendError: the device is missing, or does not compute in the precision.
+        OutputError: a folder is used by another training, contains one already, or cannot be written to.
         DatasetError: annotations or split cannot be used, or no video is left to train on.
         FeatureError: the folder of features cannot be used, or a file in it breaks during training.
         CheckpointError: CLIP, the checkpoint to start from, or the one to resume from cannot be used.
@@ -168,8 +168,8 @@ def _initial_text_tower(run: TrainRequest, split: Split, reporter: Reporter) -> 
     trained = read_checkpoint(run.text_from, run.clip)
     if trained.classes is None and split.unseen:
         reporter.say(
-            f"{run.text_from} does not list its classes: unseen classes count as unseen only if it was trained on none "
-            "of them"
+            f"{run.text_from} does not list the classes that it was trained on: results on unseen classes are "
+            "zero-shot only if these were not among them"
         )
     elif known := set(trained.classes or ()) & set(split.unseen):
         reporter.say(

@@ -17,9 +17,9 @@ class TrainRequest:
     annotations: Path
     """ActivityNet's JSON."""
     features: Path
-    """Folder of one ``.npy`` feature file a video."""
+    """Folder with a ``.npy`` feature file for each video."""
     split: str | None = None
-    """``closed``, ``75-25:N`` or ``50-50:N``; None where ``seen`` and ``unseen`` are given instead."""
+    """``closed``, ``75-25:N`` or ``50-50:N``; None if ``seen`` and ``unseen`` are given instead."""
     split_lists: Path | None = None
     """Folder of the published splits; see ``stale_model.data.splits``."""
     seen: Path | None = None
@@ -27,13 +27,13 @@ class TrainRequest:
     unseen: Path | None = None
     """File of the classes to keep out."""
     train_subset: str = "training"
-    """As the annotations name it."""
+    """Name of the subset in the annotations."""
     validation_subset: str = "validation"
-    """As the annotations name it."""
+    """Name of the subset in the annotations."""
     fraction: float = 1.0
     """Part of the training videos to use, in (0, 1]."""
     subset_seed: int = 0
-    """Which videos ``fraction`` takes."""
+    """Seed that decides which videos ``fraction`` takes."""
     clip: str = DEFAULT_CLIP
     """Hugging Face id or folder of the CLIP whose text tower and tokenizer are used."""
     text_from: Path | None = None
@@ -41,11 +41,11 @@ class TrainRequest:
     config: TrainingConfig = field(default_factory=TrainingConfig)
     """How to train. Its loss weights are replaced by those of the split."""
     seeds: int = 1
-    """How many trainings, from 1; each one counts both seeds up by one."""
+    """Number of trainings, at least 1; each adds one to both seeds."""
     device: str = "auto"
     """One of ``DEVICES``; ``auto`` is the GPU if there is one."""
     precision: str = "auto"
-    """One of ``PRECISIONS``; ``auto`` is the shortest that the device is good at."""
+    """One of ``PRECISIONS``; ``auto`` is bf16 or 16 on a GPU, 32 on the CPU."""
     threads: int | None = None
     """CPU threads of PyTorch; None for its own choice."""
     output: Path = Path("stale_training")

@@ -1,4 +1,4 @@
-"""The settings of a training that decide what it comes to. Importing this module does not load PyTorch."""
+"""The settings that decide the result of a training. Importing this module does not load PyTorch."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ class LossWeights:
 
     @classmethod
     def for_split(cls, name: str) -> "LossWeights":
-        """The original's weights for a split: one set where half of the classes are unseen, the defaults otherwise."""
+        """The original's weights for a split: one set if half of the classes are unseen, the defaults otherwise."""
         if name.startswith("50-50"):
             return cls(classification=0.1, masks=1.0, foreground=0.1, consistency=0.1)
         return cls()
@@ -22,30 +22,33 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How to train. The original took batch 100, learning rate 4e-5, 5 epochs and step decay."""
+    """How to train. The original used batches of 100, learning rate 4e-5, 5 epochs and step decay."""
 
     epochs: int = 12
     """Passes over the training videos."""
     batch_size: int = 32
-    """Videos a step, over all processes."""
+    """Videos in a step, of all processes together."""
     learning_rate: float = 2e-4
-    """At the start, in (0, 1); it falls along a cosine to 0."""
+    """Learning rate at the start, in (0, 1); it falls along a cosine to 0."""
     weight_decay: float = 0.02
-    """Of AdamW, in [0, 1)."""
+    """Weight decay of AdamW, in [0, 1)."""
     length: int = 100
     """T, in snippets."""
     seed: int = 0
-    """Of the initial weights, the order of the videos, and dropout."""
+    """Seed of the initial weights, the order of the videos, and dropout."""
     freeze_text: bool = False
     """Whether the text tower is left unchanged; prompts are then embedded once."""
     workers: int = 0
     """Processes that read features; with 0 they are read between the steps."""
     weights: LossWeights = field(default_factory=LossWeights)
-    """Of the terms of the loss."""
+    """Weights of the terms of the loss."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
         if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
-            raise ValueError(f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}: expected below 1")
+            raise ValueError(
+                f"learning_rate {self.learning_rate}, weight_decay {self.weight_decay}; expected less than 1, and a "
+                "learning rate above 0"
+            )

@@ -24,8 +24,8 @@ def save_epoch(folder: Path, content: Mapping[str, Any], state: Mapping[str, Any
 
     Args:
         folder: an existing one.
-        content: of the checkpoint.
-        state: what a resumed training needs beside it.
+        content: content of the checkpoint.
+        state: what a resumed training needs besides it.
         history: all epochs.
 
     Raises:
@@ -59,7 +59,7 @@ def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
     """The epochs in the content of ``last.pth``; at least one.
 
     Raises:
-        ValueError: they are damaged, or something else is in their place.
+        ValueError: they are damaged, or are not epochs at all.
     """
     rows, names = saved["history"], {field.name for field in fields(Epoch)}
     if not isinstance(rows, list) or any(not isinstance(row, dict) or row.keys() != names for row in rows):
@@ -81,10 +81,10 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
     """The content of ``last.pth``.
 
     Args:
-        path: of the file.
+        path: path of the file.
         model: the model that its weights have to fit.
         clip: configuration of the text tower.
-        description: of the training that it has to belong to.
+        description: description of the training that it has to belong to.
 
     Raises:
         CheckpointError: it is missing or damaged, or belongs to another training.

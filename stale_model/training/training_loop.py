@@ -1,4 +1,4 @@
-"""All epochs of a training, from data on disk to ``best.pth``; it can be resumed after each of them."""
+"""Running all epochs of a training, from data on disk to ``best.pth``; it can be resumed after each epoch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -54,7 +54,7 @@ def train(
     """Train, writing ``best.pth``, ``last.pth``, ``metrics.csv`` and ``curves.png`` after every epoch.
 
     Args:
-        fabric: launched.
+        fabric: a fabric that was launched.
         model: network and text tower with their initial weights.
         clip: configuration and tokenizer of the tower.
         data: videos and classes.
@@ -70,7 +70,7 @@ def train(
 
     Raises:
         CheckpointError: ``last.pth`` is missing, damaged, or belongs to another training.
-        FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
+        FeatureError: a feature file can no longer be read, or now contains NaN or infinity.
         OSError: a file cannot be written; those of the last complete epoch are kept.
     """
     token_ids = tokenize(clip, data.classes)
@@ -118,13 +118,13 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
 
     Args:
         data: videos and classes.
-        folder: of the finished training.
+        folder: folder of the finished training.
         length: T, in snippets.
         device: where to compute.
 
     Raises:
         CheckpointError: ``best.pth`` cannot be read.
-        FeatureError: a feature file can no longer be read, or holds NaN or infinity by now.
+        FeatureError: a feature file can no longer be read, or now contains NaN or infinity.
     """
     if not data.unseen:
         return None

@@ -43,7 +43,7 @@ class Reporter:
     """Progress on stderr while an epoch runs, a row on stdout when it is done."""
 
     def __init__(self, name: str, epochs: int, *, quiet: bool) -> None:
-        """Args: name: of the command; epochs: in all; quiet: print nothing, as in all processes but the first."""
+        """Args: name: the command's name; epochs: their number; quiet: print nothing, for all processes but one."""
         self._name = name
         self._epochs = epochs
         self._quiet = quiet
@@ -64,17 +64,17 @@ class Reporter:
         return console.progress(samples, label="Reading features", total=len(samples))
 
     def selected(self, subset: str, selection: Selection) -> None:
-        """Videos were selected from a subset."""
+        """Print which videos were selected from a subset."""
         self.say(f"{subset}: {selection}")
         for problem in selection.problems.values():
             self.say(f"left out: {problem}")
 
     def starts(self, epoch: int) -> None:
-        """Training starts, with this many epochs done before."""
+        """Note that training starts, with this many epochs done before."""
         self._epoch = epoch
 
     def step(self, done: int, of: int, loss: float) -> None:
-        """A step is done."""
+        """Show that a step is done."""
         self._steps += 1
         if self._quiet or not sys.stderr.isatty():
             return
@@ -86,7 +86,7 @@ class Reporter:
             click.echo(text, nl=done == of, err=True)
 
     def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done."""
+        """Print the row of an epoch that is done."""
         self._epoch = epoch.epoch
         row = (
             *(epoch.epoch, epoch.total, epoch.classification, epoch.masks, epoch.foreground, epoch.consistency),
@@ -99,7 +99,7 @@ class Reporter:
 
 
 def duration(seconds: float) -> str:
-    """A time for people, such as ``12 min 5 s``."""
+    """A time as text, such as ``12 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -166,7 +166,7 @@ def test_an_interruption_prints_what_is_done(work: Path) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert "Interrupted: this is what had been measured by then." in out
+    assert "Interrupted: this is what was measured before that." in out
     assert "Traceback" not in err
     assert json.loads((work / "r.json").read_text())["complete"] is False
 
@@ -206,7 +206,7 @@ def broken_work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("-o feats", 2, "-o feats: a folder"),
         ("--plot nowhere/c.png", 2, "--plot nowhere/c.png: there is no folder"),
         ("--plot c.bmp", 2, "expected a name that ends in .png or .svg"),
-        ("--threads 9999", 1, "--threads 9999 needs as many CPUs"),
+        ("--threads 9999", 1, "--threads 9999 needs 9999 CPUs"),
         ("--backend ort-fp32 --baseline upstream-fp32", 2, "is not among the backends measured"),
         ("--compare gt.json gt.json", 3, "not a result of stale-bench"),
         ("--compare nowhere.json gt.json", 3, "nowhere.json: No such file"),

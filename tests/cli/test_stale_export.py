@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_named(work: Path) -> None:
 def test_something_else_at_the_output_is_left_alone(work: Path) -> None:
     (work / "stale_bundle").mkdir()
     (work / "stale_bundle" / "thesis.tex").write_text("precious")
-    refused(work, *FROM, code=2, says="something else is there")
+    refused(work, *FROM, code=2, says="exists and is not a bundle")
     assert (work / "stale_bundle" / "thesis.tex").read_text() == "precious"
 
 
@@ -131,7 +131,7 @@ def test_missing_inputs_are_usage_or_input_errors(work: Path) -> None:
     refused(work, "--ckpt", "nowhere.pth", code=3, says="nowhere.pth")
     refused(work, "--ckpt", "best.pth", "--clip", "best.pth", code=3, says="config.json and tokenizer.json")
     refused(work, *FROM, "--classes", "nowhere.txt", code=3, says="nowhere.txt")
-    refused(work, *FROM, "-o", "nowhere/bundle", code=2, says="make it first")
+    refused(work, *FROM, "-o", "nowhere/bundle", code=2, says="create it first")
 
 
 def test_what_is_wrong_with_the_arguments_is_found_before_torch_is_loaded(work: Path) -> None:

@@ -306,7 +306,7 @@ def test_a_missing_or_broken_bundle_is_code_4(work: Path) -> None:
     (work / "stale_bundle" / "tokenizer.json").unlink()
     fails("stale-run", *arguments, cwd=work, code=4, says="tokenizer.json is missing")
     shutil.rmtree(work / "stale_bundle")
-    fails("stale-run", *arguments, cwd=work, code=4, says="stale-export --ckpt")
+    fails("stale-run", *arguments, cwd=work, code=4, says="make one with stale-export")
 
 
 def test_a_video_without_a_duration_is_named(work: Path) -> None:
@@ -378,7 +378,7 @@ def test_a_number_that_is_none_is_wrong_usage(work: Path, option: str, value: st
 
 
 def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
-    """Each module that is loaded ends in Ctrl-C in turn; those of others turn it into errors of their own."""
+    """Ctrl-C comes while each module in turn is loaded; third-party modules turn it into errors of their own."""
     modules = ("stale_runtime.batch.batch", "click", "numpy", "onnxruntime")
     for module in modules:
         (work / "site" / module.replace(".", "_")).mkdir(parents=True)

@@ -194,7 +194,7 @@ def test_two_trainings_do_not_share_a_folder(disturbed: Disturbed, options: list
         assert other.stderr.strip() == f"stale-train: error: {says}"
     assert disturbed.was_running
     assert not (disturbed.folder / "out" / "seed_0").exists()
-    fails([*options, "-o", "out"], disturbed.folder, code=2, says="holds a training already")
+    fails([*options, "-o", "out"], disturbed.folder, code=2, says="contains a training already")
 
 
 def test_a_folder_is_taken_before_anything_is_looked_for_in_it(options: list[str], tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_resuming_another_training_is_refused(options: list[str], unbroken: Path
     fails([*options, *out, "--epochs", "7"], tmp_path, code=3, says="started with epochs 6, now 7")
     fails([*options, *out, "--fraction", "0.5"], tmp_path, code=3, says="started with other videos")
     fails([*options, *out, "--freeze-text"], tmp_path, code=3, says="started with freeze text False, now True")
-    fails([*options, "-o", unbroken], tmp_path, code=2, says="holds a training already; give --resume to continue it")
+    fails([*options, "-o", unbroken], tmp_path, code=2, says="contains a training already; give --resume to continue")
     fails([*options, "-o", "new", "--resume"], tmp_path, code=3, says="nothing to resume")
 
 

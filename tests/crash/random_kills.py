@@ -209,7 +209,7 @@ def some_of_new(found: Path, old: Path, new: Path) -> str:
 
 
 def training(found: Path, _: Path, new: Path) -> str:
-    """Complete checkpoints and as many epochs as ``last.pth`` says; in the end those of the undisturbed training."""
+    """Check that files are complete and agree with ``last.pth``; in the end they equal an undisturbed training's."""
     folder = found / "out" / "training"
     if not (folder / LAST).exists():
         assert not list(folder.glob("[!.]*"))

@@ -126,6 +126,6 @@ def test_stale_export_says_so_and_keeps_the_old_bundle(work: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "stale-export: error: -o bundle: File too large; raise the limit on file sizes, or give another place "
-        "(what was there is unchanged)"
+        "(an existing bundle is unchanged)"
     )
     assert snapshot(work) == before

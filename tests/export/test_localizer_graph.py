@@ -42,7 +42,7 @@ BATCHES = (1, 3)
 
 @dataclass(frozen=True)
 class Deployed:
-    """A network beside its graph."""
+    """A network and the graph exported from it."""
 
     network: Stale
     session: onnxruntime.InferenceSession
@@ -250,7 +250,7 @@ def test_snippets_may_all_be_equal(deployed: Deployed, draw: Callable[[int, int]
 
 
 def with_snippets_kept(network: Stale, features: Tensor, prompts: Tensor, keep: Tensor) -> tuple[Array, Array]:
-    """The logits (B, K+1, T) of graph and network where keep (B, T), and not the masks, decides what is kept."""
+    """The logits (B, K+1, T) of graph and network if ``keep`` (B, T), instead of the masks, decides what is kept."""
     model = localizer_model(network)
     (comparison,) = (node for node in model.graph.node if node.op_type == "GreaterOrEqual")
     decision = onnx.helper.make_tensor_value_info(comparison.output[0], onnx.TensorProto.BOOL, ["B", "T"])

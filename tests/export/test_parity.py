@@ -102,7 +102,7 @@ def test_a_best_detection_that_differs_is_found(
 
 def test_the_text_encoder_computes_what_the_tower_does(trained: TrainedStale, text_model_bytes: bytes) -> None:
     records = compare_text(text_model_bytes, trained)
-    sizes = [(2, 0, 2), (5, 0, 3), (62, 0, 1)]  # tokens, the end token included, and how many names have so many
+    sizes = [(2, 0, 2), (5, 0, 3), (62, 0, 1)]  # tokens with end token, 0, and how many names have that number
     expected = [(*size, output) for size in sizes for output in ("embeddings", "queries")]
     assert [(record.length, record.batch, record.classes, record.output) for record in records] == expected
     for record in records:

@@ -1,4 +1,4 @@
-"""Checkpoints of both formats, changed where it hurts: in the pickle, the weights, the zip around them."""
+"""Checkpoints of both formats, changed in the pickle, in the weights, or in the zip file around them."""
 
 import io
 import json
@@ -51,7 +51,7 @@ _TEXTS: tuple[str, ...] = (
 )
 _TEXTS += ("attn_implementation", "num_hidden_layers", "hidden_act", "gelu", "cuda", "format_version", "channels")
 _SHARE = 48
-"""One in so many inputs begins with each of the whole checkpoints."""
+"""Of this many inputs, one begins with each of the complete checkpoints."""
 FRAGMENTS = (
     *(b"c" + name.replace(" ", "\n").encode() + b"\n" for name in _GLOBALS),
     *(b"J" + number.to_bytes(4, "little", signed=True) for number in _INTEGERS),
@@ -69,10 +69,10 @@ FRAGMENTS = (
 
 
 def checkpoint_target(folder: Path) -> Target:
-    """``read_checkpoint`` of both formats: the bytes say which, and what is changed in it.
+    """Target for ``read_checkpoint`` of both formats: the input's bytes choose the format and the changes.
 
-    A whole checkpoint takes a twentieth of a second to read, so most inputs begin with one of a few tensors, which has
-    all that there is but is refused at its end for what it lacks.
+    A complete checkpoint takes a twentieth of a second to read, so most inputs begin with one of a few tensors, which
+    goes through the whole reader and is refused at its end because tensors are missing.
     """
     torch.set_num_threads(1)
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

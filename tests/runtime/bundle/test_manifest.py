@@ -178,7 +178,7 @@ def test_other_versions_are_refused_before_anything_else(version: int) -> None:
 
 @pytest.mark.parametrize("data", [b"[]", b"3", b"null", b"{}", b'{"format_version": "1"}', b'{"format_version": 1.0}'])
 def test_foreign_json_is_said_to_be_foreign(data: bytes) -> None:
-    with pytest.raises(BundleError, match="has no format_version, so it is not a bundle's"):
+    with pytest.raises(BundleError, match="has no format_version, so it is not from stale-edge"):
         Manifest.from_bytes(data)
 
 

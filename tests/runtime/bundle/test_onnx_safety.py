@@ -23,7 +23,7 @@ def tensor(name: str, *, external: bool) -> TensorProto:
 
 
 def model(*, external: str = "") -> ModelProto:
-    """A model with tensors in every place that is looked at; one of them is kept elsewhere."""
+    """A model with tensors in every place that is checked; one of them is in an external file."""
 
     def at(place: str) -> TensorProto:
         return tensor(place.replace(" ", "_"), external=place == external)

@@ -230,7 +230,7 @@ def test_what_clip_s_tokenizer_does_is_taken(clip_folder: Path) -> None:
 
 
 def test_the_identity_of_an_encoder_is_all_that_an_embedding_depends_on(bundle: Path, tmp_path: Path) -> None:
-    """Else one bundle could put its embeddings into the cache of another that has the same tower."""
+    """Otherwise a bundle with the same tower could put wrong embeddings into another bundle's cache."""
     manifest = Bundle(bundle).manifest
     spec = manifest.text_encoder
     specs = [

@@ -50,7 +50,7 @@ def test_a_duplicate_is_named_with_both_lines(path: Path, second: str) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "no prompts, expected one class name a line"),
+        (b"", "no prompts, expected one class name per line"),
         (b"\n\n# only this\n", "no prompts"),
         (b"\xef\xbb\xbf", "no prompts"),
         (b"polo\narch\xffery\n", "line 2: not UTF-8 text"),

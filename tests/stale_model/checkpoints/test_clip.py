@@ -41,7 +41,7 @@ def edit_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
 
 
 def refusal(clip: str) -> str:
-    """What is said to a CLIP that cannot be used, which has to be one line that names it."""
+    """The error for a CLIP that cannot be used, which must be one line that names it."""
     with pytest.raises(CheckpointError) as caught:
         read_clip_parts(clip)
     message = str(caught.value)
@@ -191,7 +191,7 @@ def test_a_tokenizer_that_makes_any_amount_of_a_word_is_refused(folder: Path) ->
 @pytest.mark.parametrize("context", [3, 2**20])
 def test_a_tower_that_takes_no_such_prompts_is_refused(folder: Path, context: int) -> None:
     edit_config(folder, lambda content: content["text_config"].update(max_position_embeddings=context))
-    with pytest.raises(CheckpointError, match=r"^--clip my-clip: context_length is .*; expected CLIP's$"):
+    with pytest.raises(CheckpointError, match=r"^--clip my-clip: context_length is .*; expected CLIP's tokenizer$"):
         text_encoder_spec(read_clip_parts(str(folder)))
 
 
@@ -265,7 +265,7 @@ def test_without_weights_there_is_no_tower(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda weights: {**weights, PROJECTION: weights[PROJECTION] * torch.nan}, f"{PROJECTION} holds NaN"),
+        (lambda weights: {**weights, PROJECTION: weights[PROJECTION] * torch.nan}, f"{PROJECTION} contains NaN"),
         (lambda weights: {name: weights[name] for name in weights if name != PROJECTION}, f"lack {PROJECTION}"),
         (lambda weights: {**weights, PROJECTION: weights[PROJECTION][:3].contiguous()}, "cannot be read"),
     ],

@@ -33,7 +33,7 @@ def members(data: bytes) -> dict[str, bytes]:
 
 
 def packed(contents: Mapping[str, bytes], *, streamed: bool = False) -> bytes:
-    """A zip file by another hand than PyTorch's, with the sizes behind the members where it is streamed."""
+    """A zip file that PyTorch did not write; if it is streamed, the sizes follow the members."""
     buffer = io.BytesIO()
     target: Any = Stream(buffer) if streamed else buffer
     with zipfile.ZipFile(target, "w") as archive:

@@ -52,7 +52,7 @@ def test_a_video_without_annotations_is_all_background() -> None:
         (19.9, 30.1, (1, 4)),
         (42, 43, (4, 5)),
         (49, 51, (4, 6)),
-        (50, 50, (5, 6)),  # ActivityNet has a few that end where they start
+        (50, 50, (5, 6)),  # ActivityNet has a few annotations of length zero
         (0, 0, (0, 1)),
         (100, 100, (9, 10)),
         (95, 120, (9, 10)),

@@ -41,6 +41,6 @@ def test_a_training_is_not_overwritten(tmp_path: Path) -> None:
     check_folder(tmp_path, resume=False)
     (tmp_path / LAST).touch()
     check_folder(tmp_path, resume=True)
-    with pytest.raises(OutputError, match="holds a training already; give --resume"):
+    with pytest.raises(OutputError, match="contains a training already; give --resume"):
         check_folder(tmp_path, resume=False)
     assert os.listdir(tmp_path) == [LAST]

@@ -175,7 +175,7 @@ def change_moment(**changes: object) -> Callable[[Any], object]:
         (change_moment(exp_avg=torch.zeros(3)), "its optimizer belongs to other parameters"),
         (change_moment(step="x"), "its optimizer belongs to other parameters"),
         (change_moment(step=torch.tensor(1)), "step of parameter 3 is torch.int64"),
-        (change_moment(step=torch.tensor(float("nan"))), "step of parameter 3 holds NaN"),
+        (change_moment(step=torch.tensor(float("nan"))), "step of parameter 3 contains NaN"),
     ],
 )
 def test_a_damaged_file_to_resume_from_is_named(
