@@ -30,7 +30,7 @@ class Available(NamedTuple):
 def detection_bytes(*, length: int, classes: int, channels: int) -> int:
     """The least memory that running the network on a video and decoding its outputs takes.
 
-    With ONNX Runtime 1.32 it is 40 to 85 % of the true peak, from T=512 to 4096 and K=20 to 4096.
+    Measured with ONNX Runtime 1.32: 50 to 90 % of the true peak, for T from 512 to 4096 and K from 20 to 4096.
 
     Args:
         length: T, in snippets.
