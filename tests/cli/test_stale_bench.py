@@ -264,6 +264,12 @@ def test_the_thesis_in_one_command(work: Path) -> None:
     assert all(row["error"] is None for row in (original, *ours))
 
 
+@pytest.mark.slow
+def test_pytorch_runs_in_a_worker_too(work: Path) -> None:
+    rows = measured(work, "--backend", "torch-fp32", "torch-int8", "--lengths", "16")["rows"]
+    assert [(row["backend"], row["error"]) for row in rows] == [("torch-fp32", None), ("torch-int8", None)]
+
+
 def test_a_soak_shows_that_nothing_grows(work: Path) -> None:
     lines = bench(work, "soak", "--videos", "200", "--length", "16").splitlines()
     assert [line.split("  ")[0] for line in lines[2:5]] == [
