@@ -397,3 +397,7 @@ def _compare(request: CompareRequest) -> int:
     changes = compare(read_benchmark_results(request.old), read_benchmark_results(request.new), despite=request.despite)
     console.echo(comparison_table(changes, STYLES[request.form]), nl=False)
     return 0
+
+
+if __name__ == "__main__":
+    main()

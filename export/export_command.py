@@ -273,3 +273,7 @@ def _int8_cells(record: QuantizationRecord) -> list[str]:
         map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
     kind = f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
     return ["", kind, ", ".join(record.float_layers) or "none", map_change]
+
+
+if __name__ == "__main__":
+    main()

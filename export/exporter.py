@@ -1,5 +1,6 @@
 """From a trained network to a verified bundle: the stages of an export, in order."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -47,7 +48,7 @@ DEFAULT_INT8 = Int8Options()
 def export_bundle(
     trained: TrainedStale,
     prompts: Prompts,
-    output: Path,
+    output: str | os.PathLike[str],
     *,
     int8: Int8Options = DEFAULT_INT8,
     sign: Callable[[Manifest], bytes] | None = None,
@@ -96,7 +97,7 @@ def export_bundle(
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
     say(f"writing {output}")
-    return write_bundle(output, _describe(export, graphs, parity, records), contents, sign=sign)
+    return write_bundle(Path(output), _describe(export, graphs, parity, records), contents, sign=sign)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +146,8 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
     if options.annotations is None or options.validation_features is None:
         return None
     return read_validation(
-        options.annotations,
-        options.validation_features,
+        Path(options.annotations),
+        Path(options.validation_features),
         subset=options.annotations_subset,
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
@@ -158,7 +159,7 @@ def _read_calibration(export: _Export, validation: ValidationVideos | None) -> C
     if options.calibration is None:
         return None
     return read_calibration(
-        options.calibration,
+        Path(options.calibration),
         count=options.calibration_videos,
         seed=options.calibration_seed,
         unwanted=validation.features.keys() if validation is not None else (),

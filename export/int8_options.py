@@ -1,7 +1,7 @@
 """How the int8 graphs of a bundle are made and checked. Importing this module does not load PyTorch."""
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from stale_export.schemes import TARGETS, bits_for
 
@@ -13,17 +13,17 @@ TEXT_PRECISIONS = ("fp32", "int8")
 class Int8Options:
     """How the int8 graphs are made, and how much mAP they may lose."""
 
-    calibration: Path | None = None
+    calibration: str | os.PathLike[str] | None = None
     """Folder of training features; without it ``ort-int8`` is the dynamic graph."""
     calibration_videos: int = 64
     """Most videos of that folder to calibrate on, at least 1."""
     calibration_seed: int = 0
     """Decides which videos of the folder are taken."""
-    annotations: Path | None = None
+    annotations: str | os.PathLike[str] | None = None
     """Annotations of the videos that mAP is measured on; without them mAP is not measured."""
     annotations_subset: str = "validation"
     """Subset of the annotations."""
-    validation_features: Path | None = None
+    validation_features: str | os.PathLike[str] | None = None
     """Folder with the features of the annotated videos."""
     max_map_drop: float = 0.5
     """Largest loss of mAP against the float graph, in percent of mAP, at least 0."""

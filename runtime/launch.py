@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as of a shell: 128 and the number of the signal."""
+"""Exit code after Ctrl-C, as in a shell: 128 plus the number of the signal."""
 
 
 def launch(module: str, name: str) -> None:

@@ -191,3 +191,7 @@ def stale_train(
 def main() -> None:
     """Run ``stale-train``."""
     console.run_command(stale_train, NAME)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 """The report of a benchmark, as dataclasses and as versioned JSON."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -127,12 +128,13 @@ class Results:
         return next((row for row in self.rows if (row.backend, row.length) == (backend, length)), None)
 
 
-def read_benchmark_results(path: Path) -> Results:
+def read_benchmark_results(path: str | os.PathLike[str]) -> Results:
     """Read what ``Results.to_json`` wrote.
 
     Raises:
         DatasetError: it is another file, is damaged, or has another version of the format.
     """
+    path = Path(path)
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict) or "rows" not in content or not isinstance(content.get("format_version"), int):
         raise DatasetError(f"{path}: not a result of stale-bench; give a file that stale-bench -o wrote")

@@ -27,7 +27,7 @@ class BundleRequest:
     """Public key that the bundle must be signed with; None to accept unsigned bundles."""
 
     def open(self) -> Bundle:
-        """Open it.
+        """Open the bundle, and check its hash and signature if asked to.
 
         Raises:
             BundleError: it is missing, broken, or not the expected one.

@@ -1,4 +1,4 @@
-"""Soft-NMS: of overlapping segments, all but the best lose score, the more the larger the overlap is."""
+"""Soft-NMS: lower the scores of segments that overlap a better one, the more the larger the overlap is."""
 
 import numpy as np
 from numpy.typing import NDArray

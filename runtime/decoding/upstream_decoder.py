@@ -129,7 +129,7 @@ def upstream_soft_nms(segments: Segments, scores: FloatArray) -> tuple[NDArray[n
     taken_scores: list[float] = []
     while len(taken) < min(len(scores) - 1, MOST_DETECTIONS):
         best = int(remaining.argmax())
-        if remaining[best] <= 0:  # scores have decayed until they underflowed
+        if remaining[best] <= 0:  # all remaining scores have underflowed to 0
             break
         taken.append(best)
         taken_scores.append(float(remaining[best]))

@@ -164,7 +164,8 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
 def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
     """Annotations of V videos, padded to G each, (V, G, 2); which of them are real, (V, G); and the row of each video.
 
-    They are in reverse order, because the evaluation takes the later annotation if overlaps are equal.
+    The annotations of each video are in reverse order, because the evaluation takes the later annotation if overlaps
+    are equal.
     """
     videos, row = np.unique(truth.video, return_inverse=True)
     backwards = np.arange(len(row))[::-1]

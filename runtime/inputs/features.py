@@ -163,4 +163,5 @@ def _check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], channels: int, na
             remedy = "transpose it: features.T"
         raise FeatureError(f"{name}: shape {shape}, expected (snippets, {channels}); {remedy}")
     if not 1 <= shape[0] <= MOST_SNIPPETS:
-        raise FeatureError(f"{name}: {shape[0]:,} snippets, expected 1 to {MOST_SNIPPETS:,}; cut a longer video")
+        remedy = "cut the video into shorter ones" if shape[0] else "extract the features again"
+        raise FeatureError(f"{name}: {shape[0]:,} snippets, expected 1 to {MOST_SNIPPETS:,}; {remedy}")

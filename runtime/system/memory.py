@@ -104,7 +104,7 @@ def _read_fields(path: Path) -> dict[str, int]:
 
 
 def _read_number(path: Path) -> int | None:
-    """The number in a file; None if there is no file, or a word such as ``max``."""
+    """The number in a file; None if the file is missing or contains a word such as ``max``."""
     text = _read(path).strip()
     return int(text) if text.isdecimal() else None
 

@@ -1,5 +1,6 @@
 """Reading checkpoints, our own and those of the original code. Nothing in them is ever executed."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class TrainedStale:
     """Size of the checkpoint file in bytes."""
 
 
-def read_checkpoint(path: Path, clip: str) -> TrainedStale:
+def read_checkpoint(path: str | os.PathLike[str], clip: str) -> TrainedStale:
     """Read a checkpoint, our own or one of the original code.
 
     Args:
@@ -52,6 +53,7 @@ def read_checkpoint(path: Path, clip: str) -> TrainedStale:
         CheckpointError: it is neither, or is damaged.
         OutOfMemoryError: there is not enough memory for it.
     """
+    path = Path(path)
     loaded = load_plain(path)
     if not isinstance(loaded.content, dict) or "format_version" not in loaded.content:
         return _from_original(loaded, path, clip)
@@ -67,7 +69,7 @@ def read_checkpoint(path: Path, clip: str) -> TrainedStale:
     )
 
 
-def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
+def read_original_checkpoint(path: str | os.PathLike[str], clip: str) -> TrainedStale:
     """Read a checkpoint that the original code wrote.
 
     Args:
@@ -80,6 +82,7 @@ def read_original_checkpoint(path: Path, clip: str) -> TrainedStale:
         CheckpointError: the file is not such a checkpoint, or does not fit the CLIP configuration.
         OutOfMemoryError: there is not enough memory for it.
     """
+    path = Path(path)
     return _from_original(load_plain(path), path, clip)
 
 

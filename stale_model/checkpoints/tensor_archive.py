@@ -235,8 +235,7 @@ class _Builder:
 def _refuse_unusual_operations(content: bytes) -> None:
     """Make sure that unpickling takes no more time and memory than the pickle's size suggests.
 
-    A tuple that is put into another one twice, that one into a third twice, and so on, takes years to hash; the pickles
-    of tensors share no tuples.
+    Hashing nested tuples that share elements takes exponential time. The pickles of tensors share no tuples.
 
     Raises:
         ValueError: it might take more.

@@ -154,3 +154,7 @@ def demo(folder: Path, videos: int, validation_videos: int, seed: int) -> None:
 def main() -> None:
     """Run ``python -m stale_model.demo``."""
     console.run_command(demo, NAME)
+
+
+if __name__ == "__main__":
+    main()

@@ -54,7 +54,7 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
 
 
 def focal_on_mean(logits: Tensor, classes: Tensor) -> Tensor:
-    """Focal loss of the batch's mean cross-entropy; the usual one is the mean of a loss for each sample.
+    """Focal loss of the batch's mean cross-entropy; usually it is computed for each sample and then averaged.
 
     Args:
         logits: (..., K)

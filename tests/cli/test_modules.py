@@ -26,3 +26,16 @@ def test_stale_eval_is_run(tmp_path: Path) -> None:
     done = run_module("stale_runtime.commands.evaluate", "no.json", "--ground-truth", "no.json", cwd=tmp_path)
     assert done.returncode == 3
     assert done.stderr == "stale-eval: error: no.json: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("stale_model", "stale_model.train_command", "stale_model.demo", "stale_model.demo.demo_command"),
+        *("stale_export", "stale_export.export_command", "stale_bench", "stale_bench.bench_command"),
+    ],
+)
+def test_every_command_s_module_runs_it(module: str, tmp_path: Path) -> None:
+    done = run_module(module, "--no-such-option", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No such option" in done.stderr
