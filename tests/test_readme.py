@@ -50,7 +50,7 @@ def test_it_runs(example: Path, bundle: Path, features: NDArray[np.float32]) -> 
         [sys.executable, example.name], cwd=work, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    content = json.loads((work / "detections.json").read_text())
+    content = json.loads((work / "video.json").read_text())
     found = len(content["detections"])
     assert content["video"] == "video_feats"
     assert len(done.stdout.splitlines()) == min(found, 10) + 1
