@@ -5,6 +5,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
+
+
+class Ended(Protocol):
+    """How a command ended, and what it printed."""
+
+    @property
+    def returncode(self) -> int: ...
+    @property
+    def stdout(self) -> str: ...
+    @property
+    def stderr(self) -> str: ...
 
 
 def run(
@@ -27,7 +39,11 @@ def run(
 
 def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) -> None:
     """Run a command that must end with this exit code and one line on stderr that contains ``says``."""
-    done = run(name, *arguments, cwd=cwd)
+    assert_failed(run(name, *arguments, cwd=cwd), name, code=code, says=says)
+
+
+def assert_failed(done: Ended, name: str, *, code: int, says: str) -> None:
+    """Check that a command ended with this exit code and one line on stderr that contains ``says``."""
     lines = done.stderr.strip().splitlines()
     assert done.returncode == code, (done.returncode, done.stderr)
     assert len(lines) == 1, done.stderr

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.cli.command import assert_failed
+
 COMMANDS = {
     "stale-run": "stale_runtime.commands.run",
     "stale-eval": "stale_runtime.commands.evaluate",
@@ -49,13 +51,7 @@ def run(name: str, *arguments: str | Path, cwd: Path) -> Done:
 
 def fails(name: str, *arguments: str | Path, cwd: Path, code: int, says: str) -> None:
     """Run a command that must end with this exit code and one line on stderr that contains ``says``."""
-    done = run(name, *arguments, cwd=cwd)
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == code, (done.returncode, done.stderr)
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith(f"{name}: error: "), done.stderr
-    assert says in lines[0], done.stderr
-    assert done.stdout == ""
+    assert_failed(run(name, *arguments, cwd=cwd), name, code=code, says=says)
 
 
 @contextmanager

@@ -207,7 +207,7 @@ def test_a_folder_is_taken_before_anything_is_looked_for_in_it(options: list[str
 @contextlib.contextmanager
 def interrupted_after(epochs: int) -> Iterator[None]:
     """Let trainings in this process be interrupted when so many epochs are saved."""
-    show = Reporter.epoch
+    show = Reporter.show_epoch
 
     def show_and_interrupt(self: Reporter, epoch: Epoch) -> None:
         show(self, epoch)
@@ -216,7 +216,7 @@ def interrupted_after(epochs: int) -> Iterator[None]:
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reporter, "epoch", show_and_interrupt)
+        patch.setattr(Reporter, "show_epoch", show_and_interrupt)
         try:
             yield
         finally:
@@ -357,7 +357,7 @@ def test_a_feature_file_that_breaks_during_training_is_named_on_one_line(
         "from stale_model import train_command\n"
         "from stale_model.training.training_report import Reporter\n"
         f"broken = np.full((5, {tiny.CHANNELS}), np.nan, np.float32)\n"
-        "Reporter.starts = lambda *_: np.save('features/v_4.npy', broken)\n"
+        "Reporter.show_start = lambda *_: np.save('features/v_4.npy', broken)\n"
         "train_command.main()\n"
     )
     breaking = [*options, "--features", "features", "--workers", workers, "-o", "out"]
