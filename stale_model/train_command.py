@@ -16,54 +16,92 @@ NAME = "stale-train"
 
 @click.command()
 @click.option(
-    "--annotations", required=True, type=PATH, help="ActivityNet's JSON: labels, times and subset of each video."
+    "--annotations",
+    metavar="FILE",
+    required=True,
+    type=PATH,
+    help="ActivityNet's JSON: labels, times and subset of each video.",
 )
-@click.option("--features", required=True, type=PATH, help="Folder of the videos' features, as v_ID.npy or ID.npy.")
+@click.option(
+    "--features",
+    metavar="FOLDER",
+    required=True,
+    type=PATH,
+    help="Folder of the videos' features, as v_ID.npy or ID.npy.",
+)
 @click.option(
     "--split",
+    metavar="SPLIT",
     help="Which classes to train on: closed for all of them, or a published split 75-25:N or 50-50:N, N from 0 to 9, "
     "that keeps the others out (with --split-lists).",
 )
-@click.option("--split-lists", type=PATH, help="Folder of the published splits: train_75_test_25/train/split_0.list …")
-@click.option("--seen", type=PATH, help="File of the classes to train on, one per line; instead of --split.")
-@click.option("--unseen", type=PATH, help="File of the classes to keep out, one per line; with --seen.")
-@click.option("--train-subset", default="training", show_default=True, help="Subset of the annotations to train on.")
+@click.option(
+    "--split-lists",
+    metavar="FOLDER",
+    type=PATH,
+    help="Folder of the published splits: train_75_test_25/train/split_0.list …",
+)
+@click.option(
+    "--seen", metavar="FILE", type=PATH, help="File of the classes to train on, one per line; instead of --split."
+)
+@click.option("--unseen", metavar="FILE", type=PATH, help="File of the classes to keep out, one per line; with --seen.")
+@click.option(
+    "--train-subset",
+    metavar="NAME",
+    default="training",
+    show_default=True,
+    help="Subset of the annotations to train on.",
+)
 @click.option(
     "--validation-subset",
+    metavar="NAME",
     default="validation",
     show_default=True,
     help="Subset of the annotations that chooses the best epoch and gives the mAP of the summary.",
 )
 @click.option(
     "--fraction",
+    metavar="PART",
     type=Number(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Part of the training videos to use.",
 )
 @click.option(
-    "--subset-seed", type=int, default=0, show_default=True, help="Seed that decides which videos --fraction takes."
+    "--subset-seed",
+    metavar="N",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed that decides which videos --fraction takes.",
 )
 @click.option(
     "--clip",
     default=DEFAULT_CLIP,
     show_default=True,
-    metavar="ID_OR_DIR",
+    metavar="ID|FOLDER",
     help="The CLIP that embeds class names: a Hugging Face id, or a folder with config.json, tokenizer.json and "
     "weights.",
 )
 @click.option(
     "--text-from",
+    metavar="FILE",
     type=PATH,
     help="Start with the text tower of this checkpoint instead of CLIP's. A checkpoint of the original STALE has no "
     "tokenizer: --clip names it.",
 )
 @click.option("--freeze-text", is_flag=True, help="Do not train the text tower; each prompt is embedded only once.")
 @click.option(
-    "--epochs", type=click.IntRange(1), default=12, show_default=True, help="Passes over the training videos."
+    "--epochs",
+    metavar="N",
+    type=click.IntRange(1),
+    default=12,
+    show_default=True,
+    help="Passes over the training videos.",
 )
 @click.option(
     "--batch-size",
+    metavar="N",
     type=click.IntRange(1),
     default=32,
     show_default=True,
@@ -71,6 +109,7 @@ NAME = "stale-train"
 )
 @click.option(
     "--learning-rate",
+    metavar="RATE",
     type=Number(0, 1, min_open=True),
     default=2e-4,
     show_default=True,
@@ -78,6 +117,7 @@ NAME = "stale-train"
 )
 @click.option(
     "--weight-decay",
+    metavar="RATE",
     type=Number(0, 1),
     default=0.02,
     show_default=True,
@@ -85,6 +125,7 @@ NAME = "stale-train"
 )
 @click.option(
     "--length",
+    metavar="N",
     type=click.IntRange(16, 4096),
     default=100,
     show_default=True,
@@ -92,6 +133,7 @@ NAME = "stale-train"
 )
 @click.option(
     "--seed",
+    metavar="N",
     type=click.IntRange(0),
     default=0,
     show_default=True,
@@ -99,6 +141,7 @@ NAME = "stale-train"
 )
 @click.option(
     "--seeds",
+    metavar="N",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
@@ -118,9 +161,12 @@ NAME = "stale-train"
     show_default=True,
     help="Bits of the numbers; auto is bf16 or 16 on a GPU, 32 on the CPU.",
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: as many as PyTorch chooses]")
+@click.option(
+    "--threads", metavar="N", type=click.IntRange(1), help="CPU threads. [default: as many as PyTorch chooses]"
+)
 @click.option(
     "--workers",
+    metavar="N",
     type=click.IntRange(0),
     default=0,
     show_default=True,
@@ -129,6 +175,7 @@ NAME = "stale-train"
 @click.option(
     "-o",
     "--output",
+    metavar="FOLDER",
     type=PATH,
     default="stale_training",
     show_default=True,

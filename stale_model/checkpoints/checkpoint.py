@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
-from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quoted
+from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quote
 from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
 from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_model.network.config import StaleConfig
@@ -134,7 +134,7 @@ def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tenso
         theirs[ours] = name
         (tower_state if in_tower else network_state)[ours] = tensor
     if unknown:
-        listed = ", ".join(map(quoted, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
+        listed = ", ".join(map(quote, sorted(unknown)[:5])) + (" …" if len(unknown) > 5 else "")
         raise CheckpointError(f"{path}: unknown tensors {listed}; expected a checkpoint of the original STALE")
     return tower_state, network_state, theirs
 
@@ -143,12 +143,12 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, Mapping) or not state:
         got = (
-            f"keys {', '.join(map(quoted, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
+            f"keys {', '.join(map(quote, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}")
+            raise CheckpointError(f"{path}: {quote(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}")
     if all(name.startswith(_PREFIX) for name in state):
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
     return dict(state)
@@ -199,7 +199,7 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor], theirs: Mapping[str
         raise CheckpointError(f"{path}: the tensor for {name} is missing; the file is incomplete")
     for name, tensor in state.items():
         if name not in expected:
-            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} does not belong to the network")
+            raise CheckpointError(f"{path}: tensor {quote(theirs[name])} does not belong to the network")
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path}: tensor {quoted(theirs[name])} has shape {shapes}")
+            raise CheckpointError(f"{path}: tensor {quote(theirs[name])} has shape {shapes}")

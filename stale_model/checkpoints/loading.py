@@ -115,7 +115,7 @@ def as_weights(tensor: Tensor, name: str, path: Path) -> Tensor:
     return weights
 
 
-def quoted(value: object) -> str:
+def quote(value: object) -> str:
     """A name or value from a file, shortened and made safe to print in a message."""
     text = value[:80] if isinstance(value, str) else " ".join(reprlib.repr(value).split())[:80]
     return text if text.isprintable() else repr(text)

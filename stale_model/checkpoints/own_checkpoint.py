@@ -12,7 +12,7 @@ from torch import nn
 from transformers import CLIPTextConfig
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, text_config
-from stale_model.checkpoints.loading import as_weights, first_line, memory_errors, quoted
+from stale_model.checkpoints.loading import as_weights, first_line, memory_errors, quote
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_runtime.bundle.manifest import LARGEST_AXIS
@@ -107,7 +107,7 @@ def refuse_other_kinds(content: Mapping[str, Any], path: Path) -> None:
     version = content.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: format_version {quoted(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
+            f"{path}: format_version {quote(version)[:20]}, this version of stale-edge reads {FORMAT_VERSION}; "
             "update stale-edge"
         )
     for key, kind in _KINDS.items():
@@ -124,14 +124,14 @@ def refuse_misfits(config: StaleConfig, text_config: CLIPTextConfig, state: Mapp
     """
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise CheckpointError(f"{path}: {quoted(name)} in 'state_dict' is not a tensor")
+            raise CheckpointError(f"{path}: {quote(name)} in 'state_dict' is not a tensor")
     layers = len({name.split(".")[5] for name in state if name.startswith("tower.clip.text_model.encoder.layers.")})
     if layers != text_config.num_hidden_layers or config.foreground_layers > min(len(state), MOST_LAYERS):
         raise CheckpointError(f"{path}: its tensors and its configuration disagree about the number of layers")
     with torch.device("meta"):
         expected = StaleWithText(Stale(config), TextTower(text_config)).state_dict()
     for name in sorted(expected.keys() ^ state.keys()):
-        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {quoted(name)}")
+        raise CheckpointError(f"{path}: {'lacks tensor' if name in expected else 'has unknown tensor'} {quote(name)}")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"

@@ -98,7 +98,7 @@ class EpochTrainer:
         """
         config, fabric = self._config, self._fabric
         batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
-        own_batches = [share_of(batch, fabric.global_rank, fabric.world_size) for batch in batches]
+        own_batches = [take_share(batch, fabric.global_rank, fabric.world_size) for batch in batches]
         loader = DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate, num_workers=config.workers)
         loaded = cast("Iterable[Batch]", fabric.setup_dataloaders(loader, use_distributed_sampler=False))
         self._module.train()
@@ -190,7 +190,7 @@ def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[l
     return batches
 
 
-def share_of(batch: Sequence[int], rank: int, processes: int) -> list[int]:
+def take_share(batch: Sequence[int], rank: int, processes: int) -> list[int]:
     """The videos of a batch that one process computes: every n-th; each process gets the same number.
 
     If they do not divide evenly, the batch's first video is repeated; ``_whole_batch`` drops the copies.

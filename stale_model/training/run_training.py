@@ -136,9 +136,9 @@ def _train_once(
             config,
             folder,
             resume=run.resume and (run.seeds == 1 or (folder / LAST).exists()),
-            on_start=reporter.starts,
-            on_epoch=reporter.epoch,
-            progress=reporter.step,
+            on_start=reporter.show_start,
+            on_epoch=reporter.show_epoch,
+            progress=reporter.show_step,
         )
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
@@ -189,18 +189,18 @@ def _initial_model(clip: ClipParts, tower: TextTower | None, config: TrainingCon
 
 def _select_videos(run: TrainRequest, split: Split, channels: int, reporter: Reporter) -> _Videos:
     truth = read_ground_truth(run.annotations, subset=run.train_subset)
-    training = select_videos(truth, run.features, split.seen, channels=channels, watch=reporter.reading)
-    reporter.selected("training", training)
+    training = select_videos(truth, run.features, split.seen, channels=channels, watch=reporter.show_reading)
+    reporter.show_selection("training", training)
     if not truth.has_subsets:
         reporter.say(f"{run.annotations} has no subsets: all of its videos are trained on")
     validation = _select_validation(run, split.seen, channels, reporter) if truth.has_subsets else None
     if validation is None:
         reporter.say("no validation videos of the seen classes; the lowest loss chooses the best epoch")
     else:
-        reporter.selected("validation", validation)
+        reporter.show_selection("validation", validation)
     unseen = _select_validation(run, split.unseen, channels, reporter) if truth.has_subsets and split.unseen else None
     if unseen is not None:
-        reporter.selected("validation on unseen classes, once at the end", unseen)
+        reporter.show_selection("validation on unseen classes, once at the end", unseen)
     return _Videos(training=training, validation=validation, unseen=unseen)
 
 
@@ -209,7 +209,7 @@ def _select_validation(
 ) -> Selection | None:
     try:
         truth = read_ground_truth(run.annotations, subset=run.validation_subset)
-        return select_videos(truth, run.features, classes, channels=channels, watch=reporter.reading)
+        return select_videos(truth, run.features, classes, channels=channels, watch=reporter.show_reading)
     except DatasetError:
         return None
 

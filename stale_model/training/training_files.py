@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_model.checkpoints.clip import ClipParts
-from stale_model.checkpoints.loading import load_plain, quoted
+from stale_model.checkpoints.loading import load_plain, quote
 from stale_model.checkpoints.own_checkpoint import StaleWithText, checkpoint_bytes, refuse_misfits, refuse_other_kinds
 from stale_model.training.epoch_metrics import Epoch, best_epoch, curves_png, metrics_csv
 from stale_runtime.errors import CheckpointError
@@ -117,4 +117,4 @@ def _difference(before: object, now: object, name: str) -> str | None:
         return None
     if isinstance(now, list) or isinstance(before, list):
         return f"started with other {name.replace('_', ' ')}"
-    return f"started with {name.replace('_', ' ')} {quoted(before)}, now {quoted(now)}"
+    return f"started with {name.replace('_', ' ')} {quote(before)}, now {quote(now)}"

@@ -57,23 +57,23 @@ class Reporter:
         if not self._quiet:
             console.note(self._name, text)
 
-    def reading(self, samples: Sequence[VideoSample]) -> Iterable[VideoSample]:
+    def show_reading(self, samples: Sequence[VideoSample]) -> Iterable[VideoSample]:
         """The same videos, with a progress bar if stderr is a terminal."""
         if self._quiet:
             return samples
         return console.progress(samples, label="Reading features", total=len(samples))
 
-    def selected(self, subset: str, selection: Selection) -> None:
+    def show_selection(self, subset: str, selection: Selection) -> None:
         """Print which videos were selected from a subset."""
         self.say(f"{subset}: {selection}")
         for problem in selection.problems.values():
             self.say(f"left out: {problem}")
 
-    def starts(self, epoch: int) -> None:
+    def show_start(self, epoch: int) -> None:
         """Note that training starts, with this many epochs done before."""
         self._epoch = epoch
 
-    def step(self, done: int, of: int, loss: float) -> None:
+    def show_step(self, done: int, of: int, loss: float) -> None:
         """Show that a step is done."""
         self._steps += 1
         if self._quiet or not sys.stderr.isatty():
@@ -85,7 +85,7 @@ class Reporter:
         with suppress(OSError):  # a terminal that has been closed must not end the training
             click.echo(text, nl=done == of, err=True)
 
-    def epoch(self, epoch: Epoch) -> None:
+    def show_epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch that is done."""
         self._epoch = epoch.epoch
         row = (

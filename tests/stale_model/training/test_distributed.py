@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stale_model.training.epoch_steps import share_of
+from stale_model.training.epoch_steps import take_share
 from stale_model.training.training_files import BEST, LAST, METRICS
 from tests import tiny
 from tests.stale_model.two_processes import train_tiny
@@ -63,7 +63,7 @@ def test_the_command_trains_in_two_processes(trained: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(("videos", "processes"), [(6, 2), (5, 2), (7, 3), (2, 4), (1, 3)])
 def test_shares_interleave_to_the_batch(videos: int, processes: int) -> None:
     batch = list(range(10, 10 + videos))
-    shares = [share_of(batch, rank, processes) for rank in range(processes)]
+    shares = [take_share(batch, rank, processes) for rank in range(processes)]
     assert len({len(one) for one in shares}) == 1
     together = [video for column in zip(*shares, strict=True) for video in column]
     assert together[:videos] == batch

@@ -65,7 +65,7 @@ def test_the_csv_file_has_every_number() -> None:
 def test_the_table_of_epochs_has_one_head(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Reporter("stale-train", 3, quiet=False)
     for number in (1, 2, 3):
-        reporter.epoch(replace(EPOCH, epoch=number))
+        reporter.show_epoch(replace(EPOCH, epoch=number))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5
     assert "GPU" not in lines[0]
@@ -74,7 +74,7 @@ def test_the_table_of_epochs_has_one_head(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_gpu_columns_are_there_with_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    Reporter("stale-train", 1, quiet=False).epoch(replace(EPOCH, gpu_percent=88.0))
+    Reporter("stale-train", 1, quiet=False).show_epoch(replace(EPOCH, gpu_percent=88.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("GPU %")
     assert lines[2].split()[-1] == "88"
@@ -85,8 +85,8 @@ def test_a_terminal_sees_the_loss_and_the_time_left(
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     reporter = Reporter("stale-train", 2, quiet=False)
-    reporter.starts(1)
-    reporter.step(1, 4, 0.5)
+    reporter.show_start(1)
+    reporter.show_step(1, 4, 0.5)
     shown = capsys.readouterr().err
     assert "epoch 2/2, step 1/4, loss 0.5000" in shown
     assert "left" in shown
@@ -98,4 +98,4 @@ def test_a_terminal_that_is_gone_does_not_end_the_training(monkeypatch: pytest.M
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr("click.echo", fail)
-    Reporter("stale-train", 2, quiet=False).step(1, 4, 0.5)
+    Reporter("stale-train", 2, quiet=False).show_step(1, 4, 0.5)
