@@ -157,8 +157,8 @@ def test_a_subset_that_nothing_tells_is_refused_unless_video_info_does(work: Pat
     arguments = ("det.json", "--ground-truth", "gt.json", "--subset", "validation")
     fails("stale-eval", *arguments, cwd=work, code=3, says="give --video-info FILE")
     assert evaluate(work, "--subset", "validation", "--video-info", "info.csv")["videos"] == 1
-    arguments = ("det.json", "--ground-truth", "gt.json", "--subset", "testing", "--video-info", "info.csv")
-    fails("stale-eval", *arguments, cwd=work, code=3, says="found training, validation")
+    other = ("det.json", "--ground-truth", "gt.json", "--subset", "testing", "--video-info", "info.csv")
+    fails("stale-eval", *other, cwd=work, code=3, says="found training, validation")
 
 
 def test_thumos14_s_folder_and_text_detections_are_evaluated(work: Path) -> None:
