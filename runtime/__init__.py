@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
     from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
     from stale_runtime.evaluation.results import read_results
+    from stale_runtime.evaluation.thumos14 import read_class_numbers
+    from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
     from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome, Outputs, Settings
     from stale_runtime.inputs.features import read_features
     from stale_runtime.inputs.prompts import Prompts, read_prompts
@@ -44,13 +46,16 @@ __all__ = [
     "StaleError",
     "Timeline",
     "VideoDetections",
+    "VideoInfo",
     "__version__",
     "find_bundle",
     "mean_average_precision",
+    "read_class_numbers",
     "read_features",
     "read_ground_truth",
     "read_prompts",
     "read_results",
+    "read_video_info",
 ]
 
 __getattr__, __dir__ = lazily(
@@ -69,11 +74,14 @@ __getattr__, __dir__ = lazily(
         "StaleError": "errors",
         "Timeline": "inputs.timeline",
         "VideoDetections": "detections",
+        "VideoInfo": "evaluation.video_info",
         "find_bundle": "bundle.bundle",
         "mean_average_precision": "evaluation.mean_average_precision",
+        "read_class_numbers": "evaluation.thumos14",
         "read_features": "inputs.features",
         "read_ground_truth": "evaluation.ground_truth",
         "read_prompts": "inputs.prompts",
         "read_results": "evaluation.results",
+        "read_video_info": "evaluation.video_info",
     },
 )
