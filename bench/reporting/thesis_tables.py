@@ -1,7 +1,9 @@
 """The tables of the thesis that this toolkit grew out of, measured again, together with this toolkit's backends.
 
 Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
-    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
+    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000. Its
+    ``STALE_cpu/stale_quantized_inference.py`` prints the mean over seeds and ``np.std``, which divides by their number;
+    here the standard deviation divides by one less, and is therefore larger.
 """
 
 import numpy as np
