@@ -252,9 +252,12 @@ def stale_bench(
 def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
     """Repeat the measurements of the thesis.
 
-    The thesis measured the dynamically quantized original on one CPU, at lengths from 100 to 3000; this project's
+    The thesis measured the dynamically quantized original on a CPU, at lengths from 100 to 3000; this project's
     backends are measured beside it. With --device cuda: time, memory and utilisation of the original on a GPU.
-    """
+
+    \b
+      stale-bench thesis --format markdown -o thesis.json
+    """  # noqa: D301 -- click reads the backslash
     request = _make_request(ThesisRequest, **_flatten_lengths(options))
     table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
     return _measure(

@@ -2,6 +2,31 @@
 
 Its weights are random, which does not change its speed, so it cannot detect anything. The published post-processing
 is not timed: ``--decoder upstream`` of this project gives the same results, but at another speed.
+
+Sources: "the original" is ``stale_model.py`` of the authors' repository (sauradip/STALE). What the thesis timed is
+``STALE_cpu/stale_model_single_input.py`` of its repository (yunhanwang1105/Efficient-TAL-vision-language-modeling),
+the same network with the length as an argument and without modules that no forward pass used.
+
+Computed in each forward pass, as in ``STALE.forward`` of both: snippet embedding, mask localizer, foreground branch,
+representation mask, text tower, cross-adaptation, and both score maps. Each of the following makes this baseline as
+fast as the original, or faster:
+
+- *Text tower* (``text_features``): every prompt is ``"a video of action " + name`` (``get_prompt``), padded to the
+  longest of the list. The original also runs a tokenizer written in Python in each pass, and passes an attention mask
+  that changes nothing, because what follows the end token cannot be seen from it. Here the ids are prepared once.
+  CLIP's attention is PyTorch's fused one, the default of ``transformers``, not slower here than the unfused one.
+- *Prompts*: the authors' code has those of the unseen classes, the thesis 201: ActivityNet's 200 and "Neutral" (both
+  ``config/dataset_class.py`` and ``__init__``). Here they are the classes that the benchmark is given, usually 200.
+- *Attention blocks* (``utils/transformer.py``, ``ScaledDotProductAttention``): the original computes a logarithm of
+  the softmax too, which nobody reads.
+- *Foreground branch* (``transformer_predictor_v2.py``): the original has its attention return weights, which keeps
+  PyTorch from the fused attention; here nobody asks for them. Its heads for classes do not exist in either.
+- *Representation mask* (``crop_features``): one comparison here; the original loops over the batch and gathers.
+- *Mask localizer*: a matrix product here, a convolution of width 1 in the original. The rows of its kernel are
+  resampled, also at the length that it was made for. That is the only work that the original does not have; it takes
+  less than a hundredth of the time.
+- *Modules without a use*: the original holds CLIP's image tower, a classifier and others in memory. They are left out.
+- *Gradients*: the thesis timed with gradients enabled (``stale_quantized_inference.py``); here they are off.
 """
 
 import io
@@ -25,12 +50,10 @@ from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
 CLIP_VOCABULARY = 49408
-PROMPT_TOKENS = 20
-"""Length to which the original pads all prompts: its recorded token ids are (200, 20); the longest prompt has 12."""
 
 
 def vit_b_32(channels: int, end_token: int) -> CLIPTextConfig:
-    """The text tower of CLIP ViT-B/32.
+    """The text tower of CLIP ViT-B/32, which the original loads as ``openai/clip-vit-base-patch32``.
 
     Args:
         channels: width of an embedding, 512 outside tests.
@@ -81,6 +104,10 @@ class Published(Engine):
 
     The peak memory in int8 includes the float weights, which exist before they are quantized, as after loading a
     checkpoint.
+
+    Source: ``STALE_cpu/stale_quantized_inference.py``. It asks for ``nn.Linear``, ``nn.Conv1d`` and ``nn.Conv2d`` in
+        ``torch.qint8``, but PyTorch has no dynamic quantization of convolutions by default, so they stay in float. Both
+        use PyTorch's default engine. On CPUs with VNNI or AMX the engine ``onednn`` can be faster.
     """
 
     loads = False
@@ -123,12 +150,14 @@ class Published(Engine):
             self.network(batch, self._token_ids)
 
     def _padded_token_ids(self) -> Tensor:
-        """Token ids (K, L) of all prompts, L at least ``PROMPT_TOKENS``."""
+        """Token ids (K, L) of all prompts; L is the length of the longest of them, 12 for ActivityNet's 200 classes.
+
+        Source: ``text_features`` in ``stale_model.py`` calls the tokenizer with ``padding=True``, which pads to the
+            longest text of the list, with CLIP's end token.
+        """
         spec = self.bundle.manifest.text_encoder
         tokenizer = Tokenizer(self.bundle.read(layout.TOKENIZER), spec)
-        token_ids = torch.from_numpy(tokenizer(spec.fill(self.job.classes)))  # (K, longest)
-        missing = max(0, PROMPT_TOKENS - token_ids.shape[1])
-        return nn.functional.pad(token_ids, (0, missing), value=spec.pad_token)
+        return torch.from_numpy(tokenizer(spec.fill(self.job.classes)))
 
 
 def _quantize(network: nn.Module) -> nn.Module:

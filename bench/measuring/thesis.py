@@ -1,7 +1,19 @@
 """The measurements of the thesis that this toolkit grew out of, as a request.
 
-Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
-    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
+Source: Wang, bachelor's thesis, TU Delft 2023, and its repository (yunhanwang1105/Efficient-TAL-vision-language-
+    modeling). On a CPU, ``STALE_cpu/stale_quantized_inference.py`` prints forward seconds of the dynamically quantized
+    original: one video, lengths ``[100]`` and ``arange(200, 3200, 200)``, five seeds (``rand_seeds``). On a GPU,
+    ``STALE_closed/stale_compute_inference.py`` prints forward seconds, memory and multiplications of the original at
+    ``arange(200, 3200, 200)``, once; no file of the repository says how utilisation was measured.
+
+Done differently here, and not to the original's disadvantage in a ratio to our backends:
+
+- The thesis times the first pass of each network with ``time.time`` (CUDA events on a GPU). Here a warm-up comes first,
+  and then ``ROUNDS`` passes in each process.
+- Each seed is a process of its own; in the thesis one process measures all lengths and seeds.
+- The thesis gives features from ``torch.rand`` (zeros on a GPU), which take as long as ours.
+- The thesis leaves the number of threads to PyTorch: ``STALE_cpu/compute_inference.sh`` asks for eight cores. Here a
+  process stays on one core, like this project's own backends, unless ``--threads`` says otherwise.
 """
 
 from dataclasses import dataclass
@@ -11,6 +23,7 @@ from typing import Literal
 from stale_bench.measuring.plan import BenchmarkRequest
 
 LENGTHS = (100, *range(200, 3001, 200))
+"""``vid_lengths`` in ``STALE_cpu/stale_quantized_inference.py``."""
 ORIGINAL = "upstream-int8"
 ORIGINAL_ON_GPU = "upstream-fp32"
 OURS = ("ort-fp32", "ort-int8", "ort-int8-dynamic")
@@ -24,7 +37,7 @@ class ThesisRequest:
 
     device: Literal["cpu", "cuda"] = "cpu"
     seeds: int = 5
-    """Processes for each backend and length; each draws other weights and features."""
+    """Processes for each backend and length; each draws other weights and features. The thesis has five."""
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for those of the thesis."""
     bundle: Path | None = None

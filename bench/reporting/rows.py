@@ -115,7 +115,8 @@ def _warnings(record: Record, baseline: Record) -> Iterable[str]:
             f"expected at most {NOISY:.0%}"
         )
     if len(record.launches) < FEWEST_LAUNCHES:
-        yield f"{len(record.launches)} of the {FEWEST_LAUNCHES} processes that an interval needs; raise --budget"
+        needed = f"{FEWEST_LAUNCHES} processes that an interval needs"
+        yield f"{len(record.launches)} of the {needed}; raise --budget or --seeds"
     if baseline.error is not None:
         yield f"the baseline {baseline.backend.name} failed"
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
-from stale_bench.reporting.benchmark_results import Results, Row
+from stale_bench.reporting.benchmark_results import Ratio, Results, Row
 from stale_bench.reporting.rows import STAGES
 from stale_bench.soak.rounds import LONGEST, SHORTEST
 from stale_bench.soak.soak import Soak
@@ -85,6 +85,18 @@ def milliseconds(value: float | None) -> str | None:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def speedup(ratio: Ratio) -> str:
+    """How many times as fast as the baseline, with its interval if there is one."""
+    interval = ""
+    if ratio.low is not None and ratio.high is not None:
+        interval = f" [{_three_digits(1 / ratio.high)}, {_three_digits(1 / ratio.low)}]"
+    return f"{_three_digits(1 / ratio.median)}x{interval}"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def thread_count(results: Results) -> str:
     """The number of threads as text."""
     threads = results.protocol["threads"]
@@ -97,6 +109,19 @@ def draw_table(rows: Sequence[Sequence[str]], headers: Sequence[str], style: str
 
     align = ("left",) * left + ("right",) * (len(headers) - left)
     return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=align if rows else None)
+
+
+def describe_setup(results: Results) -> str:
+    """Threads, CPU, classes and features in one sentence."""
+    protocol, machine = results.protocol, results.machine
+    cpus = ", ".join(map(str, protocol["cpus"]))
+    where = f"CPU {cpus} of {machine['cpu']}" if cpus else f"any CPU of {machine['cpu']} (processes cannot be pinned)"
+    return f"{thread_count(results)} on {where}; {results.rows[0].classes} classes; features: {protocol['inputs']}."
+
+
+def warning_notes(results: Results) -> list[str]:
+    """A line for each thing that makes a row less certain."""
+    return [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
 
 
 def failure_notes(results: Results) -> list[str]:
@@ -131,7 +156,7 @@ def _main_columns(results: Results) -> list[Column]:
         Column("p90", _stage_text("forward", "p90_ms")),
         Column("p99", _stage_text("forward", "p99_ms")),
         Column("end to end ms", _stage_text("end_to_end", "median_ms")),
-        Column(f"time / {baseline}", _ratio_text),
+        Column(f"faster than {baseline}", _ratio_text),
         Column("peak MB", lambda row: _number(row.peak_rss_mb, ".0f")),
         Column("rise MB", lambda row: _number(row.rss_rise_mb, ".0f")),
         Column("file MB", lambda row: _number(row.file_mb, ".1f")),
@@ -162,10 +187,7 @@ def _map_text(key: str) -> Callable[[Row], str | None]:
 def _ratio_text(row: Row) -> str | None:
     if row.ratio is None:
         return None
-    if row.ratio.baseline == row.backend:
-        return "1"
-    interval = "" if row.ratio.low is None else f" [{row.ratio.low:.3g}, {row.ratio.high:.3g}]"
-    return f"{row.ratio.median:.3g}{interval}"
+    return "1" if row.ratio.baseline == row.backend else speedup(row.ratio)
 
 
 def _number(value: float | None, form: str) -> str | None:
@@ -173,12 +195,13 @@ def _number(value: float | None, form: str) -> str | None:
 
 
 def _notes(results: Results) -> list[str]:
-    protocol, machine = results.protocol, results.machine
-    cpus = ", ".join(map(str, protocol["cpus"]))
-    where = f"CPU {cpus} of {machine['cpu']}" if cpus else f"any CPU of {machine['cpu']} (processes cannot be pinned)"
-    notes = [f"{thread_count(results)} on {where}; {results.rows[0].classes} classes; features: {protocol['inputs']}."]
+    protocol = results.protocol
+    notes = [describe_setup(results)]
     if any(row.ratio is not None and row.ratio.low is not None for row in results.rows):
-        notes.append(f"Ratios are of forward times, with their {protocol['confidence']:.0%} intervals.")
+        notes.append(
+            f"Faster: the forward time of {protocol['baseline']} divided by the backend's, with its "
+            f"{protocol['confidence']:.0%} interval."
+        )
     if protocol["evaluated_videos"] is not None:
         notes.append(
             f"mAP in percent, over {protocol['evaluated_videos']} videos of which "
@@ -186,7 +209,7 @@ def _notes(results: Results) -> list[str]:
         )
     notes += missing_notes(results)
     notes += failure_notes(results)
-    notes += [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
+    notes += warning_notes(results)
     if not results.complete:
         notes.append("Interrupted: this is what was measured before that.")
     return notes

@@ -1,17 +1,20 @@
 """The tables of the thesis that this toolkit grew out of, measured again, together with this toolkit's backends.
 
 Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamically quantized original on one CPU, and
-    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000.
+    time, memory and utilisation of the original on a GPU, over lengths from 100 to 3000. Its
+    ``STALE_cpu/stale_quantized_inference.py`` prints the mean over seeds and ``np.std``, which divides by their number;
+    here the standard deviation divides by one less, and is therefore larger.
 """
 
 import numpy as np
 
 from stale_bench.reporting.benchmark_results import Results, Row
-from stale_bench.reporting.tables import draw_table, failure_notes
+from stale_bench.reporting.tables import describe_setup, draw_table, failure_notes, speedup, warning_notes
+from stale_bench.statistics.intervals import FEWEST_LAUNCHES
 
 
 def thesis_table(results: Results, style: str) -> str:
-    """Forward seconds, multiplications and memory of the original and of our backends, by length.
+    """Forward seconds, speedups, multiplications and memory of the original and of our backends, by length.
 
     Args:
         results: what was measured on a CPU, the original first.
@@ -22,7 +25,7 @@ def thesis_table(results: Results, style: str) -> str:
     times, costs = [], []
     for length in dict.fromkeys(row.length for row in results.rows):
         rows = {name: results.row(name, length) for name in backends}
-        faster = [_speedup(rows[original], rows[name]) for name in ours]
+        faster = [_speedup(rows[name], original) for name in ours]
         times.append([str(length), *map(_seconds, rows.values()), *faster])
         gmacs = [_number(None if row is None else row.gmacs, ".1f") for row in rows.values()]
         memory = [_number(None if row is None else row.peak_rss_mb, ".0f") for row in rows.values()]
@@ -30,13 +33,16 @@ def thesis_table(results: Results, style: str) -> str:
     time_headers = ["T", *(f"{name} s" for name in backends), *(f"{name} faster" for name in ours)]
     cost_headers = ["T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends)]
     notes = [
+        describe_setup(results),
         f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, one process each.",
+        f"Faster: how many times the forward time of {original} is as long, paired by seed and round, with its "
+        f"{results.protocol['confidence']:.0%} interval (at least {FEWEST_LAUNCHES} seeds).",
         "GMACs: billions of multiplications in a forward pass. MB: peak memory of a process.",
     ]
     if not results.complete:
         notes.append("Interrupted: this is what was measured before that.")
     tables = draw_table(times, time_headers, style, left=0), draw_table(costs, cost_headers, style, left=0)
-    return "\n\n".join((*tables, "\n".join((*notes, *failure_notes(results))))) + "\n"
+    return "\n\n".join((*tables, "\n".join((*notes, *failure_notes(results), *warning_notes(results))))) + "\n"
 
 
 def gpu_table(results: Results, style: str) -> str:
@@ -71,10 +77,10 @@ def _seconds(row: Row | None) -> str:
     return f"{np.mean(means):.{digits}f}{deviation}"
 
 
-def _speedup(original: Row | None, ours: Row | None) -> str:
-    if original is None or ours is None or not {"forward"} <= original.stages.keys() & ours.stages.keys():
+def _speedup(ours: Row | None, original: str) -> str:
+    if ours is None or ours.ratio is None or ours.ratio.baseline != original:
         return ""
-    return f"{np.mean(launch_means(original)) / np.mean(launch_means(ours)):.0f}x"
+    return speedup(ours.ratio)
 
 
 def _number(value: float | None, form: str) -> str:

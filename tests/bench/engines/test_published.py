@@ -1,14 +1,17 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
-import numpy as np
 import pytest
 import torch
 from transformers import CLIPTextConfig
 
 from stale_bench.engines import published
 from stale_bench.engines.published import Published, PublishedNetwork, vit_b_32
-from stale_model.checkpoints.clip import empty_tower
+from stale_bench.engines.torch_macs import count_torch
+from stale_model.checkpoints.clip import empty_tower, read_clip_parts, text_encoder_spec
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.inference.text_encoder import Tokenizer
 from tests.bench.helpers import make_job
 from tests.tiny import CHANNELS, CLASSES
 
@@ -25,6 +28,36 @@ def small_tower(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(published, "vit_b_32", small)
     monkeypatch.setattr(torch, "set_num_interop_threads", lambda _threads: None)  # possible once a process
+
+
+def full_size_network(length: int) -> PublishedNetwork:
+    """The network for CLIP's 512-wide features."""
+    manifest = SimpleNamespace(channels=512, text_encoder=SimpleNamespace(pad_token=49407))
+    return PublishedNetwork(cast(Bundle, SimpleNamespace(manifest=manifest)), length)
+
+
+def macs_by_hand(K: int, L: int, T: int, *, C: int = 512, width: int = 512, inner: int = 2048, layers: int = 12) -> int:
+    """Multiply-accumulates of the published network, from the sizes in the original's ``STALE.__init__``.
+
+    Args:
+        K: prompts.
+        L: tokens of each, with padding.
+        T: snippets.
+        C: channels of a snippet.
+        width: channels of the text tower.
+        inner: channels of its feed-forward layers.
+        layers: of the text tower.
+    """
+    H, hidden, feedforward = 4, 256, 1
+    tower = layers * K * (4 * L * width**2 + 2 * L * L * width + 2 * L * width * inner) + K * width * C
+    embedding = 3 * T * H * C**2 + 2 * H * T * T * C + T * H * C**2
+    adaptation = (K + 1 + 2 * T) * H * C**2 + 2 * H * (K + 1) * T * C + (K + 1) * H * C**2
+    masks = T * 3 * C * hidden + T * T * hidden
+    encoder = 4 * T * C**2 + 2 * T * T * C + 2 * T * C * feedforward
+    decoder = (4 * C**2 + 2 * C) + (2 * C**2 + 2 * T * C**2 + 2 * T * C) + 2 * C * feedforward
+    foreground = T * C**2 + 2 * encoder + 2 * decoder + 3 * C**2 + T * C
+    scores = (K + 1) * T * C + K * C
+    return tower + embedding + adaptation + masks + foreground + scores
 
 
 def test_the_tower_has_the_size_of_vit_b_32_s() -> None:
@@ -47,16 +80,50 @@ def test_the_tower_runs_in_every_forward_pass(bundle: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("small_tower")
-def test_short_prompts_are_filled_up_as_the_original_does(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("classes", "longest"), [(("polo", "tai chi"), "tai chi"), (("polo", "ski"), "polo")])
+def test_prompts_are_padded_to_the_longest_of_the_list_with_the_end_token(
+    bundle: Path, tmp_path: Path, classes: tuple[str, ...], longest: str
 ) -> None:
-    monkeypatch.setattr(published, "PROMPT_TOKENS", 60)
-    engine = Published(make_job(bundle, tmp_path))
+    engine = Published(make_job(bundle, tmp_path, classes=classes))
     runs: list[torch.Tensor] = []
     engine.network.get_submodule("tower").register_forward_pre_hook(lambda _module, inputs: runs.append(inputs[0]))
     engine.steps(engine.features())["forward"]()
-    assert runs[0].shape == (len(CLASSES), 60)
-    assert (runs[0][:, -1] == engine.bundle.manifest.text_encoder.pad_token).all()
+    lengths = [2 + len("avideoofaction" + name.replace(" ", "")) for name in classes]  # tokens are letters
+    assert runs[0].shape == (len(classes), lengths[classes.index(longest)])
+    end = engine.bundle.manifest.text_encoder.pad_token
+    for row, length in zip(runs[0].tolist(), lengths, strict=True):
+        assert row.index(end) == length - 1
+        assert set(row[length:]) <= {end}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("names", "shape", "gmacs"), [("classes.txt", (200, 12), 92.595), ("classes_unseen.txt", (50, 11), 22.057)]
+)
+def test_activitynet_s_prompts_have_the_tokens_of_the_original(
+    reference: Path, names: str, shape: tuple[int, int], gmacs: float
+) -> None:
+    """The original's tokenizer pads the 200 prompts to 12 tokens, and those of the 50 unseen classes to 11."""
+    clip = read_clip_parts(str(reference / "clip"))
+    spec = text_encoder_spec(clip)
+    ids = Tokenizer(clip.tokenizer_json, spec)(spec.fill((reference / names).read_text().splitlines()))
+    assert ids.shape == shape
+    macs = count_torch(lambda: full_size_network(100), (1, 100, 512), ids=ids.shape)
+    assert macs.total / 1e9 == pytest.approx(gmacs, abs=5e-4)
+
+
+@pytest.mark.parametrize(("K", "L", "T"), [(200, 12, 100), (50, 11, 100), (200, 12, 3000)])
+def test_multiplications_are_those_of_a_formula(K: int, L: int, T: int) -> None:
+    macs = count_torch(lambda: full_size_network(T), (1, T, 512), ids=(K, L))
+    assert macs.total == macs_by_hand(K, L, T)
+
+
+@pytest.mark.usefixtures("small_tower")
+def test_the_engine_counts_what_it_runs(bundle: Path, tmp_path: Path) -> None:
+    engine = Published(make_job(bundle, tmp_path, length=24))
+    longest = max(len("avideoofaction" + name.replace(" ", "")) for name in CLASSES)
+    by_hand = macs_by_hand(len(CLASSES), 2 + longest, 24, C=CHANNELS, width=8, inner=16, layers=1)
+    assert engine.facts(engine.features()).gmacs == by_hand / 1e9
 
 
 @pytest.mark.usefixtures("small_tower")
@@ -94,16 +161,3 @@ def test_the_quantized_one_has_int8_layers_and_counts_the_same(bundle: Path, tmp
     assert after.file_mb is not None
     assert "DynamicQuantizedLinear" in repr(quantized.network)
     assert "DynamicQuantizedLinear" not in repr(plain.network)
-
-
-@pytest.mark.usefixtures("small_tower")
-def test_multiplications_are_counted_as_by_hand(bundle: Path, tmp_path: Path) -> None:
-    engine = Published(make_job(bundle, tmp_path))
-    short, long = (Published(make_job(bundle, tmp_path, length=T)).facts(np.ones((9, CHANNELS))) for T in (16, 32))
-    assert short.gmacs is not None
-    assert long.gmacs is not None
-    H, C = 4, CHANNELS
-    of_a_snippet = 3 * C * H * C + H * C * C  # the snippet embedding's projections alone
-    assert long.gmacs - short.gmacs > 16 * of_a_snippet / 1e9
-    tower = next(m for m in engine.network.modules() if isinstance(m, torch.nn.Embedding))
-    assert tower.num_embeddings == 100

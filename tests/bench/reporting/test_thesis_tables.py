@@ -1,18 +1,38 @@
 from dataclasses import replace
 
 from stale_bench.reporting import thesis_tables
-from tests.bench.helpers import make_results, make_row
+from tests.bench.helpers import make_results, make_row, ratio
 
 ORIGINAL = make_row(((900.0, 1100.0), (1200.0, 1200.0)), backend="upstream-int8", gmacs=92.0, peak_rss_mb=790.0)
 OURS = make_row(((4.0, 4.0), (6.0, 6.0)), backend="ort-int8", gmacs=0.4, peak_rss_mb=95.0)
+RATIO = ratio(1 / 220, 1 / 250, 1 / 200, baseline="upstream-int8")
 
 
 def test_seconds_are_mean_and_deviation_over_seeds() -> None:
     times, costs, notes = thesis_tables.thesis_table(make_results(ORIGINAL, OURS), "simple").split("\n\n")
     assert times.splitlines()[0].split() == ["T", "upstream-int8", "s", "ort-int8", "s", "ort-int8", "faster"]
-    assert times.splitlines()[2].split() == ["100", "1.100", "±", "0.141", "0.0050", "±", "0.0014", "220x"]
+    assert times.splitlines()[2].split() == ["100", "1.100", "±", "0.141", "0.0050", "±", "0.0014"]
     assert costs.splitlines()[2].split() == ["100", "92.0", "0.4", "790", "95"]
     assert "over 2 seeds" in notes
+    assert "1 thread on CPU 1 of Abacus 3000; 3 classes" in notes
+
+
+def test_a_speedup_has_the_interval_of_its_ratio() -> None:
+    results = make_results(ORIGINAL, replace(OURS, ratio=RATIO))
+    times, _, notes = thesis_tables.thesis_table(results, "github").split("\n\n")
+    assert times.splitlines()[2].split("|")[-2].strip() == "220x [200, 250]"
+    assert "99% interval" in notes
+
+
+def test_a_ratio_to_another_backend_is_no_speedup_over_the_original() -> None:
+    results = make_results(ORIGINAL, replace(OURS, ratio=ratio(0.5, 0.4, 0.6, baseline="ort-fp32")))
+    times = thesis_tables.thesis_table(results, "simple").split("\n\n")[0]
+    assert times.splitlines()[2].split()[-1] == "0.0014"
+
+
+def test_what_makes_a_row_uncertain_is_said() -> None:
+    text = thesis_tables.thesis_table(make_results(ORIGINAL, replace(OURS, warnings=("too loud",))), "simple")
+    assert "warning: ort-int8 T=100: too loud" in text
 
 
 def test_a_failed_row_says_so() -> None:
