@@ -136,8 +136,8 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are .npy files of CLIP snippet features, (snippets, 512), or folders of them; a file's name is the
-    video's id. Without durations, times are fractions of the video.
+    FEATURES are .npy files of CLIP image features, (snippets, 512), made like those that the network was trained
+    on, or folders of them; a file's name is the video's id. Without durations, times are fractions of the video.
 
     \b
       stale-run video_feats.npy --prompts classes.txt

@@ -1,4 +1,4 @@
-"""The published post-processing of STALE, quirks included.
+"""The post-processing of the authors' repository, quirks included.
 
 It is reproduced for comparison, under this name only. Three of its traits are surprising. A video gets only one label.
 Its soft-NMS raises scores at small overlap. And much depends on which of several proposals with equal scores is taken
