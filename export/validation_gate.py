@@ -52,8 +52,9 @@ class MapGate:
         """Like ``measure``, for any function that computes the outputs of a video."""
         found = {}
         for video, features in self.videos.features.items():
+            cas_logits, masks = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
-            found[video] = decode_detections(DEFAULT_DECODER, *run(features), self.prompts.names, duration_s)
+            found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
         return 100 * mean_average_precision(found, self.videos.truth, charge_foreign=False).average
 
     def accepts(self, score: float, exact: float) -> bool:
