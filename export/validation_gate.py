@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_export.graph_runner import Features, run_on_video
-from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, label_segments
+from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
@@ -52,9 +52,10 @@ class MapGate:
         """Like ``measure``, for any function that computes the outputs of a video."""
         found = {}
         for video, features in self.videos.features.items():
-            ranked = DECODERS[DEFAULT_DECODER](*run(features))
-            found[video] = label_segments(ranked, self.prompts.names, self.videos.truth.videos[video].duration_s)
-        return 100 * mean_average_precision(found, self.videos.truth, foreign_labels="ignored").average
+            cas_logits, masks = run(features)
+            duration_s = self.videos.truth.videos[video].duration_s
+            found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
+        return 100 * mean_average_precision(found, self.videos.truth).average
 
     def accepts(self, score: float, exact: float) -> bool:
         """Whether mAP in int8 is close enough to mAP in float, both in percent; False if either is NaN."""

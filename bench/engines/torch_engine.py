@@ -10,7 +10,7 @@ from stale_bench.engines.engine import Engine, Step
 from stale_bench.engines.torch_macs import count_torch
 from stale_bench.protocol import BackendJob, Facts
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
-from stale_runtime.decoding.decoders import DECODERS, label_segments
+from stale_runtime.decoding.decoders import DECODERS, decode_detections
 from stale_runtime.detections import Detection
 from stale_runtime.errors import BundleError
 from stale_runtime.inputs.features import check_features, read_features, resample
@@ -65,5 +65,4 @@ class TorchEngine(Engine):
     def _detections(self, features: FloatArray, duration_s: float) -> tuple[Detection, ...]:
         check_features(features, self.bundle.manifest.channels)
         outputs = self._forward(resample(features, self.job.length))
-        ranked = DECODERS[self.bundle.manifest.decoder](*outputs)
-        return label_segments(ranked, self._prompts.names, duration_s)
+        return decode_detections(self.bundle.manifest.decoder, *outputs, self._prompts.names, duration_s)

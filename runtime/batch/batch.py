@@ -10,7 +10,7 @@ from typing import Any
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
-from stale_runtime.evaluation.video_labels import VideoLabel, override_labels
+from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
 from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.timeline import Timeline
@@ -90,6 +90,10 @@ class BatchRun:
     """How long videos last."""
     labels: Mapping[str, VideoLabel] | None = None
     """An external classifier's labels by video id, see ``override_labels``; None to keep the prompts' labels."""
+    external_mode: ExternalMode = "surer"
+    """Which detections take these labels."""
+    split_names: bool = False
+    """Whether the prompts were split into words, see ``Prompts``."""
     top: int | None = None
     """Number of detections to keep for each video; None for all."""
     fail_fast: bool = False
@@ -106,6 +110,8 @@ class BatchRun:
             "threads": self.localizer.threads,
             "prompts": len(names),
             "prompts_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            "split_names": self.split_names,
+            "external_mode": self.external_mode if self.labels is not None else None,
         }
 
     def journal_settings(self) -> dict[str, Any]:
@@ -163,7 +169,7 @@ class BatchRun:
             if self.top is not None:
                 video = video.top(self.top)
             if self.labels is not None:
-                rows = override_labels(video.detections, video.video, self.labels)
+                rows = override_labels(video.detections, video.video, self.labels, mode=self.external_mode)
                 video = replace(video, detections=rows)
             return outcome._replace(detections=video)
         except StaleError as problem:

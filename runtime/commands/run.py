@@ -1,10 +1,10 @@
 """``stale-run``: finds actions in videos, given their features and class names."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -15,14 +15,14 @@ from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.commands.formats import detections_srt, detections_table
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
-from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.decoders import DECODERS, NEUTRAL, unreported_class
 from stale_runtime.detections import FRACTION, VideoDetections, detections_csv
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.results import results_json, unit_of
-from stale_runtime.evaluation.video_labels import read_video_labels
+from stale_runtime.evaluation.video_labels import ExternalMode, read_video_labels
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.localizer import Localizer
-from stale_runtime.inputs.prompts import read_prompts
+from stale_runtime.inputs.prompts import Prompts, read_prompts, split_name
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
@@ -32,6 +32,13 @@ from stale_runtime.terminal.output import destination, write_output
 NAME = "stale-run"
 TABLE_ROWS = 10
 POSITIVE = Number(1e-6, LONGEST_S)
+_EXTERNAL: Mapping[ExternalMode, str] = {
+    "surer": "labels of detections that do not score above it are overridden by an external classifier",
+    "always": "all labels are overridden by an external classifier",
+}
+_NOT_ZERO_SHOT = "this is not a zero-shot result"
+_RUN_DETAILS = ("decoder", "backend", "length", "bundle_sha256", "split_names", "external_mode")
+"""What a results file says of the run."""
 
 
 @click.command(
@@ -40,6 +47,11 @@ POSITIVE = Number(1e-6, LONGEST_S)
 )
 @click.argument("features", nargs=-1, type=PATH)
 @click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name per line.")
+@click.option(
+    "--split-names",
+    is_flag=True,
+    help="Prompt for names such as BaseballPitch as 'Baseball pitch'. Detections keep the name of the file.",
+)
 @click.option(
     "--bundle",
     type=PATH,
@@ -67,7 +79,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
 @click.option(
     "--decoder",
     type=click.Choice(list(DECODERS)),
-    help="How outputs become segments. upstream: exactly as the published code.  [default: the bundle's own]",
+    help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
 @click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the single video lasts.")
 @click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos; with --stride.")
@@ -82,7 +94,13 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--external-classifier",
     type=PATH,
     metavar="FILE",
-    help="Labels of whole videos, like stale_best_score.json, that replace less certain ones. No longer zero-shot.",
+    help="Labels of whole videos, like stale_best_score.json, to use instead of the network's. No longer zero-shot.",
+)
+@click.option(
+    "--external-mode",
+    type=click.Choice(get_args(ExternalMode)),
+    help="Which detections take these labels. surer: those that do not score above the classifier, as in the authors' "
+    "code; always: all. (The thesis's code uses no such labels.)  [default: surer]",
 )
 @click.option(
     "--format",
@@ -118,8 +136,8 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are .npy files of CLIP snippet features, (snippets, 512), or folders of them; a file's name is the
-    video's id. Without durations, times are fractions of the video.
+    FEATURES are .npy files of CLIP image features, (snippets, 512), made like those that the network was trained
+    on, or folders of them; a file's name is the video's id. Without durations, times are fractions of the video.
 
     \b
       stale-run video_feats.npy --prompts classes.txt
@@ -156,7 +174,7 @@ def run(request: RunRequest) -> int:
         outcomes = console.progress(task.detect(journal, finished), label="Detecting", total=len(task.paths))
         batch = Batch(paths=task.paths, outcomes=tuple(outcomes), fail_fast=task.fail_fast)
         if batch.found:
-            write_output(_render(batch.found, request, task.localizer), request.output)
+            write_output(_render(batch.found, request, task), request.output)
         if request.report is not None:
             report = run_report_json(batch, resumed=len(finished), run=task.settings())
             write_output(report, request.report, "--report")
@@ -175,7 +193,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
         StaleError: something cannot be used.
     """
     paths = find_files(request.features)
-    prompts = read_prompts(request.prompts)
+    prompts = read_prompts(request.prompts, split_names=request.split_names)
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
@@ -183,15 +201,31 @@ def prepare_run(request: RunRequest) -> BatchRun:
     localizer = Localizer(bundle, request.settings(console.limit_threads(NAME, request.threads)))
     encoded = localizer.encode_prompts(prompts)
     localizer.require_memory(encoded)
+    _note_prompts(prompts)
     return BatchRun(
         localizer=localizer,
         prompts=encoded,
         paths=tuple(paths),
         timeline=timeline,
         labels=labels,
+        external_mode=request.external_mode or "surer",
+        split_names=prompts.split_names,
         top=request.top,
         fail_fast=request.fail_fast,
     )
+
+
+def _note_prompts(prompts: Prompts) -> None:
+    """Say what is special about some class names."""
+    if unreported_class(prompts.names) is not None:
+        console.note(NAME, f"{NEUTRAL!r} of ActivityNet's closed set counts as background, and is not reported")
+    joined = [name for name in prompts.names if split_name(name) != name]
+    if joined and not prompts.split_names:
+        console.note(
+            NAME,
+            f"{len(joined)} of {len(prompts.names)} prompts have capitals inside a word; unless the network was "
+            f"trained with {joined[0]!r}, find more with --split-names, which prompts for {split_name(joined[0])!r}",
+        )
 
 
 @contextmanager
@@ -213,17 +247,16 @@ def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | Non
             raise KeyboardInterrupt(f"{done}; repeat the command with --resume to continue") from None
 
 
-def _render(found: Sequence[VideoDetections], request: RunRequest, localizer: Localizer) -> str:
+def _render(found: Sequence[VideoDetections], request: RunRequest, task: BatchRun) -> str:
     external = request.external_classifier
     if request.output_format == "json":
-        details = f"labels overridden by {external.name}: not a zero-shot result" if external is not None else None
-        run = {"decoder": localizer.decoder, "backend": localizer.backend, "length": localizer.length}
-        run["bundle_sha256"] = localizer.bundle.manifest_sha256
+        details = f"{_EXTERNAL[task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None
+        run = {name: value for name, value in task.settings().items() if name in _RUN_DETAILS}
         return results_json(found, version=f"stale-edge {__version__}", external=details, run=run)
     if unit_of(found) == FRACTION and request.output_format == "csv":
         console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")
     if external is not None:
-        console.note(NAME, "labels are overridden by an external classifier: this is not a zero-shot result")
+        console.note(NAME, f"{_EXTERNAL[task.external_mode]}: {_NOT_ZERO_SHOT}")
     if request.output_format == "csv":
         return detections_csv(found)
     if request.output_format == "srt":

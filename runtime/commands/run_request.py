@@ -9,6 +9,7 @@ import click
 
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
+from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.inference.localizer import Settings
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import read_durations
@@ -61,8 +62,12 @@ class RunRequest:
     """Frames between the starts of two snippets; with ``fps``."""
     durations: Path | None
     """File of durations by video."""
+    split_names: bool
+    """Whether to prompt for class names such as "BaseballPitch" as "Baseball pitch"."""
     external_classifier: Path | None
     """File of video-level labels."""
+    external_mode: ExternalMode | None
+    """Which detections take these labels; None for ``surer``."""
     output_format: Literal["table", "json", "csv", "srt"]
     output: Path | None
     """None for stdout."""
@@ -98,6 +103,8 @@ class RunRequest:
             raise click.UsageError("--format srt is for a single video; run it for each")
         if self.output_format == "srt" and not times:
             raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
+        if self.external_mode is not None and self.external_classifier is None:
+            raise click.UsageError("--external-mode without --external-classifier; give the file of labels, or neither")
         self._check_outputs()
 
     def _check_outputs(self) -> None:

@@ -1,7 +1,9 @@
-"""The decoders by name."""
+"""The decoders by name, and from network outputs to detections."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
 
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import decode_standard
@@ -9,11 +11,65 @@ from stale_runtime.decoding.upstream_decoder import decode_upstream
 from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray
 
-Decoder: TypeAlias = Callable[[FloatArray, FloatArray], Ranked]
-"""Class activation sequence (K+1, T) and action masks (T, T) of a video -> segments, best first."""
+
+class Decoder(Protocol):
+    """A way to turn the network's outputs for one video into ranked segments."""
+
+    def __call__(self, cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
+        """Decode.
+
+        Args:
+            cas_logits: (K+1, T) class activation sequence, background last.
+            action_masks: (T, T), row t the mask that snippet t proposes.
+            reported: how many of the first classes may be reported; the others only take part in the softmax. None
+                for all K.
+
+        Returns:
+            Segments, best first.
+        """
+
 
 DECODERS: Mapping[str, Decoder] = {"standard": decode_standard, "upstream": decode_upstream}
 DEFAULT_DECODER = "standard"
+NEUTRAL = "Neutral"
+"""The prompt of ActivityNet's closed set that stands for no action."""
+CLOSED_SET_PROMPTS = 201
+"""Prompts of ActivityNet's closed set: its 200 classes and ``NEUTRAL``."""
+
+
+def unreported_class(names: Sequence[str]) -> int | None:
+    """The index of the prompt that is never reported; None, as usual, if every prompt may be.
+
+    The thesis's closed set prompts for ActivityNet's 200 classes and "Neutral", whose row its training uses as the
+    background, and reports only the 200. In any other list, "Neutral" is a class like the others.
+
+    Args:
+        names: names of the K classes.
+
+    Source: Wang's thesis, ``STALE_closed``: ``activity_dict`` in ``config/dataset_class.py`` (201 names),
+    ``num_class = 200`` in ``stale_inference.py``, ``getVideoData`` in ``stale_lib/stale_dataloader.py``.
+    """
+    return names.index(NEUTRAL) if len(names) == CLOSED_SET_PROMPTS and NEUTRAL in names else None
+
+
+def decode_detections(
+    decoder: str, cas_logits: FloatArray, action_masks: FloatArray, names: Sequence[str], duration_s: float | None
+) -> tuple[Detection, ...]:
+    """Turn the network's outputs for one video into detections, best first.
+
+    Args:
+        decoder: a key of ``DECODERS``.
+        cas_logits: (K+1, T), background last.
+        action_masks: (T, T), row t the mask that snippet t proposes.
+        names: names of the K classes; see ``unreported_class``.
+        duration_s: seconds that the video lasts; None for segments in fractions of the video.
+    """
+    K, hidden = len(names), unreported_class(names)
+    if hidden is None:
+        return label_segments(DECODERS[decoder](cas_logits, action_masks), names, duration_s)
+    shown = [k for k in range(K) if k != hidden]
+    ranked = DECODERS[decoder](cas_logits[np.array([*shown, hidden, K])], action_masks, reported=len(shown))
+    return label_segments(ranked, [names[k] for k in shown], duration_s)
 
 
 def label_segments(ranked: Ranked, names: Sequence[str], duration_s: float | None) -> tuple[Detection, ...]:

@@ -43,6 +43,20 @@ def class_scores(cas_logits: FloatArray) -> FloatArray:
     return np.asarray(exponentials[:-1] / exponentials.sum(axis=0))
 
 
+def reported_classes(cas_logits: FloatArray, reported: int | None) -> int:
+    """How many of the rows of (K+1, T) a decoder may report: the first ``reported``, or all K; the rest is background.
+
+    Raises:
+        ValueError: there are not that many classes.
+    """
+    K = len(cas_logits) - 1
+    if reported is None:
+        return K
+    if not 1 <= reported <= K:
+        raise ValueError(f"{reported} reported classes, expected 1 to {K}")
+    return reported
+
+
 def longest_runs(on: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """First and last position of the longest run of True along the last axis; the earliest of runs of equal length.
 

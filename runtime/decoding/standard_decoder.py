@@ -14,7 +14,7 @@ mAP little.
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.decoding.proposals import Ranked, class_scores
+from stale_runtime.decoding.proposals import Ranked, class_scores, reported_classes
 from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.segments import FloatArray
 
@@ -42,12 +42,13 @@ FLAT = 1e-4
 """A curve that rises less than this counts as flat: the rise may be float32 rounding."""
 
 
-def decode_standard(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
+def decode_standard(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
     """Turn the network's outputs for one video into ranked segments.
 
     Args:
         cas_logits: (K+1, T), background last.
         action_masks: (T, T) in [0, 1], row t the mask that snippet t proposes.
+        reported: as for a ``Decoder``.
 
     Returns:
         At most 100 segments in fractions of the video, best first, scores in (0, 1]. A segment may occur with more
@@ -56,7 +57,7 @@ def decode_standard(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
     Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
     """
     T = len(action_masks)
-    S = class_scores(cas_logits)  # (K, T)
+    S = class_scores(cas_logits)[: reported_classes(cas_logits, reported)]  # (K, T)
     kept = kept_snippets(action_masks)
     surest = S.max(axis=0)  # (T,)
     curve = action_curve(surest, action_masks, kept)

@@ -1,4 +1,4 @@
-"""The published post-processing of STALE, quirks included.
+"""The post-processing of the authors' repository, quirks included.
 
 It is reproduced for comparison, under this name only. Three of its traits are surprising. A video gets only one label.
 Its soft-NMS raises scores at small overlap. And much depends on which of several proposals with equal scores is taken
@@ -9,7 +9,7 @@ point or two. Here the proposal that ends first is taken first.
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, longest_runs
+from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, longest_runs, reported_classes
 from stale_runtime.segments import FloatArray, Segments
 
 CAS_THRESHOLDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -28,36 +28,40 @@ RAISE = 0.6
 """Divisor of every score that soft-NMS changes; it raises scores at small overlap."""
 
 
-def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray) -> Ranked:
+def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
     """Turn the network's outputs for one video into ranked segments.
 
     Args:
         cas_logits: (K+1, T), background last.
         action_masks: (T, T), row t the mask that snippet t proposes.
+        reported: as for a ``Decoder``.
 
     Returns:
         At most 100 segments in fractions of the video, best first, all of one class.
 
-    Source: design section 8; the post-processing that was published with Nag et al., ECCV 2022.
+    Source: design section 8; the authors' repository, ``stale_inference.py`` (proposals) and
+    ``utils/postprocess_utils.py``, ``Soft_NMS`` and ``multithread_detection``.
     """
-    proposals = upstream_proposals(cas_logits, action_masks)
+    proposals = upstream_proposals(cas_logits, action_masks, reported=reported)
     taken, scores = upstream_soft_nms(proposals.segments, proposals.scores)
     best_first = np.argsort(-scores, kind="stable")
     taken = taken[best_first]
     return Ranked(proposals.classes[taken], proposals.segments[taken], scores[best_first])
 
 
-def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray) -> Proposals:
+def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Proposals:
     """Candidate segments of one video without duplicates, ordered by their ends.
 
     Args:
         cas_logits: (K+1, T), background last.
         action_masks: (T, T), row t the mask that snippet t proposes.
+        reported: as for a ``Decoder``; ``num_class`` in the original's ``stale_inference.py``.
     """
     T = action_masks.shape[0]
-    S = class_scores(cas_logits)  # (K, T)
+    K = reported_classes(cas_logits, reported)
+    S = class_scores(cas_logits)[:K]  # (K, T)
     surest = S.max(axis=0)  # (T,)
-    label = int(cas_logits[:-1].mean(axis=1).argmax())
+    label = int(cas_logits[:K].mean(axis=1).argmax())
     snippets = _surest_snippets(surest)
     spans = _cas_spans(surest)
     masks = action_masks[snippets]  # (L, T)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.decoding.decoders import DECODERS, label_segments
+from stale_runtime.decoding.decoders import DECODERS, decode_detections
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, PromptError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
@@ -33,7 +33,7 @@ class EncodedPrompts(NamedTuple):
     """Class names and the vectors that the network reads instead of them."""
 
     names: tuple[str, ...]
-    """K class names."""
+    """K class names, the labels of detections."""
     embeddings: NDArray[np.float32]
     """(K, C)"""
     queries: NDArray[np.float32]
@@ -193,7 +193,8 @@ class Localizer:
 
         Args:
             features: (T0, C) snippet features of any length, float16, float32 or float64.
-            prompts: class names; pass what ``encode_prompts`` returned to encode them once for many videos.
+            prompts: class names; pass what ``encode_prompts`` returned to encode them once for many videos. Of
+                ActivityNet's 200 classes and "Neutral", "Neutral" is not reported (see ``unreported_class``).
             duration_s: duration of the video in seconds; without it segments are fractions of the video.
             video: id of the video.
 
@@ -342,8 +343,7 @@ class Localizer:
     ) -> VideoDetections:
         """Find actions in features that have been checked."""
         encoded = self._encoded(prompts)
-        ranked = DECODERS[self.decoder](*self._outputs(features, encoded))
-        rows = label_segments(ranked, encoded.names, duration_s)
+        rows = decode_detections(self.decoder, *self._outputs(features, encoded), encoded.names, duration_s)
         return VideoDetections(video=video, duration_s=duration_s, detections=rows)
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:

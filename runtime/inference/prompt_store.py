@@ -52,18 +52,18 @@ class PromptStore:
             BundleError: a file that is needed is broken.
         """
         with self._lock:
-            if self._latest is None or self._latest[0] != prompts.names:
-                self._latest = prompts.names, self._encode(prompts)
+            if self._latest is None or self._latest[0] != prompts.texts:
+                self._latest = prompts.texts, self._encode(prompts)
             embeddings, queries = self._latest[1]
         return PromptVectors(embeddings.copy(), queries.copy())
 
     def _encode(self, prompts: Prompts) -> PromptVectors:
-        texts = self._bundle.manifest.text_encoder.fill(prompts.names)
+        texts = self._bundle.manifest.text_encoder.fill(prompts.texts)
         known = {text: vector for text in texts if (vector := self._find(text)) is not None}
         missing = [n for n, text in enumerate(texts) if text not in known]
         if missing:
             encoder = TextEncoder(self._bundle, threads=self._threads)
-            encoded = encoder.encode([prompts.names[n] for n in missing], [prompts.places[n] for n in missing])
+            encoded = encoder.encode([prompts.texts[n] for n in missing], [prompts.places[n] for n in missing])
             new = np.concatenate(encoded, axis=1)  # (N, C + H*C)
             new_texts = [texts[n] for n in missing]
             if self._cache is not None:

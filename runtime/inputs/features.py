@@ -20,7 +20,7 @@ MOST_SNIPPETS = 2**18
 LARGEST_VALUE = 1e6
 """Largest magnitude that is accepted. CLIP features are far smaller; larger values may overflow in float32."""
 CLIP_NORM = 10.0
-"""Typical Euclidean length of a snippet's CLIP features, which are not normalised."""
+"""Euclidean length that made-up features get. CLIP's are not normalised; that theirs is about this is an assumption."""
 _HEADER_BYTES = 4096
 _READERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
 """By version of the format: the function that parses the header, and the number of bytes of its size."""
@@ -93,7 +93,7 @@ def check_features(features: NDArray[Any], channels: int, *, name: str = "featur
         what = "a value beyond" if np.isfinite(largest[snippet]) else "NaN or infinity, not within"
         raise FeatureError(
             f"{name}: {what} ±{LARGEST_VALUE:.0e} in {np.count_nonzero(~in_range)} of {len(in_range)} snippets, the "
-            f"first is snippet {snippet}; the length of a CLIP feature is about 10, extract the features again"
+            f"first is snippet {snippet}; CLIP features are far smaller, extract the features again"
         )
     return features
 

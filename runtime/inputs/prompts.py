@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from stale_runtime.errors import PromptError
@@ -21,9 +22,16 @@ class Prompts:
     """A checked list of class names."""
 
     names: tuple[str, ...]
-    """K class names. All differ for CLIP, which ignores case and repeated blanks."""
+    """K class names, the labels of detections."""
     places: tuple[str, ...]
     """Where each name comes from, such as file and line, for messages."""
+    split_names: bool = False
+    """Whether names such as "BaseballPitch" are prompted as "Baseball pitch", see ``split_name``."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """(K,) what takes the place of each name in the prompt. All differ for CLIP, which ignores case and blanks."""
+        return tuple(map(split_name, self.names)) if self.split_names else self.names
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -31,7 +39,7 @@ class Prompts:
         if len(self.names) > MOST_PROMPTS:
             raise PromptError(f"{len(self.names):,} prompts, expected at most {MOST_PROMPTS:,}; split the list")
         first: dict[str, str] = {}
-        for name, place in zip(self.names, self.places, strict=True):
+        for name, text, place in zip(self.names, self.texts, self.places, strict=True):
             if not name.strip():
                 raise PromptError(f"{place}: an empty prompt, expected a class name")
             if len(name) > LONGEST_PROMPT:
@@ -40,10 +48,10 @@ class Prompts:
                 )
             if has_unusable_characters(name):
                 raise PromptError(f"{place}: control characters in {name[:40]!r}, expected plain text; remove them")
-            same = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+            same = " ".join(unicodedata.normalize("NFC", text).casefold().split())
             if same in first:
                 raise PromptError(
-                    f"{place}: duplicate prompt {name!r}, already given at {first[same]}; remove one of them"
+                    f"{place}: duplicate prompt {text!r}, already given at {first[same]}; remove one of them"
                 )
             first[same] = place
 
@@ -54,8 +62,32 @@ class Prompts:
         return cls(names=names, places=tuple(f"prompt {i}" for i in range(1, len(names) + 1)))
 
 
-def read_prompts(path: str | os.PathLike[str]) -> Prompts:
+def split_name(name: str) -> str:
+    """Write a class name whose words run together as separate words: "BaseballPitch" becomes "Baseball pitch".
+
+    A word begins at a capital that follows two letters, the second of them small ("Tai|Chi", but not "iPhone"), or
+    that follows a capital or digit and precedes two small letters ("BMX|Race", "Making|A|Cake", but not "DVDs"). It
+    loses its capital, unless it is an abbreviation ("Riding|BMX"). Names without such a place stay as they are: "BMX",
+    "Ping-Pong", "Long Jump".
+    """
+    begins = [0, *(n for n in range(2, len(name)) if _begins_word(name, n)), len(name)]
+    first, *others = (name[start:end] for start, end in pairwise(begins))
+    return " ".join([first, *(word if word[1:].isupper() else word[0].lower() + word[1:] for word in others)])
+
+
+def _begins_word(name: str, n: int) -> bool:
+    before, after = name[n - 2 : n], name[n + 1 : n + 3]
+    ends_word = before.isalpha() and before[1].islower()
+    ends_abbreviation = (before[1].isupper() or before[1].isdigit()) and len(after) == 2
+    return name[n].isupper() and (ends_word or (ends_abbreviation and after.isalpha() and after.islower()))
+
+
+def read_prompts(path: str | os.PathLike[str], *, split_names: bool = False) -> Prompts:
     """Read a prompt file: UTF-8, one class name per line; blank lines and lines that start with ``#`` are skipped.
+
+    Args:
+        path: the file.
+        split_names: see ``Prompts``.
 
     Raises:
         PromptError: the file cannot be read, is not text, contains no class name, or a line cannot be used.
@@ -65,7 +97,8 @@ def read_prompts(path: str | os.PathLike[str]) -> Prompts:
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
         raise PromptError(f"{path}: no prompts, expected one class name per line")
-    return Prompts(names=tuple(line for _, line in kept), places=tuple(f"{path}, line {number}" for number, _ in kept))
+    names, places = tuple(line for _, line in kept), tuple(f"{path}, line {number}" for number, _ in kept)
+    return Prompts(names=names, places=places, split_names=split_names)
 
 
 def as_prompts(prompts: Prompts | Sequence[str]) -> Prompts:

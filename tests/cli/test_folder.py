@@ -191,6 +191,9 @@ def test_another_run_s_journal_is_refused_and_left_alone(work: Path) -> None:
     done = run("stale-run", *ARGUMENTS, "--resume", "--length", "32", cwd=work)
     assert done.returncode == 3
     assert "the interrupted run had other settings (length 16, now 32)" in done.stderr
+    done = run("stale-run", *ARGUMENTS, "--resume", "--split-names", cwd=work)
+    assert done.returncode == 3
+    assert "(split_names False, now True)" in done.stderr
     assert (work / JOURNAL).read_bytes() == before
 
 

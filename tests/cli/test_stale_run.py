@@ -121,6 +121,55 @@ def test_the_external_classifier_overrides_and_is_reported(work: Path) -> None:
     assert "zero-shot" in content["external_data"]["details"]
 
 
+def test_the_mode_decides_which_labels_the_external_classifier_replaces(work: Path) -> None:
+    own = [row["score"] for row in json.loads(detect(work, "v_one.npy", "--format", "json"))["results"]["one"]]
+    classifier = {"v_one": {"class": "Chess", "score": (own[0] + own[1]) / 2}}
+    (work / "best.json").write_text(json.dumps(classifier))
+    replaced = {}
+    for mode in ("", "surer", "always"):
+        options = ["--external-classifier", "best.json", *(["--external-mode", mode] if mode else [])]
+        report = ["--report", "report.json", "--format", "json"]
+        content = json.loads(detect(work, "v_one.npy", *report, *options))
+        rows = content["results"]["one"]
+        assert [row["score"] for row in rows] == own
+        replaced[mode] = [row["label"] == "Chess" for row in rows]
+        said = (json.loads((work / "report.json").read_text())["run"], content["run"])
+        assert [run["external_mode"] for run in said] == [mode or "surer"] * 2
+        assert ("all labels" in content["external_data"]["details"]) == (mode == "always")
+        table = run("stale-run", "v_one.npy", "--prompts", "classes.txt", *options, cwd=work)
+        assert ("all labels are overridden" in table.stderr) == (mode == "always")
+    assert replaced[""] == replaced["surer"] == [False] + [True] * (len(own) - 1)
+    assert replaced["always"] == [True] * len(own)
+
+
+def test_neutral_of_the_closed_set_is_not_reported(work: Path) -> None:
+    names = [*CLASSES, *(f"class {n}" for n in range(200 - len(CLASSES))), "Neutral"]
+    (work / "classes.txt").write_text("\n".join(names))
+    seen = set()
+    for shown in (names, [*names[:-1], "neutral"]):
+        (work / "classes.txt").write_text("\n".join(shown))
+        done = run("stale-run", "features", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+        assert done.returncode == 0, done.stderr
+        labels = {row["label"] for row in csv.DictReader(io.StringIO(done.stdout))}
+        assert ("is not reported" in done.stderr) == ("Neutral" in shown)
+        assert labels <= set(names[:-1]) or "Neutral" not in shown
+        seen |= labels
+    assert seen
+
+
+def test_split_names_change_what_is_found_and_not_the_labels(work: Path) -> None:
+    (work / "classes.txt").write_text("LongJump\nBMX\n")
+    joined = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    assert "1 of 2 prompts have capitals inside a word" in joined.stderr
+    assert "--split-names, which prompts for 'Long jump'" in joined.stderr
+    split = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--split-names", "--format", "csv", cwd=work)
+    assert "capitals" not in split.stderr
+    (work / "classes.txt").write_text("Long jump\nBMX\n")
+    apart = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    assert "capitals" not in apart.stderr
+    assert split.stdout == apart.stdout.replace("Long jump", "LongJump") != joined.stdout
+
+
 def test_new_prompts_are_encoded_once(work: Path, private_cache: Path) -> None:
     (work / "classes.txt").write_text("snooker\nlong jump\n")
     first = detect(work, "v_one.npy")
@@ -292,6 +341,8 @@ def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) ->
             "'long', expected 16 to 4096 snippets, or auto",
         ),
         (["v_one.npy", "--prompts", "classes.txt", "--nonsense"], "--nonsense"),
+        (["v_one.npy", "--prompts", "classes.txt", "--external-mode", "always"], "give the file of labels"),
+        (["v_one.npy", "--prompts", "classes.txt", "--external-mode", "never"], "'surer', 'always'"),
     ],
 )
 def test_wrong_usage_ends_with_one_line(work: Path, arguments: list[str], says: str) -> None:

@@ -1,11 +1,12 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.video_labels import VideoLabel, override_labels, read_video_labels
+from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels, read_video_labels
 
 ROWS = (Detection("polo", 0.0, 1.0, 0.9), Detection("polo", 2.0, 3.0, 0.5), Detection("polo", 4.0, 5.0, 0.1))
 
@@ -24,9 +25,16 @@ def test_a_detection_that_is_not_surer_takes_the_label() -> None:
     assert override_labels((), "a", {"a": VideoLabel("archery", 0.5)}) == ()
 
 
+def test_always_gives_the_label_to_all_and_changes_nothing_else() -> None:
+    changed = override_labels(ROWS, "a", {"a": VideoLabel("archery", 0.05)}, mode="always")
+    assert [row.label for row in changed] == ["archery"] * 3
+    assert [row[1:] for row in changed] == [row[1:] for row in ROWS]
+
+
 def test_a_video_without_label_is_named() -> None:
-    with pytest.raises(DatasetError, match="video b: the external classifier has no label for it"):
-        override_labels(ROWS, "b", {"a": VideoLabel("archery", 0.5)})
+    for mode in get_args(ExternalMode):
+        with pytest.raises(DatasetError, match="video b: the external classifier has no label for it"):
+            override_labels(ROWS, "b", {"a": VideoLabel("archery", 0.5)}, mode=mode)
 
 
 @pytest.mark.parametrize(

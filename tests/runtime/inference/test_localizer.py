@@ -120,6 +120,28 @@ def test_prompts_are_read_from_the_disk_once(bundle: Path, monkeypatch: pytest.M
     assert localizer.encode_prompts(tiny.CLASSES).names == tiny.CLASSES
 
 
+def test_split_names_are_encoded_as_words(bundle: Path) -> None:
+    localizer = Localizer.open(bundle)
+    apart, joined, split = (
+        localizer.encode_prompts(Prompts(names=(name,), places=("prompt 1",), split_names=split_names))
+        for name, split_names in (("Long jump", False), ("LongJump", False), ("LongJump", True))
+    )
+    assert split.names == joined.names == ("LongJump",)
+    np.testing.assert_array_equal(split.embeddings, apart.embeddings)
+    assert not np.allclose(split.embeddings, joined.embeddings)
+
+
+def test_neutral_of_the_closed_set_is_not_detected(bundle: Path, features: NDArray[np.float32]) -> None:
+    localizer = Localizer.open(bundle, decoder="upstream")
+    names = [f"class {n}" for n in range(201)]
+    best = localizer.detect(features, names).detections[0].label
+    closed = ["Neutral" if name == best else name for name in names]
+    prompts = localizer.encode_prompts(names)._replace(names=tuple(closed))
+    rows = localizer.detect(features, prompts).detections
+    assert rows
+    assert "Neutral" not in {row.label for row in rows}
+
+
 def test_encoded_prompts_may_be_changed(bundle: Path) -> None:
     localizer = Localizer.open(bundle)
     for names in (["polo", "archery"], ["polo", "yoga"]):

@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_runtime.errors import PromptError
-from stale_runtime.inputs.prompts import LARGEST_FILE, LONGEST_PROMPT, MOST_PROMPTS, Prompts, as_prompts, read_prompts
+from stale_runtime.inputs.prompts import (
+    LARGEST_FILE,
+    LONGEST_PROMPT,
+    MOST_PROMPTS,
+    Prompts,
+    as_prompts,
+    read_prompts,
+    split_name,
+)
 from tests.runtime.helpers import make_fifo, no_waiting
 
 
@@ -136,3 +144,54 @@ def test_checked_prompts_stay_as_they_are() -> None:
 def test_a_single_name_is_not_taken_for_a_list_of_letters() -> None:
     with pytest.raises(PromptError, match="archery"):
         as_prompts("archery")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("BaseballPitch", "Baseball pitch"),
+        ("CleanAndJerk", "Clean and jerk"),
+        ("TaiChi", "Tai chi"),
+        ("YoYo", "Yo yo"),
+        ("HandstandPushups", "Handstand pushups"),
+        ("Playing the PianoForte", "Playing the Piano forte"),
+        ("BMXRace", "BMX race"),
+        ("RidingBMX", "Riding BMX"),
+        ("MakingACake", "Making a cake"),
+        ("3DPrinting", "3D printing"),
+        ("iPhoneRepair", "iPhone repair"),
+        ("ÜbungMachen", "Übung machen"),
+    ],
+)
+def test_words_that_run_together_are_split(name: str, text: str) -> None:
+    assert split_name(name) == text
+    assert split_name(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BMX", "Long jump", "Long Jump", "Ping-pong", "Ping-Pong", "iPhone repair", "eBay", "DVDs", "TVs", "Diving", "A",
+     "跳远", "O'Neill", "USA", "C # major", "clean_and_jerk", "ß", "4x100 m"],
+)  # fmt: skip
+def test_other_names_stay_as_they_are(name: str) -> None:
+    assert split_name(name) == name
+
+
+@given(st.text(max_size=30))
+def test_splitting_only_adds_blanks_and_changes_case(name: str) -> None:
+    assert split_name(name).replace(" ", "").casefold() == name.replace(" ", "").casefold()
+
+
+def test_split_names_change_the_text_and_not_the_label(path: Path) -> None:
+    path.write_text("BaseballPitch\nLong jump\n")
+    prompts = read_prompts(path, split_names=True)
+    assert prompts.names == ("BaseballPitch", "Long jump")
+    assert prompts.texts == ("Baseball pitch", "Long jump")
+    assert read_prompts(path).texts == prompts.names
+
+
+def test_names_that_are_the_same_when_split_are_duplicates(path: Path) -> None:
+    path.write_text("LongJump\nlong jump\n")
+    assert read_prompts(path).texts == ("LongJump", "long jump")
+    with pytest.raises(PromptError, match=r"line 2: duplicate prompt 'long jump', already given at .*, line 1;"):
+        read_prompts(path, split_names=True)
