@@ -20,7 +20,7 @@ NAME = "stale-train"
     metavar="FILE",
     required=True,
     type=PATH,
-    help="ActivityNet's JSON: labels, times and subset of each video.",
+    help="ActivityNet's JSON: labels, times and subset of each video; or the original code's, with --video-info.",
 )
 @click.option(
     "--features",
@@ -39,12 +39,24 @@ NAME = "stale-train"
     "--split-lists",
     metavar="FOLDER",
     type=PATH,
-    help="Folder of the published splits: train_75_test_25/train/split_0.list …",
+    help="Folder of the published splits, as in the original code: train_75_test_25/ActivityNet/train/split_0.list …",
 )
 @click.option(
     "--seen", metavar="FILE", type=PATH, help="File of the classes to train on, one per line; instead of --split."
 )
 @click.option("--unseen", metavar="FILE", type=PATH, help="File of the classes to keep out, one per line; with --seen.")
+@click.option(
+    "--video-info",
+    metavar="FILE",
+    type=PATH,
+    help="The original code's video_info_new.csv: the subset of each video, for annotations that have none.",
+)
+@click.option(
+    "--all-training",
+    is_flag=True,
+    help="Train on all videos of annotations without subsets, whatever they were meant for. No video is left for "
+    "validation, so best.pth is the last epoch; the checkpoint says so.",
+)
 @click.option(
     "--train-subset",
     metavar="NAME",
@@ -66,6 +78,13 @@ NAME = "stale-train"
     default=1.0,
     show_default=True,
     help="Part of the training videos to use.",
+)
+@click.option(
+    "--train-ids",
+    metavar="FILE",
+    type=PATH,
+    help="Train only on these videos of the training subset: a file with one id per line, or a JSON file whose keys "
+    "are the ids, such as a sample of the annotations. Instead of --fraction.",
 )
 @click.option(
     "--subset-seed",
