@@ -131,7 +131,8 @@ def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
 def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
     """Videos by name, and whether the format has subsets."""
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
-        return content["database"], True
+        database = content["database"]
+        return database, any(isinstance(video, dict) and "subset" in video for video in database.values())
     if isinstance(content, dict) and any(isinstance(v, dict) and "duration_second" in v for v in content.values()):
         return content, False
     raise DatasetError(
