@@ -1,7 +1,7 @@
 """Annotated videos, in ActivityNet's JSON format or the original code's."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,9 @@ from stale_runtime.system.files import read_json
 
 MOST_ANNOTATIONS = 1_000_000
 """Most annotations of all videos that are kept; ActivityNet has 30,791."""
+
+AMBIGUOUS = "Ambiguous"
+"""The label with which THUMOS14 marks segments that may or may not be an action. It is not a class."""
 
 
 class Annotation(NamedTuple):
@@ -44,20 +47,31 @@ class GroundTruth:
     @property
     def labels(self) -> tuple[str, ...]:
         """All class names in the annotations, sorted."""
-        return tuple(sorted({row.label for video in self.videos.values() for row in video.annotations}))
+        labels = {row.label for video in self.videos.values() for row in video.annotations}
+        return tuple(sorted(labels - {AMBIGUOUS}))
+
+    @property
+    def ambiguous_segments(self) -> int:
+        """Number of segments that are labelled ``Ambiguous``."""
+        return sum(row.label == AMBIGUOUS for video in self.videos.values() for row in video.annotations)
 
     def of_classes(self, names: Collection[str]) -> "GroundTruth":
-        """The same videos, with only the annotations of the given classes."""
-        return replace(
-            self,
-            videos={
-                video: AnnotatedVideo(
-                    duration_s=known.duration_s,
-                    annotations=tuple(row for row in known.annotations if row.label in names),
-                )
-                for video, known in self.videos.items()
-            },
-        )
+        """The same videos, with only the annotations of the given classes, and the ambiguous segments."""
+        return self._where(lambda row: row.label in names or row.label == AMBIGUOUS)
+
+    def without_ambiguous(self) -> "GroundTruth":
+        """The same videos without the segments that are labelled ``Ambiguous``.
+
+        Source: OpenTAD, which leaves them out of its training targets, ``opentad/datasets/thumos.py``.
+        """
+        return self._where(lambda row: row.label != AMBIGUOUS)
+
+    def _where(self, keep: Callable[[Annotation], bool]) -> "GroundTruth":
+        videos = {
+            video: replace(known, annotations=tuple(filter(keep, known.annotations)))
+            for video, known in self.videos.items()
+        }
+        return replace(self, videos=videos)
 
 
 def read_ground_truth(

@@ -61,6 +61,17 @@ def test_labels_are_those_of_all_annotations(tmp_path: Path) -> None:
     assert read_ground_truth(write(tmp_path, {"database": DATABASE})).labels == ("archery", "polo")
 
 
+def test_ambiguous_is_not_a_class(tmp_path: Path) -> None:
+    rows = [{"label": label, "segment": [0, 1]} for label in ("polo", "Ambiguous", "archery")]
+    truth = read_ground_truth(write(tmp_path, {"database": {"a": {"annotations": rows}, "b": {"annotations": []}}}))
+    assert truth.labels == ("archery", "polo")
+    assert truth.ambiguous_segments == 1
+    assert [row.label for row in truth.of_classes({"polo"}).videos["a"].annotations] == ["polo", "Ambiguous"]
+    without = truth.without_ambiguous()
+    assert [row.label for row in without.videos["a"].annotations] == ["polo", "archery"]
+    assert (list(without.videos), without.ambiguous_segments) == (["a", "b"], 0)
+
+
 ORIGINAL = {
     "v_a": {
         "duration_second": 31.5,
