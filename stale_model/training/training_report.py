@@ -18,7 +18,17 @@ from stale_model.training.epoch_metrics import Epoch
 from stale_runtime.terminal import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
-_SUMMARY = ("seed", "videos", "taken from", "best epoch", "seen mAP %", "unseen mAP %", "s an epoch", "peak MB", "GPU %")
+_SUMMARY = (
+    "seed",
+    "videos",
+    "taken from",
+    "best epoch",
+    "seen mAP %",
+    "unseen mAP %",
+    "s an epoch",
+    "peak MB",
+    "GPU %",
+)
 _FORMATS = ("", "", "", "", ".2f", ".2f", ".1f", ".0f", ".0f")
 
 
@@ -70,9 +80,10 @@ class Reporter:
     def show_split(self, split: Split) -> None:
         """Warn of classes of a published split that the annotations lack."""
         if split.missing:
+            names = name_few(map(repr, split.missing), most=10)
             self.say(
-                f"warning: split {split.name}: no annotation has {name_few(map(repr, split.missing), most=10)}; they stay "
-                "among the prompts of the split, without a video"
+                f"warning: split {split.name}: no annotation is of {len(split.missing)} of its classes: {names}; they "
+                "stay prompts, but no video is of them"
             )
 
     def show_selection(self, subset: str, selection: Selection, *, named: bool = False) -> None:

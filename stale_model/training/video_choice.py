@@ -69,7 +69,11 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
     if train_ids is not None:
         truth = _restrict(truth, train_ids, subset, reporter)
-    training = select_videos(truth, request.features, split.seen, channels=channels, watch=reporter.show_reading)
+    if truth.ambiguous_segments:
+        reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
+    training = select_videos(
+        truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
+    )
     reporter.show_selection("training", training, named=train_ids is not None)
     validation = _select_validation(request, info, split.seen, channels, reporter)
     if validation is None:
