@@ -225,6 +225,7 @@ def stale_train(
     \b
       stale-train --annotations activity_net.json --features feats/ --split closed
       stale-train --annotations activity_net.json --features feats/ --split 75-25:0 --split-lists splits/ --device cuda
+      stale-train --annotations anet_anno_action.json --video-info video_info_new.csv --features feats/ --split closed
       stale-train ... --fraction 0.2 --seeds 5 (five trainings, each on its own fifth of the videos)
       torchrun --nproc-per-node 2 -m stale_model --annotations ... (several GPUs, or processes)
     """  # noqa: D301 -- click reads the backslash
