@@ -49,7 +49,8 @@ NAME = "stale-train"
     "--video-info",
     metavar="FILE",
     type=PATH,
-    help="The original code's video_info_new.csv: the subset of each video, for annotations that have none.",
+    help="The original code's video_info_new.csv: the subset and duration of each video, for annotations that lack "
+    "them.",
 )
 @click.option(
     "--all-training",

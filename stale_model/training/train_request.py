@@ -27,7 +27,7 @@ class TrainRequest:
     unseen: Path | None = None
     """File of the classes to keep out."""
     video_info: Path | None = None
-    """CSV file with the subset of each video, for annotations without subsets."""
+    """CSV file with the subset and duration of each video, for annotations that lack them."""
     all_training: bool = False
     """Whether all videos of annotations without subsets are trained on."""
     train_ids: Path | None = None

@@ -32,7 +32,7 @@ def read_all_annotations(request: TrainRequest) -> GroundTruth:
 
     Raises:
         DatasetError: they cannot be read; or they have no subsets, and neither ``video_info`` nor ``all_training`` is
-            given; or they have, and one of these is.
+            given; or they have, and ``all_training`` is.
     """
     truth = read_ground_truth(request.annotations)
     if not truth.has_subsets and request.video_info is None and not request.all_training:
@@ -40,9 +40,8 @@ def read_all_annotations(request: TrainRequest) -> GroundTruth:
             f"{request.annotations}: does not say which videos are for training; give --video-info FILE, such as the "
             "original code's video_info_new.csv, or --all-training to train on every video, those for validation too"
         )
-    for option, given in (("--video-info", request.video_info is not None), ("--all-training", request.all_training)):
-        if truth.has_subsets and given:
-            raise DatasetError(f"{request.annotations}: has the subset of each video itself; leave out {option}")
+    if truth.has_subsets and request.all_training:
+        raise DatasetError(f"{request.annotations}: has the subset of each video itself; leave out --all-training")
     return truth
 
 
@@ -62,6 +61,7 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     info = None if request.video_info is None else read_video_info(request.video_info)
     if info is not None:
         _show_coverage(request, info, reporter)
+        _refuse_leaks(request, info)
     if request.all_training:
         reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
     subset = None if request.all_training else request.train_subset
@@ -114,6 +114,20 @@ def _show_coverage(request: TrainRequest, info: Mapping[str, VideoInfo], reporte
         reporter.say(f"without a subset, so not used: {name_few(unlisted)}")
     if others := info.keys() - videos.keys():
         reporter.say(f"{len(others):,} videos of {request.video_info} are not in {request.annotations}")
+
+
+def _refuse_leaks(request: TrainRequest, info: Mapping[str, VideoInfo]) -> None:
+    """Make sure that no video is trained on that the annotations themselves count as one for validation."""
+    try:
+        own = read_ground_truth(request.annotations, subset=request.validation_subset).videos
+    except DatasetError:  # they have no such subset, or none at all
+        return
+    if leaks := [video for video in own if video in info and info[video].subset == request.train_subset]:
+        raise DatasetError(
+            f"{request.video_info}: {len(leaks):,} videos of subset {request.train_subset!r} that are of subset "
+            f"{request.validation_subset!r} in {request.annotations}: {name_few(leaks)}; leave out --video-info, or "
+            "correct one of the files"
+        )
 
 
 def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter: Reporter) -> GroundTruth:

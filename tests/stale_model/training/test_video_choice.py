@@ -62,13 +62,43 @@ def test_annotations_without_subsets_are_refused_with_the_remedy(folder: Path) -
         read_all_annotations(request(folder))
 
 
-@pytest.mark.parametrize("option", ["--video-info", "--all-training"])
-def test_annotations_with_subsets_need_neither(folder: Path, option: str) -> None:
+def test_annotations_with_subsets_are_not_trained_on_as_a_whole(folder: Path) -> None:
     database = {"database": {"a": {"duration": 9, "annotations": [], "subset": "training"}}}
     (folder / "a.json").write_text(json.dumps(database))
-    given = {"video_info": folder / "info.csv"} if option == "--video-info" else {"all_training": True}
-    with pytest.raises(DatasetError, match=f"has the subset of each video itself; leave out {option}"):
-        read_all_annotations(request(folder, **given))
+    with pytest.raises(DatasetError, match="has the subset of each video itself; leave out --all-training"):
+        read_all_annotations(request(folder, all_training=True))
+
+
+def test_the_csv_file_must_not_move_videos_from_validation_to_training(folder: Path) -> None:
+    polo = {"duration": 9, "annotations": [{"label": "polo", "segment": [0, 3]}]}
+    database = {video: {**polo, "subset": subset} for video, subset in SUBSETS.items()}
+    (folder / "a.json").write_text(json.dumps({"database": database}))
+    asked = request(folder, video_info=folder / "info.csv")
+    assert train_videos(choose(asked)) == ["a", "b"]
+    write_info(folder, {**SUBSETS, "b": "testing"})
+    assert train_videos(choose(asked)) == ["a"]
+    write_info(folder, {**SUBSETS, "c": "training"})
+    with pytest.raises(DatasetError, match=r"info\.csv: 1 videos of subset 'training' that are of .*a\.json: c; leave"):
+        choose(asked)
+
+
+def test_the_text_form_of_thumos14_gets_its_durations_from_the_csv_file(folder: Path) -> None:
+    (folder / "a.json").unlink()
+    (folder / "a.json").mkdir()  # the name that ``request`` gives the annotations
+    videos = [f"video_{part}_000000{n}" for part in ("validation", "test") for n in (1, 2)]
+    for video in videos:
+        np.save(folder / "f" / f"{video}.npy", np.ones((5, CHANNELS), np.float32))
+    rows = {part: [f"{video} 1.0 2.5" for video in videos if part in video] for part in ("validation", "test")}
+    for part, name in (("validation", "val"), ("test", "test")):
+        for label in ("polo", "archery", "Ambiguous"):
+            (folder / "a.json" / f"{label}_{name}.txt").write_text("\n".join(rows[part]) + "\n")
+    write_info(folder, {video: video.split("_")[1] for video in videos})
+    subsets = {"train_subset": "validation", "validation_subset": "test"}
+    found = choose(request(folder, video_info=folder / "info.csv", **subsets))
+    assert train_videos(found) == videos[:2]
+    assert [row.label for row in found.training.samples[0].annotations] == ["archery", "polo"]
+    assert found.validation is not None
+    assert [sample.video for sample in found.validation.samples] == videos[2:]
 
 
 def test_the_csv_file_keeps_validation_out_of_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
