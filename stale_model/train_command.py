@@ -20,7 +20,7 @@ NAME = "stale-train"
     metavar="FILE",
     required=True,
     type=PATH,
-    help="ActivityNet's JSON: labels, times and subset of each video.",
+    help="ActivityNet's JSON: labels, times and subset of each video; or the original code's, with --video-info.",
 )
 @click.option(
     "--features",
@@ -39,12 +39,25 @@ NAME = "stale-train"
     "--split-lists",
     metavar="FOLDER",
     type=PATH,
-    help="Folder of the published splits: train_75_test_25/train/split_0.list …",
+    help="Folder of the published splits, as in the original code: train_75_test_25/ActivityNet/train/split_0.list …",
 )
 @click.option(
     "--seen", metavar="FILE", type=PATH, help="File of the classes to train on, one per line; instead of --split."
 )
 @click.option("--unseen", metavar="FILE", type=PATH, help="File of the classes to keep out, one per line; with --seen.")
+@click.option(
+    "--video-info",
+    metavar="FILE",
+    type=PATH,
+    help="The original code's video_info_new.csv: the subset and duration of each video, for annotations that lack "
+    "them.",
+)
+@click.option(
+    "--all-training",
+    is_flag=True,
+    help="Train on all videos of annotations without subsets, whatever they were meant for. No video is left for "
+    "validation, so best.pth is the last epoch; the checkpoint says so.",
+)
 @click.option(
     "--train-subset",
     metavar="NAME",
@@ -66,6 +79,13 @@ NAME = "stale-train"
     default=1.0,
     show_default=True,
     help="Part of the training videos to use.",
+)
+@click.option(
+    "--train-ids",
+    metavar="FILE",
+    type=PATH,
+    help="Train only on these videos of the training subset: a file with one id per line, or a JSON file whose keys "
+    "are the ids, such as a sample of the annotations. Instead of --fraction.",
 )
 @click.option(
     "--subset-seed",
@@ -206,6 +226,7 @@ def stale_train(
     \b
       stale-train --annotations activity_net.json --features feats/ --split closed
       stale-train --annotations activity_net.json --features feats/ --split 75-25:0 --split-lists splits/ --device cuda
+      stale-train --annotations anet_anno_action.json --video-info video_info_new.csv --features feats/ --split closed
       stale-train ... --fraction 0.2 --seeds 5 (five trainings, each on its own fifth of the videos)
       torchrun --nproc-per-node 2 -m stale_model --annotations ... (several GPUs, or processes)
     """  # noqa: D301 -- click reads the backslash

@@ -128,14 +128,15 @@ def read_ground_truth(
         )
     if not videos:
         found = ", ".join(sorted(subsets)) or "no video at all"
-        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give --subset")
+        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; ask for one of these")
     return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
 
 
 def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
     """Videos by name, and whether the format has subsets."""
     if isinstance(content, dict) and isinstance(content.get("database"), dict):
-        return content["database"], True
+        database = content["database"]
+        return database, any(isinstance(video, dict) and "subset" in video for video in database.values())
     if isinstance(content, dict) and any(isinstance(v, dict) and "duration_second" in v for v in content.values()):
         return content, False
     raise DatasetError(

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from stale_model.data.targets import Targets, video_targets
 from stale_runtime.errors import DatasetError, FeatureError
-from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import read_features, resample
 
@@ -28,7 +28,7 @@ class VideoSample(NamedTuple):
     duration_s: float
     """> 0"""
     annotations: tuple[Annotation, ...]
-    """At least one, in seconds."""
+    """In seconds; at least one with a class. Of validation videos also THUMOS14's ``Ambiguous`` segments."""
 
 
 class LeftOut(StrEnum):
@@ -71,9 +71,10 @@ def select_videos(
 ) -> Selection:
     """Find the videos that can be trained on.
 
-    A video needs annotations, all of them of ``classes`` (others would be trained as background), a known duration,
-    and a feature file ``v_ID.npy`` or ``ID.npy``. The whole file is read once, since a NaN that only shows up in the
-    middle of an epoch would end a training that has run for hours; later epochs find it in the page cache.
+    A video needs annotations, all of them of ``classes`` (others would be trained as background) or ``Ambiguous``, a
+    known duration, and a feature file ``v_ID.npy`` or ``ID.npy``. The whole file is read once, since a NaN that only
+    shows up in the middle of an epoch would end a training that has run for hours; later epochs find it in the page
+    cache.
 
     Args:
         truth: annotated videos.
@@ -189,11 +190,12 @@ def collate(videos: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, Targets]:
 def _find_sample(
     video: str, annotated: AnnotatedVideo, files: Mapping[str, Path], known: frozenset[str]
 ) -> VideoSample | LeftOut:
-    if not annotated.annotations:
+    labels = {row.label for row in annotated.annotations} - {AMBIGUOUS}
+    if not labels:
         return LeftOut.NO_ANNOTATIONS
     if annotated.duration_s is None or annotated.duration_s <= 0:
         return LeftOut.NO_DURATION
-    if any(row.label not in known for row in annotated.annotations):
+    if not labels <= known:
         return LeftOut.OTHER_LABELS
     if video not in files:
         return LeftOut.NO_FEATURES

@@ -31,9 +31,20 @@ def video_targets(
 ) -> Targets:
     """Targets of one video, without the batch axis.
 
-    A segment spans from floor(T·start) to ceil(T·end), at least one snippet; if segments overlap, the later
-    annotation gives the snippet's class. All annotations count. (The original keeps only a video's last one, and cuts
-    a snippet off each end, so that short actions disappear.)
+    A segment spans from floor(T·start) to ceil(T·end), at least one snippet. All annotations count. Where segments
+    overlap, the later annotation gives the snippet's class; the video has both classes, as THUMOS14's dives from cliffs
+    are both ``CliffDiving`` and ``Diving``.
+
+    The original's targets differ (``STALEDataset.getAnnotation`` and ``getVideoData`` in the authors'
+    ``stale_lib/stale_dataloader.py``), and these do not follow them on purpose:
+
+    * It keeps only a video's last annotation, and no video whose last one is at most 6 % of the video: of the 1,930
+      training videos of ``anet_anno_action_20p1.json``, 463 have several annotations, and 168 are dropped.
+    * It cuts a snippet off each end of a segment, so that short actions disappear.
+    * It divides times by ``feature_frame / duration_frame · duration_second``, the time that features of 16 frames
+      each cover. The features here cover the whole duration, and so do the times that its own evaluation gives to
+      detections (``get_infer_dict`` in ``utils/postprocess_utils.py``). At T=100 this moves an edge in 476 of those
+      1,930 videos, in 45 of them by more than one snippet.
 
     Args:
         annotations: annotations of the video, in seconds; all of their labels are in ``class_index``.

@@ -26,15 +26,16 @@ class Epoch:
     gpu_percent: float | None
     """Median utilization of the GPU; None if it is not known."""
 
-    @property
-    def merit(self) -> float:
-        """The number that the best epoch is chosen by; higher is better."""
-        return -self.total if self.validation_map is None else self.validation_map
-
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch whose weights ``best.pth`` has; if several are equally good, the first."""
-    return max(history, key=lambda epoch: epoch.merit)
+    """The epoch whose weights ``best.pth`` has.
+
+    It is the one with the highest validation mAP, the first of equally good ones. Without validation videos it is the
+    last epoch, because the loss on the videos that are trained on cannot tell which epoch generalizes best.
+    """
+    if history[-1].validation_map is None:
+        return history[-1]
+    return max(history, key=lambda epoch: epoch.validation_map or 0)
 
 
 def metrics_csv(history: Sequence[Epoch]) -> bytes:

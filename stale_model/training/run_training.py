@@ -4,7 +4,7 @@ import logging
 import math
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
@@ -13,7 +13,6 @@ from transformers.utils import logging as transformers_logging
 from stale_model.checkpoints.checkpoint import read_checkpoint
 from stale_model.checkpoints.clip import ClipParts, TextTower, read_clip_parts, read_tower
 from stale_model.checkpoints.own_checkpoint import StaleWithText
-from stale_model.data.dataset import Selection, sample_fraction, select_videos
 from stale_model.data.splits import Split, read_split
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
@@ -25,23 +24,12 @@ from stale_model.training.training_config import LossWeights, TrainingConfig
 from stale_model.training.training_files import BEST, LAST
 from stale_model.training.training_loop import TrainingData, train, unseen_map
 from stale_model.training.training_report import Reporter, TrainingResult, summary_csv
-from stale_runtime.errors import DatasetError, OutputError
-from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_model.training.video_choice import ChosenVideos, choose_videos, draw_data, read_all_annotations
+from stale_runtime.errors import OutputError
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.system.files import why_unwritten, write_whole
 
 SUMMARY = "summary.csv"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Videos:
-    """The videos that can be used, before a fraction of the first ones is drawn."""
-
-    training: Selection
-    validation: Selection | None
-    """None if there are none."""
-    unseen: Selection | None
-    """None if there are none."""
 
 
 def run_training(request: TrainRequest, name: str) -> tuple[TrainingResult, ...]:
@@ -96,21 +84,22 @@ def _silence_libraries() -> None:
 
 
 def _read_split(request: TrainRequest) -> Split:
-    labels = read_ground_truth(request.annotations).labels
+    labels = read_all_annotations(request).labels
     return read_split(request.split, lists=request.split_lists, seen=request.seen, unseen=request.unseen, labels=labels)
 
 
 def _train_all(fabric: Fabric, runs: tuple[TrainRequest, ...], split: Split, name: str) -> list[TrainingResult]:
     results: list[TrainingResult] = []
-    videos: _Videos | None = None
+    videos: ChosenVideos | None = None
     for run in runs:
         reporter = Reporter(name, run.config.epochs, quiet=not fabric.is_global_zero)
         if len(runs) > 1:
             reporter.say(f"seed {run.config.seed}, into {run.output}")
         clip, tower = _initial_text_tower(run, split, reporter)
         if videos is None:  # the same for every seed
-            videos = _select_videos(run, split, clip.text_config.projection_dim or 0, reporter)
-        data = _draw_data(run, split, videos, reporter)
+            reporter.show_split(split)
+            videos = choose_videos(run, split, clip.text_config.projection_dim or 0, reporter)
+        data = draw_data(run, split, videos, reporter)
         config = replace(run.config, weights=LossWeights.for_split(split.name))
         model = _initial_model(clip, tower, config)
         results.append(_train_once(fabric, run, config, model, clip, data, reporter))
@@ -148,12 +137,20 @@ def _train_once(
     return TrainingResult(
         seed=config.seed,
         videos=len(data.train),
+        trained_on=_trained_on(run, data),
         best_epoch=best.epoch,
         seen_map=best.validation_map,
         unseen_map=unseen_map(data, folder, config.length, fabric.device) if fabric.is_global_zero else None,
         epoch_s=sum(epoch.seconds for epoch in history) / len(history),
         peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
         gpu_percent=best.gpu_percent,
+    )
+
+
+def _trained_on(run: TrainRequest, data: TrainingData) -> str:
+    videos = "all videos" if data.all_training else run.train_subset
+    return (
+        videos if data.train_ids is None else f"{videos}, {len(data.train_ids.ids):,} ids {data.train_ids.digest[:8]}"
     )
 
 
@@ -185,43 +182,3 @@ def _initial_model(clip: ClipParts, tower: TextTower | None, config: TrainingCon
     with torch.no_grad():
         network.background_embedding.mul_(CLIP_NORM / math.sqrt(network.config.channels))  # as long as CLIP's
     return StaleWithText(network, tower)
-
-
-def _select_videos(run: TrainRequest, split: Split, channels: int, reporter: Reporter) -> _Videos:
-    truth = read_ground_truth(run.annotations, subset=run.train_subset)
-    training = select_videos(truth, run.features, split.seen, channels=channels, watch=reporter.show_reading)
-    reporter.show_selection("training", training)
-    if not truth.has_subsets:
-        reporter.say(f"{run.annotations} has no subsets: all of its videos are trained on")
-    validation = _select_validation(run, split.seen, channels, reporter) if truth.has_subsets else None
-    if validation is None:
-        reporter.say("no validation videos of the seen classes; the lowest loss chooses the best epoch")
-    else:
-        reporter.show_selection("validation", validation)
-    unseen = _select_validation(run, split.unseen, channels, reporter) if truth.has_subsets and split.unseen else None
-    if unseen is not None:
-        reporter.show_selection("validation on unseen classes, once at the end", unseen)
-    return _Videos(training=training, validation=validation, unseen=unseen)
-
-
-def _select_validation(
-    run: TrainRequest, classes: tuple[str, ...], channels: int, reporter: Reporter
-) -> Selection | None:
-    try:
-        truth = read_ground_truth(run.annotations, subset=run.validation_subset)
-        return select_videos(truth, run.features, classes, channels=channels, watch=reporter.show_reading)
-    except DatasetError:
-        return None
-
-
-def _draw_data(run: TrainRequest, split: Split, videos: _Videos, reporter: Reporter) -> TrainingData:
-    drawn = sample_fraction(videos.training.samples, run.fraction, run.subset_seed)
-    reporter.say(f"training on {len(drawn):,} videos, {len(split.seen)} seen classes, split {split.name}")
-    return TrainingData(
-        train=drawn,
-        validation=videos.validation.samples if videos.validation is not None else (),
-        classes=split.seen,
-        split=split.name,
-        unseen=videos.unseen.samples if videos.unseen is not None else (),
-        unseen_classes=split.unseen,
-    )

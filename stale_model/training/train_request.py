@@ -26,6 +26,12 @@ class TrainRequest:
     """File of the classes to train on."""
     unseen: Path | None = None
     """File of the classes to keep out."""
+    video_info: Path | None = None
+    """CSV file with the subset and duration of each video, for annotations that lack them."""
+    all_training: bool = False
+    """Whether all videos of annotations without subsets are trained on."""
+    train_ids: Path | None = None
+    """List of the videos to restrict the training subset to."""
     train_subset: str = "training"
     """Name of the subset in the annotations."""
     validation_subset: str = "validation"
@@ -58,6 +64,10 @@ class TrainRequest:
             raise ValueError("no --split; give closed, 75-25:N or 50-50:N, or --seen with --unseen")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"fraction {self.fraction}, expected more than 0 and at most 1")
+        if self.all_training and self.video_info is not None:
+            raise ValueError("--all-training with --video-info, which says what the training videos are; give one")
+        if self.train_ids is not None and self.fraction < 1:
+            raise ValueError(f"--train-ids with --fraction {self.fraction}: the list is the sample; give one")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds}, expected at least 1")
         if self.threads is not None and self.threads < 1:

@@ -13,6 +13,7 @@ from stale_model.checkpoints.clip import ClipParts, text_encoder_spec
 from stale_model.checkpoints.loading import load_plain
 from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, unpack_checkpoint
 from stale_model.data.dataset import StaleDataset, VideoSample
+from stale_model.data.train_ids import TrainIds
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.epoch_steps import EpochTrainer, Progress
 from stale_model.training.hardware import peak_memory_mb
@@ -28,7 +29,7 @@ class TrainingData:
 
     train: tuple[VideoSample, ...]
     validation: tuple[VideoSample, ...]
-    """Videos of the same classes, whose mAP chooses the best epoch; if empty, the lowest loss chooses it."""
+    """Videos of the same classes, whose mAP chooses the best epoch; if empty, the last epoch is the best."""
     classes: tuple[str, ...]
     """The seen classes, in the order of the network's rows."""
     split: str
@@ -36,6 +37,10 @@ class TrainingData:
     unseen: tuple[VideoSample, ...] = ()
     """Videos of the unseen classes: evaluated once, after the best epoch is chosen."""
     unseen_classes: tuple[str, ...] = ()
+    all_training: bool = False
+    """Whether the videos were trained on without regard to their subset."""
+    train_ids: TrainIds | None = None
+    """The list that the training videos were restricted to."""
 
 
 def train(
@@ -149,10 +154,14 @@ def _description(data: TrainingData, config: TrainingConfig) -> dict[str, Any]:
     """How a training is done, in plain values; two trainings with equal descriptions give equal results."""
     settings = asdict(config)
     del settings["workers"]  # changes only the time that it takes
+    ids = data.train_ids
     return {
         "config": settings,
         "split": data.split,
         "seed": config.seed,
+        "all_training": True if data.all_training else None,  # None also if a checkpoint was written before
+        "train_ids": None if ids is None else len(ids.ids),
+        "train_ids_sha256": None if ids is None else ids.digest,
         "videos": sorted(sample.video for sample in data.train),
         "validation_videos": sorted(sample.video for sample in data.validation),
     }

@@ -13,12 +13,23 @@ import click
 from tabulate import tabulate
 
 from stale_model.data.dataset import Selection, VideoSample
+from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
 from stale_runtime.terminal import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
-_SUMMARY = ("seed", "videos", "best epoch", "seen mAP %", "unseen mAP %", "s an epoch", "peak MB", "GPU %")
-_FORMATS = ("", "", "", ".2f", ".2f", ".1f", ".0f", ".0f")
+_SUMMARY = (
+    "seed",
+    "videos",
+    "taken from",
+    "best epoch",
+    "seen mAP %",
+    "unseen mAP %",
+    "s an epoch",
+    "peak MB",
+    "GPU %",
+)
+_FORMATS = ("", "", "", "", ".2f", ".2f", ".1f", ".0f", ".0f")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +39,9 @@ class TrainingResult:
     seed: int
     videos: int
     """Number of videos that it was trained on."""
+    trained_on: str
+    """What they were taken from: the name of a subset, or ``all videos`` if the annotations have none; and if they were
+    restricted to a list, its number of ids and the start of their SHA-256."""
     best_epoch: int
     seen_map: float | None
     """Average mAP on validation videos of the seen classes, in [0, 1], which chose the epoch; None without any."""
@@ -63,9 +77,20 @@ class Reporter:
             return samples
         return console.progress(samples, label="Reading features", total=len(samples))
 
-    def show_selection(self, subset: str, selection: Selection) -> None:
-        """Print which videos were selected from a subset."""
+    def show_split(self, split: Split) -> None:
+        """Warn of classes of a published split that the annotations lack."""
+        if split.missing:
+            names = name_few(map(repr, split.missing), most=10)
+            self.say(
+                f"warning: split {split.name}: no annotation is of {len(split.missing)} of its classes: {names}; they "
+                "stay prompts, but no video is of them"
+            )
+
+    def show_selection(self, subset: str, selection: Selection, *, named: bool = False) -> None:
+        """Print which videos were selected from a subset; with ``named``, also some ids of those left out."""
         self.say(f"{subset}: {selection}")
+        for why, ids in selection.left_out.items() if named else ():
+            self.say(f"left out {why}: {name_few(ids)}")
         for problem in selection.problems.values():
             self.say(f"left out: {problem}")
 
@@ -96,6 +121,13 @@ class Reporter:
         lines = tabulate([row], _HEADERS[: len(row)], floatfmt=".4f").splitlines()
         console.echo("\n".join(lines[2 if self._row else 0 :]))
         self._row += 1
+
+
+def name_few(names: Iterable[str], *, most: int = 3) -> str:
+    """The first names in order, and how many more there are."""
+    ordered = sorted(names)
+    rest = f" and {len(ordered) - most:,} more" if len(ordered) > most else ""
+    return ", ".join(name[:60] for name in ordered[:most]) + rest
 
 
 def duration(seconds: float) -> str:
@@ -129,7 +161,7 @@ def summary_csv(results: Sequence[TrainingResult]) -> bytes:
 def _summary(result: TrainingResult) -> tuple[float | str | None, ...]:
     scores = (None if score is None else 100 * score for score in (result.seen_map, result.unseen_map))
     return (
-        *(result.seed, result.videos, result.best_epoch, *scores),
+        *(result.seed, result.videos, result.trained_on, result.best_epoch, *scores),
         *(result.epoch_s, result.peak_memory_mb, result.gpu_percent),
     )
 

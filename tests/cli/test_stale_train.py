@@ -104,6 +104,74 @@ def test_unseen_classes_are_evaluated_and_never_trained_on(options: list[str], t
     assert row["videos"] == "7"
 
 
+@pytest.fixture
+def without_subsets(options: list[str], training_data: Path, tmp_path: Path) -> list[str]:
+    """Options for the same videos, annotated in the original code's format, with ``info.csv`` beside it."""
+    database = json.loads((training_data / "annotations.json").read_text())["database"]
+    original = {
+        f"v_{video}": {"duration_second": known["duration"], "annotations": known["annotations"]}
+        for video, known in database.items()
+    }
+    (tmp_path / "original.json").write_text(json.dumps(original))
+    rows = [f"v_{video},1800,{known['duration']},30.0,30.0,{known['subset']},1792" for video, known in database.items()]
+    (tmp_path / "info.csv").write_text("\n".join(["video,numFrame,seconds,fps,rfps,subset,featureFrame", *rows]))
+    return [*options, "--annotations", str(tmp_path / "original.json")]
+
+
+def test_no_validation_video_is_trained_on_by_mistake(
+    options: list[str], without_subsets: list[str], unbroken: Path, tmp_path: Path
+) -> None:
+    fails([*without_subsets, "-o", "out"], tmp_path, code=3, says="give --video-info FILE, such as the original code's")
+    assert not (tmp_path / "out").exists()
+    done = run_here(*without_subsets, "--video-info", "info.csv", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "info.csv: subsets of 13 of 13 videos" in done.stderr
+    assert metrics(tmp_path / "out") == metrics(unbroken)
+    both = [*without_subsets, "--video-info", "info.csv", "--all-training", "-o", "new"]
+    fails(both, tmp_path, code=2, says="--all-training with --video-info")
+    all_of_it = [*options, "--all-training", "-o", "new"]
+    fails(all_of_it, tmp_path, code=3, says="has the subset of each video itself; leave out --all-training")
+
+
+def test_training_on_all_videos_is_said_everywhere(without_subsets: list[str], unbroken: Path, tmp_path: Path) -> None:
+    every = [*without_subsets, "--all-training", "--epochs", "2", "-o", "out"]
+    done = run_here(*every, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "every video of" in done.stderr
+    assert "best.pth is the last epoch" in done.stderr
+    assert "out/best.pth is epoch 2" in done.stderr
+    assert done.stdout.splitlines()[-1].split()[1:5] == ["13", "all", "videos", "2"]
+    (row,) = csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines())
+    assert (row["videos"], row["trained_on"], row["seen_map"]) == ("13", "all videos", "")
+    saved = torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]
+    assert (saved["all_training"], saved["epochs_done"], len(saved["videos"])) == (True, 2, 13)
+    assert torch.load(unbroken / BEST, weights_only=True)["training"]["all_training"] is None
+    resumed = [*without_subsets, "--video-info", "info.csv", "--epochs", "2", "-o", "out", "--resume"]
+    fails(resumed, tmp_path, code=3, says="started with all training True, now None")
+
+
+def test_a_list_of_ids_is_the_sample(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("# a sample\nv_1\n2\n12\n")
+    listed = [*options, "--train-ids", "ids.txt", "--epochs", "1", "-o", "out"]
+    done = run_here(*listed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--train-ids ids.txt: 2 of 3 ids are videos of subset 'training'" in done.stderr
+    assert "--train-ids ids.txt: not among them: 12\n" in done.stderr
+    saved = torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]
+    assert saved["videos"] == ["1", "2"]
+    assert saved["train_ids"] == 3
+    (row,) = csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines())
+    assert row["trained_on"] == f"training, 3 ids {saved['train_ids_sha256'][:8]}"
+    fails([*listed, "--fraction", "0.5"], tmp_path, code=2, says="--train-ids with --fraction 0.5: the list is the")
+    (tmp_path / "same.json").write_text(json.dumps({"v_12": {}, "v_2": {}, "v_1": {}}))
+    again = run_here(*listed, "--train-ids", "same.json", "--resume", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "ids.txt").write_text("1\n2\n11\n")
+    fails([*listed, "--resume"], tmp_path, code=3, says="started with train ids sha256 ")
+    (tmp_path / "ids.txt").write_text("11\nx\n")
+    fails([*listed, "-o", "new"], tmp_path, code=3, says="2 ids, none of subset 'training', such as 11, x; give ids")
+
+
 def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path: Path) -> None:
     study = [*options, "--fraction", "0.5", "--seeds", "3", "--epochs", "1", "-o", "study"]
     done = run_here(*study, cwd=tmp_path)
@@ -317,12 +385,22 @@ def test_bad_data_is_named(options: list[str], tmp_path: Path) -> None:
     fails(instead("--features", "wide"), tmp_path, code=3, says=f"expected (snippets, {tiny.CHANNELS})")
 
 
-def test_an_unknown_class_in_a_split_list_is_named(options: list[str], tmp_path: Path) -> None:
+def test_a_class_that_only_a_published_list_has_is_warned_of(options: list[str], tmp_path: Path) -> None:
     for part, names in (("train", "long jump\npool\n"), ("test", "archery\n")):
         (tmp_path / "train_75_test_25" / part).mkdir(parents=True)
         (tmp_path / "train_75_test_25" / part / "split_0.list").write_text(names)
-    listed = [*options, "--split", "75-25:0", "--split-lists", ".", "-o", "out"]
-    fails(listed, tmp_path, code=3, says="class 'pool', not one of the 3 annotated classes; did you mean 'polo'?")
+    listed = [*options, "--split", "75-25:0", "--split-lists", ".", "--epochs", "1", "-o", "out"]
+    done = run_here(*listed, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning: split 75-25:0: no annotation is of 1 of its classes: 'pool'; they stay prompts" in done.stderr
+    assert torch.load(tmp_path / "out" / BEST, weights_only=True)["classes"] == ["long jump", "pool"]
+    (tmp_path / "train_75_test_25" / "test" / "split_0.list").write_text("archer\n")
+    says = "split_0.list: none of its 1 classes, such as 'archer', is one of the 3 annotated classes; did you mean"
+    fails([*listed, "-o", "new"], tmp_path, code=3, says=says)
+    (tmp_path / "seen.txt").write_text("pool\n")
+    where = options.index("--split")
+    given = [*options[:where], *options[where + 2 :], "--seen", "seen.txt", "--unseen", "seen.txt", "-o", "new"]
+    fails(given, tmp_path, code=3, says="class 'pool', not one of the 3 annotated classes; did you mean 'polo'?")
 
 
 def test_feature_files_with_nan_are_left_out_and_counted(

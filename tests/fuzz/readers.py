@@ -83,6 +83,14 @@ def splits(folder: Path) -> Target:
     return Target(seeds=seeds, run=run)
 
 
+def train_ids(folder: Path) -> Target:
+    """``read_train_ids`` of a list of video ids, in each of its forms."""
+    from stale_model.data.train_ids import read_train_ids
+
+    seeds = b"# ids\nv_a\n\nb\r\n", json.dumps(TRUTH).encode(), json.dumps(ORIGINAL).encode(), b'["a", "v_b"]'
+    return _file(folder / "ids", lambda path: sorted(read_train_ids(path).ids), *seeds)
+
+
 def truth(folder: Path) -> Target:
     """``read_ground_truth`` of annotations in either format, with and without a subset."""
 

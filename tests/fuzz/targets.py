@@ -10,6 +10,7 @@ TARGETS: Mapping[str, str] = {
     "npy": "tests.fuzz.readers:npy",
     "prompts": "tests.fuzz.readers:prompts",
     "splits": "tests.fuzz.readers:splits",
+    "train-ids": "tests.fuzz.readers:train_ids",
     "truth": "tests.fuzz.readers:truth",
     "durations-csv": "tests.fuzz.readers:durations_csv",
     "durations-json": "tests.fuzz.readers:durations_json",

@@ -82,6 +82,16 @@ def test_takes_what_can_be_trained_on_and_counts_the_rest(tmp_path: Path) -> Non
     )
 
 
+def test_ambiguous_segments_leave_no_video_out(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        np.save(tmp_path / f"{name}.npy", snippets())
+    ambiguous = Annotation("Ambiguous", 0, 1)
+    truth = {"a": video(POLO, ambiguous), "b": video(ambiguous), "c": video(ambiguous, Annotation("long jump", 0, 1))}
+    selection = select(tmp_path, truth)
+    assert [(sample.video, sample.annotations) for sample in selection.samples] == [("a", (POLO, ambiguous))]
+    assert selection.left_out == {LeftOut.NO_ANNOTATIONS: ("b",), LeftOut.OTHER_LABELS: ("c",)}
+
+
 def test_says_nothing_of_reasons_that_no_video_has(tmp_path: Path) -> None:
     np.save(tmp_path / "v_a.npy", snippets())
     assert str(select(tmp_path, {"a": video(POLO)})) == "1 of 1 videos"

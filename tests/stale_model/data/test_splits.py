@@ -65,8 +65,10 @@ def test_a_bad_spec_is_named(lists: Path, spec: str, match: str) -> None:
 
 
 def test_a_missing_folder_is_named_with_its_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="train_50_test_50: no such folder; --split-lists is the folder"):
+    with pytest.raises(DatasetError, match="train_50_test_50: no lists; --split-lists is the folder that contains"):
         read("50-50:0", tmp_path)
+    with pytest.raises(DatasetError, match=r"--split-lists .*nowhere: No such file or directory; give the folder"):
+        read("50-50:0", tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="give --split-lists"):
         read("50-50:0")
 
@@ -99,12 +101,69 @@ def test_options_that_contradict_or_lack_one_another(lists: Path) -> None:
         ((), "no prompts"),
     ],
 )
-def test_a_list_that_cannot_be_used_is_named(lists: Path, names: tuple[str, ...], match: str) -> None:
+def test_a_given_list_that_cannot_be_used_is_named(tmp_path: Path, names: tuple[str, ...], match: str) -> None:
+    path, other = write(tmp_path / "mine.txt", *names), write(tmp_path / "other.txt", "long jump")
+    for seen, unseen in ((path, other), (other, path)):
+        with pytest.raises(DatasetError, match=match) as caught:
+            read(None, seen=seen, unseen=unseen)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("polo", "polo"), ()])
+def test_a_damaged_published_list_is_named(lists: Path, names: tuple[str, ...]) -> None:
     path = write(lists / "train_50_test_50" / "train" / "split_0.list", *names)
-    with pytest.raises(DatasetError, match=match) as caught:
+    with pytest.raises(DatasetError) as caught:
         read("50-50:0", lists)
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
+
+
+def test_classes_that_only_a_published_list_has_are_kept_and_known(lists: Path) -> None:
+    write(lists / "train_75_test_25" / "train" / "split_3.list", "polo", "chess", "archery")
+    write(lists / "train_75_test_25" / "test" / "split_3.list", "long jump", "Beer Pong")
+    assert read("75-25:3", lists) == Split(
+        name="75-25:3",
+        seen=("polo", "chess", "archery"),
+        unseen=("long jump", "Beer Pong"),
+        missing=("chess", "Beer Pong"),
+    )
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_published_list_that_shares_no_class_is_refused(lists: Path, part: str) -> None:
+    path = write(lists / "train_75_test_25" / part / "split_3.list", "chess", "xyzzy")
+    with pytest.raises(
+        DatasetError, match="none of its 2 classes, such as 'chess', is one of the 4 annotated"
+    ) as caught:
+        read("75-25:3", lists)
+    assert str(caught.value).startswith(str(path))
+
+
+DIVES = ("CliffDiving", "Diving", "LongJump", "polo")
+
+
+@pytest.fixture(params=["{kind}/{data}", "{data}/{kind}"])
+def two_data_sets(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The lists of two data sets: as the authors publish them, and the other way around."""
+    for data, train, test in (("ActivityNet", LABELS[:3], LABELS[3:]), ("THUMOS14", DIVES[1:], DIVES[:1])):
+        folder = tmp_path / request.param.format(kind="train_75_test_25", data=data)
+        write(folder / "train" / "split_0.list", *train)
+        write(folder / "test" / "split_0.list", *test)
+        write(folder / "README.md", "TODO")
+    return tmp_path
+
+
+def test_the_annotations_decide_which_data_set_is_meant(two_data_sets: Path) -> None:
+    assert read("75-25:0", two_data_sets) == Split(name="75-25:0", seen=LABELS[:3], unseen=LABELS[3:])
+    split = read_split("75-25:0", lists=two_data_sets, seen=None, unseen=None, labels=DIVES)
+    assert split == Split(name="75-25:0", seen=DIVES[1:], unseen=DIVES[:1])
+
+
+def test_two_data_sets_that_fit_equally_are_named(two_data_sets: Path) -> None:
+    with pytest.raises(DatasetError, match=r"ActivityNet.* and .*THUMOS14.*: both have 1 annotated classes; give the"):
+        read_split("75-25:0", lists=two_data_sets, seen=None, unseen=None, labels=["polo"])
+    with pytest.raises(DatasetError, match=r"split_0\.list: none of its 3 classes, such as 'polo', is one of the 1 "):
+        read_split("75-25:0", lists=two_data_sets, seen=None, unseen=None, labels=["chess"])
 
 
 def test_a_list_that_is_no_text_is_refused(lists: Path) -> None:

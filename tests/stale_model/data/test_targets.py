@@ -38,6 +38,14 @@ def test_where_annotations_overlap_the_later_gives_the_class() -> None:
     assert torch.equal(targets.action_masks, box(10, (0, 6), (4, 8)))
 
 
+def test_a_segment_of_two_classes_belongs_to_both() -> None:
+    """THUMOS14 labels each dive from a cliff twice, with exactly equal times or nearly so."""
+    targets = video_targets([Annotation("polo", 2, 4), Annotation("archery", 2, 4.1)], 10, CLASSES, 10)
+    assert targets.snippet_classes.tolist() == [3, 3, 1, 1, 1, 3, 3, 3, 3, 3]
+    assert targets.video_classes.tolist() == [1, 1, 0]
+    assert torch.equal(targets.action_masks, box(10, (2, 4), (2, 5)))
+
+
 def test_a_video_without_annotations_is_all_background() -> None:
     targets = video_targets([], 10, CLASSES, 4)
     assert targets.snippet_classes.tolist() == [BACKGROUND] * 4

@@ -21,6 +21,8 @@ def request(**changes: Any) -> TrainRequest:
         ({"split": None}, "no --split; give closed"),
         ({"fraction": 0.0}, "fraction 0"),
         ({"fraction": float("nan")}, "fraction nan"),
+        ({"all_training": True, "video_info": Path("i.csv")}, "--all-training with --video-info"),
+        ({"train_ids": Path("ids.txt"), "fraction": 0.5}, "--train-ids with --fraction 0.5: the list is the sample"),
         ({"seeds": 0}, "seeds 0"),
         ({"threads": 0}, "threads 0"),
         ({"device": "tpu"}, "device 'tpu', expected one of auto, cpu, cuda"),

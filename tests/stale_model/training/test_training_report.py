@@ -9,6 +9,7 @@ from stale_model.training.training_report import Reporter, TrainingResult, durat
 RESULT = TrainingResult(
     seed=3,
     videos=160,
+    trained_on="training",
     best_epoch=9,
     seen_map=0.734,
     unseen_map=0.415,

@@ -1,0 +1,163 @@
+"""Choosing the videos of a training by subset, list and fraction, and telling what is left out."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from stale_model.data.dataset import Selection, sample_fraction, select_videos
+from stale_model.data.splits import Split
+from stale_model.data.train_ids import TrainIds, read_train_ids
+from stale_model.training.train_request import TrainRequest
+from stale_model.training.training_loop import TrainingData
+from stale_model.training.training_report import Reporter, name_few
+from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenVideos:
+    """The videos that can be used, before a fraction of the first ones is drawn."""
+
+    training: Selection
+    validation: Selection | None
+    """None if there are none."""
+    unseen: Selection | None
+    """None if there are none."""
+    train_ids: TrainIds | None
+    """The list that the training videos were restricted to."""
+
+
+def read_all_annotations(request: TrainRequest) -> GroundTruth:
+    """The annotations of all subsets, if it is known which videos may be trained on.
+
+    Raises:
+        DatasetError: they cannot be read; or they have no subsets, and neither ``video_info`` nor ``all_training`` is
+            given; or they have, and ``all_training`` is.
+    """
+    truth = read_ground_truth(request.annotations)
+    if not truth.has_subsets and request.video_info is None and not request.all_training:
+        raise DatasetError(
+            f"{request.annotations}: does not say which videos are for training; give --video-info FILE, such as the "
+            "original code's video_info_new.csv, or --all-training to train on every video, those for validation too"
+        )
+    if truth.has_subsets and request.all_training:
+        raise DatasetError(f"{request.annotations}: has the subset of each video itself; leave out --all-training")
+    return truth
+
+
+def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: Reporter) -> ChosenVideos:
+    """Find the videos to train on and to validate on.
+
+    Args:
+        request: where annotations, subsets and features are.
+        split: the classes.
+        channels: C, the width of the features.
+        reporter: tells what was found, and what was left out.
+
+    Raises:
+        DatasetError: a file of annotations, subsets or ids cannot be used, or no video is left to train on.
+        FeatureError: the folder of features cannot be used.
+    """
+    info = None if request.video_info is None else read_video_info(request.video_info)
+    if info is not None:
+        _show_coverage(request, info, reporter)
+        _refuse_leaks(request, info)
+    if request.all_training:
+        reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
+    subset = None if request.all_training else request.train_subset
+    truth = read_ground_truth(request.annotations, subset=subset, video_info=info)
+    train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
+    if train_ids is not None:
+        truth = _restrict(truth, train_ids, subset, reporter)
+    if truth.ambiguous_segments:
+        reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
+    training = select_videos(
+        truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
+    )
+    reporter.show_selection("training", training, named=train_ids is not None)
+    validation = _select_validation(request, info, split.seen, channels, reporter)
+    if validation is None:
+        reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
+    else:
+        reporter.show_selection("validation", validation)
+    unseen = _select_validation(request, info, split.unseen, channels, reporter)
+    if unseen is not None:
+        reporter.show_selection("validation on unseen classes, once at the end", unseen)
+    return ChosenVideos(training=training, validation=validation, unseen=unseen, train_ids=train_ids)
+
+
+def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporter: Reporter) -> TrainingData:
+    """The data of one training, with its own fraction of the training videos."""
+    drawn = sample_fraction(videos.training.samples, request.fraction, request.subset_seed)
+    reporter.say(f"training on {len(drawn):,} videos, {len(split.seen)} seen classes, split {split.name}")
+    return TrainingData(
+        train=drawn,
+        validation=videos.validation.samples if videos.validation is not None else (),
+        classes=split.seen,
+        split=split.name,
+        unseen=videos.unseen.samples if videos.unseen is not None else (),
+        unseen_classes=split.unseen,
+        all_training=request.all_training,
+        train_ids=videos.train_ids,
+    )
+
+
+def _show_coverage(request: TrainRequest, info: Mapping[str, VideoInfo], reporter: Reporter) -> None:
+    """Tell how many videos are in only one of the two files; the original code ends with a ``KeyError`` at the first.
+
+    Source: ``STALEDataset.get_video_anno`` in the authors' and the thesis's ``stale_lib/stale_dataloader.py``; the
+    former looks up each video of the CSV file in the annotations, the latter the reverse.
+    """
+    videos = read_ground_truth(request.annotations).videos
+    reporter.say(f"{request.video_info}: subsets of {len(videos.keys() & info.keys()):,} of {len(videos):,} videos")
+    if unlisted := videos.keys() - info.keys():
+        reporter.say(f"without a subset, so not used: {name_few(unlisted)}")
+    if others := info.keys() - videos.keys():
+        reporter.say(f"{len(others):,} videos of {request.video_info} are not in {request.annotations}")
+
+
+def _refuse_leaks(request: TrainRequest, info: Mapping[str, VideoInfo]) -> None:
+    """Make sure that no video is trained on that the annotations themselves count as one for validation."""
+    try:
+        own = read_ground_truth(request.annotations, subset=request.validation_subset).videos
+    except DatasetError:  # they have no such subset, or none at all
+        return
+    if leaks := [video for video in own if video in info and info[video].subset == request.train_subset]:
+        raise DatasetError(
+            f"{request.video_info}: {len(leaks):,} videos of subset {request.train_subset!r} that are of subset "
+            f"{request.validation_subset!r} in {request.annotations}: {name_few(leaks)}; leave out --video-info, or "
+            "correct one of the files"
+        )
+
+
+def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter: Reporter) -> GroundTruth:
+    """The videos that are listed."""
+    place = "the annotations" if subset is None else f"subset {subset!r}"
+    kept = {video: annotated for video, annotated in truth.videos.items() if video in wanted.ids}
+    absent = wanted.ids - kept.keys()
+    if not kept:
+        raise DatasetError(
+            f"--train-ids {wanted.path}: {len(wanted.ids):,} ids, none of {place}, such as {name_few(absent)}; give "
+            f"ids such as {min(truth.videos)}"
+        )
+    reporter.say(f"--train-ids {wanted.path}: {len(kept):,} of {len(wanted.ids):,} ids are videos of {place}")
+    if absent:
+        reporter.say(f"--train-ids {wanted.path}: not among them: {name_few(absent)}")
+    return GroundTruth(videos=kept, has_subsets=truth.has_subsets)
+
+
+def _select_validation(
+    request: TrainRequest,
+    info: Mapping[str, VideoInfo] | None,
+    classes: Collection[str],
+    channels: int,
+    reporter: Reporter,
+) -> Selection | None:
+    """The validation videos of some classes; None if there are none."""
+    if request.all_training or not classes:
+        return None
+    try:
+        truth = read_ground_truth(request.annotations, subset=request.validation_subset, video_info=info)
+        return select_videos(truth, request.features, tuple(classes), channels=channels, watch=reporter.show_reading)
+    except DatasetError:
+        return None

@@ -1,0 +1,179 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stale_model.data.splits import Split
+from stale_model.training.train_request import TrainRequest
+from stale_model.training.training_report import Reporter, name_few
+from stale_model.training.video_choice import ChosenVideos, choose_videos, draw_data, read_all_annotations
+from stale_runtime.errors import DatasetError
+
+CHANNELS = 4
+SPLIT = Split(name="closed", seen=("archery", "polo"), unseen=())
+SUBSETS = {"a": "training", "b": "training", "c": "validation", "d": "testing"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Annotations in the original code's format, their ``video_info_new.csv``, and features."""
+    (tmp_path / "f").mkdir()
+    for video in SUBSETS:
+        np.save(tmp_path / "f" / f"v_{video}.npy", np.ones((5, CHANNELS), np.float32))
+    write_annotations(tmp_path, {video: [("polo", 0, 3)] for video in SUBSETS})
+    write_info(tmp_path, SUBSETS)
+    return tmp_path
+
+
+def write_annotations(folder: Path, videos: dict[str, list[tuple[str, float, float]]], **more: str) -> None:
+    rows = {
+        video: [{"label": label, "segment": [*times]} for label, *times in found] for video, found in videos.items()
+    }
+    content = {f"v_{video}": {"duration_second": 9, "annotations": found, **more} for video, found in rows.items()}
+    (folder / "a.json").write_text(json.dumps(content))
+
+
+def write_info(folder: Path, subsets: dict[str, str]) -> None:
+    rows = [f"v_{video},270,9.0,30.0,30.0,{subset},272" for video, subset in subsets.items()]
+    (folder / "info.csv").write_text("\n".join(["video,numFrame,seconds,fps,rfps,subset,featureFrame", *rows]) + "\n")
+
+
+def request(folder: Path, **changes: Any) -> TrainRequest:
+    return TrainRequest(annotations=folder / "a.json", features=folder / "f", split="closed", **changes)
+
+
+def choose(asked: TrainRequest, split: Split = SPLIT) -> ChosenVideos:
+    return choose_videos(asked, split, CHANNELS, Reporter("train", 1, quiet=False))
+
+
+def train_videos(found: ChosenVideos) -> list[str]:
+    return [sample.video for sample in found.training.samples]
+
+
+def test_annotations_without_subsets_are_refused_with_the_remedy(folder: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"does not say which .*--video-info FILE, .*video_info_new\.csv, or --all-tra"
+    ):
+        read_all_annotations(request(folder))
+    (folder / "a.json").write_text(json.dumps({"database": {"a": {"duration": 9, "annotations": []}}}))
+    with pytest.raises(DatasetError, match="does not say which videos are for training"):
+        read_all_annotations(request(folder))
+
+
+def test_annotations_with_subsets_are_not_trained_on_as_a_whole(folder: Path) -> None:
+    database = {"database": {"a": {"duration": 9, "annotations": [], "subset": "training"}}}
+    (folder / "a.json").write_text(json.dumps(database))
+    with pytest.raises(DatasetError, match="has the subset of each video itself; leave out --all-training"):
+        read_all_annotations(request(folder, all_training=True))
+
+
+def test_the_csv_file_must_not_move_videos_from_validation_to_training(folder: Path) -> None:
+    polo = {"duration": 9, "annotations": [{"label": "polo", "segment": [0, 3]}]}
+    database = {video: {**polo, "subset": subset} for video, subset in SUBSETS.items()}
+    (folder / "a.json").write_text(json.dumps({"database": database}))
+    asked = request(folder, video_info=folder / "info.csv")
+    assert train_videos(choose(asked)) == ["a", "b"]
+    write_info(folder, {**SUBSETS, "b": "testing"})
+    assert train_videos(choose(asked)) == ["a"]
+    write_info(folder, {**SUBSETS, "c": "training"})
+    with pytest.raises(DatasetError, match=r"info\.csv: 1 videos of subset 'training' that are of .*a\.json: c; leave"):
+        choose(asked)
+
+
+def test_the_text_form_of_thumos14_gets_its_durations_from_the_csv_file(folder: Path) -> None:
+    (folder / "a.json").unlink()
+    (folder / "a.json").mkdir()  # the name that ``request`` gives the annotations
+    videos = [f"video_{part}_000000{n}" for part in ("validation", "test") for n in (1, 2)]
+    for video in videos:
+        np.save(folder / "f" / f"{video}.npy", np.ones((5, CHANNELS), np.float32))
+    rows = {part: [f"{video} 1.0 2.5" for video in videos if part in video] for part in ("validation", "test")}
+    for part, name in (("validation", "val"), ("test", "test")):
+        for label in ("polo", "archery", "Ambiguous"):
+            (folder / "a.json" / f"{label}_{name}.txt").write_text("\n".join(rows[part]) + "\n")
+    write_info(folder, {video: video.split("_")[1] for video in videos})
+    subsets = {"train_subset": "validation", "validation_subset": "test"}
+    found = choose(request(folder, video_info=folder / "info.csv", **subsets))
+    assert train_videos(found) == videos[:2]
+    assert [row.label for row in found.training.samples[0].annotations] == ["archery", "polo"]
+    assert found.validation is not None
+    assert [sample.video for sample in found.validation.samples] == videos[2:]
+
+
+def test_the_csv_file_keeps_validation_out_of_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = choose(request(folder, video_info=folder / "info.csv"))
+    assert train_videos(found) == ["a", "b"]
+    assert found.validation is not None
+    assert [sample.video for sample in found.validation.samples] == ["c"]
+    said = capsys.readouterr().err
+    assert "info.csv: subsets of 4 of 4 videos" in said
+    assert "without a subset" not in said
+    assert "are not in" not in said
+
+
+def test_videos_of_one_file_only_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_info(folder, {"a": "training", "d": "testing", "x": "training", "y": "validation"})
+    assert train_videos(choose(request(folder, video_info=folder / "info.csv"))) == ["a"]
+    said = capsys.readouterr().err
+    assert "subsets of 2 of 4 videos" in said
+    assert "without a subset, so not used: b, c\n" in said
+    assert "2 videos of " in said
+    assert "no validation videos of the seen classes; best.pth is the last epoch" in said
+
+
+def test_all_training_takes_every_video_and_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = request(folder, all_training=True)
+    split = Split(name="mine", seen=("polo",), unseen=("archery",))
+    found = choose(asked, split)
+    assert train_videos(found) == ["a", "b", "c", "d"]
+    assert (found.validation, found.unseen) == (None, None)
+    assert "--all-training: every video of" in capsys.readouterr().err
+    assert draw_data(asked, split, found, Reporter("train", 1, quiet=True)).all_training
+
+
+def test_a_list_restricts_the_training_videos_only(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ids.txt").write_text("# mine\nv_b\nc\nzz\n")
+    asked = request(folder, video_info=folder / "info.csv", train_ids=folder / "ids.txt")
+    found = choose(asked)
+    assert train_videos(found) == ["b"]
+    assert found.validation is not None
+    said = capsys.readouterr().err
+    assert "ids.txt: 1 of 3 ids are videos of subset 'training'" in said
+    assert "ids.txt: not among them: c, zz\n" in said
+    ids = draw_data(asked, SPLIT, found, Reporter("train", 1, quiet=True)).train_ids
+    assert ids is not None
+    assert ids.ids == {"b", "c", "zz"}
+
+
+def test_listed_videos_that_cannot_be_used_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "f" / "v_a.npy").unlink()
+    (folder / "ids.txt").write_text("a\nb\n")
+    found = choose(request(folder, video_info=folder / "info.csv", train_ids=folder / "ids.txt"))
+    assert train_videos(found) == ["b"]
+    assert "left out without features: a\n" in capsys.readouterr().err
+
+
+def test_a_list_without_a_training_video_is_refused(folder: Path) -> None:
+    (folder / "ids.txt").write_text("c\nzz\n")
+    asked = request(folder, video_info=folder / "info.csv", train_ids=folder / "ids.txt")
+    with pytest.raises(DatasetError, match=r"ids\.txt: 2 ids, none of subset 'training', such as c, zz; give .* as a$"):
+        choose(asked)
+
+
+def test_ambiguous_segments_are_skipped_in_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    polo, ambiguous = ("polo", 0, 3), ("Ambiguous", 4, 5)
+    write_annotations(folder, {"a": [polo, ambiguous], "b": [ambiguous], "c": [polo, ambiguous], "d": [polo]})
+    found = choose(request(folder, video_info=folder / "info.csv"))
+    assert [[row.label for row in sample.annotations] for sample in found.training.samples] == [["polo"]]
+    assert found.validation is not None
+    assert [row.label for row in found.validation.samples[0].annotations] == ["polo", "Ambiguous"]
+    said = capsys.readouterr().err
+    assert "training: skipped 2 segments labelled Ambiguous" in said
+    assert "training: 1 of 2 videos; left out: 1 without annotations" in said
+    assert read_all_annotations(request(folder, all_training=True)).labels == ("polo",)
+
+
+def test_names_are_few() -> None:
+    assert name_few(["b", "a"]) == "a, b"
+    assert name_few("edcba") == "a, b, c and 2 more"
