@@ -217,7 +217,7 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise pickle.UnpicklingError("a persistent id that does not name a storage")
         if rest[2:] not in ([], [None]):
-            raise pickle.UnpicklingError("a view of a storage, which PyTorch has not written since 0.4")
+            raise pickle.UnpicklingError("a view of a storage, as only the first versions of PyTorch wrote")
         if self.types.setdefault(key, dtype) != dtype:
             raise pickle.UnpicklingError("a storage of two types")
         return Storage(dtype, key)

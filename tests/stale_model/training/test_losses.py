@@ -118,7 +118,9 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
 
 def test_weights_are_the_published_ones() -> None:
     assert LossWeights() == LossWeights(classification=0.4, masks=0.3, foreground=0.1, consistency=1)
-    assert LossWeights.for_split(seen=100, unseen=100) == LossWeights(classification=0.1, masks=1, foreground=0.1, consistency=0.1)
+    assert LossWeights.for_split(seen=100, unseen=100) == LossWeights(
+        classification=0.1, masks=1, foreground=0.1, consistency=0.1
+    )
 
 
 def test_focal_is_of_the_mean_and_not_the_mean_of_focals() -> None:
