@@ -63,7 +63,7 @@ class LegacyArchive:
     def _read_pickle(self) -> bytes:
         """The bytes of the pickle that begins here."""
         start = self._file.tell()
-        bounded = SimpleNamespace(  # a pickle can ask for 2**64 bytes, for which ``read`` would take memory
+        bounded: Any = SimpleNamespace(  # a pickle can ask for 2**64 bytes, for which ``read`` would take memory
             read=lambda size: self._file.read(min(size, self.size - self._file.tell())),
             readline=self._file.readline,
             tell=self._file.tell,

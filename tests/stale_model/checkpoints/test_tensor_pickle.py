@@ -42,7 +42,8 @@ class Colour(enum.Enum):
 def optimizer() -> torch.optim.Optimizer:
     """Two groups, which share the tuple of betas."""
     first, second = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
-    made = torch.optim.Adam([{"params": [first]}, {"params": [second], "lr": 1e-3}], lr=1e-4)
+    groups: list[dict[str, Any]] = [{"params": [first]}, {"params": [second], "lr": 1e-3}]
+    made = torch.optim.Adam(groups, lr=1e-4)
     (first.sum() + second.sum()).backward()
     made.step()
     return made
