@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
 from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quote
 from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
+from stale_model.checkpoints.tensor_pickle import SkippedObject
 from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import CheckpointError
 
-_PREFIX = "module."
+_WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
+"""Under one of these keys, the first that there is, a file has its weights, unless they are all that it has."""
 _KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
 """Convolutions of width 1, which are matrices here, and the axes that disappear."""
 
@@ -73,8 +76,9 @@ def read_original_checkpoint(path: str | os.PathLike[str], clip: str) -> Trained
     """Read a checkpoint that the original code wrote.
 
     Args:
-        path: a ``.pth`` file of ``{"epoch", "state_dict"}``, keys under ``module.`` or not, with or without the
-            modules that the original saves but never uses.
+        path: a ``.pth`` file of ``{"epoch", "state_dict"}``, or of the weights alone, in PyTorch's present format or
+            in that before 1.6. A prefix that all weights share, such as ``module.``, is removed. Modules that the
+            original saves but never uses may be there, and objects of any kind beside the weights; they are skipped.
         clip: a Hugging Face id or a folder, for the text tower's configuration and the tokenizer; its weights are in
             the checkpoint.
 
@@ -140,18 +144,36 @@ def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tenso
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    state = content.get("state_dict") if isinstance(content, dict) else None
+    """The weights by name, without the prefix that wrappers of the network (``module.``) gave to all of them."""
+    state = content
+    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        state = next((content[key] for key in _WEIGHTS_KEYS if key in content), None)
+    if isinstance(state, SkippedObject):
+        raise CheckpointError(
+            f"{path}: contains {quote(state.name)}, an object with code, which is never loaded; save its weights "
+            "alone: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
+        )
     if not isinstance(state, Mapping) or not state:
         got = (
             f"keys {', '.join(map(quote, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
         raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
     for name, tensor in state.items():
+        if isinstance(tensor, SkippedObject):
+            raise CheckpointError(
+                f"{path}: the weight {quote(name)} cannot be read: it asks for {quote(tensor.name)}, expected a plain "
+                "tensor of floating-point numbers; save it as one with torch.save"
+            )
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise CheckpointError(f"{path}: {quote(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}")
-    if all(name.startswith(_PREFIX) for name in state):
-        return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
-    return dict(state)
+    prefix = _shared_prefix(min(state), max(state))
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _shared_prefix(first: str, last: str) -> str:
+    """What the first and the last of sorted names both begin with, up to a dot; so do all names between them."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    return first[: first.rfind(".", 0, same) + 1]
 
 
 def _network_config(state: Mapping[str, Tensor], path: Path) -> StaleConfig:

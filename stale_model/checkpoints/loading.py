@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
+from stale_model.checkpoints.legacy_archive import HEAD, LegacyArchive
 from stale_model.checkpoints.tensor_archive import TensorArchive
 from stale_runtime.errors import CheckpointError, OutOfMemoryError
 from stale_runtime.system.files import open_without_blocking, reason, refuse_irregular
@@ -29,7 +30,7 @@ class Loaded(NamedTuple):
 
 
 def load_plain(path: Path) -> Loaded:
-    """Read a file that ``torch.save`` wrote, if it contains only tensors and plain values.
+    """Read a file that ``torch.save`` wrote: tensors, plain values, and a ``SkippedObject`` for all else.
 
     Raises:
         CheckpointError: it cannot be read, is compressed, truncated, or contains objects with code.
@@ -46,22 +47,26 @@ def load_plain(path: Path) -> Loaded:
 
 
 def plain_content(file: BinaryIO, name: str, *, quantized: bool = False) -> Any:
-    """Tensors and plain values from an open file.
+    """Tensors and plain values from an open file; nothing else in it is ever made.
 
     Args:
         file: what ``torch.save`` wrote, at any position.
         name: name of the file, for messages.
-        quantized: whether PyTorch's quantized tensors may be in it.
+        quantized: whether PyTorch's quantized tensors may be in it; if so, objects of other kinds are refused, else
+            they become a ``SkippedObject``.
 
     Raises:
         CheckpointError: it cannot be read, is compressed, truncated, or contains objects with code.
         OutOfMemoryError: there is not enough memory for it.
     """
+    file.seek(0)
+    is_legacy = file.read(len(HEAD)) == HEAD
     try:
-        archive = TensorArchive(file)
+        archive = LegacyArchive(file) if is_legacy else TensorArchive(file)
     except Exception as problem:  # zipfile raises many kinds on crafted files
         raise CheckpointError(
-            f"{name}: not a PyTorch checkpoint (an uncompressed zip file); save it with torch.save"
+            f"{name}: not a PyTorch checkpoint (an uncompressed zip file, or PyTorch's format before 1.6); save it "
+            "with torch.save"
         ) from problem
     try:
         with memory_errors(name):
@@ -71,7 +76,7 @@ def plain_content(file: BinaryIO, name: str, *, quantized: bool = False) -> Any:
     except Exception as problem:  # pickle, zipfile and torch raise many kinds on broken and on hostile files
         raise CheckpointError(
             f"{name}: cannot be read as plain tensors ({first_line(problem)}); it is damaged, or contains objects "
-            "with code, which are never loaded"
+            "with code, which are never loaded; copy it again, or save the state_dict alone where it was made"
         ) from problem
 
 

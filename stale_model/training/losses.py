@@ -14,6 +14,8 @@ SNIPPET_SHARE = 0.9
 """Weight of the snippets' classification; the video's has weight 1."""
 ENTROPY_SHARE, DICE_SHARE = 0.4, 0.6
 """The two halves of the mask loss."""
+SCORED_ROWS = 200
+"""Of the class logits, as many rows decide which snippets the consistency loss compares: ActivityNet's classes."""
 _TINY = 1e-6
 
 
@@ -36,7 +38,10 @@ def stale_loss(outputs: TrainingOutputs, targets: Targets, weights: LossWeights)
         targets: targets of the same videos.
         weights: weights of the terms.
 
-    Source: the published training code, with its peculiarities, because they affect the trained weights.
+    Source: ``stale_lib/loss_stale.py`` of the published training code (``stale_loss``), with its peculiarities,
+    because they affect the trained weights. Two things differ from it. The foreground's entropy is computed from
+    logits, so that it stays exact where the published code's probability rounds to 0 or 1. And the published code
+    computes the consistency at T=100 only and adds nothing at other lengths; here it is computed at every length.
     """
     classification = SNIPPET_SHARE * focal_on_mean(outputs.cas_logits.transpose(1, 2), targets.snippet_classes)
     classification = classification + focal_on_mean(outputs.video_logits, targets.video_classes.argmax(dim=1))
@@ -89,15 +94,24 @@ def dice_loss(masks: Tensor, targets: Tensor) -> Tensor:
 
 
 def consistency_loss(outputs: TrainingOutputs) -> Tensor:
-    """Distance between the snippets that the classes select and those that the masks select: mean of 1 - cosine."""
+    """Distance between the snippets that the classes select and those that the masks select: mean of 1 - cosine.
+
+    The classes select by the highest probability among the first 200 rows of the logits, whatever K is. With fewer
+    than 200 classes the background is among these rows, with 200 it is not, and of more classes only the first 200
+    are. Only the snippets get a gradient.
+
+    Source: ``redundancy_loss`` of the published training code. It fails if only one snippet of a video is selected,
+    and gives NaN if rounding lifts the mean of equal scores above them; here the one counts, and all of them do.
+    """
     snippets = outputs.snippets.float()
-    class_scores = outputs.cas_logits[:, :-1].float().softmax(dim=1).amax(dim=1)  # (B, T)
+    class_scores = outputs.cas_logits[:, :SCORED_ROWS].float().softmax(dim=1).amax(dim=1)  # (B, T)
     mask_scores = outputs.action_masks.amax(dim=2).float()  # (B, T)
     by_class, by_mask = (_mean_of_upper(snippets, scores) for scores in (class_scores, mask_scores))
-    return (1 - functional.cosine_similarity(by_class, by_mask, dim=1)).mean()
+    return (1 - functional.cosine_similarity(by_class, by_mask, dim=1, eps=_TINY)).mean()
 
 
 def _mean_of_upper(snippets: Tensor, scores: Tensor) -> Tensor:
     """Mean of the snippets whose score is at least the video's mean: (B, T, C), (B, T) -> (B, C)."""
-    chosen = (scores >= scores.mean(dim=1, keepdim=True)).to(snippets.dtype)[:, :, None]
-    return (snippets * chosen).sum(dim=1) / chosen.sum(dim=1).clamp(min=1)
+    least = torch.minimum(scores.mean(dim=1), scores.amax(dim=1))  # a mean of equal numbers may round to above them
+    chosen = (scores >= least[:, None]).to(snippets.dtype)[:, :, None]
+    return (snippets * chosen).sum(dim=1) / chosen.sum(dim=1)

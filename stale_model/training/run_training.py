@@ -91,6 +91,7 @@ def _read_split(request: TrainRequest) -> Split:
 def _train_all(fabric: Fabric, runs: tuple[TrainRequest, ...], split: Split, name: str) -> list[TrainingResult]:
     results: list[TrainingResult] = []
     videos: ChosenVideos | None = None
+    weights = LossWeights.for_split(seen=len(split.seen), unseen=len(split.unseen))
     for run in runs:
         reporter = Reporter(name, run.config.epochs, quiet=not fabric.is_global_zero)
         if len(runs) > 1:
@@ -98,9 +99,10 @@ def _train_all(fabric: Fabric, runs: tuple[TrainRequest, ...], split: Split, nam
         clip, tower = _initial_text_tower(run, split, reporter)
         if videos is None:  # the same for every seed
             reporter.show_split(split)
+            reporter.say(f"{len(split.seen)} seen, {len(split.unseen)} unseen classes; weights of the loss: {weights}")
             videos = choose_videos(run, split, clip.text_config.projection_dim or 0, reporter)
         data = draw_data(run, split, videos, reporter)
-        config = replace(run.config, weights=LossWeights.for_split(split.name))
+        config = replace(run.config, weights=weights)
         model = _initial_model(clip, tower, config)
         results.append(_train_once(fabric, run, config, model, clip, data, reporter))
     return results

@@ -1,6 +1,9 @@
 """The settings that decide the result of a training. Importing this module does not load PyTorch."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+
+_NEARER_TO_HALF = 0.375
+"""Share of unseen classes halfway between the two published splits, 0.25 and 0.5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,11 +16,24 @@ class LossWeights:
     consistency: float = 1.0
 
     @classmethod
-    def for_split(cls, name: str) -> "LossWeights":
-        """The original's weights for a split: one set if half of the classes are unseen, the defaults otherwise."""
-        if name.startswith("50-50"):
+    def for_split(cls, *, seen: int, unseen: int) -> "LossWeights":
+        """The original's weights for a split: one set if half of the classes are unseen, the defaults otherwise.
+
+        The published splits keep 0, 25 or 50 % of the classes unseen. Any other split gets the weights of the nearest:
+        those for half of the classes if more than 37.5 % are unseen.
+
+        Args:
+            seen: number of the classes that are trained, at least 1.
+            unseen: number of the classes that are not.
+
+        Source: ``stale_lib/loss_stale.py`` of the published training code.
+        """
+        if unseen / (seen + unseen) > _NEARER_TO_HALF:
             return cls(classification=0.1, masks=1.0, foreground=0.1, consistency=0.1)
         return cls()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {weight:g}" for name, weight in asdict(self).items())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,6 +172,27 @@ def test_a_list_of_ids_is_the_sample(options: list[str], tmp_path: Path) -> None
     fails([*listed, "-o", "new"], tmp_path, code=3, says="2 ids, none of subset 'training', such as 11, x; give ids")
 
 
+@pytest.mark.parametrize(
+    ("seen", "weights"),
+    [
+        ("long jump\npolo\n", "2 seen, 1 unseen classes; weights of the loss: classification 0.4, masks 0.3, "),
+        ("polo\n", "1 seen, 1 unseen classes; weights of the loss: classification 0.1, masks 1, "),
+    ],
+)
+def test_the_share_of_unseen_classes_decides_the_weights_of_the_loss(
+    options: list[str], tmp_path: Path, seen: str, weights: str
+) -> None:
+    (tmp_path / "seen.txt").write_text(seen)
+    (tmp_path / "unseen.txt").write_text("archery\n")
+    where = options.index("--split")
+    options[where : where + 2] = ["--seen", "seen.txt", "--unseen", "unseen.txt"]
+    done = run_here(*options, "--epochs", "1", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert weights in done.stderr
+    written = torch.load(tmp_path / "out" / BEST, weights_only=True)["training"]["config"]["weights"]
+    assert f"classification {written['classification']:g}, masks {written['masks']:g}, " in weights
+
+
 def test_several_seeds_end_with_mean_and_deviation(options: list[str], tmp_path: Path) -> None:
     study = [*options, "--fraction", "0.5", "--seeds", "3", "--epochs", "1", "-o", "study"]
     done = run_here(*study, cwd=tmp_path)

@@ -1,5 +1,6 @@
-"""Checkpoints of both formats, changed in the pickle, in the weights, or in the zip file around them."""
+"""Checkpoints, ours and the original's, zip files and older ones, changed in the pickle, the weights or around them."""
 
+import argparse
 import io
 import json
 import pickletools
@@ -13,11 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 from transformers.utils import logging
 
 from stale_model import read_checkpoint
 from stale_model.checkpoints.clip import read_clip_parts, text_encoder_spec
+from stale_model.checkpoints.legacy_archive import HEAD
 from stale_model.checkpoints.own_checkpoint import StaleWithText, checkpoint_bytes, pack_checkpoint
 from tests import tiny
 from tests.fuzz.mutations import mutate_bytes, mutate_json
@@ -38,6 +41,7 @@ _GLOBALS += (
 _GLOBALS += ("torch FloatStorage", "torch LongStorage", "torch ComplexFloatStorage", "torch FloatTensor", "torch Size")
 _GLOBALS += ("torch._utils _rebuild_qtensor", "torch._utils _rebuild_meta_tensor_no_storage", "torch device")
 _GLOBALS += ("torch.storage UntypedStorage", "torch._utils _rebuild_wrapper_subclass", "torch.nn.parameter Parameter")
+_GLOBALS += ("argparse Namespace", "collections defaultdict", "_codecs encode", "numpy.core.multiarray scalar", "x y")
 _INTEGERS = (0, 1, 2, 3, 5, 16, 255, 2**16, 2**30, 2**31 - 1, -1, -(2**31))
 _TEXTS: tuple[str, ...] = (
     "",
@@ -50,8 +54,9 @@ _TEXTS: tuple[str, ...] = (
     "bg_embeddings",
 )
 _TEXTS += ("attn_implementation", "num_hidden_layers", "hidden_act", "gelu", "cuda", "format_version", "channels")
-_SHARE = 48
-"""Of this many inputs, one begins with each of the complete checkpoints."""
+_SHARE, _COMPLETE = 48, 4
+"""Of this many inputs, one begins with each of the complete checkpoints, which are so many."""
+_BEFORE, _AFTER = "before", "after"
 FRAGMENTS = (
     *(b"c" + name.replace(" ", "\n").encode() + b"\n" for name in _GLOBALS),
     *(b"J" + number.to_bytes(4, "little", signed=True) for number in _INTEGERS),
@@ -69,7 +74,7 @@ FRAGMENTS = (
 
 
 def checkpoint_target(folder: Path) -> Target:
-    """Target for ``read_checkpoint`` of both formats: the input's bytes choose the format and the changes.
+    """Target for ``read_checkpoint`` of all formats: the input's bytes choose the format and the changes.
 
     A complete checkpoint takes a twentieth of a second to read, so most inputs begin with one of a few tensors, which
     goes through the whole reader and is refused at its end because tensors are missing.
@@ -86,7 +91,7 @@ def checkpoint_target(folder: Path) -> Target:
 
     dice = Random(0)
     damaged = (bytes([n, 0]) + dice.randbytes(4 * n) for n in range(2, 40))
-    return Target(seeds=(b"", b"\1\0", b"\2\0", b"\3\0", *damaged), run=run)
+    return Target(seeds=(b"", *(bytes([n, 0]) for n in range(1, 8)), *damaged), run=run)
 
 
 def clip_target(folder: Path) -> Target:
@@ -111,7 +116,8 @@ def clip_target(folder: Path) -> Target:
 def changed(bases: tuple["Base", ...], data: bytes) -> bytes:
     """A checkpoint with the changes that bytes ask for."""
     choices = Choices(data)
-    base = bases[min(choices.below(_SHARE), len(bases) - 1)]
+    number = choices.below(_SHARE)
+    base = bases[number] if number < _COMPLETE else bases[_COMPLETE + number % (len(bases) - _COMPLETE)]
     operations, others = list(base.operations), dict[str, bytes]()
     while choices.left:
         kind = choices.below(10)
@@ -145,14 +151,16 @@ class Base:
     """A checkpoint in parts."""
 
     prefix: str
-    """The folder that everything is in."""
+    """The folder that everything is in; for an older file, nothing."""
     pickle: bytes
     members: Mapping[str, bytes]
-    """All other members, by name."""
+    """All other members, by name; for an older file, what comes before the pickle and what comes after it."""
 
     @classmethod
     def of(cls, data: bytes) -> "Base":
         """Take a checkpoint apart."""
+        if data.startswith(HEAD):
+            return _legacy_base(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename: archive.read(info) for info in archive.infolist()}
         (name,) = (name for name in members if name.endswith("/data.pkl"))
@@ -176,6 +184,9 @@ class Base:
 
     def packed(self, pickle: bytes, others: Mapping[str, bytes]) -> bytes:
         """The checkpoint with another pickle, and with some of its members changed or added; checksums agree."""
+        if not self.prefix:
+            parts = {**self.members, **others}
+            return parts[_BEFORE] + pickle + parts[_AFTER]
         body, directory, number = self._head(others)
         last, entry = _member(f"{self.prefix}/data.pkl", pickle, len(body))
         body += last
@@ -191,6 +202,15 @@ class Base:
     @cached_property
     def _unchanged(self) -> tuple[bytes, bytes, int]:
         return _packed(self.members)
+
+
+def _legacy_base(data: bytes) -> Base:
+    file = io.BytesIO(data)
+    for _ in range(4):  # magic number, version, sizes, content
+        start = file.tell()
+        list(pickletools.genops(file))
+    before, content, after = data[:start], data[start : file.tell()], data[file.tell() :]
+    return Base(prefix="", pickle=content, members={_BEFORE: before, _AFTER: after})
 
 
 def _packed(members: Mapping[str, bytes]) -> tuple[bytes, bytes, int]:
@@ -217,17 +237,24 @@ def _bases(clip: Path) -> tuple[Base, ...]:
     network, tower = tiny.make_network(), tiny.make_tower(clip)
     state = {f"module.{name}": tensor for name, tensor in tiny.upstream_state(network, tower).items()}
     own = pack_checkpoint(StaleWithText(network, tower), read_clip_parts(str(clip)), tiny.CLASSES, {"seed": 0})
+    original = {"epoch": 3, "state_dict": state}
+    small_own = {**own, "state_dict": _few(own["state_dict"]), "format_version": 2}
+    small = {"epoch": 3, "state_dict": _few(state), "args": argparse.Namespace(lr=1e-4, kinds={1}, best=np.float64(1))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tuple(
-            Base.of(checkpoint_bytes(content))
-            for content in (
-                {"epoch": 3, "state_dict": state},
-                own,
-                {**own, "state_dict": _few(own["state_dict"]), "format_version": 2},
-                {"epoch": 3, "state_dict": _few(state)},
-            )
+        return (
+            *(Base.of(checkpoint_bytes(content)) for content in (original, own)),
+            *(Base.of(_legacy_bytes(content)) for content in (original, own)),
+            *(Base.of(checkpoint_bytes(content)) for content in (small_own, small)),
+            *(Base.of(_legacy_bytes(content)) for content in (small, _few(state))),
         )
+
+
+def _legacy_bytes(content: object) -> bytes:
+    """A checkpoint as PyTorch before 1.6 wrote it."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
 
 
 def _few(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -88,6 +88,28 @@ def test_prefix_and_unused_modules_make_no_difference(
     assert same(read(plain, prefix), read(state))
 
 
+PREFIXES = ["module.module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.model.", "my_stale."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_wrappers_put_before_all_names_is_removed(read: Read, state: State, prefix: str) -> None:
+    assert same(read(state, prefix), read(state))
+
+
+def test_a_prefix_of_some_names_only_is_not_removed(read: Read, state: State) -> None:
+    state = {f"module.{name}": tensor for name, tensor in state.items()}
+    state["bg_embeddings"] = state.pop("module.bg_embeddings")
+    assert "unknown tensors module." in refusal(read, state)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model", "net", "network", "module"])
+def test_weights_are_found_under_the_usual_keys_and_without_one(
+    read: Read, state: State, clip_folder: Path, tmp_path: Path, key: str | None
+) -> None:
+    torch.save(state if key is None else {"epoch": 3, key: state, "best": 0.5}, tmp_path / "other.pth")
+    assert same(read_original_checkpoint(tmp_path / "other.pth", str(clip_folder)), read(state))
+
+
 @pytest.mark.parametrize("name", ["embedding.w_ks.weight", "localizer_mask.2.weight", "bg_embeddings", TOWER_WEIGHT])
 def test_one_changed_weight_makes_a_difference(read: Read, state: State, name: str) -> None:
     original = read(state)

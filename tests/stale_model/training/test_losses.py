@@ -84,11 +84,11 @@ def slow_foreground(mask: Any, targets: Any) -> float:
 def slow_consistency(outputs: Any) -> float:
     distances = []
     for logits, masks, snippets in zip(outputs.cas_logits, outputs.action_masks, outputs.snippets, strict=True):
-        odds = np.exp(logits[:-1])
+        odds = np.exp(logits[:200])  # with the background, if it is among these rows
         surest = (odds / odds.sum(axis=0)).max(axis=0)
         strongest = masks.max(axis=1)
-        a = np.mean([snippets[t] for t in range(T) if surest[t] >= surest.mean()], axis=0)
-        b = np.mean([snippets[t] for t in range(T) if strongest[t] >= strongest.mean()], axis=0)
+        a = np.mean([row for row, score in zip(snippets, surest, strict=True) if score >= surest.mean()], axis=0)
+        b = np.mean([row for row, score in zip(snippets, strongest, strict=True) if score >= strongest.mean()], axis=0)
         distances.append(1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
     return float(np.mean(distances))
 
@@ -109,7 +109,7 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
         "foreground": slow_foreground(1 / (1 + np.exp(-out.foreground_logits)), want.foreground),
         "consistency": slow_consistency(out),
     }
-    for weights in (LossWeights(), LossWeights.for_split("50-50:0")):
+    for weights in (LossWeights(), LossWeights.for_split(seen=100, unseen=100)):
         losses = stale_loss(outputs, targets, weights)
         assert {name: float(getattr(losses, name).detach()) for name in expected} == pytest.approx(expected, rel=1e-5)
         total = sum(getattr(weights, name) * value for name, value in expected.items())
@@ -118,7 +118,9 @@ def test_every_term_is_that_of_the_design(outputs: TrainingOutputs, targets: Tar
 
 def test_weights_are_the_published_ones() -> None:
     assert LossWeights() == LossWeights(classification=0.4, masks=0.3, foreground=0.1, consistency=1)
-    assert LossWeights.for_split("50-50:0") == LossWeights(classification=0.1, masks=1, foreground=0.1, consistency=0.1)
+    assert LossWeights.for_split(seen=100, unseen=100) == LossWeights(
+        classification=0.1, masks=1, foreground=0.1, consistency=0.1
+    )
 
 
 def test_focal_is_of_the_mean_and_not_the_mean_of_focals() -> None:
@@ -256,7 +258,7 @@ class Recording:
         self.weights = kept["weights"].tolist()
 
 
-SPLITS = [("split75", LossWeights()), ("split50", LossWeights.for_split("50-50:0"))]
+SPLITS = [("split75", LossWeights()), ("split50", LossWeights.for_split(seen=100, unseen=100))]
 
 
 @pytest.mark.reference
@@ -283,6 +285,79 @@ def test_other_outputs_have_other_losses(reference: Path, name: str) -> None:
     assert abs(float(found.total) - recorded.losses["total"]) > 1e-5
 
 
+def drawn(K: int, T: int, seed: int) -> TrainingOutputs:
+    """Outputs whose background is strong, so that it matters whether it is counted."""
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(B, K + 1, T, generator=draw) * 3
+    logits[:, -1] += 4 * torch.randn(B, T, generator=draw)
+    return TrainingOutputs(
+        cas_logits=logits.requires_grad_(),
+        action_masks=torch.rand(B, T, T, generator=draw).requires_grad_(),
+        foreground_logits=torch.zeros(B, T),
+        video_logits=torch.zeros(B, K),
+        snippets=torch.randn(B, T, C, generator=draw).requires_grad_(),
+    )
+
+
+@pytest.mark.parametrize("K", [1, 50, 100, 150, 199, 200, 201, 300])
+def test_consistency_counts_the_first_200_rows_whatever_they_are(K: int) -> None:
+    for seed in range(5):
+        outputs = drawn(K, 100, seed)
+        found = float(consistency_loss(outputs).detach())
+        assert found == pytest.approx(slow_consistency(in_double(outputs)), abs=1e-6)
+        without = outputs._replace(cas_logits=outputs.cas_logits[:, :K])
+        assert (found == float(consistency_loss(without).detach())) == (K >= 200)
+    others = outputs.cas_logits.detach().clone()
+    others[:, 200:] = others[:, 200:].flip(2) + 50
+    assert float(consistency_loss(outputs._replace(cas_logits=others)).detach()) == found
+
+
+def test_consistency_has_a_gradient_for_the_snippets_only() -> None:
+    outputs = drawn(K, T, 0)
+    given = outputs.snippets, outputs.cas_logits, outputs.action_masks
+    slopes = torch.autograd.grad(consistency_loss(outputs), given, allow_unused=True)
+    assert slopes[0].abs().max() > 0
+    assert [slope is None for slope in slopes] == [False, True, True]
+
+
+def test_one_snippet_that_is_surer_than_all_others_is_compared_alone(outputs: TrainingOutputs) -> None:
+    """The original fails here."""
+    logits, masks = torch.zeros(B, K + 1, T), torch.full((B, T, T), 0.1)
+    logits[:, 2, 5], masks[:, 3, 0] = 9, 0.9
+    changed = outputs._replace(cas_logits=logits, action_masks=masks, snippets=outputs.snippets.detach())
+    pairs = zip(changed.snippets[:, 5], changed.snippets[:, 3], strict=True)
+    expected = [1 - float(torch.nn.functional.cosine_similarity(a, b, dim=0)) for a, b in pairs]
+    assert float(consistency_loss(changed)) == pytest.approx(np.mean(expected), abs=1e-6)
+    logits[:, 2, 5], logits[:, 2, 3] = 0, 9
+    assert float(consistency_loss(changed)) == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_that_are_all_equal_select_every_snippet_however_their_mean_rounds() -> None:
+    T, risen = 49, 0
+    for seed in range(40):
+        outputs = drawn(K, T, seed)
+        score = torch.rand((), generator=torch.Generator().manual_seed(seed))
+        masks = score.expand(B, T, T)
+        risen += bool((masks[:, :, 0].mean(dim=1) > score).any())
+        logits = torch.zeros(B, K + 1, T)
+        equal = outputs._replace(cas_logits=logits, action_masks=masks)
+        assert float(consistency_loss(equal).detach()) == pytest.approx(0, abs=1e-6)
+    assert risen  # else it tests nothing
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("classes", [100, 150])
+def test_consistency_with_fewer_than_200_classes_is_the_recorded_one(reference: Path, classes: int) -> None:
+    with np.load(reference / "golden" / f"consistency_K{classes}.npz") as file:
+        kept = {name: torch.from_numpy(file[name]) for name in file.files}
+    expected = float(kept.pop("expected"))
+    outputs = drawn(classes, 100, 0)._replace(**kept)
+    assert outputs.cas_logits.shape[1] == classes + 1
+    assert float(consistency_loss(outputs)) == pytest.approx(expected, abs=1e-7)
+    without = outputs._replace(cas_logits=outputs.cas_logits[:, :-1])
+    assert abs(float(consistency_loss(without)) - expected) > 1e-2
+
+
 def test_consistency_is_nothing_where_both_pick_the_same_snippets(outputs: TrainingOutputs) -> None:
-    masks = outputs.cas_logits[:, :-1].softmax(dim=1).amax(dim=1)[:, :, None].expand(B, T, T)
+    masks = outputs.cas_logits.softmax(dim=1).amax(dim=1)[:, :, None].expand(B, T, T)
     assert float(consistency_loss(outputs._replace(action_masks=masks)).detach()) == pytest.approx(0, abs=1e-6)

@@ -54,9 +54,17 @@ def test_impossible_settings_are_refused(changes: dict[str, Any]) -> None:
         TrainingConfig(**changes)
 
 
-def test_half_splits_have_weights_of_their_own() -> None:
-    assert LossWeights.for_split("50-50:3") != LossWeights()
-    assert all(LossWeights.for_split(name) == LossWeights() for name in ("closed", "75-25:0", "seen.txt / unseen.txt"))
+@pytest.mark.parametrize(
+    ("seen", "unseen", "is_half"),
+    [
+        *((150, 50, False), (100, 100, True), (200, 0, False)),  # ActivityNet's, as published
+        *((15, 5, False), (10, 10, True), (20, 0, False)),  # THUMOS14's
+        *((1, 1, True), (1, 0, False), (1, 199, True), (5, 3, False), (62, 38, True), (63, 37, False)),
+    ],
+)
+def test_the_number_of_unseen_classes_decides_the_weights(seen: int, unseen: int, is_half: bool) -> None:
+    half = LossWeights(classification=0.1, masks=1, foreground=0.1, consistency=0.1)
+    assert LossWeights.for_split(seen=seen, unseen=unseen) == (half if is_half else LossWeights())
 
 
 def test_options_are_read_without_torch() -> None:
