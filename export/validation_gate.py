@@ -54,7 +54,7 @@ class MapGate:
         for video, features in self.videos.features.items():
             ranked = DECODERS[DEFAULT_DECODER](*run(features))
             found[video] = label_segments(ranked, self.prompts.names, self.videos.truth.videos[video].duration_s)
-        return 100 * mean_average_precision(found, self.videos.truth, charge_foreign=False).average
+        return 100 * mean_average_precision(found, self.videos.truth, foreign_labels="ignored").average
 
     def accepts(self, score: float, exact: float) -> bool:
         """Whether mAP in int8 is close enough to mAP in float, both in percent; False if either is NaN."""

@@ -107,7 +107,9 @@ def stale_eval(**options: Any) -> None:
     request = EvaluationRequest(**options)
     found, truth = request.read()
     published = request.foreign_labels == "published"
-    result = mean_average_precision(found.videos, truth, tious=request.tious, charge_foreign=published)
+    result = mean_average_precision(
+        found.videos, truth, tious=request.tious, foreign_labels=request.foreign_labels, foreign_videos="ignored"
+    )
     for note in _notes(result, found, truth, published):
         console.note(NAME, note)
     console.echo(_json(result) if request.output_format == "json" else _table(result))
@@ -120,18 +122,20 @@ def main() -> None:
 
 def _notes(result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth, published: bool) -> Iterator[str]:
     """What the user should know in addition to the result."""
-    if result.ignored_videos:
-        yield f"ignored: {result.ignored_videos} videos with detections that are not in the ground truth"
+    if result.foreign_videos:
+        yield f"ignored: {result.foreign_videos} videos with detections that are not in the ground truth"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:
         yield f"{missing} of {len(annotated)} annotated videos have no detections; they lower the result"
-    if result.foreign_detections and published:
+    if result.foreign_label_detections and published:
         tious = tuple(result.per_tiou)
-        other = mean_average_precision(found.videos, truth, tious=tious, charge_foreign=False).average
+        other = mean_average_precision(
+            found.videos, truth, tious=tious, foreign_labels="ignored", foreign_videos="ignored"
+        ).average
         yield (
-            f"{result.foreign_detections} detections are of classes without ground truth; counted as in the published "
-            f"evaluation, the average is {result.average:.4f}; with --foreign-labels ignored, {other:.4f}"
+            f"{result.foreign_label_detections} detections are of classes without ground truth; counted as in the "
+            f"published evaluation, the average is {result.average:.4f}; with --foreign-labels ignored, {other:.4f}"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation.video_info import VideoInfo
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
@@ -38,7 +39,7 @@ class GroundTruth:
     videos: Mapping[str, AnnotatedVideo]
     """By video id, without ActivityNet's ``v_`` prefix."""
     has_subsets: bool = True
-    """Whether the file says which subset a video is in; if not, every subset consists of all videos."""
+    """Whether it is known which subset a video is in."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,7 +60,9 @@ class GroundTruth:
         )
 
 
-def read_ground_truth(path: str | os.PathLike[str], *, subset: str | None = None) -> GroundTruth:
+def read_ground_truth(
+    path: str | os.PathLike[str], *, subset: str | None = None, video_info: Mapping[str, VideoInfo] | None = None
+) -> GroundTruth:
     """Read annotations.
 
     Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
@@ -68,23 +71,32 @@ def read_ground_truth(path: str | os.PathLike[str], *, subset: str | None = None
 
     Args:
         path: the JSON file.
-        subset: the subset to keep; None for all. In the original code's format all videos belong to every subset.
+        subset: the subset to keep; None for all videos.
+        video_info: subsets by video id, see ``read_video_info``. It is used instead of the subsets in the annotations;
+            videos that it does not list belong to no subset.
 
     Raises:
-        DatasetError: the file has neither format, or no video of the subset.
+        DatasetError: the file has neither format, or no video of the subset; or a subset is asked for and nothing says
+            which videos belong to it.
     """
     path = Path(path)
     database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     check_count(len(database), MOST_VIDEOS, "videos", path)
+    if subset is not None and video_info is None and not has_subsets:
+        raise DatasetError(
+            f"{path}: it does not say which videos are of subset {subset!r}; give annotations with subsets, as "
+            "ActivityNet's own, or the original code's video_info_new.csv where --video-info is an option"
+        )
     videos: dict[str, AnnotatedVideo] = {}
-    subsets = set()
+    subsets: set[str] = set()
     annotations = 0
     for name, video in database.items():
         place = f"{path}: video {name[:60]!r}"
         if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
             raise DatasetError(f"{place} has no list of 'annotations', expected ActivityNet's JSON format")
-        subsets.add(str(video.get("subset"))[:40])
-        if subset is not None and has_subsets and video.get("subset") != subset:
+        known_subset = _subset(video_id(name), video, video_info)
+        subsets.add(str(known_subset)[:40])
+        if subset is not None and known_subset != subset:
             continue
         if video_id(name) in videos:
             raise DatasetError(f"{place} is listed twice, with and without v_; remove one of them")
@@ -96,7 +108,7 @@ def read_ground_truth(path: str | os.PathLike[str], *, subset: str | None = None
     if not videos:
         found = ", ".join(sorted(subsets)) or "no video at all"
         raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give --subset")
-    return GroundTruth(videos=videos, has_subsets=has_subsets)
+    return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
 
 
 def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
@@ -126,6 +138,12 @@ def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
         f"{path}: no 'database' and no 'duration_second', expected annotations in ActivityNet's JSON format or the "
         "original code's"
     )
+
+
+def _subset(video: str, content: Mapping[str, Any], video_info: Mapping[str, VideoInfo] | None) -> Any:
+    if video_info is None:
+        return content.get("subset")
+    return video_info[video].subset if video in video_info else None
 
 
 def _annotation(row: Any, place: str) -> Annotation:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from stale_runtime.system.memory import require_memory
 
 ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
 THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+ForeignRule: TypeAlias = Literal["published", "ignored"]
+"""What happens to detections that have nothing to match: as in published evaluations, or ignored."""
+_OUTSIDE = -1
+"""Index of every video outside the ground truth."""
 _MATCHING_BYTES = 60
 """Bytes for each cell of a table of annotations, in addition to ten for each threshold."""
 
@@ -29,10 +33,12 @@ class MeanAveragePrecision:
     """Number of evaluated videos, including those without any detection."""
     classes: int
     """Number of classes that have annotations in those videos."""
-    ignored_videos: int
-    """Number of videos with detections that were not evaluated; their detections are ignored."""
-    foreign_detections: int
-    """Number of detections of classes without annotations; see ``mean_average_precision``."""
+    foreign_videos: int
+    """Number of videos with detections that are not in the ground truth."""
+    foreign_video_detections: int
+    """Number of detections in those videos; see ``mean_average_precision``."""
+    foreign_label_detections: int
+    """Number of detections of classes without annotations, in the videos that count; see there, too."""
 
     @property
     def average(self) -> float:
@@ -45,7 +51,8 @@ def mean_average_precision(
     ground_truth: GroundTruth,
     *,
     tious: Sequence[float] = ACTIVITYNET_TIOUS,
-    charge_foreign: bool = True,
+    foreign_labels: ForeignRule = "published",
+    foreign_videos: ForeignRule = "published",
 ) -> MeanAveragePrecision:
     """Evaluate detections over the videos of the ground truth.
 
@@ -53,6 +60,9 @@ def mean_average_precision(
     annotation of its video that has the highest tIoU, if that is at least the threshold. The average precision is
     interpolated. A video without detections lowers the result, and so does a detection in a video without annotations.
     If scores are equal, the later detection comes first.
+
+    A detection in a video outside the ground truth (or the subset that it was read with) is a false positive, as in
+    ActivityNet's evaluation and everything derived from it.
 
     The definition does not say what to do with a detection of a class without annotations. The original code's
     evaluation, which produced all published numbers, takes the class's number in its own list of ActivityNet's
@@ -63,7 +73,8 @@ def mean_average_precision(
         detections: by video id, in the unit of the ground truth.
         ground_truth: the videos to evaluate, and their annotations.
         tious: thresholds in (0, 1].
-        charge_foreign: treat detections of classes without annotations like the original; False ignores them.
+        foreign_labels: what to do with detections of classes without annotations.
+        foreign_videos: what to do with detections in videos outside the ground truth.
 
     Raises:
         ValueError: the ground truth contains no annotation, or a threshold is out of range.
@@ -81,11 +92,13 @@ def mean_average_precision(
     )
     if not annotations:
         raise ValueError("the ground truth contains no annotation")
-    counted = {video: rows for video, rows in detections.items() if video in index}
+    outside = {video: len(rows) for video, rows in detections.items() if video not in index and rows}
+    ignored = outside if foreign_videos == "ignored" else {}
+    counted = {video: rows for video, rows in detections.items() if video not in ignored}
     foreign = {row.label for rows in counted.values() for row in rows} - annotations.keys()
-    stands_for = _published_mix_up(foreign, tuple(annotations)) if charge_foreign else {}
+    stands_for = _published_mix_up(foreign, tuple(annotations)) if foreign_labels == "published" else {}
     found = _group_by_label(
-        (index[video], stands_for.get(row.label, row.label), row.start, row.end, row.score)
+        (index.get(video, _OUTSIDE), stands_for.get(row.label, row.label), row.start, row.end, row.score)
         for video, rows in counted.items()
         for row in rows
     )
@@ -97,8 +110,9 @@ def mean_average_precision(
         per_tiou=dict(zip(tious, np.mean(precision, axis=0).tolist(), strict=True)),
         videos=len(index),
         classes=len(annotations),
-        ignored_videos=len(detections) - len(counted),
-        foreign_detections=sum(row.label in foreign for rows in counted.values() for row in rows),
+        foreign_videos=len(outside),
+        foreign_video_detections=sum(outside.values()),
+        foreign_label_detections=sum(row.label in foreign for rows in counted.values() for row in rows),
     )
 
 

@@ -37,4 +37,4 @@ def validate(
     truth = {
         sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
     }
-    return mean_average_precision(found, GroundTruth(videos=truth), charge_foreign=False).average
+    return mean_average_precision(found, GroundTruth(videos=truth), foreign_labels="ignored").average

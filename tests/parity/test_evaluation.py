@@ -35,8 +35,8 @@ def test_map_is_the_recorded_one(recorded: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_ignoring_foreign_labels_is_another_definition(recorded: dict[str, Any], tmp_path: Path) -> None:
-    result = evaluate(recorded, tmp_path, charge_foreign=False)
-    assert result.foreign_detections == 57
+    result = evaluate(recorded, tmp_path, foreign_labels="ignored")
+    assert result.foreign_label_detections == 57
     assert result.average > recorded["expected"]["average"] + 0.005
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, read_ground_truth
+from stale_runtime.evaluation.video_info import VideoInfo
 from tests.runtime.helpers import make_fifo, no_waiting
 
 DATABASE = {
@@ -79,14 +80,31 @@ def test_reads_the_original_format(tmp_path: Path) -> None:
     }
 
 
-def test_in_the_original_format_all_videos_count_for_any_subset(tmp_path: Path) -> None:
+def test_a_subset_of_a_file_without_subsets_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, ORIGINAL)
     whole = read_ground_truth(path)
     assert not whole.has_subsets
     assert not whole.of_classes({"polo"}).has_subsets
-    for subset in ("training", "validation", "no such"):
-        assert read_ground_truth(path, subset=subset) == whole
+    with pytest.raises(DatasetError, match=r"does not say which videos are of subset 'validation'; .*--video-info"):
+        read_ground_truth(path, subset="validation")
     assert read_ground_truth(write(tmp_path, {"database": DATABASE})).has_subsets
+
+
+def test_video_info_gives_the_subsets(tmp_path: Path) -> None:
+    info = {name: VideoInfo(subset=subset, duration_s=9.0) for name, subset in (("a", "testing"), ("z", "training"))}
+    path = write(tmp_path, ORIGINAL)
+    truth = read_ground_truth(path, subset="testing", video_info=info)
+    assert list(truth.videos) == ["a"]
+    assert truth.has_subsets
+    with pytest.raises(DatasetError, match="no video of subset 'training'"):
+        read_ground_truth(path, subset="training", video_info=info)
+    assert list(read_ground_truth(path, video_info=info).videos) == ["a", "b"]
+
+
+def test_video_info_is_used_instead_of_the_subsets_in_the_file(tmp_path: Path) -> None:
+    info = {"a": VideoInfo(subset="testing", duration_s=9.0), "b": VideoInfo(subset="validation", duration_s=9.0)}
+    path = write(tmp_path, {"database": DATABASE})
+    assert list(read_ground_truth(path, subset="validation", video_info=info).videos) == ["b"]
 
 
 @pytest.mark.reference
