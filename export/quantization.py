@@ -161,9 +161,7 @@ class Quantizer:
             schemes, score = trials[worst], scores[worst]
         return _Repaired(schemes, score)
 
-    def _failure(
-        self, file: str, drops: Mapping[tuple[str, ...], float], table: str, remedies: Sequence[str]
-    ) -> str:
+    def _failure(self, file: str, drops: Mapping[tuple[str, ...], float], table: str, remedies: Sequence[str]) -> str:
         """Say that a graph loses too much, and what can be done: ``drops`` are by the layers that were in float."""
         assert self.gate is not None
         least = min(drops.values())
@@ -171,7 +169,9 @@ class Quantizer:
         chosen = [*remedies]
         if limit < self._exact:  # else the check would prove nothing, see require_meaning
             layers = next(layers for layers, drop in drops.items() if drop <= limit)
-            chosen.insert(0, f"give --max-map-drop {limit:.2f}, which accepts it with {', '.join(layers) or 'no layer'} in float")
+            chosen.insert(
+                0, f"give --max-map-drop {limit:.2f}, which accepts it with {', '.join(layers) or 'no layer'} in float"
+            )
         if self.bits < VNNI_BITS:
             chosen.append(f"give weights more than {self.bits} bits, see --target and --weight-bits")
         chosen.append("leave out --validate, and stale-run uses ort-fp32 unless told otherwise")

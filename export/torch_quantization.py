@@ -74,9 +74,7 @@ def _without_int8(files: Mapping[str, bytes], why: str, say: Say) -> TorchBacken
     return TorchBackends(files=files)
 
 
-def _measure(
-    file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say
-) -> tuple[float, float]:
+def _measure(file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say) -> tuple[float, float]:
     """MAP in int8 and in float, in percent; a loss above the gate's limit is said."""
     score, exact = (gate.measure_outputs(torch_runner(part, gate.prompts)) for part in (module, localizer))
     if not gate.accepts(score, exact):
