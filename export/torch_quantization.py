@@ -18,9 +18,10 @@ from stale_export.torch_localizer import (
     quantize_torch_localizer,
     torch_runner,
 )
-from stale_export.validation_gate import MapGate
+from stale_export.validation_gate import MapGate, RunVideo
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
+from stale_runtime.inputs.features import resample
 from stale_runtime.system.text import one_line
 
 
@@ -76,10 +77,15 @@ def _without_int8(files: Mapping[str, bytes], why: str, say: Say) -> TorchBacken
 
 def _measure(file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say) -> tuple[float, float]:
     """MAP in int8 and in float, in percent; a loss above the gate's limit is said."""
-    score, exact = (gate.measure_outputs(torch_runner(part, gate.prompts)) for part in (module, localizer))
+    score, exact = (gate.measure_outputs(_resampling(part, gate)) for part in (module, localizer))
     if not gate.accepts(score, exact):
         say(
             f"warning: {file}: mAP {score:.2f} against {exact:.2f} in float, a drop of {exact - score:.3f}, more than "
             f"--max-map-drop {gate.max_drop}; the bundle is written all the same, since only stale-bench runs this file"
         )
     return score, exact
+
+
+def _resampling(module: nn.Module, gate: MapGate) -> RunVideo:
+    run = torch_runner(module, gate.prompts)
+    return lambda features: run(resample(features, gate.videos.length))

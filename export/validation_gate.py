@@ -21,7 +21,7 @@ from stale_runtime.inputs.features import read_features, resample
 from stale_runtime.system.cpus import available_threads
 
 RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
-"""Features (T, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+"""Features (S, C) of one video -> class activations (K+1, T), action masks (T, T)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,11 @@ class ValidationVideos:
     truth: GroundTruth
     """The annotations of these videos only, in the order of their file, which the published mAP depends on."""
     features: Mapping[str, Features]
-    """(T, C), resampled, by video id, in the order of the files' names, as in stale-run's results."""
+    """(S, C) by video id, in the order of the files' names, as in stale-run's results.
+
+    As there, videos of few snippets are resampled by the graph, which computes what it can before that."""
+    length: int
+    """T that they are resampled to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ class MapGate:
     def measure(self, model: bytes) -> float:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
         session = open_session(model, name="localizer", threads=available_threads())
-        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts))
+        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
 
     def measure_outputs(self, run: RunVideo) -> float:
         """Like ``measure``, for any function that computes the outputs of a video."""
@@ -111,6 +115,16 @@ def read_validation(
     return ValidationVideos(
         truth=GroundTruth(videos=videos),
         features={
-            name: resample(read_features(path, channels), length) for name, path in paths.items() if name in videos
+            name: _graph_features(read_features(path, channels), length)
+            for name, path in paths.items()
+            if name in videos
         },
+        length=length,
     )
+
+
+def _graph_features(features: Features, length: int) -> Features:
+    """What ``Localizer.graph_inputs`` gives the graph; in int8 it matters whether the graph resamples."""
+    if len(features) < min(length, features.shape[1]):
+        return features.astype(np.float32, copy=False)
+    return resample(features, length)

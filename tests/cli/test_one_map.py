@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stale_export.validation_gate import MapGate, read_validation
@@ -16,6 +17,7 @@ from stale_runtime import Localizer
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.results import read_results
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from tests import tiny
 from tests.cli import command, same_process
 from tests.export.int8 import draw_videos, write_videos
@@ -30,17 +32,16 @@ def work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundle, features, classes, annotations in an order that is not alphabetical, and what stale-run finds."""
     work = tmp_path_factory.mktemp("work")
     shutil.copytree(bundle, work / "stale_bundle")
-    write_videos(work / "feats", draw_videos(6))
+    long = draw_videos(6)
+    write_videos(work / "feats", long)
+    for video, snippets in {"video4": 9, "video5": 12}.items():  # fewer snippets than T, and another type
+        np.save(work / "feats" / f"v_{video}.npy", long[video][:snippets].astype(np.float16))
     (work / "classes.txt").write_text("\n".join(NAMES))
     ids = [f"video{n}" for n in (3, 0, 5, 1, 4, 2)]
     durations = {"database": {video: {"duration": 60.0, "annotations": []} for video in ids}}
     (work / "durations.json").write_text(json.dumps(durations))
-    done = same_process.run(
-        "stale-run", "feats", "--prompts", "classes.txt", "--durations", "durations.json", "--backend", "ort-fp32",
-        "--length", str(tiny.LENGTH), "--format", "json", "-o", "det.json", cwd=work,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = read_results(work / "det.json").videos
+    detect(work, "ort-fp32")
+    found = read_results(work / "ort-fp32.json").videos
     database = {}
     for video in ids:
         known = {"video3": (FIRST,), "video0": (SECOND,)}.get(video, (FIRST, SECOND))
@@ -53,10 +54,19 @@ def work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-def evaluate(work: Path, *arguments: str, ground_truth: str = "gt.json") -> float:
+def detect(work: Path, backend: str) -> None:
+    """Write what stale-run finds."""
+    done = same_process.run(
+        "stale-run", "feats", "--prompts", "classes.txt", "--durations", "durations.json", "--backend", backend,
+        "--length", str(tiny.LENGTH), "--format", "json", "-o", f"{backend}.json", cwd=work,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def evaluate(work: Path, *arguments: str, detections: str = "ort-fp32.json", ground_truth: str = "gt.json") -> float:
     """What stale-eval prints."""
     done = same_process.run(
-        "stale-eval", "det.json", "--ground-truth", ground_truth, "--format", "json", *arguments, cwd=work
+        "stale-eval", detections, "--ground-truth", ground_truth, "--format", "json", *arguments, cwd=work
     )
     assert done.returncode == 0, done.stderr
     average = json.loads(done.stdout)["average"]
@@ -73,13 +83,19 @@ def expected(work: Path) -> float:
     return default
 
 
-def test_the_gate_of_the_export(work: Path, expected: float) -> None:
+@pytest.mark.parametrize("backend", ["ort-fp32", "ort-int8"])
+def test_the_gate_of_the_export(work: Path, expected: float, backend: str) -> None:
+    if backend != "ort-fp32":
+        detect(work, backend)
+        int8 = evaluate(work, detections=f"{backend}.json")
+        assert int8 != expected
+        expected = int8
     videos = read_validation(
         work / "gt.json", work / "feats", subset="validation", channels=tiny.CHANNELS, length=tiny.LENGTH
     )
     prompts = Localizer.open(work / "stale_bundle").encode_prompts(NAMES)
     gate = MapGate(videos=videos, prompts=prompts, max_drop=0.5)
-    measured = gate.measure((work / "stale_bundle" / "localizer.fp32.onnx").read_bytes())
+    measured = gate.measure((work / "stale_bundle" / LOCALIZER_BACKENDS[backend].file).read_bytes())
     assert measured == pytest.approx(100 * expected, abs=1e-9)
 
 

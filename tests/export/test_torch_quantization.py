@@ -33,7 +33,7 @@ class GateOfScores(MapGate):
 def make(*scores: float, said: list[str], max_drop: float = 0.5) -> TorchBackends:
     network = tiny.make_network()
     gate = GateOfScores(
-        videos=ValidationVideos(truth=GroundTruth(videos={}), features={}),
+        videos=ValidationVideos(truth=GroundTruth(videos={}), features={}, length=tiny.LENGTH),
         prompts=encode(network),
         max_drop=max_drop,
         scores=iter(scores),
