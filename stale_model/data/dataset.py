@@ -106,7 +106,9 @@ def select_videos(
         else:
             samples.append(sample)
     selection = Selection(
-        samples=tuple(samples), left_out={why: tuple(ids) for why, ids in left_out.items() if ids}, problems=problems
+        samples=tuple(samples),
+        left_out={why: tuple(sorted(ids)) for why, ids in left_out.items() if ids},
+        problems=problems,
     )
     if not samples:
         raise DatasetError(f"{features}: nothing to train on, {selection}; {_remedy(selection)}")
