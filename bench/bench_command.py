@@ -146,6 +146,12 @@ class CompareRequest:
 )
 @click.option("--ground-truth", type=PATH, metavar="FILE", help="Annotations of these videos, to compute mAP.")
 @click.option("--subset", metavar="NAME", help="Subset of the annotations, such as validation.  [default: all]")
+@click.option(
+    "--video-info",
+    type=PATH,
+    metavar="FILE",
+    help="CSV file with the columns video, subset and seconds, for --subset of annotations without subsets.",
+)
 @prompts_option
 @click.option(
     "--budget",

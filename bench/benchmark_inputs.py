@@ -12,6 +12,7 @@ from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import CLIP_NORM, read_features
@@ -112,14 +113,23 @@ def read_videos(folder: Path, channels: int) -> MeasuredVideos:
     return MeasuredVideos(files=usable, left_out=left_out)
 
 
-def read_evaluation(ground_truth: Path, subset: str | None, videos: MeasuredVideos) -> Evaluation:
+def read_evaluation(
+    ground_truth: Path, subset: str | None, videos: MeasuredVideos, video_info: Path | None = None
+) -> Evaluation:
     """Read annotations, and match them with the videos that have features.
+
+    Args:
+        ground_truth: annotations.
+        subset: the subset of them to keep; None for all.
+        videos: those that have features.
+        video_info: file with the subset of each video, see ``read_video_info``; None if the annotations have subsets.
 
     Raises:
         DatasetError: the annotations cannot be used, have no video in common with the features, or lack a duration.
     """
-    truth = read_ground_truth(ground_truth, subset=subset)
-    if not any(video.annotations for video in truth.videos.values()):
+    info = None if video_info is None else read_video_info(video_info)
+    truth = read_ground_truth(ground_truth, subset=subset, video_info=info)
+    if not truth.labels:
         raise DatasetError(f"{ground_truth}: no annotation in this subset; check --subset")
     durations_s: dict[str, float] = {}
     for video in videos.files:

@@ -39,6 +39,8 @@ class BenchmarkRequest:
     """Annotations for mAP; None for no mAP."""
     subset: str | None = None
     """Subset of the annotations; None for all."""
+    video_info: Path | None = None
+    """File with the subset of each video; None to take the subsets from the annotations."""
     prompts: Path | None = None
     """File of class names; None for those whose embeddings are in the bundle."""
     budget_s: float | None = None
@@ -59,6 +61,8 @@ class BenchmarkRequest:
             raise ValueError("--ground-truth without --features; give the folder of these videos' feature files")
         if self.subset is not None and self.ground_truth is None:
             raise ValueError("--subset without --ground-truth; give the annotations that the subset belongs to")
+        if self.video_info is not None and self.ground_truth is None:
+            raise ValueError("--video-info without --ground-truth; give the annotations that it belongs to")
         if self.launches < 1 or not 1 <= self.rounds[0] <= self.rounds[1]:
             raise ValueError(f"{self.launches} launches, rounds {self.rounds}, expected at least 1 of each")
         if self.budget_s is not None and not self.budget_s > 0:

@@ -34,7 +34,7 @@ def prepare(request: BenchmarkRequest, cache: Path) -> Plan:
     if request.features is not None:
         videos = read_videos(request.features, bundle.manifest.channels)
         if request.ground_truth is not None:
-            evaluation = read_evaluation(request.ground_truth, request.subset, videos)
+            evaluation = read_evaluation(request.ground_truth, request.subset, videos, request.video_info)
     _load_once(backends, bundle, classes, cache)
     return Plan(
         request=request,

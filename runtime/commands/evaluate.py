@@ -1,6 +1,7 @@
 """``stale-eval``: computes the mean average precision of detections."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,15 @@ from stale_runtime import __version__
 from stale_runtime.detections import FRACTION
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
-from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.mean_average_precision import ForeignRule, MeanAveragePrecision, mean_average_precision
 from stale_runtime.evaluation.results import ResultsFile, read_results
+from stale_runtime.evaluation.thumos14 import CLASS_LIST, is_text_form, read_class_numbers
+from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inputs.prompts import read_prompts
+from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Thresholds
+from stale_runtime.terminal.output import check_output
 
 NAME = "stale-eval"
 
@@ -26,18 +31,33 @@ class EvaluationRequest:
     """What ``stale-eval`` is asked to do."""
 
     detections: Path
-    """File in ActivityNet's results format."""
+    """File in ActivityNet's results format, or in THUMOS14's text form."""
     ground_truth: Path
-    """File of annotations."""
+    """File of annotations, or THUMOS14's folder of text files."""
     subset: str | None
     """Subset of the videos to evaluate; None for all."""
+    video_info: Path | None
+    """File with the subset of each video; None to take the subsets from the annotations."""
     classes: Path | None
     """File of the class names to evaluate; None for all."""
+    class_numbers: Path | None
+    """File of the numbers of the classes, for detections in text form; None if the ground truth's folder has it."""
     tious: tuple[float, ...]
     """tIoU thresholds, each in (0, 1]."""
-    foreign_labels: Literal["published", "ignored"]
-    """How detections of classes without ground truth are treated."""
+    foreign_labels: ForeignRule
+    """What happens to detections of classes without ground truth."""
+    foreign_videos: ForeignRule
+    """What happens to detections in videos outside the ground truth."""
+    results_txt: Path | None
+    """File that a line is appended to; None for none."""
     output_format: Literal["table", "json"]
+
+    def __post_init__(self) -> None:
+        if self.results_txt is not None and "ignored" in (self.foreign_labels, self.foreign_videos):
+            raise ValueError(
+                "--results-txt with foreign labels or videos ignored: a line of results.txt does not say so; leave out "
+                "'ignored', or use --format json"
+            )
 
     def read(self) -> tuple[ResultsFile, GroundTruth]:
         """Read detections and annotations.
@@ -45,15 +65,16 @@ class EvaluationRequest:
         Raises:
             DatasetError: one of them cannot be used, or they do not belong together.
         """
-        found = read_results(self.detections)
+        found = read_results(self.detections, class_numbers=self._read_class_numbers())
         if found.unit == FRACTION:
             raise DatasetError(
                 f"{self.detections}: times are fractions of the video; give stale-run --durations for seconds"
             )
-        truth = read_ground_truth(self.ground_truth, subset=self.subset)
+        info = None if self.video_info is None else read_video_info(self.video_info)
+        truth = read_ground_truth(self.ground_truth, subset=self.subset, video_info=info)
         if self.classes is not None:
             truth = truth.of_classes(frozenset(read_prompts(self.classes).names))
-        if not any(video.annotations for video in truth.videos.values()):
+        if not truth.labels:
             raise DatasetError(
                 f"{self.ground_truth}: no annotation of these classes and this subset; check --classes, --subset"
             )
@@ -63,12 +84,42 @@ class EvaluationRequest:
             )
         return found, truth
 
+    def evaluate(self, found: ResultsFile, truth: GroundTruth, **other: ForeignRule) -> MeanAveragePrecision:
+        """Evaluate as requested, or with another rule for foreign labels or videos."""
+        rules = {"foreign_labels": self.foreign_labels, "foreign_videos": self.foreign_videos} | other
+        return mean_average_precision(found.videos, truth, tious=self.tious, **rules)
+
+    def _read_class_numbers(self) -> dict[int, str] | None:
+        if self.class_numbers is not None:
+            return read_class_numbers(self.class_numbers)
+        beside = self.ground_truth / CLASS_LIST
+        return read_class_numbers(beside) if is_text_form(self.detections) and os.path.isfile(beside) else None
+
 
 @click.command()
 @click.argument("detections", type=PATH)
-@click.option("--ground-truth", required=True, type=PATH, metavar="FILE", help="Annotations in ActivityNet's JSON.")
+@click.option(
+    "--ground-truth",
+    required=True,
+    type=PATH,
+    metavar="PATH",
+    help="Annotations in ActivityNet's JSON, or THUMOS14's folder of text files, one for each class.",
+)
 @click.option("--subset", metavar="NAME", help="Evaluate only videos of this subset, such as validation.")
+@click.option(
+    "--video-info",
+    type=PATH,
+    metavar="FILE",
+    help="CSV file with the columns video, subset and seconds, such as the original code's video_info_new.csv. "
+    "--subset needs it if the annotations do not say which subset a video is in.",
+)
 @click.option("--classes", type=PATH, metavar="FILE", help="Evaluate only the classes in this file, one name per line.")
+@click.option(
+    "--class-numbers",
+    type=PATH,
+    metavar="FILE",
+    help="What the numbers of classes mean, if DETECTIONS is text.  [default: detclasslist.txt in --ground-truth]",
+)
 @click.option(
     "--tiou",
     "tious",
@@ -85,6 +136,20 @@ class EvaluationRequest:
     help="How detections of classes without ground truth count: as in the published evaluation, or not at all.",
 )
 @click.option(
+    "--foreign-videos",
+    type=click.Choice(["published", "ignored"]),
+    default="published",
+    show_default=True,
+    help="How detections in videos outside the ground truth or the subset count: as false positives, as in the "
+    "published evaluations, or not at all.",
+)
+@click.option(
+    "--results-txt",
+    type=PATH,
+    metavar="FILE",
+    help="Also append a line to this file, as the original code does to its output/results.txt.",
+)
+@click.option(
     "--format",
     "output_format",
     type=click.Choice(["table", "json"]),
@@ -99,20 +164,26 @@ def stale_eval(**options: Any) -> None:
     Every video of the ground truth (of its --subset, if given) counts, whether it has detections or not.
 
     The published evaluation counts a detection of a class without ground truth against an unrelated class, or drops
-    it, depending on how classes happen to be numbered. That is the default, for comparison with published numbers;
-    if it makes a difference, stderr shows the result of --foreign-labels ignored.
+    it, depending on how classes happen to be numbered. It counts detections in videos outside the ground truth or the
+    subset as false positives. Both are the default, for comparison with published numbers; where they make a
+    difference, stderr shows the result of ignoring these detections. docs/evaluation.md has the details.
 
-    THUMOS14: --tiou 0.3:0.1:0.7
+    THUMOS14: --tiou 0.3:0.1:0.7. The ground truth may be the folder of its toolkit, and a DETECTIONS.txt its results,
+    with lines of VIDEO START END CLASS_NUMBER CONFIDENCE. Segments that are labelled Ambiguous are of no class, and
+    excuse the detections that overlap them.
     """
-    request = EvaluationRequest(**options)
+    try:
+        request = EvaluationRequest(**options)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from problem
+    check_output(request.results_txt, "--results-txt")
     found, truth = request.read()
-    published = request.foreign_labels == "published"
-    result = mean_average_precision(
-        found.videos, truth, tious=request.tious, foreign_labels=request.foreign_labels, foreign_videos="ignored"
-    )
-    for note in _notes(result, found, truth, published):
+    result = request.evaluate(found, truth)
+    for note in _notes(request, result, found, truth):
         console.note(NAME, note)
-    console.echo(_json(result) if request.output_format == "json" else _table(result))
+    console.echo(_json(request, result) if request.output_format == "json" else _table(request, result))
+    if request.results_txt is not None:
+        _append(request.results_txt, results_line(result))
 
 
 def main() -> None:
@@ -120,37 +191,87 @@ def main() -> None:
     console.run_command(stale_eval, NAME)
 
 
-def _notes(result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth, published: bool) -> Iterator[str]:
+def results_line(result: MeanAveragePrecision) -> str:
+    """The line that the original code's evaluation appends to its ``output/results.txt``, in percent.
+
+    Source: ``eval.py`` of the authors' repository, and of the thesis's.
+    """
+    per_tiou = " ".join(f"mAP@{tiou:.2f} {100 * value:.3f}" for tiou, value in result.per_tiou.items())
+    return f"Detection: average-mAP {100 * result.average:.3f} {per_tiou}\n"
+
+
+def _append(path: Path, line: str) -> None:
+    try:
+        with open(path, "a", encoding="utf-8", newline="\n") as file:
+            file.write(line)
+    except OSError as problem:
+        raise click.UsageError(f"--results-txt {path}: {why_unwritten(problem)}") from problem
+
+
+def _notes(
+    request: EvaluationRequest, result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth
+) -> Iterator[str]:
     """What the user should know in addition to the result."""
-    if result.foreign_videos:
-        yield f"ignored: {result.foreign_videos} videos with detections that are not in the ground truth"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:
         yield f"{missing} of {len(annotated)} annotated videos have no detections; they lower the result"
-    if result.foreign_label_detections and published:
-        tious = tuple(result.per_tiou)
-        other = mean_average_precision(
-            found.videos, truth, tious=tious, foreign_labels="ignored", foreign_videos="ignored"
-        ).average
+    if result.foreign_videos:
+        what = f"{result.foreign_video_detections} detections are in {result.foreign_videos} videos outside the ground"
+        yield f"{what} truth; {_difference(request, result, found, truth, 'foreign_videos')}"
+    if result.foreign_label_detections:
+        what = f"{result.foreign_label_detections} detections are of classes without ground truth"
+        yield f"{what}; {_difference(request, result, found, truth, 'foreign_labels')}"
+    if result.ambiguous_segments:
+        charged = request.evaluate(found, truth.without_ambiguous()).average
         yield (
-            f"{result.foreign_label_detections} detections are of classes without ground truth; counted as in the "
-            f"published evaluation, the average is {result.average:.4f}; with --foreign-labels ignored, {other:.4f}"
+            f"{result.ambiguous_segments} segments are labelled Ambiguous, which is no class; "
+            f"{result.ambiguous_detections} detections overlap one and are ignored where they match nothing, as in "
+            f"THUMOS14's toolkit: the average is {result.average:.4f}; as false positives, {charged:.4f}"
         )
 
 
-def _table(result: MeanAveragePrecision) -> str:
+def _difference(
+    request: EvaluationRequest, result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth, rule: str
+) -> str:
+    """What the average is with the chosen rule for foreign detections, and with the other."""
+    chosen = getattr(request, rule)
+    other: ForeignRule = "ignored" if chosen == "published" else "published"
+    average = request.evaluate(found, truth, **{rule: other}).average
+    option = f"--{rule.replace('_', '-')} {other}"
+    if average == result.average:
+        return f"{chosen if chosen == 'ignored' else 'counted as published'}; {option} would give the same"
+    how = "ignored" if chosen == "ignored" else "counted as in the published evaluation"
+    return f"{how}, the average is {result.average:.4f}; with {option}, {average:.4f}"
+
+
+def _table(request: EvaluationRequest, result: MeanAveragePrecision) -> str:
     from tabulate import tabulate  # only tables need it
 
     rows = [(f"{tiou:.2f}", f"{100 * value:.2f}") for tiou, value in result.per_tiou.items()]
     rows.append(("average", f"{100 * result.average:.2f}"))
     table = tabulate(rows, ("tIoU", "mAP %"), disable_numparse=True, colalign=("right", "right"))
-    return f"{table}\n{result.videos} videos, {result.classes} classes with ground truth"
+    return (
+        f"{table}\n{result.videos} videos, {result.classes} classes with ground truth\n"
+        f"foreign labels: {request.foreign_labels} ({result.foreign_label_detections} detections); "
+        f"foreign videos: {request.foreign_videos} ({result.foreign_video_detections} detections)"
+    )
 
 
-def _json(result: MeanAveragePrecision) -> str:
+def _json(request: EvaluationRequest, result: MeanAveragePrecision) -> str:
     per_tiou = {_format_threshold(tiou): value for tiou, value in result.per_tiou.items()}
-    content = {"average": result.average, "per_tiou": per_tiou, "videos": result.videos, "classes": result.classes}
+    content = {
+        "average": result.average,
+        "per_tiou": per_tiou,
+        "videos": result.videos,
+        "classes": result.classes,
+        "foreign_labels": request.foreign_labels,
+        "foreign_label_detections": result.foreign_label_detections,
+        "foreign_videos": request.foreign_videos,
+        "foreign_video_detections": result.foreign_video_detections,
+        "ambiguous_segments": result.ambiguous_segments,
+        "ambiguous_detections": result.ambiguous_detections,
+    }
     return json.dumps(content)
 
 

@@ -1,19 +1,23 @@
 """Annotated videos, in ActivityNet's JSON format or the original code's."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation.segment_rows import as_number, read_segment
+from stale_runtime.evaluation.thumos14 import is_text_form, read_class_files, whole_subset_name
 from stale_runtime.evaluation.video_info import VideoInfo
-from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
 
 MOST_ANNOTATIONS = 1_000_000
 """Most annotations of all videos that are kept; ActivityNet has 30,791."""
+
+AMBIGUOUS = "Ambiguous"
+"""The label with which THUMOS14 marks segments that may or may not be an action. It is not a class."""
 
 
 class Annotation(NamedTuple):
@@ -44,20 +48,31 @@ class GroundTruth:
     @property
     def labels(self) -> tuple[str, ...]:
         """All class names in the annotations, sorted."""
-        return tuple(sorted({row.label for video in self.videos.values() for row in video.annotations}))
+        labels = {row.label for video in self.videos.values() for row in video.annotations}
+        return tuple(sorted(labels - {AMBIGUOUS}))
+
+    @property
+    def ambiguous_segments(self) -> int:
+        """Number of segments that are labelled ``Ambiguous``."""
+        return sum(row.label == AMBIGUOUS for video in self.videos.values() for row in video.annotations)
 
     def of_classes(self, names: Collection[str]) -> "GroundTruth":
-        """The same videos, with only the annotations of the given classes."""
-        return replace(
-            self,
-            videos={
-                video: AnnotatedVideo(
-                    duration_s=known.duration_s,
-                    annotations=tuple(row for row in known.annotations if row.label in names),
-                )
-                for video, known in self.videos.items()
-            },
-        )
+        """The same videos, with only the annotations of the given classes, and the ambiguous segments."""
+        return self._where(lambda row: row.label in names or row.label == AMBIGUOUS)
+
+    def without_ambiguous(self) -> "GroundTruth":
+        """The same videos without the segments that are labelled ``Ambiguous``.
+
+        Source: OpenTAD, which leaves them out of its training targets, ``opentad/datasets/thumos.py``.
+        """
+        return self._where(lambda row: row.label != AMBIGUOUS)
+
+    def _where(self, keep: Callable[[Annotation], bool]) -> "GroundTruth":
+        videos = {
+            video: replace(known, annotations=tuple(filter(keep, known.annotations)))
+            for video, known in self.videos.items()
+        }
+        return replace(self, videos=videos)
 
 
 def read_ground_truth(
@@ -65,27 +80,31 @@ def read_ground_truth(
 ) -> GroundTruth:
     """Read annotations.
 
-    Two formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``, and the
-    original code's, ``{"v_ID": {"duration_second", "annotations"}}``, which has no subsets. Videos without annotations
-    are kept.
+    Three formats are known: ActivityNet's, ``{"database": {id: {"subset", "duration", "annotations"}}}``; the original
+    code's, ``{"v_ID": {"duration_second", "annotations"}}``, which has no subsets; and THUMOS14's text files, one for
+    each class. Videos without annotations are kept.
 
     Args:
-        path: the JSON file.
-        subset: the subset to keep; None for all videos.
-        video_info: subsets by video id, see ``read_video_info``. It is used instead of the subsets in the annotations;
-            videos that it does not list belong to no subset.
+        path: a JSON file; or, of THUMOS14, a folder of text files, or one of them (``.txt``).
+        subset: the subset to keep; None for all videos. THUMOS14's text files name it ``val`` or ``test``.
+        video_info: subsets by video id, see ``read_video_info``. It is used instead of the subsets in the annotations,
+            and for durations that these lack. Videos that it does not list belong to no subset.
 
     Raises:
         DatasetError: the file has neither format, or no video of the subset; or a subset is asked for and nothing says
             which videos belong to it.
     """
     path = Path(path)
-    database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
+    if is_text_form(path):
+        database, has_subsets = read_class_files(path, most=MOST_ANNOTATIONS)
+        subset = whole_subset_name(subset)
+    else:
+        database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     check_count(len(database), MOST_VIDEOS, "videos", path)
     if subset is not None and video_info is None and not has_subsets:
         raise DatasetError(
-            f"{path}: it does not say which videos are of subset {subset!r}; give annotations with subsets, as "
-            "ActivityNet's own, or the original code's video_info_new.csv where --video-info is an option"
+            f"{path}: it does not say which videos are of subset {subset!r}; give --video-info FILE, such as the "
+            "original code's video_info_new.csv, or annotations with subsets"
         )
     videos: dict[str, AnnotatedVideo] = {}
     subsets: set[str] = set()
@@ -94,8 +113,9 @@ def read_ground_truth(
         place = f"{path}: video {name[:60]!r}"
         if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
             raise DatasetError(f"{place} has no list of 'annotations', expected ActivityNet's JSON format")
-        known_subset = _subset(video_id(name), video, video_info)
-        subsets.add(str(known_subset)[:40])
+        info = (video_info or {}).get(video_id(name))
+        known_subset = video.get("subset") if video_info is None else info and info.subset
+        subsets.add("none" if known_subset is None else str(known_subset)[:40])
         if subset is not None and known_subset != subset:
             continue
         if video_id(name) in videos:
@@ -103,29 +123,13 @@ def read_ground_truth(
         annotations += len(video["annotations"])
         check_count(annotations, MOST_ANNOTATIONS, "annotations or more", path)
         videos[video_id(name)] = AnnotatedVideo(
-            duration_s=_duration(video), annotations=tuple(_annotation(row, place) for row in video["annotations"])
+            duration_s=_duration(video, info),
+            annotations=tuple(_annotation(row, place) for row in video["annotations"]),
         )
     if not videos:
         found = ", ".join(sorted(subsets)) or "no video at all"
         raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give one of these as the subset")
     return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
-
-
-def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
-    """Start and end of a row's ``segment``.
-
-    Raises:
-        DatasetError: it is not two numbers in order, at most ``LONGEST_S``.
-    """
-    segment = row.get("segment")
-    if not isinstance(segment, list) or len(segment) != 2 or not all(type(x) in (int, float) for x in segment):
-        raise DatasetError(f"{place}: segment {str(segment)[:60]}, expected [start, end]")
-    start, end = float(segment[0]), float(segment[1])
-    if max(abs(start), abs(end)) > LONGEST_S:
-        raise DatasetError(f"{place}: segment [{start}, {end}], expected times of at most {LONGEST_S:.0e}")
-    if end < start:
-        raise DatasetError(f"{place}: segment [{start}, {end}] ends before it starts")
-    return start, end
 
 
 def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
@@ -140,18 +144,12 @@ def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
     )
 
 
-def _subset(video: str, content: Mapping[str, Any], video_info: Mapping[str, VideoInfo] | None) -> Any:
-    if video_info is None:
-        return content.get("subset")
-    return video_info[video].subset if video in video_info else None
-
-
 def _annotation(row: Any, place: str) -> Annotation:
     if not isinstance(row, dict) or not isinstance(row.get("label"), str):
         raise DatasetError(f"{place}: annotation {str(row)[:60]}, expected a 'label' and a 'segment'")
     return Annotation(row["label"], *read_segment(row, place))
 
 
-def _duration(video: Mapping[str, Any]) -> float | None:
-    duration = video.get("duration", video.get("duration_second"))
-    return float(duration) if isinstance(duration, int | float) else None
+def _duration(video: Mapping[str, Any], info: VideoInfo | None) -> float | None:
+    duration = as_number(video.get("duration", video.get("duration_second")))
+    return info.duration_s if duration is None and info is not None else duration

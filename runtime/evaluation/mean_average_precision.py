@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.activitynet import CLASSES
-from stale_runtime.evaluation.ground_truth import GroundTruth
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, GroundTruth
 from stale_runtime.segments import FloatArray, temporal_iou
 from stale_runtime.system.memory import require_memory
 
@@ -40,6 +40,11 @@ class MeanAveragePrecision:
     foreign_label_detections: int
     """Number of detections of classes without annotations, in the videos that count; see there, too."""
 
+    ambiguous_segments: int
+    """Number of segments that are labelled ``Ambiguous``, which is no class."""
+    ambiguous_detections: int
+    """Number of detections that overlap one of them; where such a detection matches nothing, it is ignored."""
+
     @property
     def average(self) -> float:
         """Mean over the thresholds."""
@@ -58,16 +63,18 @@ def mean_average_precision(
 
     For each class, the detections of all videos are matched to annotations, best score first. Each takes the unmatched
     annotation of its video that has the highest tIoU, if that is at least the threshold. The average precision is
-    interpolated. A video without detections lowers the result, and so does a detection in a video without annotations.
-    If scores are equal, the later detection comes first.
-
-    A detection in a video outside the ground truth (or the subset that it was read with) is a false positive, as in
-    ActivityNet's evaluation and everything derived from it.
+    interpolated. A video without detections lowers the result, and so does a detection in a video without annotations,
+    or in one outside the ground truth (or outside the subset that it was read with). If scores are equal, the later
+    detection comes first. A detection without length matches every annotation without length of its video, because
+    their tIoU is 0/0. docs/evaluation.md compares these rules with those of other evaluations.
 
     The definition does not say what to do with a detection of a class without annotations. The original code's
     evaluation, which produced all published numbers, takes the class's number in its own list of ActivityNet's
     classes, and counts the detection for the evaluated class that has this number in order of appearance. So the
     detection becomes a false positive of an unrelated class, or is ignored.
+
+    Segments that are labelled ``Ambiguous`` are of no class. A detection that overlaps one and matches nothing is
+    neither a true nor a false positive, as in the toolkit of THUMOS14.
 
     Args:
         detections: by video id, in the unit of the ground truth.
@@ -79,7 +86,9 @@ def mean_average_precision(
     Raises:
         ValueError: the ground truth contains no annotation, or a threshold is out of range.
 
-    Source: ActivityNet's evaluation (Heilbron et al., CVPR 2015).
+    Source: ``Evaluation/eval_detection.py`` of ActivityNet (Heilbron et al., CVPR 2015); for foreign labels
+    ``ANETdetection._import_prediction`` in the authors' ``evaluation/eval_detection.py``; for ambiguous segments
+    ``TH14eventdetpr.m`` of THUMOS14's toolkit.
     """
     thresholds = np.asarray(tious, dtype=np.float64)
     if not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
@@ -90,6 +99,7 @@ def mean_average_precision(
         for i, video in enumerate(ground_truth.videos.values())
         for annotation in video.annotations
     )
+    ambiguous = annotations.pop(AMBIGUOUS, _NO_ROWS)
     if not annotations:
         raise ValueError("the ground truth contains no annotation")
     outside = {video: len(rows) for video, rows in detections.items() if video not in index and rows}
@@ -102,8 +112,11 @@ def mean_average_precision(
         for video, rows in counted.items()
         for row in rows
     )
+    excused = {label: _overlaps_any(rows, ambiguous) for label, rows in found.items() if label in annotations}
     precision = [
-        _average_precision(found[label], truth, thresholds) if label in found else np.zeros(len(thresholds))
+        _average_precision(found[label], truth, excused[label], _spaced_as_published(thresholds))
+        if label in found
+        else np.zeros(len(thresholds))
         for label, truth in annotations.items()
     ]
     return MeanAveragePrecision(
@@ -113,7 +126,15 @@ def mean_average_precision(
         foreign_videos=len(outside),
         foreign_video_detections=sum(outside.values()),
         foreign_label_detections=sum(row.label in foreign for rows in counted.values() for row in rows),
+        ambiguous_segments=len(ambiguous.video),
+        ambiguous_detections=sum(int(rows.sum()) for rows in excused.values()),
     )
+
+
+def _spaced_as_published(thresholds: FloatArray) -> FloatArray:
+    """Evenly spaced thresholds as ``numpy.linspace`` rounds them in ActivityNet's evaluation: 0.9 - 1e-16 for 0.9."""
+    spaced = np.linspace(thresholds[0], thresholds[-1], len(thresholds))
+    return spaced if np.allclose(spaced, thresholds, rtol=0, atol=1e-9) else thresholds
 
 
 def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
@@ -133,6 +154,9 @@ class _Rows(NamedTuple):
     """(N,) of the detections; 0 for annotations."""
 
 
+_NO_ROWS = _Rows(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0))
+
+
 def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
     """Group rows of video index, label, start, end and score by their label."""
     grouped: dict[str, list[tuple[int, float, float, float]]] = {}
@@ -142,13 +166,42 @@ def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dic
     return {label: _Rows(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3]) for label, table in tables.items()}
 
 
-def _average_precision(found: _Rows, truth: _Rows, thresholds: FloatArray) -> FloatArray:
-    """Interpolated average precision of one class at each threshold: (thresholds,)."""
+def _average_precision(found: _Rows, truth: _Rows, excused: NDArray[np.bool_], thresholds: FloatArray) -> FloatArray:
+    """Interpolated average precision of one class at each threshold: (thresholds,).
+
+    Args:
+        found: D detections.
+        truth: the annotations.
+        excused: (D,) whether a detection that matches nothing is ignored.
+        thresholds: of tIoU.
+    """
     best_first = np.argsort(found.scores, kind="stable")[::-1]
     hits = _matches(found.video[best_first], found.segments[best_first], truth, thresholds)  # (D, thresholds)
-    precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]  # (D, thresholds)
+    counted = np.cumsum(hits | ~excused[best_first, None], axis=0)  # (D, thresholds)
+    precision = np.cumsum(hits, axis=0) / np.maximum(counted, 1)  # (D, thresholds)
     interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, thresholds)
     return np.asarray((interpolated * hits).sum(axis=0) / len(truth.video))
+
+
+def _overlaps_any(found: _Rows, ambiguous: _Rows) -> NDArray[np.bool_]:
+    """Which detections overlap an ambiguous segment of their video, however little: (D,)."""
+    overlaps = np.zeros(len(found.video), dtype=np.bool_)
+    if not len(ambiguous.video):
+        return overlaps
+    padded, _, row_of_video = _padded_by_video(ambiguous, 1)  # padding has no length, so nothing overlaps it
+    rows = np.array([row_of_video.get(v, -1) for v in found.video.tolist()])
+    candidates = np.flatnonzero(rows >= 0)
+    starts, ends = found.segments[candidates].T
+    for segments in np.moveaxis(padded, 1, 0):  # (V, 2), one of each video at a time
+        other_starts, other_ends = segments[rows[candidates]].T
+        overlaps[candidates] |= np.minimum(ends, other_ends) > np.maximum(starts, other_starts)
+    return overlaps
+
+
+def _overlap(found: FloatArray, truth: FloatArray) -> FloatArray:
+    """tIoU, and 1 if neither segment has a length: in ActivityNet's evaluation 0/0 is above every threshold."""
+    no_length = (found[..., 0] == found[..., 1]) & (truth[..., 0] == truth[..., 1])
+    return np.where(no_length, 1.0, temporal_iou(found, truth))
 
 
 def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
@@ -165,7 +218,7 @@ def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thres
     free = np.repeat(is_real[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
     for detections in _split_by_rank(candidates, rank):
         row = rows[detections]  # (n,), each video at most once
-        overlap = temporal_iou(segments[detections, None], truth_segments[row])  # (n, G)
+        overlap = _overlap(segments[detections, None], truth_segments[row])  # (n, G)
         overlap = np.where(free[row], overlap[:, :, None], -1.0)  # (n, G, thresholds)
         chosen = overlap.argmax(axis=1)  # (n, thresholds)
         hit = np.take_along_axis(overlap, chosen[:, None], axis=1)[:, 0] >= thresholds

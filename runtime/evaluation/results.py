@@ -2,19 +2,22 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections, json_rows
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.ground_truth import read_segment
+from stale_runtime.evaluation.segment_rows import read_segment
+from stale_runtime.evaluation.thumos14 import read_text_detections
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
 
 MOST_DETECTIONS = 5_000_000
 """Most detections in a file: 100 for each of 50,000 videos."""
+
+_RowsByName: TypeAlias = Iterable[tuple[str, Sequence[Detection]]]
 
 
 def unit_of(videos: Sequence[VideoDetections]) -> str:
@@ -60,29 +63,49 @@ class ResultsFile:
     """``SECONDS`` unless the file says otherwise."""
 
 
-def read_results(path: str | os.PathLike[str]) -> ResultsFile:
-    """Read detections in ActivityNet's results format, whatever program wrote them.
+def read_results(path: str | os.PathLike[str], *, class_numbers: Mapping[int, str] | None = None) -> ResultsFile:
+    """Read detections in ActivityNet's results format, or in THUMOS14's text form, whatever program wrote them.
+
+    Args:
+        path: a JSON file, or a ``.txt`` file with lines of ``VIDEO START END CLASS_NUMBER CONFIDENCE``.
+        class_numbers: class names by number, which only the text form needs; see ``read_class_numbers``.
 
     Raises:
-        DatasetError: the file does not have this format.
+        DatasetError: the file does not have this format, or it is text and the class names are not given.
     """
     path = Path(path)
+    videos: dict[str, Sequence[Detection]] = {}
+    unit, rows_by_name = _text_rows(path, class_numbers) if path.suffix.lower() == ".txt" else _json_rows(path)
+    for name, rows in rows_by_name:
+        if video_id(name) in videos:
+            raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
+        videos[video_id(name)] = rows
+    return ResultsFile(videos=videos, unit=unit)
+
+
+def _text_rows(path: Path, class_numbers: Mapping[int, str] | None) -> tuple[str, _RowsByName]:
+    if class_numbers is None:
+        raise DatasetError(f"{path}: its classes are numbers; give --class-numbers FILE, such as detclasslist.txt")
+    return SECONDS, read_text_detections(path, class_numbers, most=MOST_DETECTIONS).items()
+
+
+def _json_rows(path: Path) -> tuple[str, _RowsByName]:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise DatasetError(f"{path}: no 'results', expected detections in ActivityNet's JSON format")
     check_count(len(results), MOST_VIDEOS, "videos", path)
-    videos: dict[str, Sequence[Detection]] = {}
+    return str(content.get("unit", SECONDS)), _detections(results, path)
+
+
+def _detections(results: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Sequence[Detection]]]:
     count = 0
     for name, rows in results.items():
         if not isinstance(rows, list):
             raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
         count += len(rows)
         check_count(count, MOST_DETECTIONS, "detections or more", path)
-        if video_id(name) in videos:
-            raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
-        videos[video_id(name)] = [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
-    return ResultsFile(videos=videos, unit=str(content.get("unit", SECONDS)))
+        yield name, [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
 
 
 def _detection(row: Any, place: str) -> Detection:

@@ -104,6 +104,17 @@ def test_evaluation_takes_the_videos_that_have_both(tmp_path: Path) -> None:
     assert evaluation.truth.videos.keys() == {"a", "b"}
 
 
+def test_video_info_says_the_subsets_of_annotations_without(tmp_path: Path) -> None:
+    rows = [{"label": "polo", "segment": [1, 2]}]
+    known = {f"v_{name}": {"duration_second": 10, "annotations": rows} for name in "ab"}
+    (tmp_path / "gt.json").write_text(json.dumps(known))
+    (tmp_path / "info.csv").write_text("video,subset,seconds\nv_a,validation,10\nv_b,training,10\n")
+    with pytest.raises(DatasetError, match="give --video-info FILE"):
+        read_evaluation(tmp_path / "gt.json", "validation", videos("a", "b"))
+    evaluation = read_evaluation(tmp_path / "gt.json", "validation", videos("a", "b"), tmp_path / "info.csv")
+    assert evaluation.truth.videos.keys() == evaluation.durations_s.keys() == {"a"}
+
+
 def test_annotations_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     truth = annotated(tmp_path / "gt.json", a=10.0, b=None)
     with pytest.raises(DatasetError, match="no video in common with --features feats"):

@@ -70,14 +70,109 @@ def test_a_video_without_detections_counts_and_is_said(work: Path) -> None:
     assert "average    50.00" in done.stdout
 
 
-def test_detections_of_other_videos_are_ignored_and_said(work: Path) -> None:
-    before = evaluate(work)
+def add_stranger(work: Path) -> None:
     content = json.loads((work / "det.json").read_text())
     content["results"]["stranger"] = [{"label": "Polo", "segment": [0, 1], "score": 9}]
     (work / "det.json").write_text(json.dumps(content))
-    assert evaluate(work) == before
+
+
+def test_detections_in_other_videos_are_false_positives_unless_ignored_and_both_results_said(work: Path) -> None:
+    before = evaluate(work)
+    add_stranger(work)
+    charged, ignored = evaluate(work), evaluate(work, "--foreign-videos", "ignored")
+    assert ignored["per_tiou"] == before["per_tiou"]
+    assert charged["per_tiou"]["0.50"] == pytest.approx((1 / 2 + 2 / 3) / 2 / 2 + 1 / 24)
+    assert (charged["foreign_videos"], ignored["foreign_videos"]) == ("published", "ignored")
+    assert (charged["foreign_video_detections"], ignored["foreign_video_detections"]) == (1, 1)
     done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
-    assert "ignored: 1 videos" in done.stderr
+    assert "1 detections are in 1 videos outside the ground truth; counted as in the published evaluation" in (
+        done.stderr
+    )
+    assert f"{charged['average']:.4f}; with --foreign-videos ignored, {ignored['average']:.4f}" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("foreign videos: published (1 detections)")
+
+
+def test_a_setting_that_makes_no_difference_is_said_to_make_none(work: Path) -> None:
+    add_stranger(work)
+    (work / "archery.txt").write_text("Archery\n")
+    arguments = ("det.json", "--ground-truth", "gt.json", "--classes", "archery.txt", "--foreign-videos", "ignored")
+    done = run("stale-eval", *arguments, cwd=work)
+    assert "outside the ground truth; ignored; --foreign-videos published would give the same" in done.stderr
+    assert "foreign videos: ignored (1 detections)" in done.stdout
+
+
+def test_ambiguous_segments_are_no_class_and_are_said(work: Path) -> None:
+    content = truth(a=[("Polo", 10, 30), ("Ambiguous", 50, 60)], b=[("Archery", 0, 50)])
+    (work / "gt.json").write_text(json.dumps(content))
+    (work / "det.json").write_text(json.dumps(found(a=[("Polo", 51, 60, 0.9), ("Polo", 10, 30, 0.8)])))
+    result = evaluate(work)
+    assert (result["classes"], result["average"]) == (2, 0.5)
+    assert (result["ambiguous_segments"], result["ambiguous_detections"]) == (1, 1)
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
+    assert "1 segments are labelled Ambiguous, which is no class; 1 detections overlap one" in done.stderr
+    assert "the average is 0.5000; as false positives, 0.2500" in done.stderr
+
+
+def test_results_txt_grows_by_the_original_s_line(work: Path) -> None:
+    result = evaluate(work, "--results-txt", "results.txt")
+    average, values = result["average"], list(result["per_tiou"].values())
+    expected = "Detection: average-mAP " + format(average * 100, ".3f")
+    for n, value in enumerate(values):
+        expected += f" mAP@0.{50 + 5 * n} " + format(value * 100, ".3f")
+    assert (work / "results.txt").read_bytes() == f"{expected}\n".encode()
+    assert expected.startswith("Detection: average-mAP 47.500 mAP@0.50 50.000 mAP@0.55 50.000 ")
+    evaluate(work, "--results-txt", "results.txt", "--tiou", "0.3:0.1:0.4")
+    second = "Detection: average-mAP 50.000 mAP@0.30 50.000 mAP@0.40 50.000"
+    assert (work / "results.txt").read_bytes() == f"{expected}\n{second}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "says"),
+    [
+        ("nowhere/results.txt", (), "there is no folder nowhere"),
+        (".", (), "a folder"),
+        ("results.txt", ("--foreign-videos", "ignored"), "--results-txt with foreign labels or videos ignored"),
+    ],
+)
+def test_results_txt_that_cannot_be_written_is_a_usage_error(
+    work: Path, file: str, more: tuple[str, ...], says: str
+) -> None:
+    arguments = ("det.json", "--ground-truth", "gt.json", "--results-txt", file, *more)
+    fails("stale-eval", *arguments, cwd=work, code=2, says=says)
+    assert not (work / "results.txt").exists()
+
+
+def test_a_subset_that_nothing_tells_is_refused_unless_video_info_does(work: Path) -> None:
+    annotations = {"a": [("Polo", 10, 30), ("Polo", 50, 60)], "b": [("Archery", 0, 50)]}
+    original = {
+        f"v_{video}": {
+            "duration_second": 100,
+            "annotations": [{"label": label, "segment": [start, end]} for label, start, end in rows],
+        }
+        for video, rows in annotations.items()
+    }
+    (work / "gt.json").write_text(json.dumps(original))
+    (work / "info.csv").write_text("video,seconds,subset\nv_a,100,validation\nv_b,100,training\n")
+    assert evaluate(work)["videos"] == 2
+    arguments = ("det.json", "--ground-truth", "gt.json", "--subset", "validation")
+    fails("stale-eval", *arguments, cwd=work, code=3, says="give --video-info FILE")
+    assert evaluate(work, "--subset", "validation", "--video-info", "info.csv")["videos"] == 1
+    other = ("det.json", "--ground-truth", "gt.json", "--subset", "testing", "--video-info", "info.csv")
+    fails("stale-eval", *other, cwd=work, code=3, says="found training, validation")
+
+
+def test_thumos14_s_folder_and_text_detections_are_evaluated(work: Path) -> None:
+    (work / "truth").mkdir()
+    (work / "truth" / "Diving_test.txt").write_text("video_test_0000004 10.2 20.3\n")
+    (work / "truth" / "Ambiguous_test.txt").write_text("video_test_0000004 30 40\n")
+    (work / "truth" / "detclasslist.txt").write_text("26 Diving\n")
+    (work / "det.txt").write_text("video_test_0000004 10 20 26 0.5\nvideo_test_0000004 35 50 26 0.9\n")
+    arguments = ("stale-eval", "det.txt", "--ground-truth", "truth", "--subset", "test", "--tiou", "0.3:0.1:0.7")
+    done = run(*arguments, cwd=work)
+    assert "average   100.00" in done.stdout
+    (work / "truth" / "detclasslist.txt").rename(work / "numbers.txt")
+    fails(*arguments, cwd=work, code=3, says="give --class-numbers FILE")
+    assert "average   100.00" in run(*arguments, "--class-numbers", "numbers.txt", cwd=work).stdout
 
 
 def test_foreign_labels_are_treated_as_published_and_both_results_said(work: Path) -> None:

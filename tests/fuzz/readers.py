@@ -14,6 +14,8 @@ from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.results import read_results
+from stale_runtime.evaluation.thumos14 import read_class_numbers
+from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.prompt_cache import PromptCache
 from stale_runtime.inputs.features import read_features
@@ -111,6 +113,39 @@ def results(folder: Path) -> Target:
         return [found.unit, *found.videos, *(row.label for rows in found.videos.values() for row in rows)]
 
     return _json_file(folder / "detections.json", read, RESULTS)
+
+
+def text_results_target(folder: Path) -> Target:
+    """``read_results`` of detections in THUMOS14's text form."""
+
+    def read(path: Path) -> Iterable[str]:
+        found = read_results(path, class_numbers={26: "Diving"})
+        return [*found.videos, *(row.label for rows in found.videos.values() for row in rows)]
+
+    return _file(folder / "detections.txt", read, b"video_test_0000004 1.5 2 26 0.5\nv_a.mp4 0 1e1 5 -1\r\n\n")
+
+
+def class_file_target(folder: Path) -> Target:
+    """``read_ground_truth`` of one of THUMOS14's text files."""
+    seeds = b"video_test_0000004 10.2 20.3 \r\nvideo_test_0000006  .5 1e1\n", b"a 1 2\n\nv_a 1 2\n"
+    return _file(folder / "Diving_test.txt", lambda path: read_ground_truth(path, subset="test").videos, *seeds)
+
+
+def class_numbers(folder: Path) -> Target:
+    """``read_class_numbers`` of a file such as ``detclasslist.txt``."""
+    seeds = b"7 BaseballPitch\n9 BasketballDunk\n", b"7 A\r\n\n7 A\n"
+    return _file(folder / "detclasslist.txt", lambda path: read_class_numbers(path).values(), *seeds)
+
+
+def video_info(folder: Path) -> Target:
+    """``read_video_info`` of a CSV file."""
+
+    def read(path: Path) -> Iterable[str]:
+        found = read_video_info(path)
+        return [*found, *(info.subset for info in found.values())]
+
+    seeds = b"video,numFrame,seconds,subset\nv_a,1,12.5,training\n", b'subset, "seconds", video\r\nx, "3", "b, c"\r\n'
+    return _file(folder / "video_info.csv", read, *seeds)
 
 
 def labels(folder: Path) -> Target:

@@ -1,4 +1,4 @@
-"""``stale-eval`` against the original's ActivityNet evaluation."""
+"""``stale-eval`` against ActivityNet's evaluation, the original authors' and OpenTAD's."""
 
 import gzip
 import json
@@ -8,24 +8,38 @@ from typing import Any
 import pytest
 
 from stale_runtime.evaluation.ground_truth import read_ground_truth
-from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.mean_average_precision import (
+    ACTIVITYNET_TIOUS,
+    THUMOS14_TIOUS,
+    MeanAveragePrecision,
+    mean_average_precision,
+)
 from stale_runtime.evaluation.results import read_results
 
-RECORDED = Path(__file__).parent / "recorded" / "evaluation.json.gz"
+RECORDED = Path(__file__).parent / "recorded"
+TIOUS = {"0.5:0.05:0.95": ACTIVITYNET_TIOUS, "0.3:0.1:0.7": THUMOS14_TIOUS}
 
 
-def evaluate(content: dict[str, Any], folder: Path, **options: Any) -> MeanAveragePrecision:
+def evaluate(
+    content: dict[str, Any], folder: Path, *, subset: str | None = None, **options: Any
+) -> MeanAveragePrecision:
     for name in ("ground_truth", "detections"):
         (folder / f"{name}.json").write_text(json.dumps(content[name]))
     return mean_average_precision(
-        read_results(folder / "detections.json").videos, read_ground_truth(folder / "ground_truth.json"), **options
+        read_results(folder / "detections.json").videos,
+        read_ground_truth(folder / "ground_truth.json", subset=subset),
+        **options,
     )
+
+
+def unpack(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
+    return content
 
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(gzip.decompress(RECORDED.read_bytes()))
-    return content
+    return unpack("evaluation.json.gz")
 
 
 def test_map_is_the_recorded_one(recorded: dict[str, Any], tmp_path: Path) -> None:
@@ -50,9 +64,47 @@ def test_one_changed_score_is_noticed(recorded: dict[str, Any], tmp_path: Path) 
     assert abs(result.average - recorded["expected"]["average"]) > 1e-5
 
 
+CASES = unpack("evaluation_cases.json.gz")["cases"]
+"""By ActivityNet's evaluation: videos outside the ground truth or the subset, duplicates, missing videos."""
+RANDOM_CASES = unpack("evaluation_random.json.gz")["cases"]
+"""By three evaluations: also segments without length and labels without ground truth."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]))
+def test_every_case_has_the_average_of_activitynet_s_evaluation(case: dict[str, Any], tmp_path: Path) -> None:
+    for name, expected in case["expected"].items():
+        result = evaluate(case, tmp_path, subset="validation", tious=TIOUS[name])
+        assert result.average == pytest.approx(expected, abs=1e-12), name
+
+
+def test_ignoring_foreign_videos_is_another_definition(tmp_path: Path) -> None:
+    (case,) = (case for case in CASES if case["name"] == "video not in ground truth")
+    result = evaluate(case, tmp_path, subset="validation", foreign_videos="ignored")
+    assert result.foreign_video_detections > 0
+    assert result.average > case["expected"]["0.5:0.05:0.95"] + 0.005
+
+
+@pytest.mark.parametrize("case", RANDOM_CASES)
+def test_random_cases_have_the_map_of_activitynet_and_of_the_authors(case: dict[str, Any], tmp_path: Path) -> None:
+    recorded = [case["expected"][name] for name in ("official", "authors") if name in case["expected"]]
+    assert len(recorded) == (1 if case["foreign_labels"] else 2)  # ActivityNet's stops at an unknown label
+    for expected in recorded:
+        for name, values in expected.items():
+            result = evaluate(case, tmp_path, subset="validation", tious=TIOUS[name])
+            assert list(result.per_tiou.values()) == pytest.approx(values, abs=1e-12), name
+
+
+@pytest.mark.parametrize("case", [case for case in RANDOM_CASES if not case["zero_length"]])
+def test_without_foreign_labels_and_empty_segments_opentad_agrees(case: dict[str, Any], tmp_path: Path) -> None:
+    for name, values in case["expected"]["opentad"].items():
+        result = evaluate(case, tmp_path, subset="validation", tious=TIOUS[name], foreign_labels="ignored")
+        assert list(result.per_tiou.values()) == pytest.approx(values, abs=1e-12), name
+
+
 @pytest.mark.reference
-def test_recording_is_the_one_beside_the_repository(reference: Path, recorded: dict[str, Any]) -> None:
-    assert json.loads((reference / "golden" / "evaluation.json").read_text()) == recorded
+@pytest.mark.parametrize("name", ["evaluation", "evaluation_cases"])
+def test_recording_is_the_one_beside_the_repository(reference: Path, name: str) -> None:
+    assert json.loads((reference / "golden" / f"{name}.json").read_text()) == unpack(f"{name}.json.gz")
 
 
 @pytest.mark.reference

@@ -182,6 +182,7 @@ def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> 
         {"budget_s": 0.0},
         {"ground_truth": Path("gt.json")},
         {"subset": "validation"},
+        {"video_info": Path("info.csv")},
     ],
 )
 def test_impossible_requests_are_refused(options: dict[str, Any]) -> None:

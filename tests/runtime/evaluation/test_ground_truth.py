@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, read_ground_truth
-from stale_runtime.evaluation.video_info import VideoInfo
+from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
 from tests.runtime.helpers import make_fifo, no_waiting
 
 DATABASE = {
@@ -63,6 +63,25 @@ def test_labels_are_those_of_all_annotations(tmp_path: Path) -> None:
     assert read_ground_truth(write(tmp_path, {"database": DATABASE})).labels == ("archery", "polo")
 
 
+def test_times_may_be_text(tmp_path: Path) -> None:
+    rows = [{"label": "polo", "segment": ["18.6", " 2e1 "]}, {"label": "polo", "segment": [".5", 1]}]
+    path = write(tmp_path, {"database": {"a": {"duration": "30.25", "annotations": rows}}})
+    assert read_ground_truth(path).videos["a"] == AnnotatedVideo(
+        duration_s=30.25, annotations=(Annotation("polo", 18.6, 20.0), Annotation("polo", 0.5, 1.0))
+    )
+
+
+def test_ambiguous_is_not_a_class(tmp_path: Path) -> None:
+    rows = [{"label": label, "segment": [0, 1]} for label in ("polo", "Ambiguous", "archery")]
+    truth = read_ground_truth(write(tmp_path, {"database": {"a": {"annotations": rows}, "b": {"annotations": []}}}))
+    assert truth.labels == ("archery", "polo")
+    assert truth.ambiguous_segments == 1
+    assert [row.label for row in truth.of_classes({"polo"}).videos["a"].annotations] == ["polo", "Ambiguous"]
+    without = truth.without_ambiguous()
+    assert [row.label for row in without.videos["a"].annotations] == ["polo", "archery"]
+    assert (list(without.videos), without.ambiguous_segments) == (["a", "b"], 0)
+
+
 ORIGINAL = {
     "v_a": {
         "duration_second": 31.5,
@@ -101,6 +120,11 @@ def test_video_info_gives_the_subsets(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no video of subset 'training'"):
         read_ground_truth(path, subset="training", video_info=info)
     assert list(read_ground_truth(path, video_info=info).videos) == ["a", "b"]
+    with pytest.raises(DatasetError, match="no video of subset 'training', found none"):
+        read_ground_truth(path, subset="training", video_info={})
+    without = {name: {"annotations": rows["annotations"]} for name, rows in ORIGINAL.items()}
+    path = write(tmp_path, {"database": without})
+    assert [video.duration_s for video in read_ground_truth(path, video_info=info).videos.values()] == [9.0, None]
 
 
 def test_video_info_is_used_instead_of_the_subsets_in_the_file(tmp_path: Path) -> None:
@@ -119,6 +143,16 @@ def test_both_formats_say_the_same_of_activitynet(activitynet: Path) -> None:
         video: known.annotations for video, known in ours.videos.items()
     }
     assert all(not known.annotations for video, known in original.videos.items() if video not in ours.videos)
+
+
+@pytest.mark.reference
+def test_the_original_s_files_have_the_subsets_of_activitynet(activitynet: Path) -> None:
+    info = read_video_info(activitynet / "video_info_new.csv")
+    for subset, count in (("validation", 4728), ("training", 1930)):
+        ours = read_ground_truth(activitynet / "activity_net_20p1.json", subset=subset)
+        original = read_ground_truth(activitynet / "anet_anno_action_20p1.json", subset=subset, video_info=info)
+        assert ours.videos.keys() == original.videos.keys()
+        assert len(original.videos) == count
 
 
 def annotated(row: Any) -> dict[str, Any]:
@@ -141,7 +175,14 @@ def annotated(row: Any) -> dict[str, Any]:
         (annotated({"label": "x"}), "video 'a': segment None"),
         (annotated({"label": "x", "segment": [0, 1, 2]}), "segment"),
         (annotated({"label": "x", "segment": {"0": 1}}), "segment"),
-        (annotated({"label": "x", "segment": ["0", 1]}), "segment"),
+        (annotated({"label": "x", "segment": ["zero", 1]}), "segment"),
+        (annotated({"label": "x", "segment": ["nan", 1]}), "segment"),
+        (annotated({"label": "x", "segment": [0, "inf"]}), "segment"),
+        (annotated({"label": "x", "segment": [0, "1_0"]}), "segment"),
+        (annotated({"label": "x", "segment": [0, "0x10"]}), "segment"),
+        (annotated({"label": "x", "segment": [0, "\u0661"]}), "segment"),
+        (annotated({"label": "x", "segment": [0, "1e999"]}), "expected times of at most"),
+        (annotated({"label": "x", "segment": ["2", "1"]}), "ends before it starts"),
         (annotated({"label": "x", "segment": [False, 1]}), "segment"),
         (annotated({"label": "x", "segment": [1, 0.5]}), r"segment \[1.0, 0.5\] ends before it starts"),
         (annotated({"label": "x", "segment": [0, float("nan")]}), "NaN is not a finite number"),

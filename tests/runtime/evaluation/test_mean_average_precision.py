@@ -10,7 +10,6 @@ from stale_runtime.detections import Detection
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import ACTIVITYNET_TIOUS, THUMOS14_TIOUS, mean_average_precision
-from stale_runtime.segments import temporal_iou
 
 Found = Mapping[str, Sequence[Detection]]
 LABELS = ("jump", "run", "swim")
@@ -42,23 +41,27 @@ founds = st.dictionaries(videos, st.lists(detections, max_size=8))
 
 
 def slow_average_precision(found: Found, truth: GroundTruth, label: str, tiou: float) -> float:
-    """ActivityNet's definition for one class and threshold, one detection at a time."""
+    """ActivityNet's definition for one class and threshold, one detection at a time, with 0/0 as it comes out there."""
     rows = [(video, row) for video in found for row in found[video] if row.label == label]
     rows = sorted(rows, key=lambda pair: pair[1].score)[::-1]  # of equal scores, the later one first
     left = {name: [row for row in video.annotations if row.label == label] for name, video in truth.videos.items()}
     total = sum(map(len, left.values()))
     hits = []
     for video, row in rows:
-        overlaps = [
-            (float(temporal_iou(np.array([row.start, row.end]), np.array([known.start_s, known.end_s]))), n)
-            for n, known in enumerate(left.get(video, ()))
-        ]
-        best, n = max(overlaps, default=(-1.0, -1))
-        hits.append(best >= tiou)
+        annotated = left.get(video, [])
+        overlaps = [slow_overlap(row, known) for known in annotated]
+        order = np.argsort(overlaps, kind="stable")[::-1]  # NaN, which is not below any threshold, first
+        hits.append(len(order) > 0 and not overlaps[order[0]] < tiou)
         if hits[-1]:
-            del left[video][n]
+            del annotated[order[0]]
     precisions = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits))]
     return sum(max(precisions[n:]) for n in range(len(hits)) if hits[n]) / total
+
+
+def slow_overlap(found: Detection, known: Annotation) -> float:
+    shared = max(0.0, min(found.end, known.end_s) - max(found.start, known.start_s))
+    union = (found.end - found.start) + (known.end_s - known.start_s) - shared
+    return shared / union if union else math.nan
 
 
 @settings(deadline=None, max_examples=200)
@@ -172,10 +175,59 @@ def test_a_video_without_annotations_can_only_give_false_positives() -> None:
     assert mean_average_precision(found, truth, tious=(0.5,)).average == 0.5
 
 
-def test_an_annotation_without_length_is_matched_by_the_same_detection_only() -> None:
+def test_an_annotation_without_length_is_matched_by_any_detection_without_length_of_its_video() -> None:
     truth = truth_of({"a": [Annotation("jump", 3, 3)]})
     assert mean_average_precision({"a": [Detection("jump", 3, 3, 0.5)]}, truth).average == 1
+    assert mean_average_precision({"a": [Detection("jump", 9, 9, 0.5)]}, truth, tious=(1.0,)).average == 1
     assert mean_average_precision({"a": [Detection("jump", 2, 4, 0.5)]}, truth).average == 0
+    assert mean_average_precision({"b": [Detection("jump", 3, 3, 0.5)]}, truth).average == 0
+
+
+def test_evenly_spaced_thresholds_are_rounded_as_by_linspace() -> None:
+    """At 0.9 ActivityNet's evaluation accepts a tIoU of 0.9 - 1e-16, because its threshold is not larger."""
+    just_below = np.nextafter(0.9, 0)
+    truth = truth_of({"a": [Annotation("jump", 0, 1)]})
+    found = {"a": [Detection("jump", 0, just_below, 0.5)]}
+    assert mean_average_precision(found, truth).per_tiou[0.9] == 1
+    assert mean_average_precision(found, truth, tious=(0.9,)).per_tiou[0.9] == 0
+    assert mean_average_precision(found, truth, tious=(0.5, 0.9, 1.0)).per_tiou[0.9] == 0
+
+
+def test_a_detection_that_overlaps_an_ambiguous_segment_is_no_false_positive() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4), Annotation("Ambiguous", 10, 12)], "b": []})
+    right, ambiguous = Detection("jump", 0, 4, 0.5), Detection("jump", 11.9, 20, 0.9)
+    result = mean_average_precision({"a": [right, ambiguous]}, truth, tious=(0.5,))
+    assert (result.average, result.classes) == (1, 1)
+    assert (result.ambiguous_segments, result.ambiguous_detections) == (1, 1)
+    assert mean_average_precision({"a": [right, ambiguous]}, truth.without_ambiguous(), tious=(0.5,)).average == 0.5
+    elsewhere = {"a": [right], "b": [ambiguous]}
+    assert mean_average_precision(elsewhere, truth, tious=(0.5,)).average == 0.5
+    touching = {"a": [right, ambiguous._replace(start=12)]}
+    assert mean_average_precision(touching, truth, tious=(0.5,)).average == 0.5
+
+
+def test_a_detection_that_matches_counts_even_if_it_overlaps_an_ambiguous_segment() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4), Annotation("jump", 6, 8), Annotation("Ambiguous", 3, 5)]})
+    found = {"a": [Detection("jump", 0, 4, 0.9), Detection("jump", 0, 4, 0.8), Detection("jump", 6, 8, 0.1)]}
+    assert mean_average_precision(found, truth, tious=(0.5,)).average == 1
+    assert mean_average_precision(found, truth.without_ambiguous(), tious=(0.5,)).average == pytest.approx(5 / 6)
+
+
+def test_a_detection_that_is_labelled_ambiguous_is_of_a_foreign_class() -> None:
+    truth = truth_of({"a": [Annotation("jump", 0, 4), Annotation("Ambiguous", 10, 12)]})
+    found = {"a": [Detection("jump", 0, 4, 0.5), Detection("Ambiguous", 10, 12, 0.9)]}
+    result = mean_average_precision(found, truth, tious=(0.5,))
+    assert (result.average, result.foreign_label_detections) == (1, 1)
+
+
+@settings(deadline=None)
+@given(founds, truths)
+def test_ambiguous_segments_never_lower_the_result(found: Found, truth: GroundTruth) -> None:
+    ambiguous = Annotation("Ambiguous", 1.0, 3.0)
+    with_ambiguous = truth_of({name: [*known.annotations, ambiguous] for name, known in truth.videos.items()})
+    before = mean_average_precision(found, truth, tious=TIOUS)
+    after = mean_average_precision(found, with_ambiguous, tious=TIOUS)
+    assert all(after.per_tiou[tiou] >= before.per_tiou[tiou] - 1e-12 for tiou in TIOUS)
 
 
 def test_surfing_without_ground_truth_is_charged_to_the_twelfth_class() -> None:
@@ -217,6 +269,7 @@ def test_refuses_thresholds_out_of_range(tious: tuple[float, ...]) -> None:
         mean_average_precision({}, truth_of({"a": [Annotation("jump", 0, 4)]}), tious=tious)
 
 
-def test_refuses_ground_truth_without_annotations() -> None:
+@pytest.mark.parametrize("rows", [[], [Annotation("Ambiguous", 0, 1)]])
+def test_refuses_ground_truth_without_annotations(rows: list[Annotation]) -> None:
     with pytest.raises(ValueError, match="no annotation"):
-        mean_average_precision({}, truth_of({"a": []}))
+        mean_average_precision({}, truth_of({"a": rows}))
