@@ -86,7 +86,7 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--validate",
     type=PATH,
     metavar="FILE",
-    help="Annotations in ActivityNet's JSON format, or the original code's. With --validation-features, the mAP of "
+    help="Annotations, in the formats that stale-eval reads. With --validation-features, the mAP of "
     "every graph is measured, as stale-eval's default. If int8 loses more than --max-map-drop in a graph that "
     "stale-run loads, nothing is written; torch-int8, which only stale-bench runs, may lose more, with a warning.",
 )
@@ -101,8 +101,8 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--video-info",
     type=PATH,
     metavar="FILE",
-    help="CSV file that says which subset a video is in, if --validate FILE does not: the original code's "
-    "video_info_new.csv.",
+    help="CSV file with the columns video, subset and seconds, for annotations without subsets, such as the original "
+    "code's video_info_new.csv.",
 )
 @click.option(
     "--validation-features", type=PATH, metavar="FOLDER", help="Features (.npy files) of the annotated videos."

@@ -24,7 +24,7 @@ class Int8Options:
     annotations_subset: str = "validation"
     """Subset of the annotations."""
     video_info: str | os.PathLike[str] | None = None
-    """The original code's ``video_info_new.csv``, for annotations that do not say which subset a video is in."""
+    """File with subset and duration of each video, for annotations without them; see ``read_video_info``."""
     validation_features: str | os.PathLike[str] | None = None
     """Folder with the features of the annotated videos."""
     max_map_drop: float = 0.5

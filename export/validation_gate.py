@@ -89,10 +89,11 @@ def read_validation(
     """Read annotated videos and their features.
 
     Args:
-        annotations: JSON in ActivityNet's format, or in the original code's.
+        annotations: see ``read_ground_truth``.
         folder: contains ``.npy`` files; a video without one is left out.
         subset: subset of the annotations.
-        video_info: says which videos are of the subset, see ``read_video_info``; None if the annotations do.
+        video_info: file with subset and duration of each video, see ``read_video_info``; None if the annotations have
+            them.
         channels: C
         length: T to resample to.
 
@@ -100,20 +101,23 @@ def read_validation(
         DatasetError: the annotations cannot be read, no annotated video has features, or one has no duration.
         FeatureError: the folder or a feature file cannot be used.
     """
-    known = read_video_info(video_info) if video_info is not None else None
-    truth = read_ground_truth(annotations, subset=subset, video_info=known)
+    info = read_video_info(video_info) if video_info is not None else None
+    truth = read_ground_truth(annotations, subset=subset, video_info=info)
     paths = feature_files(folder, option="--validation-features")
     videos = {name: video for name, video in truth.videos.items() if name in paths}
-    if not any(video.annotations for video in videos.values()):
+    known = GroundTruth(videos=videos)
+    if not known.labels:
         raise DatasetError(
             f"--validation-features {folder}: {len(paths)} files, none of them of an annotated video of {annotations}, "
             f"subset {subset}; expected files such as v_{next(iter(truth.videos))}.npy"
         )
     for name, video in videos.items():
         if video.duration_s is None or not video.duration_s > 0:
-            raise DatasetError(f"{annotations}: video {name!r} has no duration, which mAP needs")
+            raise DatasetError(
+                f"{annotations}: video {name!r} has no duration, which mAP needs; give --video-info FILE"
+            )
     return ValidationVideos(
-        truth=GroundTruth(videos=videos),
+        truth=known,
         features={
             name: _graph_features(read_features(path, channels), length)
             for name, path in paths.items()
