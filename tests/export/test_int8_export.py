@@ -12,7 +12,7 @@ from torch import nn
 
 from stale_export import Int8Options, export_bundle, exporter, quantization, torch_quantization
 from stale_export.localizer_graph import LINEARS
-from stale_export.torch_localizer import TorchLocalizer
+from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
 from stale_runtime.bundle.manifest import Manifest
@@ -77,13 +77,13 @@ def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch
 def test_a_ruined_torch_int8_is_written_with_its_loss(
     export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = torch_quantization.quantize_torch_localizer
-
     def quantize(localizer: TorchLocalizer) -> nn.Module:
         ruined = copy.deepcopy(localizer)
+        layer = ruined.embedding["output"]
+        assert isinstance(layer, nn.Linear)
         with torch.no_grad():
-            ruined.embedding["output"].weight *= 8
-        return honest(ruined)
+            layer.weight.mul_(8)
+        return quantize_torch_localizer(ruined)
 
     monkeypatch.setattr(torch_quantization, "quantize_torch_localizer", quantize)
     manifest = export()
