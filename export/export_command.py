@@ -86,8 +86,9 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--validate",
     type=PATH,
     metavar="FILE",
-    help="Annotations in ActivityNet's JSON format. With --validation-features, the mAP of every graph is measured, "
-    "and a bundle whose int8 graphs lose more than --max-map-drop is not written.",
+    help="Annotations, in the formats that stale-eval reads. With --validation-features, the mAP of "
+    "every graph is measured, as stale-eval's default. If int8 loses more than --max-map-drop in a graph that "
+    "stale-run loads, nothing is written; torch-int8, which only stale-bench runs, may lose more, with a warning.",
 )
 @click.option(
     "--validation-subset",
@@ -95,6 +96,13 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     default="validation",
     show_default=True,
     help="Subset of the annotations to measure mAP on.",
+)
+@click.option(
+    "--video-info",
+    type=PATH,
+    metavar="FILE",
+    help="CSV file with the columns video, subset and seconds, for annotations without subsets, such as the original "
+    "code's video_info_new.csv.",
 )
 @click.option(
     "--validation-features", type=PATH, metavar="FOLDER", help="Features (.npy files) of the annotated videos."
@@ -105,7 +113,8 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     metavar="PERCENT",
     default=0.5,
     show_default=True,
-    help="How much mAP an int8 graph may lose against float. Layers are returned to float until it loses no more.",
+    help="How many points of mAP an int8 graph may lose against float. Layers are returned to float until it loses "
+    "no more.",
 )
 @click.option(
     "--target",
@@ -145,6 +154,7 @@ def stale_export(
     calibration_seed: int,
     validate: Path | None,
     validation_subset: str,
+    video_info: Path | None,
     validation_features: Path | None,
     max_map_drop: float,
     target: str,
@@ -154,8 +164,8 @@ def stale_export(
 ) -> None:
     """Export a trained STALE as a bundle, a folder that stale-run uses without PyTorch.
 
-    Before the bundle is written, its graphs are compared with the network. If they differ, or if int8 loses too much
-    mAP, nothing is written, and an existing bundle stays as it is.
+    Before the bundle is written, its graphs are compared with the network. If one that stale-run loads differs, or
+    loses too much mAP in int8, nothing is written, and an existing bundle stays as it is.
 
     \b
     A checkpoint of stale-train:
@@ -168,6 +178,8 @@ def stale_export(
     """  # noqa: D301 -- click reads the backslash
     if (validate is None) != (validation_features is None):
         raise click.UsageError("--validate and --validation-features go together; give both, or neither")
+    if video_info is not None and validate is None:
+        raise click.UsageError("--video-info without --validate; give the annotations whose subsets it says")
     request = ExportRequest(
         checkpoint=ckpt,
         clip=clip,
@@ -180,6 +192,7 @@ def stale_export(
             calibration_seed=calibration_seed,
             annotations=validate,
             annotations_subset=validation_subset,
+            video_info=video_info,
             validation_features=validation_features,
             max_map_drop=max_map_drop,
             target=target,

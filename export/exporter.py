@@ -68,7 +68,7 @@ def export_bundle(
         The bundle's manifest.
 
     Raises:
-        ExportError: a graph cannot be exported, differs from the network, or loses too much mAP.
+        ExportError: a graph that stale-run loads cannot be exported, differs from the network, or loses too much mAP.
         DatasetError: calibration or validation data cannot be used.
         PromptError: a class name is too long for the text tower.
         CheckpointError: the tokenizer does not fit the text tower.
@@ -149,6 +149,7 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
         Path(options.annotations),
         Path(options.validation_features),
         subset=options.annotations_subset,
+        video_info=Path(options.video_info) if options.video_info is not None else None,
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
     )

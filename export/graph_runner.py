@@ -10,7 +10,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.inference.localizer import EncodedPrompts
 
 Features = NDArray[np.float32]
-"""(T, C) snippet features of one video."""
+"""(S, C) snippet features of one video."""
 
 
 def run_on_video(
@@ -18,18 +18,21 @@ def run_on_video(
     features: Features,
     prompts: EncodedPrompts,
     outputs: Sequence[str] = layout.LOCALIZER_OUTPUTS,
+    *,
+    length: int | None = None,
 ) -> list[NDArray[np.float32]]:
     """Run a localizer graph on one video.
 
     Args:
         session: the loaded graph.
-        features: (T, C), already resampled to T.
+        features: (S, C)
         prompts: K encoded prompts.
         outputs: names of the outputs to compute.
+        length: T that the graph resamples the features to; None for S.
 
     Returns:
         The outputs in that order, without the batch axis: for ``layout.LOCALIZER_OUTPUTS`` class activations
         (K+1, T) and action masks (T, T).
     """
-    inputs = layout.localizer_inputs(features[None], len(features), prompts.embeddings, prompts.queries)
+    inputs = layout.localizer_inputs(features[None], length or len(features), prompts.embeddings, prompts.queries)
     return [batch[0] for batch in session.run(outputs, inputs)]

@@ -23,10 +23,12 @@ class Int8Options:
     """Annotations of the videos that mAP is measured on; without them mAP is not measured."""
     annotations_subset: str = "validation"
     """Subset of the annotations."""
+    video_info: str | os.PathLike[str] | None = None
+    """File with subset and duration of each video, for annotations without them; see ``read_video_info``."""
     validation_features: str | os.PathLike[str] | None = None
     """Folder with the features of the annotated videos."""
     max_map_drop: float = 0.5
-    """Largest loss of mAP against the float graph, in percent of mAP, at least 0."""
+    """Most points of mAP that a graph which ``stale-run`` loads may lose against the float graph, at least 0."""
     target: str = "portable"
     """One of ``TARGETS``."""
     weight_bits: int | None = None
@@ -41,6 +43,10 @@ class Int8Options:
             raise ValueError(f"text_precision {self.text_precision!r}, expected {' or '.join(TEXT_PRECISIONS)}")
         if (self.annotations is None) != (self.validation_features is None):
             raise ValueError("annotations and validation_features go together; give both, or neither")
+        if self.video_info is not None and self.annotations is None:
+            raise ValueError(
+                "video_info without annotations; give the annotations whose subsets it says, or leave it out"
+            )
         if self.calibration_videos < 1:
             raise ValueError(f"calibration_videos {self.calibration_videos}, expected at least 1")
         if not self.max_map_drop >= 0:

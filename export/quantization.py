@@ -1,7 +1,8 @@
 """Making the int8 localizer graphs of a bundle, counting their integer operators, and limiting their loss of mAP."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from stale_export.calibration import TAILS, Activations, Calibration, logit_erro
 from stale_export.graph_builder import FLOAT, serialize
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.say import Say
-from stale_export.schemes import DynamicScheme, Scheme, bits_for
+from stale_export.schemes import VNNI_BITS, DynamicScheme, Scheme, bits_for
 from stale_export.validation_gate import MapGate
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
@@ -71,7 +72,7 @@ class Quantizer:
         Raises:
             QuantizationError: ONNX Runtime does not compute it in integers, or too much mAP is lost.
         """
-        repaired = self._repair(file, {linear: DynamicScheme(weight_bits=self.bits) for linear in LINEARS})
+        repaired = self._repair(file, {linear: DynamicScheme(weight_bits=self.bits) for linear in LINEARS}, ())
         model = self._model(repaired.schemes)
         return QuantizedGraph(model=model, record=self._record(file, "dynamic", model, repaired))
 
@@ -88,7 +89,11 @@ class Quantizer:
         errors = dict(zip(candidates, logit_errors(models, self._float_model, videos, prompts), strict=True))
         method = min(errors, key=errors.__getitem__)
         self.say(f"{file}: ranges by {method}, class activations off by {errors[method]:.3f} (root mean square)")
-        repaired = self._repair(file, candidates[method])
+        remedies = (
+            f"calibrate on more videos than these {len(calibration.features)}, see --calibration-videos",
+            "leave out --calibration, and ort-int8 is the dynamic graph",
+        )
+        repaired = self._repair(file, candidates[method], remedies)
         model = self._model(repaired.schemes)
         record = self._record(file, "static", model, repaired, method=method, calibration=calibration)
         return QuantizedGraph(model=model, record=record)
@@ -120,7 +125,7 @@ class Quantizer:
             weight_bits=self.bits,
             integer_operators_expected=expected,
             integer_operators_found=found,
-            float_layers=tuple(linear for linear in LINEARS if linear not in repaired.schemes),
+            float_layers=_float_layers(repaired.schemes),
             range_method=method,
             calibration_videos=tuple(sorted(calibration.features)) if calibration else (),
             calibration_seed=calibration.seed if calibration else None,
@@ -128,28 +133,53 @@ class Quantizer:
             fp32_map_percent=self._exact if self.gate else None,
         )
 
-    def _repair(self, file: str, schemes: Mapping[str, Scheme]) -> _Repaired:
-        """Return layers to float, the most harmful first, until the gate accepts the graph."""
+    def _repair(self, file: str, schemes: Mapping[str, Scheme], remedies: Sequence[str]) -> _Repaired:
+        """Return layers to float, the most harmful first, until the gate accepts the graph.
+
+        Raises:
+            QuantizationError: it accepts none; the message names the remedies.
+        """
         if self.gate is None:
             return _Repaired(schemes, None)
         self.gate.require_meaning(file, self._exact)
         score = self.gate.measure(self._model(schemes))
+        drops: dict[tuple[str, ...], float] = {}
         while not self.gate.accepts(score, self._exact):
+            drops[_float_layers(schemes)] = self._exact - score
             trials = {
                 linear: {name: scheme for name, scheme in schemes.items() if name != linear} for linear in schemes
             }
             scores = {linear: self.gate.measure(self._model(trial)) for linear, trial in trials.items()}
             table = ", ".join(f"{linear} {value:.2f}" for linear, value in scores.items())
-            lost = f"{file}: mAP {score:.2f} against {self._exact:.2f} in float"
             if len(schemes) == 1:
-                raise QuantizationError(
-                    f"{lost}, expected a drop of at most {self.gate.max_drop}, and no layer can stay in integers (with "
-                    f"each alone in float: {table}); nothing was written"
-                )
+                raise QuantizationError(self._failure(file, drops, table, remedies))
             worst = max(scores, key=scores.__getitem__)
-            self.say(f"{lost}; back to float: {worst} (with each alone in float: {table})")
+            self.say(
+                f"{file}: mAP {score:.2f} against {self._exact:.2f} in float; back to float: {worst} (with each alone "
+                f"in float: {table})"
+            )
             schemes, score = trials[worst], scores[worst]
         return _Repaired(schemes, score)
+
+    def _failure(self, file: str, drops: Mapping[tuple[str, ...], float], table: str, remedies: Sequence[str]) -> str:
+        """Say that a graph loses too much, and what can be done: ``drops`` are by the layers that were in float."""
+        assert self.gate is not None
+        least = min(drops.values())
+        limit = math.ceil(100 * least) / 100 if math.isfinite(least) else math.inf
+        chosen = [*remedies]
+        if limit < self._exact:  # else the check would prove nothing, see require_meaning
+            layers = next(layers for layers, drop in drops.items() if drop <= limit)
+            chosen.insert(
+                0, f"give --max-map-drop {limit:.2f}, which accepts it with {', '.join(layers) or 'no layer'} in float"
+            )
+        if self.bits < VNNI_BITS:
+            chosen.append(f"give weights more than {self.bits} bits, see --target and --weight-bits")
+        chosen.append("leave out --validate, and stale-run uses ort-fp32 unless told otherwise")
+        return (
+            f"{file}: mAP {self._exact - least:.2f} against {self._exact:.2f} in float, a drop of {least:.3f} however "
+            f"many layers return to float, expected at most {self.gate.max_drop} (with each alone in float: {table}); "
+            f"{', or '.join(chosen)}; nothing was written"
+        )
 
     @cached_property
     def _float_model(self) -> bytes:
@@ -163,6 +193,10 @@ class Quantizer:
 
     def _model(self, schemes: Mapping[str, Scheme]) -> bytes:
         return serialize(localizer_model(self.network, schemes))
+
+
+def _float_layers(schemes: Mapping[str, Scheme]) -> tuple[str, ...]:
+    return tuple(linear for linear in LINEARS if linear not in schemes)
 
 
 def count_integer_operators(model: bytes) -> int:

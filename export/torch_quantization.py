@@ -1,4 +1,7 @@
-"""The files of the ``torch-*`` backends: making them, counting int8 layers, and limiting the loss of mAP."""
+"""The files of the ``torch-*`` backends: making them, counting int8 layers, and measuring the loss of mAP.
+
+Only ``stale-bench`` runs these files. So whatever is wrong with the one in int8 is said, and never fails an export.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +18,11 @@ from stale_export.torch_localizer import (
     quantize_torch_localizer,
     torch_runner,
 )
-from stale_export.validation_gate import MapGate
+from stale_export.validation_gate import MapGate, RunVideo
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
-from stale_runtime.errors import QuantizationError
+from stale_runtime.inputs.features import resample
+from stale_runtime.system.text import one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +40,23 @@ def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> To
 
     Args:
         network: in evaluation mode.
-        gate: limits the loss of mAP; None if mAP is not measured.
-        say: called if this PyTorch has no dynamic quantization, and int8 is left out.
-
-    Raises:
-        QuantizationError: PyTorch does not compute all layers in integers, or too much mAP is lost.
+        gate: measures mAP; None if it is not measured.
+        say: called if int8 is left out, because this PyTorch cannot compute it, or loses more mAP than the gate allows.
     """
     localizer = TorchLocalizer.of(network)
     fp32, int8 = TORCH_FILES["torch-fp32"], TORCH_FILES["torch-int8"]
     files = {fp32: pack_torch_localizer(localizer, int8=False)}
     try:
         module = quantize_torch_localizer(localizer)
+        packed = pack_torch_localizer(localizer, int8=True)
     except ImportError as problem:
-        say(f"torch-int8 is unavailable: this PyTorch has no dynamic quantization ({problem})")
-        return TorchBackends(files=files)
-    files[int8] = pack_torch_localizer(localizer, int8=True)
+        return _without_int8(files, f"this PyTorch has no dynamic quantization ({problem})", say)
+    except RuntimeError as problem:  # PyTorch was built without a library for int8 on this CPU
+        return _without_int8(files, f"this PyTorch cannot quantize ({one_line(str(problem))[:200]})", say)
     found = count_integer_layers(module)
     if found != len(LINEARS):
-        raise QuantizationError(f"{int8}: PyTorch computes {found} of {len(LINEARS)} layers in integers")
-    score, exact = (None, None) if gate is None else _measure(int8, module, localizer, gate)
+        return _without_int8(files, f"PyTorch computes {found} of {len(LINEARS)} layers in integers", say)
+    score, exact = (None, None) if gate is None else _measure(int8, module, localizer, gate, say)
     record = QuantizationRecord(
         file=int8,
         kind="dynamic",
@@ -65,20 +67,25 @@ def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> To
         map_percent=score,
         fp32_map_percent=exact,
     )
-    return TorchBackends(files=files, records=(record,))
+    return TorchBackends(files={**files, int8: packed}, records=(record,))
 
 
-def _measure(file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate) -> tuple[float, float]:
-    """MAP in int8 and in float, in percent.
+def _without_int8(files: Mapping[str, bytes], why: str, say: Say) -> TorchBackends:
+    say(f"warning: the bundle has no torch-int8, which only stale-bench runs: {why}")
+    return TorchBackends(files=files)
 
-    Raises:
-        QuantizationError: int8 loses too much.
-    """
-    score, exact = (gate.measure_outputs(torch_runner(part, gate.prompts)) for part in (module, localizer))
-    gate.require_meaning(file, exact)
+
+def _measure(file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say) -> tuple[float, float]:
+    """MAP in int8 and in float, in percent; a loss above the gate's limit is said."""
+    score, exact = (gate.measure_outputs(_resampling(part, gate)) for part in (module, localizer))
     if not gate.accepts(score, exact):
-        raise QuantizationError(
-            f"{file}: mAP {score:.2f} against {exact:.2f} in float, expected a drop of at most {gate.max_drop}; "
-            "nothing was written"
+        say(
+            f"warning: {file}: mAP {score:.2f} against {exact:.2f} in float, a drop of {exact - score:.3f}, more than "
+            f"--max-map-drop {gate.max_drop}; the bundle is written all the same, since only stale-bench runs this file"
         )
     return score, exact
+
+
+def _resampling(module: nn.Module, gate: MapGate) -> RunVideo:
+    run = torch_runner(module, gate.prompts)
+    return lambda features: run(resample(features, gate.videos.length))

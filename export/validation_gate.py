@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from stale_export.graph_runner import Features, run_on_video
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.errors import DatasetError, QuantizationError
-from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
+from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
+from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_folder import feature_files
@@ -20,7 +21,7 @@ from stale_runtime.inputs.features import read_features, resample
 from stale_runtime.system.cpus import available_threads
 
 RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
-"""Features (T, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+"""Features (S, C) of one video -> class activations (K+1, T), action masks (T, T)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +29,13 @@ class ValidationVideos:
     """Annotated videos with their features."""
 
     truth: GroundTruth
-    """The annotations of these videos only."""
+    """The annotations of these videos only, in the order of their file, which the published mAP depends on."""
     features: Mapping[str, Features]
-    """(T, C), resampled, by video id."""
+    """(S, C) by video id, in the order of the files' names, as in stale-run's results.
+
+    As there, videos of few snippets are resampled by the graph, which computes what it can before that."""
+    length: int
+    """T that they are resampled to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +49,9 @@ class MapGate:
     """Largest loss of mAP against float, in percent of mAP."""
 
     def measure(self, model: bytes) -> float:
-        """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent."""
+        """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
         session = open_session(model, name="localizer", threads=available_threads())
-        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts))
+        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
 
     def measure_outputs(self, run: RunVideo) -> float:
         """Like ``measure``, for any function that computes the outputs of a video."""
@@ -79,29 +84,52 @@ class MapGate:
             )
 
 
-def read_validation(annotations: Path, folder: Path, *, subset: str, channels: int, length: int) -> ValidationVideos:
+def read_validation(
+    annotations: Path, folder: Path, *, subset: str, video_info: Path | None = None, channels: int, length: int
+) -> ValidationVideos:
     """Read annotated videos and their features.
 
     Args:
-        annotations: JSON in ActivityNet's format, or in the original code's.
+        annotations: see ``read_ground_truth``.
         folder: contains ``.npy`` files; a video without one is left out.
         subset: subset of the annotations.
+        video_info: file with subset and duration of each video, see ``read_video_info``; None if the annotations have
+            them.
         channels: C
         length: T to resample to.
 
     Raises:
-        DatasetError: the annotations cannot be read, or no annotated video has features.
+        DatasetError: the annotations cannot be read, no annotated video has features, or one has no duration.
         FeatureError: the folder or a feature file cannot be used.
     """
-    truth = read_ground_truth(annotations, subset=subset)
+    info = read_video_info(video_info) if video_info is not None else None
+    truth = read_ground_truth(annotations, subset=subset, video_info=info)
     paths = feature_files(folder, option="--validation-features")
-    videos: dict[str, AnnotatedVideo] = {name: truth.videos[name] for name in truth.videos if name in paths}
-    if not any(known.annotations for known in videos.values()):
+    videos = {name: video for name, video in truth.videos.items() if name in paths}
+    known = GroundTruth(videos=videos)
+    if not known.labels:
         raise DatasetError(
             f"--validation-features {folder}: {len(paths)} files, none of them of an annotated video of {annotations}, "
             f"subset {subset}; expected files such as v_{next(iter(truth.videos))}.npy"
         )
+    for name, video in videos.items():
+        if video.duration_s is None or not video.duration_s > 0:
+            raise DatasetError(
+                f"{annotations}: video {name!r} has no duration, which mAP needs; give --video-info FILE"
+            )
     return ValidationVideos(
-        truth=GroundTruth(videos=videos),
-        features={name: resample(read_features(paths[name], channels), length) for name in videos},
+        truth=known,
+        features={
+            name: _graph_features(read_features(path, channels), length)
+            for name, path in paths.items()
+            if name in videos
+        },
+        length=length,
     )
+
+
+def _graph_features(features: Features, length: int) -> Features:
+    """What ``Localizer.graph_inputs`` gives the graph; in int8 it matters whether the graph resamples."""
+    if len(features) < min(length, features.shape[1]):
+        return features.astype(np.float32, copy=False)
+    return resample(features, length)

@@ -128,7 +128,7 @@ def read_ground_truth(
         )
     if not videos:
         found = ", ".join(sorted(subsets)) or "no video at all"
-        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; ask for one of these")
+        raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give one of these as the subset")
     return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
 
 

@@ -46,7 +46,7 @@ class Selection:
     """The videos that can be trained on, and those that cannot."""
 
     samples: tuple[VideoSample, ...]
-    """Ordered by id."""
+    """In the order of the annotations, which the published mAP depends on."""
     left_out: Mapping[LeftOut, tuple[str, ...]] = field(default_factory=dict)
     """Ids of the videos left out, by reason; only reasons that apply to a video."""
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def select_videos(
     samples: list[VideoSample] = []
     left_out: dict[LeftOut, list[str]] = {why: [] for why in LeftOut}
     candidates: list[VideoSample] = []
-    for video, annotated in sorted(truth.videos.items()):
+    for video, annotated in truth.videos.items():
         found = _find_sample(video, annotated, files, known)
         if isinstance(found, LeftOut):
             left_out[found].append(video)
@@ -107,7 +107,9 @@ def select_videos(
         else:
             samples.append(sample)
     selection = Selection(
-        samples=tuple(samples), left_out={why: tuple(ids) for why, ids in left_out.items() if ids}, problems=problems
+        samples=tuple(samples),
+        left_out={why: tuple(sorted(ids)) for why, ids in left_out.items() if ids},
+        problems=problems,
     )
     if not samples:
         raise DatasetError(f"{features}: nothing to train on, {selection}; {_remedy(selection)}")

@@ -62,6 +62,7 @@ def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
     [
         (["--validate", "annotations.json"], "--validate and --validation-features go together"),
         (["--validation-features", "validation"], "--validate and --validation-features go together"),
+        (["--video-info", "video_info_new.csv"], "--video-info without --validate"),
         (["--weight-bits", "9", "--target", "vnni"], "--weight-bits"),
         (["--target", "sse"], "--target"),
         (["--text-precision", "int4"], "--text-precision"),
@@ -128,3 +129,35 @@ def test_a_leak_ends_it_with_one_line_and_nothing_is_written(work: Path) -> None
     last = done.stderr.splitlines()[-1]
     assert last.startswith("stale-export: error: --calibration validation: contains 8 of the validation videos, ")
     assert not (work / "stale_bundle").exists()
+
+
+def test_a_graph_of_stale_run_that_loses_too_much_is_named_with_remedies(work: Path) -> None:
+    done = export(
+        work,
+        *("--calibration", "training", "--validate", "annotations.json", "--validation-features", "validation"),
+        *("--max-map-drop", "0.001", "--weight-bits", "4"),
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.match(r"stale-export: error: localizer\.int8(-dynamic)?\.onnx: mAP ", last)
+    assert "give --max-map-drop " in last
+    assert last.endswith("; nothing was written")
+    assert not (work / "stale_bundle").exists()
+
+
+def test_subsets_are_read_from_the_original_s_file(work: Path) -> None:
+    database = json.loads((work / "annotations.json").read_text())["database"]
+    original = {
+        f"v_{name}": {"duration_second": video["duration"], "annotations": video["annotations"]}
+        for name, video in database.items()
+    }
+    (work / "annotations.json").write_text(json.dumps(original))
+    lines = "".join(f"v_{name},10,60.0,25.0,25.0,validation,10\n" for name in database)
+    (work / "video_info_new.csv").write_text("video,numFrame,seconds,fps,rfps,subset,featureFrame\n" + lines)
+    given = ("--validate", "annotations.json", "--validation-features", "validation", "--max-map-drop", "20")
+    done = export(work, *given)
+    assert done.returncode == 3
+    assert "does not say which videos are of subset 'validation'" in done.stderr.splitlines()[-1]
+    done = export(work, *given, "--video-info", "video_info_new.csv")
+    assert done.returncode == 0, done.stderr
+    assert records(work)["localizer.int8.onnx"]["map_percent"] is not None

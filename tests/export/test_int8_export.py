@@ -1,14 +1,18 @@
 """The int8 graphs through the whole export, on the tiny network."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+import torch
+from torch import nn
 
-from stale_export import Int8Options, export_bundle, exporter, quantization
+from stale_export import Int8Options, export_bundle, exporter, quantization, torch_quantization
 from stale_export.localizer_graph import LINEARS
+from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
 from stale_runtime.bundle.manifest import Manifest
@@ -70,6 +74,27 @@ def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_ruined_torch_int8_is_written_with_its_loss(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quantize(localizer: TorchLocalizer) -> nn.Module:
+        ruined = copy.deepcopy(localizer)
+        layer = ruined.embedding["output"]
+        assert isinstance(layer, nn.Linear)
+        with torch.no_grad():
+            layer.weight.mul_(8)
+        return quantize_torch_localizer(ruined)
+
+    monkeypatch.setattr(torch_quantization, "quantize_torch_localizer", quantize)
+    manifest = export()
+    (record,) = [record for record in manifest.quantization if record.file == "localizer.torch-int8.pth"]
+    assert record.map_percent is not None
+    assert record.fp32_map_percent is not None
+    assert record.fp32_map_percent - record.map_percent > 5
+    assert record.file in manifest.files
+    assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
+
+
 def test_a_skipped_quantization_writes_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "count_integer_operators", lambda _model: 2)
     with pytest.raises(QuantizationError, match="computes 2 of 4 layers"):
@@ -94,6 +119,7 @@ def test_a_leak_is_refused_before_anything_is_made(
         ({"text_precision": "int4"}, "text_precision 'int4'"),
         ({"annotations": Path("x")}, "annotations and validation_features go together"),
         ({"validation_features": Path("x")}, "annotations and validation_features go together"),
+        ({"video_info": Path("x")}, "video_info without annotations"),
         ({"calibration_videos": 0}, "calibration_videos 0"),
         ({"max_map_drop": -1.0}, "max_map_drop -1.0"),
         ({"max_map_drop": float("nan")}, "max_map_drop nan"),

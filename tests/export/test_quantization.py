@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,16 +300,50 @@ def test_where_every_scale_is_ruined_it_fails_with_the_table(
 ) -> None:
     ruin(monkeypatch, *LINEARS)
     table = r"with each alone in float: (\S+) \d+\.\d\d"
-    with pytest.raises(QuantizationError, match=rf"^{FILE}: mAP \d+\.\d\d against \d+\.\d\d in float, .*{table}"):
+    with pytest.raises(
+        QuantizationError, match=rf"^{FILE}: mAP \d+\.\d\d against \d+\.\d\d in float, .*{table}"
+    ) as failed:
         make(gate())
     repairs = [text for text in said if "back to float" in text]
     assert len(repairs) == len(LINEARS) - 1
+    assert ("leave out --calibration" in str(failed.value)) == (make is static)
+    assert (f"more videos than these {len(calibration().features)}" in str(failed.value)) == (make is static)
+    assert "leave out --validate, and stale-run uses ort-fp32" in str(failed.value)
 
 
-def test_a_measurement_that_is_none_fails(gate: MakeQuantizer, network: Stale) -> None:
+@KINDS
+def test_the_limit_that_a_failure_names_accepts_the_graph_that_it_names(
+    gate: MakeQuantizer, monkeypatch: pytest.MonkeyPatch, make: Kind
+) -> None:
+    ruin(monkeypatch, *LINEARS)
+    with pytest.raises(QuantizationError) as failed:
+        make(gate(max_drop=0.001))
+    named = re.search(r"give --max-map-drop (\d+\.\d\d), which accepts it with (.+?) in float, or ", str(failed.value))
+    assert named is not None
+    record = make(gate(max_drop=float(named[1]))).record
+    assert (", ".join(record.float_layers) or "no layer") == named[2]
+    assert record.fp32_map_percent is not None
+    assert record.map_percent is not None
+    drop = record.fp32_map_percent - record.map_percent
+    assert f"a drop of {drop:.3f} however" in str(failed.value)
+    assert drop <= float(named[1]) < drop + 0.01
+
+
+def test_bits_are_a_remedy_where_there_are_more(gate: MakeQuantizer, network: Stale) -> None:
     exact = serialize(localizer_model(network))
-    with pytest.raises(QuantizationError, match=r"mAP nan against 90\.00"):
-        gate(score=lambda model: 90.0 if model == exact else float("nan")).dynamic(FILE)
+    for target, bits in (("portable", 7), ("vnni", 8)):
+        with pytest.raises(QuantizationError) as failed:
+            gate(score=lambda model: 90.0 if model == exact else 80.0, target=target).dynamic(FILE)
+        assert (f"give weights more than {bits} bits, see --target" in str(failed.value)) == (target == "portable")
+        assert "give --max-map-drop 10.00, which accepts it with no layer in float" in str(failed.value)
+
+
+@pytest.mark.parametrize("score", [float("nan"), 0.0])
+def test_no_limit_is_named_that_would_let_anything_pass(gate: MakeQuantizer, network: Stale, score: float) -> None:
+    exact = serialize(localizer_model(network))
+    with pytest.raises(QuantizationError, match=rf"mAP {score:.2f} against 90\.00") as failed:
+        gate(score=lambda model: 90.0 if model == exact else score).dynamic(FILE)
+    assert "--max-map-drop" not in str(failed.value)
 
 
 @pytest.mark.parametrize("exact", [0.0, 0.4, 0.5, float("nan")])

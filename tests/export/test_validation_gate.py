@@ -33,8 +33,15 @@ def measure(videos: ValidationVideos, model: bytes, prompts: EncodedPrompts) -> 
     return MapGate(videos=videos, prompts=prompts, max_drop=0.5).measure(model)
 
 
-def read(annotations: Path, folder: Path) -> ValidationVideos:
-    return read_validation(annotations, folder, subset="validation", channels=tiny.CHANNELS, length=tiny.LENGTH)
+def read(annotations: Path, folder: Path, video_info: Path | None = None) -> ValidationVideos:
+    return read_validation(
+        annotations,
+        folder,
+        subset="validation",
+        video_info=video_info,
+        channels=tiny.CHANNELS,
+        length=tiny.LENGTH,
+    )
 
 
 @pytest.fixture
@@ -90,6 +97,33 @@ def test_a_video_without_features_or_of_another_subset_is_left_out(annotations: 
     annotations.write_text(json.dumps(database))
     videos = read(annotations, folder)
     assert videos.features.keys() == videos.truth.videos.keys() == {"video2", "video3"}
+
+
+def test_subsets_come_from_video_info_where_the_annotations_have_none(
+    annotations: Path, folder: Path, tmp_path: Path
+) -> None:
+    database = json.loads(annotations.read_text())["database"]
+    original = {
+        f"v_{name}": {"duration_second": video["duration"], "annotations": video["annotations"]}
+        for name, video in database.items()
+    }
+    annotations.write_text(json.dumps(original))
+    with pytest.raises(DatasetError, match=r"does not say which videos are of subset 'validation'.*--video-info"):
+        read(annotations, folder)
+    info = tmp_path / "video_info_new.csv"
+    subsets = {"v_video0": "training", "v_video1": "validation", "v_video3": "validation"}
+    info.write_text("video,subset,seconds\n" + "".join(f"{name},{subset},60\n" for name, subset in subsets.items()))
+    videos = read(annotations, folder, video_info=info)
+    assert videos.features.keys() == videos.truth.videos.keys() == {"video1", "video3"}
+
+
+@pytest.mark.parametrize("duration", [None, 0])
+def test_a_video_without_duration_is_named(annotations: Path, folder: Path, duration: float | None) -> None:
+    database = json.loads(annotations.read_text())
+    database["database"]["video2"]["duration"] = duration
+    annotations.write_text(json.dumps(database))
+    with pytest.raises(DatasetError, match="video 'video2' has no duration, which mAP needs"):
+        read(annotations, folder)
 
 
 def test_features_of_no_annotated_video_are_named(annotations: Path, folder: Path, tmp_path: Path) -> None:

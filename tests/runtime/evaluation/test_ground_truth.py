@@ -43,7 +43,9 @@ def test_reads_every_video_and_annotation(tmp_path: Path) -> None:
 def test_a_subset_has_its_videos_only(tmp_path: Path) -> None:
     path = write(tmp_path, {"database": DATABASE})
     assert list(read_ground_truth(path, subset="validation").videos) == ["a", "c"]
-    with pytest.raises(DatasetError, match="no video of subset 'testing', found training, validation; ask for one"):
+    with pytest.raises(
+        DatasetError, match="no video of subset 'testing', found training, validation; give one of these"
+    ):
         read_ground_truth(path, subset="testing")
 
 

@@ -64,8 +64,8 @@ def test_takes_what_can_be_trained_on_and_counts_the_rest(tmp_path: Path) -> Non
         },
     )
     assert selection.samples == (
-        VideoSample("a", tmp_path / "v_a.npy", 12.5, (POLO,)),
         VideoSample("b", tmp_path / "b.npy", 10, (POLO, Annotation("archery", 3, 4))),
+        VideoSample("a", tmp_path / "v_a.npy", 12.5, (POLO,)),
     )
     assert selection.left_out == {
         LeftOut.NO_ANNOTATIONS: ("none",),
