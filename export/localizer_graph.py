@@ -110,7 +110,9 @@ def _propose_masks(graph: GraphBuilder, network: Stale, snippets: str) -> str:
     hidden = graph.op("Relu", graph.op("Add", hidden, graph.weight("masks.hidden_bias", bias.detach().numpy())))
     hidden = graph.op("Transpose", hidden, perm=[0, 2, 1])  # (B, M, T)
     trained = localizer.kernel.detach().numpy()  # (T0, M); at T = T0 resampling changes no bit of it
-    positions = row_positions(graph, graph.integers(len(trained)), _LENGTH)
+    # T is read from the snippets: where it is the graph's input, OpenVINO 2026.4 uses memory that is not filled yet.
+    length = graph.op("Squeeze", graph.op("Shape", snippets, start=1, end=2))
+    positions = row_positions(graph, graph.integers(len(trained)), length)
     kernel = interpolate_rows(graph, graph.weight("masks.kernel", trained), positions, axis=0)  # (T, M)
     masks = graph.op("Sigmoid", graph.op("MatMul", kernel, hidden))  # (T, M) @ (B, M, T) -> (B, T, T)
     graph.name(layout.ACTION_MASKS, masks)
