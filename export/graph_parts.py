@@ -1,44 +1,66 @@
 """Pieces of the deployed graph that several of its parts use: resampling rows, and the end of an attention block."""
 
+from typing import NamedTuple
+
 import onnx
 
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import GraphBuilder
 
+ROUNDING = 2.0**-10
+"""How far a share may be from the exact one. Float32 needs less than that, and bfloat16 would round it off anyway."""
 
-def row_positions(graph: GraphBuilder, count: str, length: str) -> tuple[str, str]:
+
+class Positions(NamedTuple):
+    """Names of the values that say where T resampled rows lie among S rows."""
+
+    lower: str
+    """(T,) of int64, index of the row below each position."""
+    share: str
+    """(T,) of float32, weight of the row above it, which is the next."""
+
+
+def row_positions(graph: GraphBuilder, count: str, length: str) -> Positions:
     """Positions of T resampled rows among S rows, with half-pixel centres, clamped at the edges.
 
-    At T = S they are the positions of the rows themselves.
+    Position t is ((2t + 1)S - T) / 2T. The row below it is computed in integers, because a runtime may round floats to
+    bfloat16, which does not even have all integers above 256. Its share is the network's, to the bit in float32, but it
+    cannot differ from the integers' by more than ``ROUNDING``. At T = S the positions are those of the rows themselves.
 
     Args:
         graph: receives the operators.
         count: S, (1,) of int64.
-        length: T, (1,) of int64.
-
-    Returns:
-        Index of the row below each position, (T,) of int64, and the weight of the row above it, (T,) in [0, 1).
+        length: T, () of int64.
     """
-    steps = graph.op("Range", graph.scalar(0), graph.op("Squeeze", length), graph.scalar(1))  # (T,)
-    steps = graph.op("Add", graph.op("Cast", steps, to=onnx.TensorProto.FLOAT), graph.number(0.5))
-    sizes = (graph.op("Cast", size, to=onnx.TensorProto.FLOAT) for size in (count, length))
-    position = graph.op("Sub", graph.op("Mul", steps, graph.op("Div", *sizes)), graph.number(0.5))  # (T,)
-    last = graph.op("Cast", graph.op("Sub", count, graph.integers(1)), to=onnx.TensorProto.FLOAT)
-    position = graph.op("Min", graph.op("Max", position, graph.number(0)), last)
-    lower = graph.op("Floor", position)
-    return graph.op("Cast", lower, to=onnx.TensorProto.INT64), graph.op("Sub", position, lower)
+    steps = graph.op("Range", graph.scalar(0), length, graph.scalar(1))  # (T,)
+    last = graph.op("Sub", count, graph.integers(1))  # (1,)
+    parts = graph.op("Mul", length, graph.scalar(2))  # (), which is 2T
+    odd = graph.op("Add", graph.op("Mul", steps, graph.integers(2)), graph.integers(1))
+    place = graph.op("Sub", graph.op("Mul", odd, count), length)  # (T,), the position times 2T
+    place = graph.op("Min", graph.op("Max", place, graph.integers(0)), graph.op("Mul", last, parts))
+    lower = graph.op("Div", place, parts)
+    rest = graph.op("Sub", place, graph.op("Mul", lower, parts))
+    exact = graph.op("Div", _as_float(graph, rest), _as_float(graph, parts))  # (T,)
+
+    scale = graph.op("Div", _as_float(graph, count), _as_float(graph, length))  # (1,)
+    centres = graph.op("Add", _as_float(graph, steps), graph.number(0.5))
+    position = graph.op("Sub", graph.op("Mul", centres, scale), graph.number(0.5))  # (T,)
+    position = graph.op("Min", graph.op("Max", position, graph.number(0)), _as_float(graph, last))
+    share = graph.op("Sub", position, _as_float(graph, lower))
+    share = graph.op("Max", share, graph.op("Sub", exact, graph.number(ROUNDING)))
+    return Positions(lower, graph.op("Min", share, graph.op("Add", exact, graph.number(ROUNDING))))
 
 
-def interpolate_rows(graph: GraphBuilder, values: str, lower: str, share: str, axis: int) -> str:
+def interpolate_rows(graph: GraphBuilder, values: str, positions: Positions, axis: int) -> str:
     """Interpolate linearly along an axis, which is the last but one: (..., S, D) -> (..., T, D).
 
     Args:
         graph: receives the operators.
         values: (..., S, D)
-        lower: (T,), see ``row_positions``.
-        share: (T,), see ``row_positions``.
+        positions: see ``row_positions``.
         axis: number of the axis.
     """
+    lower, share = positions
     last = graph.op("Sub", graph.op("Shape", values, start=axis, end=axis + 1), graph.integers(1))
     upper = graph.op("Min", graph.op("Add", lower, graph.integers(1)), last)  # (T,)
     share = graph.op("Unsqueeze", share, graph.integers(1))  # (T, 1)
@@ -62,3 +84,7 @@ def add_and_normalize(graph: GraphBuilder, name: str, block: FoldedAttention, mi
 def scale_to_length_one(graph: GraphBuilder, rows: str) -> str:
     """Divide each row by its Euclidean length: (B, N, C) -> (B, N, C)."""
     return graph.op("Div", rows, graph.op("ReduceL2", rows, graph.integers(2), keepdims=1))
+
+
+def _as_float(graph: GraphBuilder, values: str) -> str:
+    return graph.op("Cast", values, to=onnx.TensorProto.FLOAT)

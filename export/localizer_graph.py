@@ -110,8 +110,10 @@ def _propose_masks(graph: GraphBuilder, network: Stale, snippets: str) -> str:
     hidden = graph.op("Relu", graph.op("Add", hidden, graph.weight("masks.hidden_bias", bias.detach().numpy())))
     hidden = graph.op("Transpose", hidden, perm=[0, 2, 1])  # (B, M, T)
     trained = localizer.kernel.detach().numpy()  # (T0, M); at T = T0 resampling changes no bit of it
-    lower, share = row_positions(graph, graph.integers(len(trained)), graph.op("Shape", snippets, start=1, end=2))
-    kernel = interpolate_rows(graph, graph.weight("masks.kernel", trained), lower, share, axis=0)  # (T, M)
+    # T is read from the snippets: where it is the graph's input, OpenVINO 2026.4 uses memory that is not filled yet.
+    length = graph.op("Squeeze", graph.op("Shape", snippets, start=1, end=2))
+    positions = row_positions(graph, graph.integers(len(trained)), length)
+    kernel = interpolate_rows(graph, graph.weight("masks.kernel", trained), positions, axis=0)  # (T, M)
     masks = graph.op("Sigmoid", graph.op("MatMul", kernel, hidden))  # (T, M) @ (B, M, T) -> (B, T, T)
     graph.name(layout.ACTION_MASKS, masks)
     return layout.ACTION_MASKS
@@ -164,8 +166,8 @@ def _compact(graph: GraphBuilder, snippets: str, keep: str) -> tuple[str, str]:
     position = graph.op("Range", graph.scalar(0), length, graph.scalar(1))  # (T,)
     # Sorting keys, all different: T - t for a kept snippet t, and -t for a discarded one.
     order = graph.op("Sub", graph.op("Where", keep, length, graph.scalar(0)), position)  # (B, T)
-    order, index = graph.ops("TopK", graph.op("Cast", order, to=onnx.TensorProto.FLOAT), number, outputs=2, axis=1)
-    flags = graph.op("Cast", graph.op("Greater", order, graph.number(0)), to=onnx.TensorProto.FLOAT)  # (B, N)
+    order, index = graph.ops("TopK", order, number, outputs=2, axis=1)
+    flags = graph.op("Cast", graph.op("Greater", order, graph.integers(0)), to=onnx.TensorProto.FLOAT)  # (B, N)
     kept = graph.op("GatherND", snippets, graph.op("Unsqueeze", index, graph.integers(2)), batch_dims=1)
     kept = graph.op("Mul", kept, graph.op("Unsqueeze", flags, graph.integers(2)))  # (B, N, C)
     return graph.op("Pad", kept, graph.integers(0, 0, 0, 0, 1, 0)), number

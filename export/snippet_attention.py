@@ -8,7 +8,7 @@ import onnx
 
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import GraphBuilder
-from stale_export.graph_parts import add_and_normalize, interpolate_rows, row_positions
+from stale_export.graph_parts import Positions, add_and_normalize, interpolate_rows, row_positions
 from stale_runtime.bundle import layout
 
 _FEATURES, _LENGTH = layout.LOCALIZER_INPUTS[:2]
@@ -24,25 +24,25 @@ def embed_snippets(graph: GraphBuilder, block: FoldedAttention, C: int) -> str:
     H = block.heads
     length = graph.op("Unsqueeze", _LENGTH, graph.integers(0))  # (1,)
     is_short = graph.op("Squeeze", graph.op("Less", graph.op("Shape", _FEATURES, start=1, end=2), length))  # ()
-    lower, share = row_positions(graph, graph.op("Shape", _FEATURES, start=1, end=2), length)  # (T,), (T,)
+    positions = row_positions(graph, graph.op("Shape", _FEATURES, start=1, end=2), _LENGTH)
     features = graph.op(
-        "If", is_short, then_branch=_resample_features(lower, share), else_branch=_pass_features()
+        "If", is_short, then_branch=_resample_features(positions), else_branch=_pass_features()
     )  # (B, T, C)
     queries = graph.linear("embedding.query", _FEATURES, block.query)  # (B, S, H*C)
     gathered = graph.op(
         "If",
         is_short,
-        then_branch=_attend_resampled(queries, lower, share, H, C),
+        then_branch=_attend_resampled(queries, positions, H, C),
         else_branch=_attend_directly(queries, H),
     )  # (B, T, H*C)
     mixed = graph.linear("embedding.output", gathered, block.output)  # (B, T, C)
     return add_and_normalize(graph, "embedding", block, mixed, features)  # (B, T, C)
 
 
-def _resample_features(lower: str, share: str) -> onnx.GraphProto:
+def _resample_features(positions: Positions) -> onnx.GraphProto:
     """Resample the features: (B, S, C) -> (B, T, C)."""
     graph = GraphBuilder("stretch/")
-    return graph.subgraph([interpolate_rows(graph, _FEATURES, lower, share, axis=1)])
+    return graph.subgraph([interpolate_rows(graph, _FEATURES, positions, axis=1)])
 
 
 def _pass_features() -> onnx.GraphProto:
@@ -58,7 +58,7 @@ def _attend_directly(queries: str, heads: int) -> onnx.GraphProto:
     return graph.subgraph([_attend(graph, queries, keys, _FEATURES, heads)])
 
 
-def _attend_resampled(queries: str, lower: str, share: str, heads: int, C: int) -> onnx.GraphProto:
+def _attend_resampled(queries: str, positions: Positions, heads: int, C: int) -> onnx.GraphProto:
     """Attention to resampled features, computed from the S < T snippets of the video: (B, S, H*C) -> (B, T, H*C).
 
     Resampling is linear: x = R·f, with features f (S, C) and a matrix R (T, S) of interpolation weights. The folded
@@ -70,11 +70,9 @@ def _attend_resampled(queries: str, lower: str, share: str, heads: int, C: int) 
     scores = graph.op("MatMul", rows, graph.op("Transpose", _FEATURES, perm=[0, 2, 1]))  # (B, S*H, S)
     size = graph.op("Shape", _FEATURES, start=1, end=2)  # (1,), which is S
     wide = graph.op("Concat", graph.integers(0), size, graph.integers(-1), axis=0)
-    scores = interpolate_rows(
-        graph, graph.op("Reshape", scores, wide), lower, share, axis=1
-    )  # (B, S, H*S) -> (B, T, H*S)
+    scores = interpolate_rows(graph, graph.op("Reshape", scores, wide), positions, axis=1)  # (B, S, H*S) -> (B, T, H*S)
     square = graph.op("ConstantOfShape", graph.op("Concat", size, size, axis=0))  # (S, S)
-    resampling = interpolate_rows(graph, graph.op("EyeLike", square), lower, share, axis=0)  # (S, S) -> (T, S)
+    resampling = interpolate_rows(graph, graph.op("EyeLike", square), positions, axis=0)  # (S, S) -> (T, S)
     batch = graph.op("Unsqueeze", resampling, graph.integers(0))  # (1, T, S)
     keys = graph.op("Transpose", batch, perm=[0, 2, 1])  # (1, S, T)
     gathered = _attend(graph, scores, keys, batch, heads)  # (B, T, H*S)

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stale_export.graph_builder import serialize
+from stale_export.graph_builder import GraphBuilder, serialize
+from stale_export.graph_parts import row_positions
 from stale_export.localizer_graph import cross_queries, localizer_model, localizer_spec
 from stale_export.parity import CLEAR_MARGIN, draw_features
 from stale_export.snippet_attention import LONG
 from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoint
 from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import resample
 from tests import tiny
@@ -304,6 +307,39 @@ def test_the_mask_kernel_is_resampled_as_the_networks(T: int) -> None:
         expected = resample_rows(network.mask_localizer.kernel, T).numpy()
     assert expected.shape == (T, M)
     np.testing.assert_allclose(resampled_kernel(network, T), expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize(("T0", "T"), [(100, 333), (100, 4096), (16, 777), (777, 100), (4096, 4095), (333, 333)])
+def test_positions_are_exact_and_shares_the_networks(T0: int, T: int) -> None:
+    graph = GraphBuilder()
+    lower, share = row_positions(graph, graph.integers(T0), "length")
+    graph.name("lower", graph.op("Identity", lower))
+    graph.name("share", graph.op("Identity", share))
+    inputs = (TensorSpec(name="length", dtype="int64", shape=()),)
+    outputs = (("lower", "int64"), ("share", "float32"))
+    spec = GraphSpec(inputs=inputs, outputs=tuple(TensorSpec(name=n, dtype=d, shape=("T",)) for n, d in outputs))
+    session = open_session(serialize(graph.model(spec)), name="positions", threads=1)
+    below, weight = session.run(["lower", "share"], {"length": np.array(T)})
+    exact = [min(max(Fraction((2 * t + 1) * T0 - T, 2 * T), Fraction(0)), Fraction(T0 - 1)) for t in range(T)]
+    assert below.tolist() == [int(position) for position in exact]
+    off = [abs(float(Fraction(float(w)) - (p % 1))) for w, p in zip(weight, exact, strict=True)]
+    assert max(off) <= T0 * 2.0**-22
+    rows = torch.randn(T0, 3, generator=torch.Generator().manual_seed(0))
+    after = np.minimum(below + 1, T0 - 1)
+    got = rows.numpy()[below] * (1 - weight)[:, None] + rows.numpy()[after] * weight[:, None]
+    same = (got == resample_rows(rows, T).numpy()).all(axis=1)
+    assert same.mean() > 0.99  # all but positions that float32 rounds to the other side of a row
+
+
+def test_no_runtime_can_round_what_decides_positions_and_order() -> None:
+    """Whatever is an index is computed from integers alone, or from the decision which snippets to keep."""
+    graph = onnx.shape_inference.infer_shapes(localizer_model(make_network())).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    (sort,) = (node for node in graph.node if node.op_type == "TopK")
+    assert kinds[sort.input[0]] == onnx.TensorProto.INT64
+    casts = [node for node in graph.node if node.op_type == "Cast" and kinds[node.output[0]] == onnx.TensorProto.INT64]
+    assert casts
+    assert {kinds[node.input[0]] for node in casts} == {onnx.TensorProto.BOOL}
 
 
 def test_queries_are_the_prompts_side_of_every_heads_scores() -> None:
