@@ -10,9 +10,6 @@ from stale_model.training.train_request import TrainRequest
 from stale_model.training.training_config import TrainingConfig
 from tests.gpu.gpu_request import GpuRequest
 
-EPOCHS = 2
-"""In the first epoch a GPU still loads its kernels; the second one's time counts."""
-
 
 def write_data(request: GpuRequest) -> Path:
     """The folder of the demo's data; made once for all sections."""
@@ -25,14 +22,14 @@ def write_data(request: GpuRequest) -> Path:
 
 
 def make_train_request(request: GpuRequest, *, device: str, precision: str, output: Path) -> TrainRequest:
-    """A training of ``EPOCHS`` epochs on this data, as ``stale-train`` would be asked for it."""
+    """A training of a few epochs on this data, as ``stale-train`` would be asked for it."""
     data, sizes = write_data(request), request.sizes
     return TrainRequest(
         annotations=data / "annotations.json",
         features=data / "features",
         split="closed",
         clip=str(data / "clip"),
-        config=TrainingConfig(epochs=EPOCHS, batch_size=sizes.batch_size, length=sizes.length),
+        config=TrainingConfig(epochs=sizes.epochs, batch_size=sizes.batch_size, length=sizes.length),
         device=device,
         precision=precision,
         output=output,

@@ -20,6 +20,8 @@ class Sizes:
     forward_lengths: tuple[int, ...]
     forward_videos: int
     """Videos of each of these lengths."""
+    epochs: int
+    """In the first one a GPU still loads its kernels; the last one's time counts."""
     compared_steps: int
     """First steps of a training whose losses are compared."""
     full_tower: bool
@@ -38,6 +40,7 @@ FULL = Sizes(
     length=100,
     forward_lengths=(100, 400, 1000),
     forward_videos=4,
+    epochs=2,
     compared_steps=5,
     full_tower=True,
     classes=200,
@@ -51,6 +54,7 @@ SMALL = Sizes(
     length=100,
     forward_lengths=(100, 200),
     forward_videos=2,
+    epochs=2,
     compared_steps=2,
     full_tower=False,
     classes=20,
@@ -59,13 +63,14 @@ SMALL = Sizes(
 )
 """For a CPU that stands in for the GPU."""
 TINY = Sizes(
-    videos=8,
+    videos=4,
     validation_videos=1,
     batch_size=4,
     length=32,
     forward_lengths=(32, 40),
     forward_videos=1,
-    compared_steps=2,
+    epochs=1,
+    compared_steps=1,
     full_tower=False,
     classes=20,
     thesis_lengths=("16",),

@@ -50,4 +50,5 @@ def make_targets(B: int, T: int, K: int, seed: int = 0) -> Targets:
 
 
 def _scale(rows: Tensor) -> Tensor:
-    return EMBEDDING_LENGTH * rows / rows.norm(dim=-1, keepdim=True)
+    scaled: Tensor = EMBEDDING_LENGTH * rows / rows.norm(dim=-1, keepdim=True)
+    return scaled

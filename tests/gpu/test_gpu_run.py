@@ -32,7 +32,15 @@ from tests.gpu.gpu_request import TINY
 run.SIZES["small"] = TINY
 run.main()
 """
-MISSING = ("transformers", "tokenizers", "lightning_fabric", "lightning", "onnx", "onnxruntime", "onnxscript")
+MISSING: tuple[str, ...] = (
+    "transformers",
+    "tokenizers",
+    "lightning_fabric",
+    "lightning",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+)
 MISSING += ("tabulate", "matplotlib", "safetensors", "psutil", "pynvml", "scipy", "pytest", "hypothesis")
 
 
@@ -63,7 +71,7 @@ def test_everything_runs_with_a_cpu_in_the_gpu_s_place(tmp_path: Path) -> None:
     assert done.return_value == 0, done.output
     assert {section.name: section.reason for section in report.sections} == dict.fromkeys(SECTIONS)
     assert report.device == "cpu"
-    tables = {section.name: section.findings and section.findings.table for section in report.sections}
+    tables = {section.name: section.findings.table if section.findings else None for section in report.sections}
     assert all(table is not None and table.rows for table in tables.values())
     thesis = tables["The thesis's table"]
     assert thesis is not None

@@ -1,7 +1,7 @@
 """Epochs on the device in float32 and bf16, through ``stale-train``'s own code, against the CPU's in float32."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,15 @@ import torch
 
 from stale_model.checkpoints.clip import TextTower, read_clip_parts, read_tower
 from stale_model.checkpoints.own_checkpoint import StaleWithText
-from stale_model.data.dataset import select_videos
+from stale_model.data.dataset import StaleDataset, select_videos
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
+from stale_model.training.epoch_steps import EpochTrainer
 from stale_model.training.hardware import make_fabric
 from stale_model.training.run_training import run_training
 from stale_model.training.train_request import TrainRequest
 from stale_model.training.training_files import METRICS
-from stale_model.training.training_loop import TrainingData, train
+from stale_model.training.training_loop import tokenize
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from tests.gpu.demo_data import make_train_request
 from tests.gpu.gpu_report import Cell, Check, Findings, Table
@@ -54,9 +55,7 @@ def check_training(request: GpuRequest) -> Findings:
         },
     }
     costs = {name: train_epochs(run) for name, run in runs.items()}
-    steps = {
-        name: step_losses(run, request.sizes.compared_steps, Path(f"{run.output}-steps")) for name, run in runs.items()
-    }
+    steps = {name: step_losses(run, request.sizes.compared_steps) for name, run in runs.items()}
     rows: list[tuple[Cell, ...]] = []
     checks: list[Check] = []
     for name, run in runs.items():
@@ -88,32 +87,22 @@ def largest_difference(expected: Sequence[float], found: Sequence[float]) -> flo
     return float(np.max(np.abs(second - first) / np.abs(first)))
 
 
-def step_losses(run: TrainRequest, steps: int, folder: Path) -> list[float]:
+def step_losses(run: TrainRequest, steps: int) -> list[float]:
     """Losses of the first steps of a training without dropout.
 
     The initial weights, the videos and their order are the same on every device.
     """
-    folder.mkdir()
     fabric = make_fabric(run.device, run.precision)
     fabric.launch()
     clip = read_clip_parts(run.clip)
     truth = read_ground_truth(run.annotations, subset=run.train_subset)
-    seen = tuple(sorted(truth.labels))
-    channels = clip.text_config.projection_dim
-    samples = select_videos(truth, run.features, seen, channels=channels).samples[: steps * run.config.batch_size]
+    classes = tuple(sorted(truth.labels))
+    C, T = clip.text_config.projection_dim or 0, run.config.length
+    samples = select_videos(truth, run.features, classes, channels=C).samples[: steps * run.config.batch_size]
+    trainer = EpochTrainer(fabric, _model_without_dropout(run), tokenize(clip, classes), run.config)
     losses: list[float] = []
-    train(
-        fabric,
-        _model_without_dropout(run),
-        clip,
-        TrainingData(train=samples, validation=(), classes=seen, split="made up"),
-        replace(run.config, epochs=1),
-        folder,
-        resume=False,
-        on_start=lambda _epochs: None,
-        on_epoch=lambda _epoch: None,
-        progress=lambda _done, _of, loss: losses.append(loss),
-    )
+    dataset = StaleDataset(samples, classes, channels=C, length=T)
+    trainer.train_epoch(dataset, 0, lambda _done, _of, loss: losses.append(loss))
     return losses
 
 
@@ -123,7 +112,7 @@ def _model_without_dropout(run: TrainRequest) -> StaleWithText:
         torch.manual_seed(run.config.seed)
         tower = read_tower(run.clip, clip.text_config) or TextTower(clip.text_config)
         config = StaleConfig(
-            channels=clip.text_config.projection_dim,
+            channels=clip.text_config.projection_dim or 0,
             temporal_scale=run.config.length,
             attention_dropout=0,
             embedding_dropout=0,
