@@ -94,7 +94,7 @@ def compare_forward(
     """
     on_device = on_device.to(device)
     differences = []
-    with torch.inference_mode(), _tf32(tf32):
+    with torch.inference_mode(), allow_tf32(tf32):
         for video in features:  # (T, C)
             expected = on_cpu.localize(video[None], prompts)
             found = on_device.localize(video[None].to(device), prompts.to(device))
@@ -125,7 +125,7 @@ def _compare(expected: Localization, found: Localization) -> Difference:
 
 
 @contextmanager
-def _tf32(on: bool) -> Iterator[None]:
+def allow_tf32(on: bool) -> Iterator[None]:
     """Allow or forbid TF32 in matrix products and convolutions."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
