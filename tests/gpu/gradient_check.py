@@ -56,8 +56,8 @@ def check_gradients(request: GpuRequest) -> Findings:
     )
     text = (
         f"A network with random weights, {BATCHES} batches of {sizes.batch_size} videos, T={sizes.length}, "
-        f"{sizes.classes} prompts, no dropout, TF32 off: largest relative differences from the CPU in float32; of a gradient, "
-        "the norm of the difference by the norm."
+        f"{sizes.classes} prompts, no dropout, TF32 off: largest relative differences from the CPU in float32; of a "
+        "gradient, the norm of the difference by the norm."
     )
     return Findings(text=text, table=table, checks=checks_of_gradients(worst))
 

@@ -120,7 +120,7 @@ def test_a_missing_library_is_no_failure_but_a_missing_module_of_ours_is(name: s
 def test_pytorch_alone_is_enough_for_what_needs_no_other_library(tmp_path: Path) -> None:
     program = BARE.format(missing=set(MISSING))
     command = [sys.executable, "-c", program, "--device", "cpu", "-o", str(tmp_path / "gpu.json")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     statuses = {section.name: section.status for section in read_gpu_report(tmp_path / "gpu.json").sections}
