@@ -2,6 +2,7 @@
 # make check         lint, types, layering, dead code
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          made-up videos, training, export, detection and evaluation, in a few minutes
+# make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
 # make newest        the tests with the newest versions
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help test check lint types layering deadcode drawing format core fuzz lowest newest pythons reproducible audit sbom demo clean
+.PHONY: help test check lint types layering deadcode drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -100,6 +101,13 @@ demo: $(VENV)/installed
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
+
+# Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
+DEVICE ?= cuda
+GPU_OPTIONS ?=
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu: build/types
+	PYTHONPATH=$(CURDIR)/build/types $(GPU_PYTHON) -m tests.gpu.run --device $(DEVICE) $(GPU_OPTIONS)
 
 # These download several gigabytes of PyTorch if no CPU build of that version is available.
 lowest:

@@ -156,7 +156,7 @@ class Facts(Answer):
     int8_share: float | None
     """Share of these multiplications that is done in int8, in [0, 1]."""
     gpu: Mapping[str, float] | None = None
-    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1]."""
+    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1] if the driver tells."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,9 +39,10 @@ from stale_runtime.errors import ExportError
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
+from stale_runtime.version import __version__
 
-PACKAGES = ("stale-edge", "torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
-"""Packages whose versions the manifest records."""
+PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "numpy", "tokenizers")
+"""Packages whose versions the manifest records besides our own."""
 DEFAULT_INT8 = Int8Options()
 
 
@@ -241,7 +242,7 @@ def _describe(
     localizers = (layout.LOCALIZER_FP32, layout.LOCALIZER_INT8, layout.LOCALIZER_INT8_DYNAMIC)
     return Manifest(
         format_version=FORMAT_VERSION,
-        versions={package: version(package) for package in PACKAGES},
+        versions={"stale-edge": __version__, **{package: version(package) for package in PACKAGES}},
         source=Source(format=trained.format, sha256=trained.sha256, size=trained.size),
         channels=config.channels,
         heads=config.heads,

@@ -36,20 +36,27 @@ class PublishedOnGpu(Published):
         """Multiplications, and the GPU's memory and utilisation while it runs one forward pass after the other."""
         forward = self.steps(features)["forward"]
         torch.cuda.reset_peak_memory_stats()
-        seen: list[int] = []
+        seen: list[float] = []
         end = time.monotonic() + _BUSY_S
         look = end - _BUSY_S / 2  # the driver averages over the last second
         while time.monotonic() < end:
             forward()
             if time.monotonic() >= look:
-                seen.append(torch.cuda.utilization())
+                seen += _read_utilisation()
                 look += _BETWEEN_S
-        used = {
-            "memory_mb": torch.cuda.max_memory_allocated() / 1e6,
-            "utilisation": sum(seen) / max(len(seen), 1) / 100,
-        }
+        used = {"memory_mb": torch.cuda.max_memory_allocated() / 1e6}
+        if seen:
+            used["utilisation"] = sum(seen) / len(seen)
         return replace(super().facts(features), gpu=used)
 
     def _forward(self, batch: Tensor) -> None:
         super()._forward(batch)
         torch.cuda.synchronize()
+
+
+def _read_utilisation() -> tuple[float, ...]:
+    """Share of the last second in which the GPU computed, in [0, 1]; empty if its library is missing or refuses."""
+    try:
+        return (torch.cuda.utilization() / 100,)
+    except Exception:  # NVIDIA's library raises errors of its own
+        return ()

@@ -52,13 +52,16 @@ def prepare(request: BenchmarkRequest, cache: Path) -> Plan:
 def _load_once(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, cache: Path) -> None:
     """Load what the workers will load, and encode the prompts so that every worker finds them in the cache.
 
+    A network with random weights encodes prompts itself, and needs nothing of the bundle but its tokenizer.
+
     Raises:
         StaleError: a file or a prompt cannot be used.
     """
     deployed = [backend.name for backend in backends if backend.localizer is not None]
-    for name in deployed or [FP32]:
-        localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))
-    write_encoded(cache, localizer.encode_prompts(classes))
+    if any(backend.detects for backend in backends):
+        for name in deployed or [FP32]:
+            localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))
+        write_encoded(cache, localizer.encode_prompts(classes))
     for backend in backends:
         if backend.file is not None:
             bundle.read(backend.file)

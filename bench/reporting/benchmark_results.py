@@ -86,7 +86,7 @@ class Row:
     int8_share: float | None
     """Share of the multiplications that is done in int8, in [0, 1]."""
     gpu: Mapping[str, float] | None
-    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1]."""
+    """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1] if the driver tells."""
     map: Mapping[str, float] | None
     """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
     map_change: float | None

@@ -88,4 +88,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _of_gpu(row: Row, key: str) -> float | None:
-    return None if row.gpu is None else row.gpu[key]
+    return None if row.gpu is None else row.gpu.get(key)

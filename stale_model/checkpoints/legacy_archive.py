@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from stale_model.checkpoints.tensor_pickle import Storage, as_numbers, build, load_pickle, read_exactly
+from stale_model.checkpoints.tensor_pickle import Storage, as_numbers, build_tensors, load_pickle, read_exactly
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _VERSION = b"\x80\x02M\xe9\x03."
@@ -52,7 +52,7 @@ class LegacyArchive:
             self._file.seek(size, 1)
         if self._file.tell() != self.size:
             raise ValueError("bytes after the last tensor")
-        return build(described, self)
+        return build_tensors(described, self)
 
     def storage(self, storage: Storage) -> Tensor:
         """All numbers of a storage, which are in little-endian order on any machine: (N,)."""

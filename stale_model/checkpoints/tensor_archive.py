@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from stale_model.checkpoints.tensor_pickle import Storage, as_numbers, build, load_pickle, read_exactly
+from stale_model.checkpoints.tensor_pickle import Storage, as_numbers, build_tensors, load_pickle, read_exactly
 
 _MEMBER = re.compile(r"([^/]*)/(data\.pkl|byteorder|data/.+)")
 
@@ -52,7 +52,7 @@ class TensorArchive:
                 kinds.
         """
         described, _ = load_pickle(self._pickle, quantized=quantized)
-        return build(described, self)
+        return build_tensors(described, self)
 
     def storage(self, storage: Storage) -> Tensor:
         """All numbers of a storage: (N,)."""

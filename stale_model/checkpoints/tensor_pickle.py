@@ -156,7 +156,7 @@ def load_pickle(content: bytes, *, quantized: bool) -> tuple[Any, dict[str, torc
     return unpickler.load(), unpickler.types
 
 
-def build(described: Any, reader: StorageReader) -> Any:
+def build_tensors(described: Any, reader: StorageReader) -> Any:
     """A value with tensors on the CPU instead of their descriptions.
 
     Raises:

@@ -14,6 +14,8 @@ _FABRIC_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 def make_fabric(device: str, precision: str) -> Fabric:
     """Choose device, precision and processes; ``torchrun`` gives their number in environment variables.
 
+    Under ``torchrun`` one process, too, is wrapped in DistributedDataParallel.
+
     Args:
         device: one of ``train_request.DEVICES``.
         precision: one of ``train_request.PRECISIONS``.
@@ -33,7 +35,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         accelerator="cuda" if on_gpu else "cpu",
         devices=processes,
         num_nodes=all_processes // processes,
-        strategy="ddp" if all_processes > 1 else "auto",
+        strategy="ddp" if "WORLD_SIZE" in os.environ else "auto",
         precision=_FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]
     )
 

@@ -16,7 +16,7 @@ from stale_export.exporter import PACKAGES
 from stale_export.localizer_graph import cross_queries
 from stale_export.parity import LIMITS
 from stale_model import StaleConfig, TrainedStale, read_original_checkpoint
-from stale_runtime import Localizer, Prompts
+from stale_runtime import Localizer, Prompts, __version__
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest
@@ -96,8 +96,8 @@ def test_the_manifest_says_what_the_checkpoint_was(manifest: Manifest, checkpoin
 
 
 def test_the_manifest_says_what_made_it(manifest: Manifest) -> None:
-    assert manifest.versions == {name: version(name) for name in PACKAGES}
-    assert {"stale-edge", "torch", "onnxruntime"} <= manifest.versions.keys()
+    assert manifest.versions == {"stale-edge": __version__, **{name: version(name) for name in PACKAGES}}
+    assert {"torch", "onnxruntime"} <= manifest.versions.keys()
 
 
 def test_the_manifest_describes_the_graphs(manifest: Manifest) -> None:

@@ -44,3 +44,9 @@ def test_the_gpu_s_table() -> None:
     row = replace(ORIGINAL, gpu={"memory_mb": 1234.0, "utilisation": 0.87})
     lines = thesis_tables.gpu_table(make_results(row), "simple").splitlines()
     assert lines[2].split() == ["100", "1.100", "±", "0.141", "1234", "87%", "92.0"]
+
+
+def test_a_driver_that_does_not_tell_the_utilisation_leaves_its_cell_empty() -> None:
+    table = thesis_tables.gpu_table(make_results(make_row(gpu={"memory_mb": 512.0})), "github")
+    cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
+    assert cells[2:4] == ["512", ""]

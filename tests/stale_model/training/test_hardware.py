@@ -1,7 +1,8 @@
 import pytest
 import torch
+from lightning_fabric.strategies import DDPStrategy
 
-from stale_model.training.hardware import gpu_utilization, peak_memory_mb
+from stale_model.training.hardware import gpu_utilization, make_fabric, peak_memory_mb
 
 
 def test_memory_of_the_process_covers_what_it_took() -> None:
@@ -28,3 +29,10 @@ def test_a_gpu_whose_library_refuses_trains_all_the_same(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torch.cuda, "utilization", refuse)
     assert gpu_utilization(torch.device("cuda")) is None
+
+
+def test_one_process_of_torchrun_is_distributed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert not isinstance(make_fabric("cpu", "32").strategy, DDPStrategy)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert isinstance(make_fabric("cpu", "32").strategy, DDPStrategy)
