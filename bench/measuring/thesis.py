@@ -6,14 +6,15 @@ Source: Wang, bachelor's thesis, TU Delft 2023, and its repository (yunhanwang11
     ``STALE_closed/stale_compute_inference.py`` prints forward seconds, memory and multiplications of the original at
     ``arange(200, 3200, 200)``, once; no file of the repository says how utilisation was measured.
 
-Done differently here, and not to the original's disadvantage in a ratio to our backends:
+Done differently here:
 
 - The thesis times the first pass of each network with ``time.time`` (CUDA events on a GPU). Here a warm-up comes first,
   and then ``ROUNDS`` passes in each process.
 - Each seed is a process of its own; in the thesis one process measures all lengths and seeds.
 - The thesis gives features from ``torch.rand`` (zeros on a GPU), which take as long as ours.
 - The thesis leaves the number of threads to PyTorch: ``STALE_cpu/compute_inference.sh`` asks for eight cores. Here a
-  process stays on one core, like this project's own backends, unless ``--threads`` says otherwise.
+  process stays on one core, like this project's own backends, unless ``--threads`` says otherwise. More cores may
+  help the original more, whose matrices are larger.
 """
 
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ def thesis_table(results: Results, style: str) -> str:
     notes = [
         describe_setup(results),
         f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, one process each.",
-        f"Faster: how many times the forward time of {original} is as long, paired by seed and round, with its "
+        f"Faster: the forward time of {original} divided by the backend's, paired by seed and round, with its "
         f"{results.protocol['confidence']:.0%} interval (at least {FEWEST_LAUNCHES} seeds).",
         "GMACs: billions of multiplications in a forward pass. MB: peak memory of a process.",
     ]

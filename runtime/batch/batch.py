@@ -115,13 +115,16 @@ class BatchRun:
         }
 
     def journal_settings(self) -> dict[str, Any]:
-        """What must not change for an interrupted run to be resumed; durations are compared video by video."""
+        """What must not change for an interrupted run to be resumed.
+
+        Durations are compared video by video. A classifier's labels are not in the journal, so they may change.
+        """
         import onnxruntime  # already loaded by the localizer
 
         return {
             "stale-edge": __version__,
             "onnxruntime": onnxruntime.__version__,
-            **self.settings(),
+            **{name: value for name, value in self.settings().items() if name != "external_mode"},
             "seconds a snippet": self.timeline.snippet_s,
             "durations": self.timeline.durations_s is not None,
         }

@@ -141,7 +141,7 @@ def stale_run(
 
     \b
       stale-run video_feats.npy --prompts classes.txt
-      stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 16 --format srt -o actions.srt
+      stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
     """  # noqa: D301 -- click reads the backslash
     chosen = BundleRequest(path=bundle, expect_sha256=expect_sha256, verify_key=verify)

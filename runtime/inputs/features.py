@@ -16,7 +16,7 @@ from stale_runtime.system.files import open_without_blocking, reason, refuse_irr
 from stale_runtime.system.memory import require_memory
 
 MOST_SNIPPETS = 2**18
-"""Most snippets of a video that are accepted: 38 hours at 30 frames a second and 16 frames a snippet."""
+"""Most snippets of a video that are accepted: 14 hours at 5 snippets a second."""
 LARGEST_VALUE = 1e6
 """Largest magnitude that is accepted. CLIP features are far smaller; larger values may overflow in float32."""
 CLIP_NORM = 10.0

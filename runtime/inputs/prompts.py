@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Prompts:
     split_names: bool = False
     """Whether names such as "BaseballPitch" are prompted as "Baseball pitch", see ``split_name``."""
 
-    @property
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """(K,) what takes the place of each name in the prompt. All differ for CLIP, which ignores case and blanks."""
         return tuple(map(split_name, self.names)) if self.split_names else self.names

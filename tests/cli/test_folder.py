@@ -197,6 +197,17 @@ def test_another_run_s_journal_is_refused_and_left_alone(work: Path) -> None:
     assert (work / JOURNAL).read_bytes() == before
 
 
+def test_a_classifier_may_be_added_to_an_interrupted_run(work: Path) -> None:
+    kept = stop_early(work, signal.SIGKILL)
+    videos = [path.stem for path in (work / "features").glob("*.npy")]
+    (work / "best.json").write_text(json.dumps({video: {"class": "Chess", "score": 2} for video in videos}))
+    done = run("stale-run", *ARGUMENTS, "--resume", "--external-classifier", "best.json", cwd=work)
+    assert done.returncode == 5, done.stderr
+    assert f"{kept} of 1,000 videos were finished before" in done.stderr
+    results = json.loads((work / "out.json").read_text())["results"]
+    assert {row["label"] for rows in results.values() for row in rows} == {"Chess"}
+
+
 def test_resuming_needs_an_output(work: Path) -> None:
     done = run("stale-run", "features", "--prompts", "classes.txt", "--resume", cwd=work)
     assert done.returncode == 2
