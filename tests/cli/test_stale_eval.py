@@ -151,8 +151,8 @@ def test_results_txt_that_is_an_input_is_refused_and_left_alone(work: Path) -> N
     (work / "polo.txt").write_text("Polo\n")
     (work / "link.txt").symlink_to("det.txt")
     (work / "hard.txt").hardlink_to(work / "numbers.txt")
-    arguments = ("det.txt", "--ground-truth", "truth", "--class-numbers", "numbers.txt", "--video-info", "info.csv")
-    arguments = (*arguments, "--classes", "polo.txt", "--results-txt")
+    files = ("--class-numbers", "numbers.txt", "--video-info", "info.csv", "--classes", "polo.txt")
+    arguments = ("det.txt", "--ground-truth", "truth", *files, "--results-txt")
     before = {path: path.read_bytes() for path in work.rglob("*.*")}
     for file, says in (
         ("det.txt", "det.txt: the same file as DETECTIONS, which it would ruin; give another file"),
