@@ -21,7 +21,7 @@ from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Thresholds
-from stale_runtime.terminal.output import check_output
+from stale_runtime.terminal.output import check_not_an_input, check_output
 
 NAME = "stale-eval"
 
@@ -58,6 +58,10 @@ class EvaluationRequest:
                 "--results-txt with foreign labels or videos ignored: a line of results.txt does not say so; leave out "
                 "'ignored', or use --format json"
             )
+        if self.class_numbers is not None and not is_text_form(self.detections):
+            raise ValueError(
+                f"--class-numbers is for detections in text, and {self.detections} is not a .txt file; leave it out"
+            )
 
     def read(self) -> tuple[ResultsFile, GroundTruth]:
         """Read detections and annotations.
@@ -88,6 +92,24 @@ class EvaluationRequest:
         """Evaluate as requested, or with another rule for foreign labels or videos."""
         rules = {"foreign_labels": self.foreign_labels, "foreign_videos": self.foreign_videos} | other
         return mean_average_precision(found.videos, truth, tious=self.tious, **rules)
+
+    def inputs(self) -> dict[str, Path | None]:
+        """The files and folders that are read, by the option that names them."""
+        return {
+            "DETECTIONS": self.detections,
+            "--ground-truth": self.ground_truth,
+            "--video-info": self.video_info,
+            "--classes": self.classes,
+            "--class-numbers": self.class_numbers,
+        }
+
+    def count_unlisted(self) -> tuple[int, int]:
+        """How many annotated videos ``--video-info`` lacks, so that they are in no subset, and how many there are."""
+        if self.video_info is None or self.subset is None:
+            return 0, 0
+        videos = read_ground_truth(self.ground_truth).videos
+        annotated = {video for video, known in videos.items() if known.annotations}
+        return len(annotated - read_video_info(self.video_info).keys()), len(annotated)
 
     def _read_class_numbers(self) -> dict[int, str] | None:
         if self.class_numbers is not None:
@@ -177,6 +199,7 @@ def stale_eval(**options: Any) -> None:
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
     check_output(request.results_txt, "--results-txt")
+    check_not_an_input(request.results_txt, request.inputs(), "--results-txt")
     found, truth = request.read()
     result = request.evaluate(found, truth)
     for note in _notes(request, result, found, truth):
@@ -212,6 +235,14 @@ def _notes(
     request: EvaluationRequest, result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth
 ) -> Iterator[str]:
     """What the user should know in addition to the result."""
+    if found.swapped:
+        yield (
+            f"{found.swapped} detections of {request.detections} end before they start; start and end are swapped, as "
+            "in THUMOS14's toolkit"
+        )
+    unlisted, of_all = request.count_unlisted()
+    if unlisted:
+        yield f"{unlisted} of {of_all} annotated videos are not in {request.video_info} and are not evaluated"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:

@@ -86,7 +86,8 @@ def read_ground_truth(
 
     Args:
         path: a JSON file; or, of THUMOS14, a folder of text files, or one of them (``.txt``).
-        subset: the subset to keep; None for all videos. THUMOS14's text files name it ``val`` or ``test``.
+        subset: the subset to keep; None for all videos. THUMOS14's text files name it ``val`` or ``test``; for
+            them ``validation`` and ``testing`` are the same names.
         video_info: subsets by video id, see ``read_video_info``. It is used instead of the subsets in the annotations,
             and for durations that these lack. Videos that it does not list belong to no subset.
 
@@ -97,14 +98,16 @@ def read_ground_truth(
     path = Path(path)
     if is_text_form(path):
         database, has_subsets = read_class_files(path, most=MOST_ANNOTATIONS)
-        subset = whole_subset_name(subset)
     else:
         database, has_subsets = _database(read_json(path, limit=LARGEST_FILE, error=DatasetError), path)
     check_count(len(database), MOST_VIDEOS, "videos", path)
+    if not database:
+        raise DatasetError(f"{path}: no video, expected at least one; check that these are the annotations you mean")
     if subset is not None and video_info is None and not has_subsets:
+        other = "name the files CLASS_val.txt or CLASS_test.txt" if is_text_form(path) else "annotations with subsets"
         raise DatasetError(
             f"{path}: it does not say which videos are of subset {subset!r}; give --video-info FILE, such as the "
-            "original code's video_info_new.csv, or annotations with subsets"
+            f"original code's video_info_new.csv, or {other}"
         )
     videos: dict[str, AnnotatedVideo] = {}
     subsets: set[str] = set()
@@ -116,7 +119,7 @@ def read_ground_truth(
         info = (video_info or {}).get(video_id(name))
         known_subset = video.get("subset") if video_info is None else info and info.subset
         subsets.add("none" if known_subset is None else str(known_subset)[:40])
-        if subset is not None and known_subset != subset:
+        if subset is not None and not _is_same_subset(known_subset, subset, path):
             continue
         if video_id(name) in videos:
             raise DatasetError(f"{place} is listed twice, with and without v_; remove one of them")
@@ -127,7 +130,7 @@ def read_ground_truth(
             annotations=tuple(_annotation(row, place) for row in video["annotations"]),
         )
     if not videos:
-        found = ", ".join(sorted(subsets)) or "no video at all"
+        found = ", ".join(sorted(subsets))
         raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give one of these as the subset")
     return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
 
@@ -143,6 +146,13 @@ def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:
         f"{path}: no 'database' and no 'duration_second', expected annotations in ActivityNet's JSON format or the "
         "original code's"
     )
+
+
+def _is_same_subset(known: Any, asked: str, path: Path) -> bool:
+    """Whether these are the same subset, which THUMOS14's text files may shorten: ``val`` for ``validation``."""
+    if is_text_form(path) and isinstance(known, str):
+        return whole_subset_name(known) == whole_subset_name(asked)
+    return bool(known == asked)
 
 
 def _annotation(row: Any, place: str) -> Annotation:

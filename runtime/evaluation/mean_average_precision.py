@@ -39,7 +39,6 @@ class MeanAveragePrecision:
     """Number of detections in those videos; see ``mean_average_precision``."""
     foreign_label_detections: int
     """Number of detections of classes without annotations, in the videos that count; see there, too."""
-
     ambiguous_segments: int
     """Number of segments that are labelled ``Ambiguous``, which is no class."""
     ambiguous_detections: int
@@ -68,10 +67,11 @@ def mean_average_precision(
     detection comes first. A detection without length matches every annotation without length of its video, because
     their tIoU is 0/0. docs/evaluation.md compares these rules with those of other evaluations.
 
-    The definition does not say what to do with a detection of a class without annotations. The original code's
-    evaluation, which produced all published numbers, takes the class's number in its own list of ActivityNet's
-    classes, and counts the detection for the evaluated class that has this number in order of appearance. So the
-    detection becomes a false positive of an unrelated class, or is ignored.
+    The definition does not say what to do with a detection of a class without annotations. The evaluation in
+    the original code takes the class's number in its own list of ActivityNet's classes, and counts the detection for
+    the evaluated class that has this number in order of appearance. So the detection becomes a false positive of an
+    unrelated class, or is ignored. That evaluation stops at a class outside its list; here, such a detection is
+    ignored.
 
     Segments that are labelled ``Ambiguous`` are of no class. A detection that overlaps one and matches nothing is
     neither a true nor a false positive, as in the toolkit of THUMOS14.

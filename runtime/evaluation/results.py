@@ -61,13 +61,16 @@ class ResultsFile:
     """By video id, in the order of the file."""
     unit: str
     """``SECONDS`` unless the file says otherwise."""
+    swapped: int = 0
+    """Number of detections whose start and end were swapped, because the end came first; see ``read_results``."""
 
 
 def read_results(path: str | os.PathLike[str], *, class_numbers: Mapping[int, str] | None = None) -> ResultsFile:
     """Read detections in ActivityNet's results format, or in THUMOS14's text form, whatever program wrote them.
 
     Args:
-        path: a JSON file, or a ``.txt`` file with lines of ``VIDEO START END CLASS_NUMBER CONFIDENCE``.
+        path: a JSON file, or a ``.txt`` file with lines of ``VIDEO START END CLASS_NUMBER CONFIDENCE``, in which start
+            and end may be in either order.
         class_numbers: class names by number, which only the text form needs; see ``read_class_numbers``.
 
     Raises:
@@ -75,27 +78,29 @@ def read_results(path: str | os.PathLike[str], *, class_numbers: Mapping[int, st
     """
     path = Path(path)
     videos: dict[str, Sequence[Detection]] = {}
-    unit, rows_by_name = _text_rows(path, class_numbers) if path.suffix.lower() == ".txt" else _json_rows(path)
+    is_text = path.suffix.lower() == ".txt"
+    unit, rows_by_name, swapped = _text_rows(path, class_numbers) if is_text else _json_rows(path)
     for name, rows in rows_by_name:
         if video_id(name) in videos:
             raise DatasetError(f"{path}: video {name[:60]!r} is listed twice, with and without v_; remove one of them")
         videos[video_id(name)] = rows
-    return ResultsFile(videos=videos, unit=unit)
+    return ResultsFile(videos=videos, unit=unit, swapped=swapped)
 
 
-def _text_rows(path: Path, class_numbers: Mapping[int, str] | None) -> tuple[str, _RowsByName]:
+def _text_rows(path: Path, class_numbers: Mapping[int, str] | None) -> tuple[str, _RowsByName, int]:
     if class_numbers is None:
         raise DatasetError(f"{path}: its classes are numbers; give --class-numbers FILE, such as detclasslist.txt")
-    return SECONDS, read_text_detections(path, class_numbers, most=MOST_DETECTIONS).items()
+    videos, swapped = read_text_detections(path, class_numbers, most=MOST_DETECTIONS)
+    return SECONDS, videos.items(), swapped
 
 
-def _json_rows(path: Path) -> tuple[str, _RowsByName]:
+def _json_rows(path: Path) -> tuple[str, _RowsByName, int]:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise DatasetError(f"{path}: no 'results', expected detections in ActivityNet's JSON format")
     check_count(len(results), MOST_VIDEOS, "videos", path)
-    return str(content.get("unit", SECONDS)), _detections(results, path)
+    return str(content.get("unit", SECONDS)), _detections(results, path), 0
 
 
 def _detections(results: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Sequence[Detection]]]:

@@ -51,13 +51,14 @@ def read_class_files(path: Path, *, most: int) -> tuple[dict[str, Any], bool]:
     Source: ``TH14evaldet.m`` of THUMOS14's toolkit.
     """
     files = _class_files(path)
+    remedy = "; correct the line, or remove the file if it has no annotations" if os.path.isdir(path) else ""
     database: dict[str, Any] = {}
     subsets = set()
     annotations = 0
     for file in files:
         label, subset = _label_and_subset(file)
         subsets.add(subset)
-        for place, (name, *times) in _rows(file, "VIDEO START END"):
+        for place, (name, *times) in _rows(file, "VIDEO START END", remedy=remedy):
             annotations += 1
             check_count(annotations, most, "annotations or more", path)
             video = database.setdefault(name, {"subset": subset, "annotations": []})
@@ -90,11 +91,14 @@ def read_class_numbers(path: str | os.PathLike[str]) -> dict[int, str]:
     return classes
 
 
-def read_text_detections(path: Path, classes: Mapping[int, str], *, most: int) -> dict[str, list[Detection]]:
+def read_text_detections(
+    path: Path, classes: Mapping[int, str], *, most: int
+) -> tuple[dict[str, list[Detection]], int]:
     """Read detections with lines of ``VIDEO START END CLASS_NUMBER CONFIDENCE``, in seconds.
 
     The toolkit ignores detections of other classes. They are kept here, with a label such as ``class 5``, for which
-    there is no ground truth.
+    there is no ground truth. Start and end are swapped where the end comes first, as in the toolkit, which sorts them;
+    its own sample results have such lines.
 
     Args:
         path: the file.
@@ -102,24 +106,27 @@ def read_text_detections(path: Path, classes: Mapping[int, str], *, most: int) -
         most: most detections.
 
     Returns:
-        By video, named without ``.mp4`` or ``.mpeg``.
+        The detections by video, named without ``.mp4`` or ``.mpeg``; and how many of them were swapped.
 
     Raises:
         DatasetError: the file cannot be read, or has other lines.
 
-    Source: ``TH14evaldet.m`` of THUMOS14's toolkit.
+    Source: ``TH14evaldet.m`` and ``intervaloverlapvalseconds.m`` of THUMOS14's toolkit.
     """
     videos: dict[str, list[Detection]] = {}
+    swapped = 0
     for count, (place, (name, *times, number, confidence)) in enumerate(
         _rows(path, "VIDEO START END CLASS_NUMBER CONFIDENCE"), start=1
     ):
         check_count(count, most, "detections or more", path)
-        start, end = (_number(text, place) for text in times)
+        first, second = (_number(text, place) for text in times)
+        start, end = check_segment(min(first, second), max(first, second), place)
+        swapped += second < first
         known = _class_number(number, place)
         label = classes.get(known, f"class {known}")
-        row = Detection(label, *check_segment(start, end, place), _number(confidence, place))
+        row = Detection(label, start, end, _number(confidence, place))
         videos.setdefault(re.sub(r"\.(mp4|mpeg)$", "", name), []).append(row)
-    return videos
+    return videos, swapped
 
 
 def _class_files(path: Path) -> list[Path]:
@@ -147,13 +154,13 @@ def _label_and_subset(file: Path) -> tuple[str, str | None]:
     return (match["label"], whole_subset_name(match["subset"])) if match else (stem, None)
 
 
-def _rows(file: Path, columns: str, *, limit: int = LARGEST_FILE) -> Iterator[tuple[str, list[str]]]:
+def _rows(file: Path, columns: str, *, limit: int = LARGEST_FILE, remedy: str = "") -> Iterator[tuple[str, list[str]]]:
     """Place and columns of each line that is not blank."""
     text = read_text(file, limit=limit, error=DatasetError)
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         row = line.split()
         if row and len(row) != len(columns.split()):
-            raise DatasetError(f"{file}, line {number}: {line.strip()[:60]!r}, expected {columns}")
+            raise DatasetError(f"{file}, line {number}: {line.strip()[:60]!r}, expected {columns}{remedy}")
         if row:
             yield f"{file}, line {number}", row
 

@@ -1,6 +1,7 @@
 """Writing a command's result to stdout, or to a file, completely or not at all."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -40,6 +41,33 @@ def check_output(path: Path | None, option: str = "-o") -> None:
         raise click.UsageError(f"{option} {path}: there is no folder {folder}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise click.UsageError(f"{option} {path}: no permission to write in {folder}")
+
+
+def check_not_an_input(path: Path | None, inputs: Mapping[str, Path | None], option: str) -> None:
+    """Make sure that a result is written to no file that the command reads, nor into a folder that it reads.
+
+    Args:
+        path: the file that is written; None for none.
+        inputs: files and folders that are read, by the option that names them; None for those not given.
+        option: the option that named ``path``.
+
+    Raises:
+        click.UsageError: it is one of them, or in one of the folders.
+    """
+    for name, source in inputs.items():
+        if path is None or source is None:
+            continue
+        if _is_same(path, source):
+            raise click.UsageError(f"{option} {path}: the same file as {name}, which it would ruin; give another file")
+        if os.path.isdir(source) and _is_same(destination(path).parent, source):
+            raise click.UsageError(f"{option} {path}: in the folder of {name}; give a file elsewhere")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # one of them does not exist
+        return destination(path) == destination(other)
 
 
 def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> None:

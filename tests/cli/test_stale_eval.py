@@ -142,6 +142,50 @@ def test_results_txt_that_cannot_be_written_is_a_usage_error(
     assert not (work / "results.txt").exists()
 
 
+def test_results_txt_that_is_an_input_is_refused_and_left_alone(work: Path) -> None:
+    (work / "truth").mkdir()
+    (work / "truth" / "Polo_val.txt").write_text("a 10 30\n")
+    (work / "numbers.txt").write_text("1 Polo\n")
+    (work / "det.txt").write_text("a 10 30 1 0.5\n")
+    (work / "info.csv").write_text("video,seconds,subset\na,100,val\n")
+    (work / "polo.txt").write_text("Polo\n")
+    (work / "link.txt").symlink_to("det.txt")
+    (work / "hard.txt").hardlink_to(work / "numbers.txt")
+    files = ("--class-numbers", "numbers.txt", "--video-info", "info.csv", "--classes", "polo.txt")
+    arguments = ("det.txt", "--ground-truth", "truth", *files, "--results-txt")
+    before = {path: path.read_bytes() for path in work.rglob("*.*")}
+    for file, says in (
+        ("det.txt", "det.txt: the same file as DETECTIONS, which it would ruin; give another file"),
+        ("link.txt", "the same file as DETECTIONS"),
+        ("info.csv", "the same file as --video-info"),
+        ("polo.txt", "the same file as --classes"),
+        ("numbers.txt", "the same file as --class-numbers"),
+        ("hard.txt", "the same file as --class-numbers"),
+        ("truth/Polo_val.txt", "in the folder of --ground-truth; give a file elsewhere"),
+        ("truth/new.txt", "in the folder of --ground-truth"),
+    ):
+        fails("stale-eval", *arguments, file, cwd=work, code=2, says=says)
+    again = ("det.json", "--ground-truth", "gt.json", "--results-txt", "gt.json")
+    fails("stale-eval", *again, cwd=work, code=2, says="the same file as --ground-truth")
+    assert {path: path.read_bytes() for path in work.rglob("*.*")} == before
+    assert run("stale-eval", *arguments, "results.txt", cwd=work).returncode == 0
+
+
+def test_videos_that_video_info_lacks_are_said(work: Path) -> None:
+    (work / "info.csv").write_text("video,seconds,subset\nv_a,100,validation\n")
+    arguments = ("stale-eval", "det.json", "--ground-truth", "gt.json", "--video-info", "info.csv")
+    note = "annotated videos are not in info.csv"
+    assert f"1 of 2 {note} and are not evaluated" in run(*arguments, "--subset", "validation", cwd=work).stderr
+    assert note not in run(*arguments, cwd=work).stderr
+    (work / "info.csv").write_text("video,seconds,subset\nv_a,100,validation\nb,100,training\n")
+    assert note not in run(*arguments, "--subset", "validation", cwd=work).stderr
+
+
+def test_class_numbers_with_json_detections_are_a_usage_error(work: Path) -> None:
+    arguments = ("det.json", "--ground-truth", "gt.json", "--class-numbers", "numbers.txt")
+    fails("stale-eval", *arguments, cwd=work, code=2, says="det.json is not a .txt file; leave it out")
+
+
 def test_a_subset_that_nothing_tells_is_refused_unless_video_info_does(work: Path) -> None:
     annotations = {"a": [("Polo", 10, 30), ("Polo", 50, 60)], "b": [("Archery", 0, 50)]}
     original = {
@@ -170,6 +214,11 @@ def test_thumos14_s_folder_and_text_detections_are_evaluated(work: Path) -> None
     arguments = ("stale-eval", "det.txt", "--ground-truth", "truth", "--subset", "test", "--tiou", "0.3:0.1:0.7")
     done = run(*arguments, cwd=work)
     assert "average   100.00" in done.stdout
+    assert "swapped" not in done.stderr
+    (work / "det.txt").write_text("video_test_0000004 20 10 26 0.5\nvideo_test_0000004 35 50 26 0.9\n")
+    done = run(*arguments, cwd=work)
+    assert "average   100.00" in done.stdout
+    assert "1 detections of det.txt end before they start; start and end are swapped" in done.stderr
     (work / "truth" / "detclasslist.txt").rename(work / "numbers.txt")
     fails(*arguments, cwd=work, code=3, says="give --class-numbers FILE")
     assert "average   100.00" in run(*arguments, "--class-numbers", "numbers.txt", cwd=work).stdout

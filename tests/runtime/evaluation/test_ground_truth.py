@@ -165,7 +165,7 @@ def annotated(row: Any) -> dict[str, Any]:
         ("", "not valid JSON"),
         ([], "no 'database'"),
         ({"database": []}, "no 'database'"),
-        ({"database": {}}, "no video of subset None, found no video at all"),
+        ({"database": {}}, "no video, expected at least one; check that these are the annotations"),
         ({"database": {"a": []}}, "video 'a' has no list of 'annotations'"),
         ({"database": {"a": {"annotations": None}}}, "video 'a' has no list of 'annotations'"),
         ({"database": {"a": {"annotations": []}, "v_a": {"annotations": []}}}, "'v_a' is listed twice"),

@@ -55,7 +55,7 @@ def test_the_names_of_the_files_say_the_subset(toolkit: Path) -> None:
     assert rows(read_ground_truth(toolkit, subset="test")) == EXPECTED
     assert list(read_ground_truth(toolkit, subset="val").videos) == [THIRD]
     assert list(read_ground_truth(toolkit, subset="validation").videos) == [THIRD]
-    with pytest.raises(DatasetError, match="no video of subset 'training', found test, validation"):
+    with pytest.raises(DatasetError, match="no video of subset 'train', found test, validation"):
         read_ground_truth(toolkit, subset="train")
 
 
@@ -65,6 +65,17 @@ def test_video_info_gives_durations(toolkit: Path) -> None:
     assert {name: video.duration_s for name, video in truth.videos.items()} == {FIRST: 33.5}
 
 
+@pytest.mark.parametrize(
+    ("asked", "listed"),
+    [("val", "val"), ("val", "validation"), ("validation", "val"), ("train", "training"), ("test", "testing")],
+)
+def test_short_names_of_subsets_are_those_of_video_info_too(toolkit: Path, asked: str, listed: str) -> None:
+    info = {THIRD: VideoInfo(subset=listed, duration_s=9.0), FIRST: VideoInfo(subset="mine", duration_s=9.0)}
+    assert list(read_ground_truth(toolkit, subset=asked, video_info=info).videos) == [THIRD]
+    with pytest.raises(DatasetError, match="no video of subset 'other', found mine, none"):
+        read_ground_truth(toolkit, subset="other", video_info={FIRST: info[FIRST]})
+
+
 def test_a_single_file_is_of_the_class_in_its_name(toolkit: Path, tmp_path: Path) -> None:
     assert rows(read_ground_truth(toolkit / "CliffDiving_test.txt")) == {FIRST: [Annotation("CliffDiving", 10.2, 20.3)]}
     path = tmp_path / "Long_jump.txt"
@@ -72,8 +83,11 @@ def test_a_single_file_is_of_the_class_in_its_name(toolkit: Path, tmp_path: Path
     truth = read_ground_truth(path)
     assert truth.labels == ("Long_jump",)
     assert not truth.has_subsets
-    with pytest.raises(DatasetError, match="does not say which videos are of subset 'test'"):
+    with pytest.raises(DatasetError, match=r"of subset 'test'; give --video-info .*, or name the files CLASS_val\.txt"):
         read_ground_truth(path, subset="test")
+    path.write_text("det")
+    with pytest.raises(DatasetError, match=r"expected VIDEO START END$"):
+        read_ground_truth(path)
 
 
 def test_it_says_the_same_as_activitynet_s_json(toolkit: Path, tmp_path: Path) -> None:
@@ -105,6 +119,18 @@ def test_refuses_other_lines(toolkit: Path, text: str, match: str) -> None:
     with pytest.raises(DatasetError, match=match) as caught:
         read_ground_truth(toolkit)
     assert str(caught.value).startswith(str(toolkit / "Polo_test.txt"))
+
+
+def test_a_stray_file_and_a_folder_of_empty_files_are_refused_with_a_remedy(toolkit: Path, tmp_path: Path) -> None:
+    (toolkit / "readme.txt").write_text("Annotations of twenty classes.")
+    with pytest.raises(
+        DatasetError, match=r"readme\.txt, line 1: .*; correct the line, or remove the file if it has no"
+    ):
+        read_ground_truth(toolkit)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "Diving_val.txt").touch()
+    with pytest.raises(DatasetError, match="empty: no video, expected at least one; check that"):
+        read_ground_truth(tmp_path / "empty", subset="val")
 
 
 def test_refuses_links_control_characters_and_pipes(toolkit: Path, tmp_path: Path) -> None:
@@ -157,6 +183,14 @@ def test_detections_in_text_have_the_names_of_their_classes(toolkit: Path, tmp_p
         read_results(path)
 
 
+def test_detections_that_end_before_they_start_are_swapped(tmp_path: Path) -> None:
+    path = tmp_path / "detections.txt"
+    path.write_text(f"{FIRST} 74.1 65.3 26 0.5\n{FIRST} 1 2 26 0.5\n{SECOND} 3 3 26 0.5\n")
+    found = read_results(path, class_numbers={26: "Diving"})
+    assert [(row.start, row.end) for row in found.videos[FIRST]] == [(65.3, 74.1), (1.0, 2.0)]
+    assert found.swapped == 1
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -164,7 +198,7 @@ def test_detections_in_text_have_the_names_of_their_classes(toolkit: Path, tmp_p
         (f"{FIRST} 1 2 Diving 0.5", "'Diving', expected the number of a class"),
         (f"{FIRST} 1 2 26.0 0.5", "'26.0', expected the number of a class"),
         (f"{FIRST} 1 2 26 nan", "'nan', expected a number"),
-        (f"{FIRST} 2 1 26 0.5", "ends before it starts"),
+        (f"{FIRST} 1e10 1 26 0.5", "expected times of at most"),
         (f"{FIRST} 1 2 26 0.5\nv_{FIRST} 1 2 26 0.5", "listed twice, with and without v_"),
     ],
 )
