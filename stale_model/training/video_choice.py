@@ -79,11 +79,11 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     listed = 0 if train_ids is None else len(truth.videos)
     if truth.ambiguous_segments:
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
+    known = None if request.all_training else _read_validation(request, info, reporter)
     training = select_videos(
         truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
     )
     reporter.show_selection("training", training, named=train_ids is not None)
-    known = None if request.all_training else _read_validation(request, info, reporter)
     validation = _select_validation(request, known, split.seen, channels, reporter)
     if validation is None:
         reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
