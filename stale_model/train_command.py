@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
-from stale_model.training.train_request import DEVICES, PRECISIONS, TrainRequest
+from stale_model.training.train_request import DEVICES, PRECISIONS, TRAINING, VALIDATION, TrainRequest
 from stale_model.training.training_config import TrainingConfig
 from stale_runtime import __version__
 from stale_runtime.terminal import console
@@ -61,16 +61,17 @@ NAME = "stale-train"
 @click.option(
     "--train-subset",
     metavar="NAME",
-    default="training",
+    default=TRAINING,
     show_default=True,
     help="Subset of the annotations to train on.",
 )
 @click.option(
     "--validation-subset",
     metavar="NAME",
-    default="validation",
+    default=VALIDATION,
     show_default=True,
-    help="Subset of the annotations that chooses the best epoch and gives the mAP of the summary.",
+    help="Subset of the annotations that chooses the best epoch and gives the mAP of the summary; another than "
+    "--train-subset.",
 )
 @click.option(
     "--fraction",

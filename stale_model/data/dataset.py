@@ -209,6 +209,11 @@ def _remedy(selection: Selection) -> str:
         return next(iter(selection.problems.values()))
     if LeftOut.NO_FEATURES in selection.left_out:
         return f"expected files such as v_{selection.left_out[LeftOut.NO_FEATURES][0]}.npy"
+    if LeftOut.NO_DURATION in selection.left_out:
+        return (
+            "expected durations; give annotations in JSON that have them, or --video-info FILE with the columns "
+            "video,subset,seconds (which takes the place of --all-training)"
+        )
     if LeftOut.OTHER_LABELS in selection.left_out:
         return "expected videos whose labels are all seen classes, check the split"
-    return "expected annotated videos with their duration, check the subset"
+    return "expected annotated videos with a class, check the subset"

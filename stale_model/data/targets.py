@@ -38,13 +38,14 @@ def video_targets(
     The original's targets differ (``STALEDataset.getAnnotation`` and ``getVideoData`` in the authors'
     ``stale_lib/stale_dataloader.py``), and these do not follow them on purpose:
 
-    * It keeps only a video's last annotation, and no video whose last one is at most 6 % of the video: of the 1,930
-      training videos of ``anet_anno_action_20p1.json``, 463 have several annotations, and 168 are dropped.
+    * It keeps only a video's last annotation, and no video whose last one is at most 6 % of
+      ``feature_frame / duration_frame · duration_second``, which differs from the duration: of the 1,930 training
+      videos of ``anet_anno_action_20p1.json``, 463 have several annotations, and 168 are dropped.
     * It cuts a snippet off each end of a segment, so that short actions disappear.
-    * It divides times by ``feature_frame / duration_frame · duration_second``, the time that features of 16 frames
-      each cover. The features here cover the whole duration, and so do the times that its own evaluation gives to
-      detections (``get_infer_dict`` in ``utils/postprocess_utils.py``). At T=100 this moves an edge in 476 of those
-      1,930 videos, in 45 of them by more than one snippet.
+    * It divides times by that same product, the time that features of 16 frames each cover. The features here cover
+      the whole duration, and so do the times that its own evaluation gives to detections (``get_infer_dict`` in
+      ``utils/postprocess_utils.py``). At T=100 this moves an edge in 476 of those 1,930 videos, in 45 of them by more
+      than one snippet.
 
     Args:
         annotations: annotations of the video, in seconds; all of their labels are in ``class_index``.

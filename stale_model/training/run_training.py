@@ -151,9 +151,8 @@ def _train_once(
 
 def _trained_on(run: TrainRequest, data: TrainingData) -> str:
     videos = "all videos" if data.all_training else run.train_subset
-    return (
-        videos if data.train_ids is None else f"{videos}, {len(data.train_ids.ids):,} ids {data.train_ids.digest[:8]}"
-    )
+    ids = data.train_ids
+    return videos if ids is None else f"{videos}, {data.listed:,} of {len(ids.ids):,} ids {ids.digest[:8]}"
 
 
 def _initial_text_tower(run: TrainRequest, split: Split, reporter: Reporter) -> tuple[ClipParts, TextTower | None]:

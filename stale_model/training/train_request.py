@@ -5,9 +5,12 @@ from pathlib import Path
 
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_model.training.training_config import TrainingConfig
+from stale_runtime.evaluation.thumos14 import whole_subset_name
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32", "bf16", "16")
+TRAINING, VALIDATION = "training", "validation"
+"""ActivityNet's names of the subsets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +35,10 @@ class TrainRequest:
     """Whether all videos of annotations without subsets are trained on."""
     train_ids: Path | None = None
     """List of the videos to restrict the training subset to."""
-    train_subset: str = "training"
+    train_subset: str = TRAINING
     """Name of the subset in the annotations."""
-    validation_subset: str = "validation"
-    """Name of the subset in the annotations."""
+    validation_subset: str = VALIDATION
+    """Name of the subset in the annotations, another than ``train_subset``."""
     fraction: float = 1.0
     """Part of the training videos to use, in (0, 1]."""
     subset_seed: int = 0
@@ -66,6 +69,7 @@ class TrainRequest:
             raise ValueError(f"fraction {self.fraction}, expected more than 0 and at most 1")
         if self.all_training and self.video_info is not None:
             raise ValueError("--all-training with --video-info, which says what the training videos are; give one")
+        self._check_subsets()
         if self.train_ids is not None and self.fraction < 1:
             raise ValueError(f"--train-ids with --fraction {self.fraction}: the list is the sample; give one")
         if self.seeds < 1:
@@ -78,6 +82,20 @@ class TrainRequest:
             raise ValueError(f"precision {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.precision == "16" and self.device == "cpu":
             raise ValueError("--precision 16: only a GPU computes in it; give bf16 or 32")
+
+    def _check_subsets(self) -> None:
+        train, validation = self.train_subset, self.validation_subset
+        if self.all_training:
+            if train != TRAINING:
+                raise ValueError(f"--all-training with --train-subset {train}: it trains on all videos; give one")
+            if validation != VALIDATION:
+                raise ValueError(f"--all-training with --validation-subset {validation}: no video is left; give one")
+        elif _whole(train) == _whole(validation):
+            other = VALIDATION if _whole(train) == "test" else "test"
+            raise ValueError(
+                f"--train-subset {train} and --validation-subset {validation} are the same videos; give "
+                f"--validation-subset, such as {other}"
+            )
 
     def runs(self) -> "tuple[TrainRequest, ...]":
         """Each of the trainings; several have one folder each inside the output folder."""
@@ -92,3 +110,7 @@ class TrainRequest:
             )
             for n in range(self.seeds)
         )
+
+
+def _whole(subset: str) -> str | None:
+    return whole_subset_name(subset.lower())

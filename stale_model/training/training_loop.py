@@ -41,6 +41,8 @@ class TrainingData:
     """Whether the videos were trained on without regard to their subset."""
     train_ids: TrainIds | None = None
     """The list that the training videos were restricted to."""
+    listed: int = 0
+    """Number of ids in that list that are of the training subset."""
 
 
 def train(

@@ -15,6 +15,7 @@ from tabulate import tabulate
 from stale_model.data.dataset import Selection, VideoSample
 from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
+from stale_runtime.inputs.prompts import split_name
 from stale_runtime.terminal import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
@@ -41,7 +42,7 @@ class TrainingResult:
     """Number of videos that it was trained on."""
     trained_on: str
     """What they were taken from: the name of a subset, or ``all videos`` if the annotations have none; and if they were
-    restricted to a list, its number of ids and the start of their SHA-256."""
+    restricted to a list, how many of its ids are among them, and the start of the SHA-256 of all its ids."""
     best_epoch: int
     seen_map: float | None
     """Average mAP on validation videos of the seen classes, in [0, 1], which chose the epoch; None without any."""
@@ -78,12 +79,18 @@ class Reporter:
         return console.progress(samples, label="Reading features", total=len(samples))
 
     def show_split(self, split: Split) -> None:
-        """Warn of classes of a published split that the annotations lack."""
+        """Warn of classes of a published split that the annotations lack, and note names whose words are joined."""
         if split.missing:
-            names = name_few(map(repr, split.missing), most=10)
+            missing = name_few(map(repr, split.missing), most=10)
             self.say(
-                f"warning: split {split.name}: no annotation is of {len(split.missing)} of its classes: {names}; they "
-                "stay prompts, but no video is of them"
+                f"warning: split {split.name}: no annotation is of {len(split.missing)} of its classes: {missing}; "
+                "they stay prompts, but no video is of them"
+            )
+        names = (*split.seen, *split.unseen)
+        if joined := [name for name in names if split_name(name) != name]:
+            self.say(
+                f"{len(joined)} of {len(names)} class names have capitals inside a word, such as {joined[0]!r}, and "
+                "are prompts as they are; give stale-run the same names, without --split-names"
             )
 
     def show_selection(self, subset: str, selection: Selection, *, named: bool = False) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import VideoSample
-from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, label_segments
+from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.inputs.features import read_features, resample
@@ -32,8 +32,8 @@ def validate(
         for sample in sorted(samples, key=_file_name):
             features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
             localization = model.network.localize(features[None].to(device), prompts)
-            ranked = DECODERS[DEFAULT_DECODER](*(output[0].float().cpu().numpy() for output in localization))
-            found[sample.video] = label_segments(ranked, classes, sample.duration_s)
+            cas_logits, masks = (output[0].float().cpu().numpy() for output in localization)  # (K+1, T), (T, T)
+            found[sample.video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, classes, sample.duration_s)
     truth = {
         sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
     }

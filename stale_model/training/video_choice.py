@@ -2,16 +2,20 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from stale_model.data.dataset import Selection, sample_fraction, select_videos
 from stale_model.data.splits import Split
 from stale_model.data.train_ids import TrainIds, read_train_ids
-from stale_model.training.train_request import TrainRequest
+from stale_model.training.train_request import TRAINING, VALIDATION, TrainRequest
 from stale_model.training.training_loop import TrainingData
 from stale_model.training.training_report import Reporter, name_few
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.evaluation.ground_truth import MOST_ANNOTATIONS, GroundTruth, read_ground_truth
+from stale_runtime.evaluation.thumos14 import is_text_form, read_class_files
 from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+from stale_runtime.inputs.videos import LARGEST_FILE, video_id
+from stale_runtime.system.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,8 @@ class ChosenVideos:
     """None if there are none."""
     train_ids: TrainIds | None
     """The list that the training videos were restricted to."""
+    listed: int = 0
+    """Number of ids in that list that are of the training subset."""
 
 
 def read_all_annotations(request: TrainRequest) -> GroundTruth:
@@ -61,29 +67,32 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     info = None if request.video_info is None else read_video_info(request.video_info)
     if info is not None:
         _show_coverage(request, info, reporter)
-        _refuse_leaks(request, info)
     if request.all_training:
         reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
     subset = None if request.all_training else request.train_subset
     truth = read_ground_truth(request.annotations, subset=subset, video_info=info)
+    if info is not None:
+        _refuse_leaks(request, truth)
     train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
     if train_ids is not None:
         truth = _restrict(truth, train_ids, subset, reporter)
+    listed = 0 if train_ids is None else len(truth.videos)
     if truth.ambiguous_segments:
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
+    known = None if request.all_training else _read_validation(request, info, reporter)
     training = select_videos(
         truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
     )
     reporter.show_selection("training", training, named=train_ids is not None)
-    validation = _select_validation(request, info, split.seen, channels, reporter)
+    validation = _select_validation(request, known, split.seen, channels, reporter)
     if validation is None:
         reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
     else:
         reporter.show_selection("validation", validation)
-    unseen = _select_validation(request, info, split.unseen, channels, reporter)
+    unseen = _select_validation(request, known, split.unseen, channels, reporter)
     if unseen is not None:
         reporter.show_selection("validation on unseen classes, once at the end", unseen)
-    return ChosenVideos(training=training, validation=validation, unseen=unseen, train_ids=train_ids)
+    return ChosenVideos(training=training, validation=validation, unseen=unseen, train_ids=train_ids, listed=listed)
 
 
 def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporter: Reporter) -> TrainingData:
@@ -99,6 +108,7 @@ def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporte
         unseen_classes=split.unseen,
         all_training=request.all_training,
         train_ids=videos.train_ids,
+        listed=videos.listed,
     )
 
 
@@ -116,18 +126,32 @@ def _show_coverage(request: TrainRequest, info: Mapping[str, VideoInfo], reporte
         reporter.say(f"{len(others):,} videos of {request.video_info} are not in {request.annotations}")
 
 
-def _refuse_leaks(request: TrainRequest, info: Mapping[str, VideoInfo]) -> None:
-    """Make sure that no video is trained on that the annotations themselves count as one for validation."""
-    try:
-        own = read_ground_truth(request.annotations, subset=request.validation_subset).videos
-    except DatasetError:  # they have no such subset, or none at all
-        return
-    if leaks := [video for video in own if video in info and info[video].subset == request.train_subset]:
+def _refuse_leaks(request: TrainRequest, chosen: GroundTruth) -> None:
+    """Make sure that ``video_info`` chose no video that the annotations themselves do not count as one for training."""
+    allowed = {_kind(TRAINING), _kind(request.train_subset)}
+    own = _own_subsets(request.annotations)
+    if leaks := [video for video in chosen.videos if video in own and _kind(own[video]) not in allowed]:
+        others = name_few({repr(own[video]) for video in leaks})
         raise DatasetError(
-            f"{request.video_info}: {len(leaks):,} videos of subset {request.train_subset!r} that are of subset "
-            f"{request.validation_subset!r} in {request.annotations}: {name_few(leaks)}; leave out --video-info, or "
-            "correct one of the files"
+            f"{request.video_info}: {len(leaks):,} videos of subset {request.train_subset!r} that are of {others} in "
+            f"{request.annotations}: {name_few(leaks)}; leave out --video-info, or correct one of the files"
         )
+
+
+def _own_subsets(annotations: Path) -> dict[str, str]:
+    """The subsets that the annotations themselves give, by video id."""
+    if is_text_form(annotations):
+        database, _ = read_class_files(annotations, most=MOST_ANNOTATIONS)
+    else:
+        database = read_json(annotations, limit=LARGEST_FILE, error=DatasetError).get("database", {})
+    subsets = {video_id(name): video.get("subset") for name, video in database.items()}
+    return {video: subset for video, subset in subsets.items() if subset and isinstance(subset, str)}
+
+
+def _kind(subset: str) -> str:
+    """What a subset is for, however it is spelt: ``val`` for ``Validation`` and ``val_1``."""
+    name = subset.lower()
+    return next((kind for kind in ("train", "val", "test") if name.startswith(kind)), name)
 
 
 def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter: Reporter) -> GroundTruth:
@@ -146,18 +170,30 @@ def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter
     return GroundTruth(videos=kept, has_subsets=truth.has_subsets)
 
 
+def _read_validation(
+    request: TrainRequest, info: Mapping[str, VideoInfo] | None, reporter: Reporter
+) -> GroundTruth | None:
+    """The videos of the validation subset; None, with a note, if nobody named one and there is none by that name.
+
+    Raises:
+        DatasetError: a subset was named, and there is none by that name.
+    """
+    try:
+        return read_ground_truth(request.annotations, subset=request.validation_subset, video_info=info)
+    except DatasetError as problem:
+        if request.validation_subset != VALIDATION:
+            raise
+        reporter.say(f"--validation-subset: {problem}")
+        return None
+
+
 def _select_validation(
-    request: TrainRequest,
-    info: Mapping[str, VideoInfo] | None,
-    classes: Collection[str],
-    channels: int,
-    reporter: Reporter,
+    request: TrainRequest, truth: GroundTruth | None, classes: Collection[str], channels: int, reporter: Reporter
 ) -> Selection | None:
     """The validation videos of some classes; None if there are none."""
-    if request.all_training or not classes:
+    if truth is None or not classes:
         return None
     try:
-        truth = read_ground_truth(request.annotations, subset=request.validation_subset, video_info=info)
         return select_videos(truth, request.features, tuple(classes), channels=channels, watch=reporter.show_reading)
-    except DatasetError:
+    except DatasetError:  # no video can be used
         return None

@@ -22,6 +22,11 @@ def request(**changes: Any) -> TrainRequest:
         ({"fraction": 0.0}, "fraction 0"),
         ({"fraction": float("nan")}, "fraction nan"),
         ({"all_training": True, "video_info": Path("i.csv")}, "--all-training with --video-info"),
+        ({"all_training": True, "train_subset": "zzz"}, "--all-training with --train-subset zzz: .*; give one"),
+        ({"all_training": True, "validation_subset": "zzz"}, "--all-training with --validation-subset zzz: .*; give"),
+        ({"train_subset": "validation"}, "are the same videos; give --validation-subset, such as test"),
+        ({"train_subset": "val"}, "--train-subset val and --validation-subset validation are the same videos"),
+        ({"train_subset": "Testing", "validation_subset": "test"}, "the same videos; .*such as validation"),
         ({"train_ids": Path("ids.txt"), "fraction": 0.5}, "--train-ids with --fraction 0.5: the list is the sample"),
         ({"seeds": 0}, "seeds 0"),
         ({"threads": 0}, "threads 0"),
@@ -33,6 +38,12 @@ def request(**changes: Any) -> TrainRequest:
 def test_impossible_requests_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         request(**changes)
+
+
+def test_other_subsets_may_be_trained_on_and_validated_on() -> None:
+    assert request(train_subset="validation", validation_subset="test").validation_subset == "test"
+    assert request(train_subset="val_1", validation_subset="val_2").train_subset == "val_1"
+    assert request(all_training=True).all_training
 
 
 def test_one_training_is_the_request_itself() -> None:

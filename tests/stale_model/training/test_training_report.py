@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.training_report import Reporter, TrainingResult, duration, summary_csv, summary_table
 
@@ -36,6 +37,17 @@ EPOCH = Epoch(
 )
 def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_class_names_whose_words_are_joined_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter("train", 1, quiet=False)
+    reporter.show_split(Split(name="mine", seen=("BaseballPitch", "Billiards"), unseen=("LongJump",)))
+    assert capsys.readouterr().err == (
+        "train: 2 of 3 class names have capitals inside a word, such as 'BaseballPitch', and are prompts as they are; "
+        "give stale-run the same names, without --split-names\n"
+    )
+    reporter.show_split(Split(name="mine", seen=("Baseball pitch", "iPhone"), unseen=("Ping-pong",)))
+    assert capsys.readouterr().err == ""
 
 
 def test_one_training_has_no_mean() -> None:

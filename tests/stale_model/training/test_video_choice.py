@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def write_annotations(folder: Path, videos: dict[str, list[tuple[str, float, flo
     }
     content = {f"v_{video}": {"duration_second": 9, "annotations": found, **more} for video, found in rows.items()}
     (folder / "a.json").write_text(json.dumps(content))
+
+
+def write_database(folder: Path, subsets: Mapping[str, str | None]) -> None:
+    """Write annotations in ActivityNet's format, with a subset for each video."""
+    polo = {"duration": 9, "annotations": [{"label": "polo", "segment": [0, 3]}]}
+    database = {video: {**polo, "subset": subset} for video, subset in subsets.items()}
+    (folder / "a.json").write_text(json.dumps({"database": database}))
 
 
 def write_info(folder: Path, subsets: dict[str, str]) -> None:
@@ -70,16 +78,65 @@ def test_annotations_with_subsets_are_not_trained_on_as_a_whole(folder: Path) ->
 
 
 def test_the_csv_file_must_not_move_videos_from_validation_to_training(folder: Path) -> None:
-    polo = {"duration": 9, "annotations": [{"label": "polo", "segment": [0, 3]}]}
-    database = {video: {**polo, "subset": subset} for video, subset in SUBSETS.items()}
-    (folder / "a.json").write_text(json.dumps({"database": database}))
+    write_database(folder, SUBSETS)
     asked = request(folder, video_info=folder / "info.csv")
     assert train_videos(choose(asked)) == ["a", "b"]
     write_info(folder, {**SUBSETS, "b": "testing"})
     assert train_videos(choose(asked)) == ["a"]
-    write_info(folder, {**SUBSETS, "c": "training"})
-    with pytest.raises(DatasetError, match=r"info\.csv: 1 videos of subset 'training' that are of .*a\.json: c; leave"):
+    write_info(folder, {**SUBSETS, "c": "training", "d": "training"})
+    says = r"info\.csv: 2 videos of subset 'training' that are of 'testing', 'validation' in .*a\.json: c, d; leave"
+    with pytest.raises(DatasetError, match=says):
         choose(asked)
+
+
+@pytest.mark.parametrize("own", ["val", "Validation", "val_1", "TEST", "something"])
+def test_a_validation_video_is_known_however_its_subset_is_spelt(folder: Path, own: str) -> None:
+    write_database(folder, {**dict.fromkeys(SUBSETS, "Training"), "b": "train", "c": own})
+    write_info(folder, {**SUBSETS, "c": "training"})
+    with pytest.raises(DatasetError, match=f"1 videos of subset 'training' that are of '{own}' in .*: c; leave out"):
+        choose(request(folder, video_info=folder / "info.csv"))
+
+
+def test_videos_without_a_subset_of_their_own_are_what_the_csv_file_says(folder: Path) -> None:
+    write_database(folder, {**SUBSETS, "b": None, "c": ""})
+    write_info(folder, {**SUBSETS, "c": "training"})
+    assert train_videos(choose(request(folder, video_info=folder / "info.csv"))) == ["a", "b", "c"]
+
+
+def test_a_validation_subset_that_does_not_exist_is_an_error(folder: Path) -> None:
+    write_database(folder, SUBSETS)
+    with pytest.raises(DatasetError, match="no video of subset 'valdation', found testing, training, validation; give"):
+        choose(request(folder, validation_subset="valdation"))
+    with pytest.raises(DatasetError, match="no video of subset 'valdation', found testing, training, validation; give"):
+        choose(request(folder, validation_subset="valdation", video_info=folder / "info.csv"))
+
+
+def test_a_validation_subset_that_nobody_named_may_be_absent_but_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_database(folder, {**SUBSETS, "c": "val"})
+    assert choose(request(folder)).validation is None
+    said = capsys.readouterr().err
+    assert "a.json: no video of subset 'validation', found testing, training, val; give one of these" in said
+    assert "no validation videos of the seen classes; best.pth is the last epoch" in said
+
+
+def test_a_validation_subset_without_a_usable_video_is_no_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_database(folder, SUBSETS)
+    (folder / "f" / "v_d.npy").unlink()
+    assert choose(request(folder, validation_subset="testing")).validation is None
+    assert "no validation videos of the seen classes; best.pth is the last epoch" in capsys.readouterr().err
+
+
+def test_all_videos_of_the_text_form_of_thumos14_need_durations(folder: Path) -> None:
+    (folder / "a.json").unlink()
+    (folder / "a.json").mkdir()  # the name that ``request`` gives the annotations
+    (folder / "a.json" / "polo.txt").write_text("a 1.0 2.5\nb 1.0 2.5\n")
+    says = "2 without duration; expected durations; give annotations in JSON that have them, or --video-info FILE"
+    with pytest.raises(DatasetError, match=says):
+        choose(request(folder, all_training=True))
 
 
 def test_the_text_form_of_thumos14_gets_its_durations_from_the_csv_file(folder: Path) -> None:
@@ -141,7 +198,9 @@ def test_a_list_restricts_the_training_videos_only(folder: Path, capsys: pytest.
     said = capsys.readouterr().err
     assert "ids.txt: 1 of 3 ids are videos of subset 'training'" in said
     assert "ids.txt: not among them: c, zz\n" in said
-    ids = draw_data(asked, SPLIT, found, Reporter("train", 1, quiet=True)).train_ids
+    data = draw_data(asked, SPLIT, found, Reporter("train", 1, quiet=True))
+    assert data.listed == 1
+    ids = data.train_ids
     assert ids is not None
     assert ids.ids == {"b", "c", "zz"}
 
