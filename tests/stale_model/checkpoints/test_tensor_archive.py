@@ -194,7 +194,7 @@ def test_a_pickle_cannot_change_what_it_is_read_with(target: bytes, state: bytes
     ("content", "says"),
     [
         (b"N2\x86.", "pickle operation DUP"),
-        (b"Nr\xff\xff\xff\xff.", "a memo larger than the pickle"),
+        (b"]r\xff\xff\xff\xff.", "a memo larger than the pickle"),
         (b"}N" + b"\x85" * 10**6 + b"Ns.", "1,000,000 tuples"),  # hashing it would end the process
         (b"]q\0h\0a" + b"\x85q\1" + b".", None),  # a list in itself
         (b"]" * 5000 + b"a" * 4999 + b".", "recursion"),
