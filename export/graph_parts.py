@@ -24,8 +24,8 @@ def row_positions(graph: GraphBuilder, count: str, length: str) -> Positions:
     """Positions of T resampled rows among S rows, with half-pixel centres, clamped at the edges.
 
     Position t is ((2t + 1)S - T) / 2T. The row below it is computed in integers, because a runtime may round floats to
-    bfloat16, which does not even have all integers above 256. Its share is the network's, to the bit in float32, but it
-    cannot differ from the integers' by more than ``ROUNDING``. At T = S the positions are those of the rows themselves.
+    bfloat16, which does not even have all integers above 256. Its share is the network's up to rounding in float32, and
+    differs from the integers' by ``ROUNDING`` at most. At T = S the positions are those of the rows themselves.
 
     Args:
         graph: receives the operators.

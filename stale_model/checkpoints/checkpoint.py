@@ -21,7 +21,8 @@ from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import CheckpointError
 
 _WEIGHTS_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
-"""Under one of these keys, the first that there is, a file has its weights, unless they are all that it has."""
+"""Under one of these keys a file has its weights, unless they are all that it has."""
+_REMEDY = "torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
 _KERNELS = {"mask_localizer.kernel": (2,), "foreground.input.weight": (2, 3)}
 """Convolutions of width 1, which are matrices here, and the axes that disappear."""
 
@@ -145,19 +146,20 @@ def _our_names(state: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tenso
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The weights by name, without the prefix that wrappers of the network (``module.``) gave to all of them."""
-    state = content
-    if isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
-        state = next((content[key] for key in _WEIGHTS_KEYS if key in content), None)
+    state = _find_weights(content) if isinstance(content, Mapping) else content
     if isinstance(state, SkippedObject):
         raise CheckpointError(
             f"{path}: contains {quote(state.name)}, an object with code, which is never loaded; save its weights "
-            "alone: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
+            f"alone: {_REMEDY}"
         )
-    if not isinstance(state, Mapping) or not state:
+    if not isinstance(state, Mapping):
         got = (
             f"keys {', '.join(map(quote, list(content)[:6]))}" if isinstance(content, dict) else type(content).__name__
         )
-        raise CheckpointError(f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'")
+        raise CheckpointError(
+            f"{path}: {got}, expected a checkpoint of the original STALE with a 'state_dict'; save its weights with "
+            f"{_REMEDY}"
+        )
     for name, tensor in state.items():
         if isinstance(tensor, SkippedObject):
             raise CheckpointError(
@@ -165,9 +167,32 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
                 "tensor of floating-point numbers; save it as one with torch.save"
             )
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: {quote(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}")
+            raise CheckpointError(
+                f"{path}: {quote(name)} in 'state_dict' is not a tensor but {type(tensor).__name__}; save the weights "
+                f"with {_REMEDY}"
+            )
     prefix = _shared_prefix(min(state), max(state))
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+def _find_weights(content: Mapping[Any, Any]) -> Any:
+    """The weights in a file, or what is in their place; None if there is nothing like that.
+
+    Tensors beside the weights, such as the epoch or the state of a random generator, do not matter, nor does a name or
+    a configuration under one of the usual keys.
+    """
+    under = [content[key] for key in _WEIGHTS_KEYS if key in content]
+    inside = [value[key] for value in under if isinstance(value, Mapping) for key in _WEIGHTS_KEYS if key in value]
+    for value in under + inside:
+        if _has_tensors(value):
+            return value
+    if _has_tensors(content) and not any(isinstance(value, Mapping) for value in content.values()):
+        return content
+    return next((value for value in under if isinstance(value, SkippedObject | Mapping) and value), None)
+
+
+def _has_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
 
 
 def _shared_prefix(first: str, last: str) -> str:

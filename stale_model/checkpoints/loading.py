@@ -18,6 +18,16 @@ from stale_runtime.system.files import open_without_blocking, reason, refuse_irr
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+class _ShortRepr(reprlib.Repr):
+    """Shortens dictionaries of any class, which ``reprlib`` writes out: with shared parts they may never end."""
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        return type(x).__name__ if isinstance(x, dict) else super().repr_instance(x, level)
+
+
+_SHORT = _ShortRepr()
+
+
 class Loaded(NamedTuple):
     """A checkpoint file that has been read."""
 
@@ -122,7 +132,7 @@ def as_weights(tensor: Tensor, name: str, path: Path) -> Tensor:
 
 def quote(value: object) -> str:
     """A name or value from a file, shortened and made safe to print in a message."""
-    text = value[:80] if isinstance(value, str) else " ".join(reprlib.repr(value).split())[:80]
+    text = value[:80] if isinstance(value, str) else " ".join(_SHORT.repr(value).split())[:80]
     return text if text.isprintable() else repr(text)
 
 

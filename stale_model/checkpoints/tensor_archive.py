@@ -35,8 +35,11 @@ class TensorArchive:
         self._members = {found[2]: entry for found, entry in named}
         if len(self._members) != len(named) or len({found[1] for found, _ in named}) != 1:
             raise ValueError("two members with one name, or members of several folders")
-        if any(entry.compress_type != zipfile.ZIP_STORED for _, entry in named):
-            raise ValueError("compressed")
+        stored = (
+            entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size for _, entry in named
+        )
+        if not all(stored):
+            raise ValueError("compressed, or of two sizes, of which reading would take memory for the larger")
         if sum(entry.file_size for _, entry in named) > self.size:
             raise ValueError("members that share bytes")
         self._pickle = self._archive.read(self._members["data.pkl"])

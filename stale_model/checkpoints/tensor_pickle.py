@@ -27,6 +27,13 @@ _OPERATIONS = frozenset(
     )
 )
 """The pickle operations that ``torch.save`` uses."""
+_STORED = frozenset(
+    (
+        *("GLOBAL", "REDUCE", "NEWOBJ", "BINUNICODE", "SHORT_BINSTRING", "EMPTY_LIST", "EMPTY_DICT"),
+        *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+    )
+)
+"""The operations whose result ``pickle`` stores in its memo."""
 _NUMBERS = frozenset(("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "BINFLOAT"))
 
 
@@ -37,6 +44,10 @@ class TensorRecord(NamedTuple):
     """The function of ``torch._utils`` that would build it."""
     arguments: tuple[Any, ...]
 
+    def __hash__(self) -> int:
+        """Refuse to be a key: hashing nested ones that share elements takes exponential time."""
+        raise TypeError("a tensor as a key")
+
 
 class _Recorder(NamedTuple):
     """Stands in for a function of ``torch._utils``. Immutable: a pickle can set attributes of whatever it gets."""
@@ -45,6 +56,15 @@ class _Recorder(NamedTuple):
 
     def __call__(self, *arguments: Any) -> TensorRecord:
         return TensorRecord(self.function, arguments)
+
+
+class _RebuildParameter(NamedTuple):
+    """Stands in for the function that makes a parameter of a tensor, which here is the tensor itself."""
+
+    def __call__(self, data: Any, *_: Any) -> "TensorRecord | SkippedObject":
+        if not isinstance(data, TensorRecord | SkippedObject):
+            raise pickle.UnpicklingError("a parameter that is no tensor")
+        return data
 
 
 class Storage(NamedTuple):
@@ -87,14 +107,19 @@ class _OrderedDict(dict[Any, Any]):
 
 
 class _MakeOrderedDict(NamedTuple):
-    def __call__(self, *arguments: Any) -> _OrderedDict:
-        return _OrderedDict(*arguments)
+    def __call__(self, *lists: list[Any]) -> _OrderedDict:
+        """Move the items out of a list, as Python 2 wrote them; copied, a list could fill any amount of memory."""
+        made = _OrderedDict()
+        for items in lists:
+            made.update(items)
+            items.clear()
+        return made
 
 
-_REBUILD, _REBUILD_PARAMETER, _REBUILD_QUANTIZED = "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_qtensor"
+_REBUILD, _REBUILD_QUANTIZED = "_rebuild_tensor_v2", "_rebuild_qtensor"
 _PLAIN: dict[str, Any] = {
     "collections OrderedDict": _MakeOrderedDict(),
-    "torch._utils _rebuild_parameter": _Recorder(_REBUILD_PARAMETER),
+    "torch._utils _rebuild_parameter": _RebuildParameter(),
     "torch._utils _rebuild_tensor": _Recorder(_REBUILD),  # until PyTorch 0.3
     "torch._utils _rebuild_tensor_v2": _Recorder(_REBUILD),
     "torch BFloat16Storage": torch.bfloat16,
@@ -254,8 +279,6 @@ class _Builder:
         return self._containers[id(value)]
 
     def _tensor(self, record: TensorRecord) -> Any:
-        if record.function == _REBUILD_PARAMETER:
-            return self.build(record.arguments[0])
         storage, offset, size, stride, *more = record.arguments
         if isinstance(storage, SkippedObject):
             return storage
@@ -270,7 +293,10 @@ class _Builder:
     def _quantized(self, integers: Tensor, scheme: Any, *parameters: Any) -> Tensor:
         if scheme == torch.per_tensor_affine:
             return torch._make_per_tensor_quantized_tensor(integers, *parameters)
-        scales, zero_points, axis = map(self.build, parameters)
+        scales, zero_points, axis = parameters
+        if scales.function != _REBUILD or zero_points.function != _REBUILD:
+            raise ValueError("scales that are themselves of int8")
+        scales, zero_points = self.build(scales), self.build(zero_points)
         return torch._make_per_channel_quantized_tensor(integers, scales, zero_points, axis)
 
     def _claim(self, size: int) -> None:
@@ -283,7 +309,8 @@ class _Builder:
 def _checked(content: bytes) -> bytes:
     """The pickle, if unpickling it takes no more time and memory than its size suggests.
 
-    Hashing nested tuples that share elements takes exponential time, so only tuples of a few numbers may be shared.
+    Hashing nested tuples that share elements takes exponential time, so only tuples of a few numbers may be shared. A
+    value may be stored for sharing only where it is made, as ``pickle`` does, so that this sees what it is.
     Objects are made by a call (REDUCE) instead of a class (NEWOBJ), since what stands in for a class is none.
 
     Raises:
@@ -302,6 +329,8 @@ def _checked(content: bytes) -> bytes:
             made += 1
             is_nested = name == "TUPLE" or numbers < int(name[-1])
         if name.endswith("PUT"):
+            if before not in _STORED:
+                raise ValueError(f"pickle operation {name} after {before}")
             (tuples.add if before.startswith("TUPLE") and is_nested else tuples.discard)(argument)
             if argument > len(content):  # memory is taken for all numbers up to this one
                 raise ValueError("a memo larger than the pickle")

@@ -57,6 +57,20 @@ _TEXTS += ("attn_implementation", "num_hidden_layers", "hidden_act", "gelu", "cu
 _SHARE, _COMPLETE = 48, 4
 """Of this many inputs, one begins with each of the complete checkpoints, which are so many."""
 _BEFORE, _AFTER = "before", "after"
+
+
+def _doubled(asked: bytes, made: bytes) -> bytes:
+    """A tuple with a dictionary whose key contains the same value 2**47 times, each made of the previous one twice.
+
+    Args:
+        asked: the operation that names the function to call; empty for none.
+        made: operations that make a value of the two on the stack.
+    """
+    function = b"h\xc0" if asked else b""
+    values = (function + b"h%ch%c" % (n, n) + made + b"q%c" % (n + 1) for n in range(0xC1, 0xF0))
+    return b"](" + asked + b"q\xc0" * bool(asked) + b")q\xc1" + b"".join(values) + b"e}h\xf0Ns\x86"
+
+
 FRAGMENTS = (
     *(b"c" + name.replace(" ", "\n").encode() + b"\n" for name in _GLOBALS),
     *(b"J" + number.to_bytes(4, "little", signed=True) for number in _INTEGERS),
@@ -70,6 +84,17 @@ FRAGMENTS = (
     b"]q\xf0(h\xf0h\xf0e",
     b"".join((b"]q\xf0", *(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(0xF0, 0xFF)))),
     b"".join((b"K\x01\x85q\xc0", *(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(0xC0, 0xF0)))),
+    *(
+        _doubled(asked, made)
+        for asked, made in (
+            (b"ctorch._utils\n_rebuild_tensor_v2\n", b"\x86R"),
+            (b"ctorch._utils\n_rebuild_parameter\n", b"\x86\x85R"),
+            (b"ctorch._utils\n_rebuild_parameter\n", b"\x86R"),
+            (b"", b"\x86Nb"),
+            (b"", b"\x86(u"),
+            (b"", b"\x86(e"),
+        )
+    ),
 )
 
 

@@ -5,6 +5,7 @@ positions and orders move whole rows: when they were floats, rounded to bfloat16
 T=333 on, and the activations of 1 to 25 % of the snippets were another snippet's.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +28,9 @@ from tests.export.int8 import write_videos
 from tests.export.test_localizer_graph import make_network
 
 LENGTHS = (100, 333, 400, 1000)
-OTHERWISE = 3.0
-"""Deviation of a class activation that rounding alone does not reach; other snippets reach 20."""
+PERTURBATIONS = {"fp32": 0.01, "bf16": 0.3, "int8": 1.0}
+"""What is added to the first row of a weight by the tests that must fail. The weights are about 0.3."""
+PERTURBED = ("mask_localizer.hidden.weight", "snippet_embedding.output.weight", "cross_adaptation.output.weight")
 
 
 class Limits(NamedTuple):
@@ -36,25 +38,27 @@ class Limits(NamedTuple):
 
     masks: float
     """Largest deviation of a mask."""
-    logits: float
+    median: float
     """Median deviation of a class activation."""
+    largest: float
+    """Largest deviation of a class activation."""
     otherwise: float
-    """Share of the snippets that may have been decided otherwise."""
+    """Share of the snippets that may have been decided otherwise, whose activations may deviate by any amount."""
 
 
-FLOAT = Limits(masks=1e-5, logits=2e-4, otherwise=0)
+FLOAT = Limits(masks=1e-5, median=2e-5, largest=2e-4, otherwise=0)
 LIMITS = {
     "fp32": FLOAT,
-    "bf16": Limits(masks=0.01, logits=0.2, otherwise=0.01),
-    "int8": Limits(masks=0.15, logits=0.4, otherwise=0.05),
+    "bf16": Limits(masks=0.01, median=0.2, largest=1, otherwise=0.01),
+    "int8": Limits(masks=0.15, median=0.4, largest=3, otherwise=0.05),
 }
-"""For a random network, by precision. Measured: 0.0034, 0.11, 0.001 in bfloat16, and 0.11, 0.27, 0.03 in int8."""
+"""For a random network, by precision. Measured: 0.0034, 0.11, 0.43 in bfloat16, and 0.11, 0.27, 1.42 in int8."""
 REFERENCE_LIMITS = {
     "fp32": FLOAT,
-    "bf16": Limits(masks=0.008, logits=0.03, otherwise=0.01),
-    "int8": Limits(masks=0.015, logits=0.06, otherwise=0.02),
+    "bf16": Limits(masks=0.008, median=0.03, largest=0.2, otherwise=0.01),
+    "int8": Limits(masks=0.015, median=0.06, largest=0.5, otherwise=0.02),
 }
-"""For the reference checkpoint. Measured: 0.0046, 0.018, 0.001 in bfloat16, and 0.009, 0.031, 0.005 in int8."""
+"""For the reference checkpoint. Measured: 0.0046, 0.018, 0.11 in bfloat16, and 0.009, 0.031, 0.21 in int8."""
 
 
 def assert_same(
@@ -75,8 +79,8 @@ def assert_same(
         expected = run_network(network, torch.from_numpy(resample(features, T))[None], embeddings)
         off = np.abs(logits - expected[0][0])  # (K+1, T)
         assert np.abs(masks - expected[1][0]).max() <= limits.masks
-        assert np.median(off) <= limits.logits
-        assert (off.max(axis=0) > OTHERWISE).mean() <= limits.otherwise
+        assert np.median(off) <= limits.median
+        assert np.quantile(off.max(axis=0), 1 - limits.otherwise, method="lower") <= limits.largest
 
 
 def skip_unless_usable(backend: str, folder: Path) -> None:
@@ -112,6 +116,25 @@ def test_a_random_network(calibrated: Path, network: Stale, backend: str, T: int
     videos = [draw_features(network, 1, T, S)[0].numpy() for S in (60, T)]
     limits = LIMITS[LOCALIZER_BACKENDS[backend].precision]
     assert_same(calibrated, network, backend, T, videos, draw_prompts(5, tiny.CHANNELS), limits)
+
+
+def perturbed(network: Stale, name: str, amount: float) -> Stale:
+    """A copy with an amount added to the first row of one weight."""
+    changed = copy.deepcopy(network)
+    with torch.no_grad():
+        changed.get_parameter(name)[0] += amount
+    return changed
+
+
+@pytest.mark.parametrize("name", PERTURBED)
+@pytest.mark.parametrize("backend", LOCALIZER_BACKENDS)
+def test_a_perturbed_weight_is_noticed(calibrated: Path, network: Stale, backend: str, name: str) -> None:
+    skip_unless_usable(backend, calibrated)
+    precision = LOCALIZER_BACKENDS[backend].precision
+    other = perturbed(network, name, PERTURBATIONS[precision])
+    videos = [draw_features(network, 1, 100, S)[0].numpy() for S in (60, 100)]
+    with pytest.raises(AssertionError):
+        assert_same(calibrated, other, backend, 100, videos, draw_prompts(5, tiny.CHANNELS), LIMITS[precision])
 
 
 @pytest.fixture(scope="module")

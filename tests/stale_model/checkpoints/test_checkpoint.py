@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import re
 from collections.abc import Callable
@@ -107,6 +108,35 @@ def test_weights_are_found_under_the_usual_keys_and_without_one(
     read: Read, state: State, clip_folder: Path, tmp_path: Path, key: str | None
 ) -> None:
     torch.save(state if key is None else {"epoch": 3, key: state, "best": 0.5}, tmp_path / "other.pth")
+    assert same(read_original_checkpoint(tmp_path / "other.pth", str(clip_folder)), read(state))
+
+
+BESIDE: list[dict[str, object]] = [
+    {"epoch": 3, "best_loss": torch.tensor(0.3)},
+    {"epoch": torch.tensor(3)},
+    {"rng": torch.get_rng_state()},
+    {"model": "STALE", "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    {"model": {"name": "STALE", "channels": 512}, "norm": torch.ones(2)},
+    {"state_dict": {}, "model": None},
+    {"state_dict": None, "model": argparse.Namespace(name="STALE")},
+]
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("beside", BESIDE, ids=lambda beside: "+".join(beside))
+def test_what_is_beside_the_weights_makes_no_difference(
+    read: Read, state: State, clip_folder: Path, tmp_path: Path, beside: dict[str, object], is_zip: bool
+) -> None:
+    path, key = tmp_path / "other.pth", "net" if "model" in beside else "state_dict"
+    torch.save({**beside, key: state}, path, _use_new_zipfile_serialization=is_zip)
+    assert same(read_original_checkpoint(path, str(clip_folder)), read(state))
+
+
+@pytest.mark.parametrize("outer", ["model", "state_dict"])
+def test_weights_are_found_one_level_deeper(
+    read: Read, state: State, clip_folder: Path, tmp_path: Path, outer: str
+) -> None:
+    torch.save({"epoch": torch.tensor(3), outer: {"state_dict": state}}, tmp_path / "other.pth")
     assert same(read_original_checkpoint(tmp_path / "other.pth", str(clip_folder)), read(state))
 
 

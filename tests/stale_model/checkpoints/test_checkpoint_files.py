@@ -228,7 +228,10 @@ def test_the_bomb_is_a_bomb(tmp_path: Path) -> None:
     [
         ([1, 2], "list"),
         (torch.zeros(3), "Tensor"),
-        ({"epoch": 3}, "epoch"),
+        ({"epoch": 3}, "keys epoch.*save its weights with torch.save({'state_dict': model."),
+        ({"epoch": torch.tensor(3), "mine": {"a": torch.zeros(3)}}, "keys epoch, mine.*torch.save({'state_dict': "),
+        ({"epoch": 3, "model": "STALE"}, "keys epoch, model.*torch.save({'state_dict': model."),
+        ({"a": torch.zeros(3), "b": 3}, "b in 'state_dict' is not a tensor but int.*torch.save({'state_dict': model."),
         ({"model": {}, "two\nlines": {}}, "model"),
         ({"state_dict": {}}, "state_dict"),
         ({"state_dict": [torch.zeros(3)]}, "state_dict"),

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -194,7 +195,7 @@ def test_a_pickle_cannot_change_what_it_is_read_with(target: bytes, state: bytes
     ("content", "says"),
     [
         (b"N2\x86.", "pickle operation DUP"),
-        (b"Nr\xff\xff\xff\xff.", "a memo larger than the pickle"),
+        (b"]r\xff\xff\xff\xff.", "a memo larger than the pickle"),
         (b"}N" + b"\x85" * 10**6 + b"Ns.", "1,000,000 tuples"),  # hashing it would end the process
         (b"]q\0h\0a" + b"\x85q\1" + b".", None),  # a list in itself
         (b"]" * 5000 + b"a" * 4999 + b".", "recursion"),
@@ -207,3 +208,17 @@ def test_odd_pickles_end_at_once(content: bytes, says: str | None) -> None:
         return
     with pytest.raises(CheckpointError, match=says):
         plain_content(data, "best.pth")
+
+
+def test_a_member_that_claims_to_be_large_only_in_the_file_takes_no_memory() -> None:
+    data = bytearray(with_pickle(b"\x80\2}."))
+    plain_content(io.BytesIO(data), "best.pth")
+    entry = data.rindex(b"PK\1\2", 0, data.rindex(b"data.pkl"))
+    data[entry + 20 : entry + 24] = (2**30).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="uncompressed"):
+            plain_content(io.BytesIO(data), "best.pth")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

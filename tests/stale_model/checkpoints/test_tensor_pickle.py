@@ -10,7 +10,7 @@ import pathlib
 import random
 import types
 import uuid
-from collections import Counter, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,11 @@ import pytest
 import torch
 
 from stale_model.checkpoints import tensor_pickle
-from stale_model.checkpoints.loading import plain_content
-from stale_model.checkpoints.tensor_pickle import SkippedObject
+from stale_model.checkpoints.loading import plain_content, quote
+from stale_model.checkpoints.tensor_pickle import SkippedObject, Storage, TensorRecord, build_tensors
 from stale_runtime.errors import CheckpointError
+from tests.runtime.helpers import no_waiting
+from tests.stale_model.checkpoints.test_legacy_archive import packed
 from tests.stale_model.checkpoints.test_tensor_archive import with_pickle
 
 WEIGHTS = {"a": torch.arange(5.0), "b": torch.ones(2, 3)}
@@ -158,6 +160,73 @@ def test_shared_tuples_of_a_few_numbers_are_read_and_nested_ones_refused() -> No
     for shared in (b"(" + numbers * 4 + b"t", b")\x85", b"N" + b")" + b"\x86", b"X\1\0\0\0a\x85"):
         with pytest.raises(CheckpointError, match="tuples that are shared"):
             read(b"](" + shared + b"q\1h\1e.")
+
+
+TENSOR, PARAMETER = b"ctorch._utils\n_rebuild_tensor_v2\nq\0", b"ctorch._utils\n_rebuild_parameter\nq\0"
+ORDERED = b"ccollections\nOrderedDict\nq\0"
+AS_KEY = b"}h<Ns\x86."
+
+
+def doubled(operations: bytes, first: bytes = b"N\x85") -> bytes:
+    """A list of values, each made of the previous one twice: 2**60 values, written out in full.
+
+    Args:
+        operations: what makes a value of the two on the stack.
+        first: what makes the first value.
+    """
+    return first + b"q\1" + b"".join(b"h%ch%c" % (n, n) + operations + b"q%c" % (n + 1) for n in range(1, 60))
+
+
+def called(operations: bytes) -> bytes:
+    """As ``doubled``, by the function in slot 0."""
+    return b"](" + b"".join(b"h\0h%ch%c" % (n, n) + operations + b"q%c" % (n + 1) for n in range(1, 60)) + b"e"
+
+
+BRANCHING = {
+    "tensors as a key": (TENSOR + b"h\0N\x85Rq\1" + called(b"\x86R") + AS_KEY, "a tensor as a key"),
+    "parameters of a list": (PARAMETER + b"]q\1" + called(b"\x86\x85R") + b"\x86.", "a parameter that is no tensor"),
+    "tuples, built": (b"](" + doubled(b"\x86Nb") + b"e" + AS_KEY, "BINPUT after BUILD"),
+    "tuples, filled": (b"](" + doubled(b"\x86(u") + b"e" + AS_KEY, "BINPUT after SETITEMS"),
+    "tuples, extended": (b"](" + doubled(b"\x86(e") + b"e" + AS_KEY, "BINPUT after APPENDS"),
+    "tuples, stored twice": (b"](" + doubled(b"\x86q=") + b"e" + AS_KEY, "BINPUT after BINPUT"),
+}
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("name", BRANCHING)
+def test_what_takes_years_to_hash_or_to_build_is_refused(name: str, is_zip: bool) -> None:
+    content, says = BRANCHING[name]
+    data = with_pickle(b"\x80\2" + content) if is_zip else packed(b"\x80\2" + content)
+    with no_waiting(), pytest.raises(CheckpointError, match=says):
+        plain_content(io.BytesIO(data), "best.pth")
+
+
+def test_scales_that_have_scales_themselves_are_refused() -> None:
+    numbers = Storage(torch.int8, "0"), 0, (1,), (1,)
+    record = TensorRecord("_rebuild_tensor_v2", numbers)
+    for _ in range(60):
+        record = TensorRecord("_rebuild_qtensor", (*numbers, (torch.per_channel_affine, record, record, 0)))
+    reader: Any = types.SimpleNamespace(size=1000, storage=lambda _: torch.zeros(1, dtype=torch.int8))
+    with no_waiting(), pytest.raises(ValueError, match="scales that are themselves of int8"):
+        build_tensors(record, reader)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_the_items_of_a_list_fill_one_dictionary_only(is_zip: bool) -> None:
+    """Python 2 wrote ordered dictionaries like that, each with a list of its own."""
+    items = b"]q\1(](K\1K\2e](K\3Nee"
+    content = b"\x80\2](" + ORDERED + items + b"\x85R" + b"h\0h\1\x85R" * 3 + b"e."
+    found = plain_content(io.BytesIO(with_pickle(content) if is_zip else packed(content)), "best.pth")
+    assert found == [{1: 2, 3: None}, {}, {}, {}]
+
+
+def test_a_message_does_not_write_out_what_is_shared() -> None:
+    value: Any = OrderedDict(a=1)
+    for _ in range(60):
+        value = OrderedDict(a=value, b=value)
+    with no_waiting():
+        assert quote(value) == "OrderedDict"
+        assert quote([value, 1]) == "[OrderedDict, 1]"
 
 
 def test_the_list_of_standard_values_has_only_existing_names() -> None:
