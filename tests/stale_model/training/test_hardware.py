@@ -1,6 +1,6 @@
 import pytest
 import torch
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from stale_model.training.hardware import gpu_utilization, make_fabric, peak_memory_mb
 
