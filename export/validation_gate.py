@@ -17,7 +17,7 @@ from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.localizer import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.inputs.features import read_features, resample_for_graph
 from stale_runtime.system.cpus import available_threads
 
 RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
@@ -120,16 +120,9 @@ def read_validation(
     return ValidationVideos(
         truth=known,
         features={
-            name: _graph_features(read_features(path, channels), length)
+            name: resample_for_graph(read_features(path, channels), length)
             for name, path in paths.items()
             if name in videos
         },
         length=length,
     )
-
-
-def _graph_features(features: Features, length: int) -> Features:
-    """What ``Localizer.graph_inputs`` gives the graph; in int8 it matters whether the graph resamples."""
-    if len(features) < min(length, features.shape[1]):
-        return features.astype(np.float32, copy=False)
-    return resample(features, length)

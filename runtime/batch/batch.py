@@ -100,7 +100,7 @@ class BatchRun:
     """Whether to stop at the first error."""
 
     def settings(self) -> dict[str, Any]:
-        """Everything that detections depend on except features and durations, for JSON."""
+        """Everything that detections depend on except features, durations and an external classifier, for JSON."""
         names = self.prompts.names
         return {
             "bundle_sha256": self.localizer.bundle.manifest_sha256,
@@ -111,8 +111,11 @@ class BatchRun:
             "prompts": len(names),
             "prompts_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
             "split_names": self.split_names,
-            "external_mode": self.external_mode if self.labels is not None else None,
         }
+
+    def report_settings(self) -> dict[str, Any]:
+        """The settings, and how labels were replaced, for the report and the results."""
+        return {**self.settings(), "external_mode": self.external_mode if self.labels is not None else None}
 
     def journal_settings(self) -> dict[str, Any]:
         """What must not change for an interrupted run to be resumed.
@@ -124,7 +127,7 @@ class BatchRun:
         return {
             "stale-edge": __version__,
             "onnxruntime": onnxruntime.__version__,
-            **{name: value for name, value in self.settings().items() if name != "external_mode"},
+            **self.settings(),
             "seconds a snippet": self.timeline.snippet_s,
             "durations": self.timeline.durations_s is not None,
         }

@@ -103,14 +103,6 @@ class EvaluationRequest:
             "--class-numbers": self.class_numbers,
         }
 
-    def count_unlisted(self) -> tuple[int, int]:
-        """How many annotated videos ``--video-info`` lacks, so that they are in no subset, and how many there are."""
-        if self.video_info is None or self.subset is None:
-            return 0, 0
-        videos = read_ground_truth(self.ground_truth).videos
-        annotated = {video for video, known in videos.items() if known.annotations}
-        return len(annotated - read_video_info(self.video_info).keys()), len(annotated)
-
     def _read_class_numbers(self) -> dict[int, str] | None:
         if self.class_numbers is not None:
             return read_class_numbers(self.class_numbers)
@@ -240,9 +232,8 @@ def _notes(
             f"{found.swapped} detections of {request.detections} end before they start; start and end are swapped, as "
             "in THUMOS14's toolkit"
         )
-    unlisted, of_all = request.count_unlisted()
-    if unlisted:
-        yield f"{unlisted} of {of_all} annotated videos are not in {request.video_info} and are not evaluated"
+    if truth.unlisted:
+        yield f"{len(truth.unlisted)} annotated videos are not in {request.video_info} and are not evaluated"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:

@@ -176,7 +176,7 @@ def run(request: RunRequest) -> int:
         if batch.found:
             write_output(_render(batch.found, request, task), request.output)
         if request.report is not None:
-            report = run_report_json(batch, resumed=len(finished), run=task.settings())
+            report = run_report_json(batch, resumed=len(finished), run=task.report_settings())
             write_output(report, request.report, "--report")
         if journal is not None and not batch.stopped:
             journal.remove()
@@ -251,7 +251,7 @@ def _render(found: Sequence[VideoDetections], request: RunRequest, task: BatchRu
     external = request.external_classifier
     if request.output_format == "json":
         details = f"{_EXTERNAL[task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None
-        run = {name: value for name, value in task.settings().items() if name in _RUN_DETAILS}
+        run = {name: value for name, value in task.report_settings().items() if name in _RUN_DETAILS}
         return results_json(found, version=f"stale-edge {__version__}", external=details, run=run)
     if unit_of(found) == FRACTION and request.output_format == "csv":
         console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")

@@ -34,6 +34,8 @@ class AnnotatedVideo:
 
     duration_s: float | None
     annotations: tuple[Annotation, ...]
+    subset: str | None = None
+    """None if nothing says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class GroundTruth:
     """By video id, without ActivityNet's ``v_`` prefix."""
     has_subsets: bool = True
     """Whether it is known which subset a video is in."""
+    unlisted: tuple[str, ...] = ()
+    """Annotated videos that a subset was asked of and ``video_info`` does not list, so that they are left out."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,6 +115,7 @@ def read_ground_truth(
         )
     videos: dict[str, AnnotatedVideo] = {}
     subsets: set[str] = set()
+    unlisted: list[str] = []
     annotations = 0
     for name, video in database.items():
         place = f"{path}: video {name[:60]!r}"
@@ -119,6 +124,8 @@ def read_ground_truth(
         info = (video_info or {}).get(video_id(name))
         known_subset = video.get("subset") if video_info is None else info and info.subset
         subsets.add("none" if known_subset is None else str(known_subset)[:40])
+        if subset is not None and video_info is not None and info is None and video["annotations"]:
+            unlisted.append(video_id(name))
         if subset is not None and not _is_same_subset(known_subset, subset, path):
             continue
         if video_id(name) in videos:
@@ -128,11 +135,13 @@ def read_ground_truth(
         videos[video_id(name)] = AnnotatedVideo(
             duration_s=_duration(video, info),
             annotations=tuple(_annotation(row, place) for row in video["annotations"]),
+            subset=known_subset if isinstance(known_subset, str) else None,
         )
     if not videos:
         found = ", ".join(sorted(subsets))
         raise DatasetError(f"{path}: no video of subset {subset!r}, found {found}; give one of these as the subset")
-    return GroundTruth(videos=videos, has_subsets=has_subsets or video_info is not None)
+    has_subsets = has_subsets or video_info is not None
+    return GroundTruth(videos=videos, has_subsets=has_subsets, unlisted=tuple(unlisted))
 
 
 def _database(content: Any, path: Path) -> tuple[dict[str, Any], bool]:

@@ -18,7 +18,7 @@ from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.onnx_session import checked_output, run_session
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
-from stale_runtime.inputs.features import check_features, read_features, resample
+from stale_runtime.inputs.features import check_features, read_features, resample_for_graph
 from stale_runtime.inputs.prompts import Prompts, as_prompts
 from stale_runtime.inputs.timeline import Timeline, check_seconds
 from stale_runtime.inputs.videos import video_id
@@ -313,9 +313,7 @@ class Localizer:
                 "returned"
             )
         length = self.length_for(len(features))
-        if len(features) >= min(length, channels):
-            features = resample(features, length)
-        batch = np.asarray(features, np.float32)[None]  # (1, T0 or T, C)
+        batch = resample_for_graph(features, length)[None]  # (1, T0 or T, C)
         return layout.localizer_inputs(batch, length, prompts.embeddings, prompts.queries)
 
     def forward(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:

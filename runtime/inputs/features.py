@@ -120,6 +120,22 @@ def resample(features: FloatArray, length: int) -> NDArray[np.float32]:
     return np.asarray((1 - weight) * features[lower].astype(np.float32) + weight * features[upper].astype(np.float32))
 
 
+def resample_for_graph(features: FloatArray, length: int) -> NDArray[np.float32]:
+    """What a localizer's graph gets of a video: features resampled to T, unless the graph does that faster.
+
+    Args:
+        features: (T0, C)
+        length: T, in snippets.
+
+    Returns:
+        (T0, C) if the video has fewer snippets than T and than channels, else (T, C). In int8 the result of the network
+        depends on this.
+    """
+    if len(features) < min(length, features.shape[1]):
+        return np.asarray(features, np.float32)
+    return resample(features, length)
+
+
 def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, Fortran order and type of the array in a ``.npy`` file, which is then positioned at the data."""
     start = file.read(len(npy.MAGIC_PREFIX))

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from stale_model.data.dataset import Selection, sample_fraction, select_videos
 from stale_model.data.splits import Split
@@ -11,11 +10,8 @@ from stale_model.training.train_request import TRAINING, VALIDATION, TrainReques
 from stale_model.training.training_loop import TrainingData
 from stale_model.training.training_report import Reporter, name_few
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.ground_truth import MOST_ANNOTATIONS, GroundTruth, read_ground_truth
-from stale_runtime.evaluation.thumos14 import is_text_form, read_class_files
+from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
-from stale_runtime.inputs.videos import LARGEST_FILE, video_id
-from stale_runtime.system.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +62,14 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     """
     info = None if request.video_info is None else read_video_info(request.video_info)
     if info is not None:
-        _show_coverage(request, info, reporter)
+        annotated = read_ground_truth(request.annotations).videos  # with the subsets that they have themselves
+        _show_coverage(request, annotated, info, reporter)
     if request.all_training:
         reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
     subset = None if request.all_training else request.train_subset
     truth = read_ground_truth(request.annotations, subset=subset, video_info=info)
     if info is not None:
-        _refuse_leaks(request, truth)
+        _refuse_leaks(request, annotated, truth)
     train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
     if train_ids is not None:
         truth = _restrict(truth, train_ids, subset, reporter)
@@ -112,13 +109,14 @@ def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporte
     )
 
 
-def _show_coverage(request: TrainRequest, info: Mapping[str, VideoInfo], reporter: Reporter) -> None:
+def _show_coverage(
+    request: TrainRequest, videos: Mapping[str, AnnotatedVideo], info: Mapping[str, VideoInfo], reporter: Reporter
+) -> None:
     """Tell how many videos are in only one of the two files; the original code ends with a ``KeyError`` at the first.
 
     Source: ``STALEDataset.get_video_anno`` in the authors' and the thesis's ``stale_lib/stale_dataloader.py``; the
     former looks up each video of the CSV file in the annotations, the latter the reverse.
     """
-    videos = read_ground_truth(request.annotations).videos
     reporter.say(f"{request.video_info}: subsets of {len(videos.keys() & info.keys()):,} of {len(videos):,} videos")
     if unlisted := videos.keys() - info.keys():
         reporter.say(f"without a subset, so not used: {name_few(unlisted)}")
@@ -126,26 +124,16 @@ def _show_coverage(request: TrainRequest, info: Mapping[str, VideoInfo], reporte
         reporter.say(f"{len(others):,} videos of {request.video_info} are not in {request.annotations}")
 
 
-def _refuse_leaks(request: TrainRequest, chosen: GroundTruth) -> None:
+def _refuse_leaks(request: TrainRequest, annotated: Mapping[str, AnnotatedVideo], chosen: GroundTruth) -> None:
     """Make sure that ``video_info`` chose no video that the annotations themselves do not count as one for training."""
     allowed = {_kind(TRAINING), _kind(request.train_subset)}
-    own = _own_subsets(request.annotations)
-    if leaks := [video for video in chosen.videos if video in own and _kind(own[video]) not in allowed]:
+    own = {video: subset for video in chosen.videos if (subset := annotated[video].subset)}
+    if leaks := [video for video, subset in own.items() if _kind(subset) not in allowed]:
         others = name_few({repr(own[video]) for video in leaks})
         raise DatasetError(
             f"{request.video_info}: {len(leaks):,} videos of subset {request.train_subset!r} that are of {others} in "
             f"{request.annotations}: {name_few(leaks)}; leave out --video-info, or correct one of the files"
         )
-
-
-def _own_subsets(annotations: Path) -> dict[str, str]:
-    """The subsets that the annotations themselves give, by video id."""
-    if is_text_form(annotations):
-        database, _ = read_class_files(annotations, most=MOST_ANNOTATIONS)
-    else:
-        database = read_json(annotations, limit=LARGEST_FILE, error=DatasetError).get("database", {})
-    subsets = {video_id(name): video.get("subset") for name, video in database.items()}
-    return {video: subset for video, subset in subsets.items() if subset and isinstance(subset, str)}
 
 
 def _kind(subset: str) -> str:

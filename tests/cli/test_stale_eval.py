@@ -175,7 +175,7 @@ def test_videos_that_video_info_lacks_are_said(work: Path) -> None:
     (work / "info.csv").write_text("video,seconds,subset\nv_a,100,validation\n")
     arguments = ("stale-eval", "det.json", "--ground-truth", "gt.json", "--video-info", "info.csv")
     note = "annotated videos are not in info.csv"
-    assert f"1 of 2 {note} and are not evaluated" in run(*arguments, "--subset", "validation", cwd=work).stderr
+    assert f"stale-eval: 1 {note} and are not evaluated" in run(*arguments, "--subset", "validation", cwd=work).stderr
     assert note not in run(*arguments, cwd=work).stderr
     (work / "info.csv").write_text("video,seconds,subset\nv_a,100,validation\nb,100,training\n")
     assert note not in run(*arguments, "--subset", "validation", cwd=work).stderr

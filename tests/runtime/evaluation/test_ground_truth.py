@@ -32,10 +32,12 @@ def test_reads_every_video_and_annotation(tmp_path: Path) -> None:
     truth = read_ground_truth(write(tmp_path, {"version": "1.3", "database": DATABASE}))
     assert truth.videos == {
         "a": AnnotatedVideo(
-            duration_s=12.5, annotations=(Annotation("polo", 0.0, 2.5), Annotation("archery", 3.0, 3.0))
+            duration_s=12.5,
+            annotations=(Annotation("polo", 0.0, 2.5), Annotation("archery", 3.0, 3.0)),
+            subset="validation",
         ),
-        "b": AnnotatedVideo(duration_s=None, annotations=()),
-        "c": AnnotatedVideo(duration_s=3.0, annotations=(Annotation("archery", 1.0, 2.0),)),
+        "b": AnnotatedVideo(duration_s=None, annotations=(), subset="training"),
+        "c": AnnotatedVideo(duration_s=3.0, annotations=(Annotation("archery", 1.0, 2.0),), subset="validation"),
     }
     assert list(truth.videos) == ["a", "b", "c"]
 
