@@ -89,7 +89,9 @@ class TrainRequest:
             if train != TRAINING:
                 raise ValueError(f"--all-training with --train-subset {train}: it trains on all videos; give one")
             if validation != VALIDATION:
-                raise ValueError(f"--all-training with --validation-subset {validation}: no video is left; give one")
+                raise ValueError(
+                    f"--all-training with --validation-subset {validation}: every video is trained on; give one"
+                )
         elif _whole(train) == _whole(validation):
             other = VALIDATION if _whole(train) == "test" else "test"
             raise ValueError(
