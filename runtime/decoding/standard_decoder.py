@@ -56,7 +56,28 @@ def decode_standard(cas_logits: FloatArray, action_masks: FloatArray, *, reporte
 
     Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
     """
-    T = len(action_masks)
+    found = find_candidates(cas_logits, action_masks, reported=reported, most=MOST_CANDIDATES)
+    segments = found.segments / len(action_masks)
+    taken, taken_scores = soft_nms(
+        segments, found.scores, found.classes, sigma=SIGMA, most=MOST_DETECTIONS, lowest=LOWEST_SCORE
+    )
+    return Ranked(found.classes[taken], segments[taken], taken_scores)
+
+
+def find_candidates(
+    cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None, most: int
+) -> Ranked:
+    """The best candidates, before the overlapping ones among them are suppressed.
+
+    Args:
+        cas_logits: (K+1, T), background last.
+        action_masks: (T, T)
+        reported: as for a ``Decoder``.
+        most: most candidates to return.
+
+    Returns:
+        Segments in snippets, from 0 to T, best first.
+    """
     S = class_scores(cas_logits)[: reported_classes(cas_logits, reported)]  # (K, T)
     kept = kept_snippets(action_masks)
     surest = S.max(axis=0)  # (T,)
@@ -65,14 +86,10 @@ def decode_standard(cas_logits: FloatArray, action_masks: FloatArray, *, reporte
     contrast = _contrast(curve, starts, ends) * surest[kept].max()  # (N,)
     labels, likeness = _class_likeness(S * kept, starts, ends)
     scores = (likeness * contrast).ravel()  # (C*N,)
-    best_first = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
+    best_first = np.argsort(-scores, kind="stable")[:most]
     label, candidate = np.divmod(best_first, len(starts))
-    classes = labels[label]
-    segments = np.stack([starts[candidate], ends[candidate]], axis=1) / T
-    taken, taken_scores = soft_nms(
-        segments, scores[best_first], classes, sigma=SIGMA, most=MOST_DETECTIONS, lowest=LOWEST_SCORE
-    )
-    return Ranked(classes[taken], segments[taken], taken_scores)
+    segments = np.stack([starts[candidate], ends[candidate]], axis=1)
+    return Ranked(labels[label], segments, scores[best_first])
 
 
 def kept_snippets(action_masks: FloatArray) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.decoding.decoders import DECODERS, decode_detections
+from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, decode_detections, label_segments
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, PromptError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
+from stale_runtime.inference import windows
 from stale_runtime.inference.onnx_session import checked_output, run_session
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
+from stale_runtime.inference.stream import StreamDecoder
 from stale_runtime.inputs.features import check_features, read_features, resample_for_graph
 from stale_runtime.inputs.prompts import Prompts, as_prompts
 from stale_runtime.inputs.timeline import Timeline, check_seconds
@@ -82,6 +85,9 @@ class Settings:
     for videos with more snippets than twice the trained T."""
     threads: int = 1
     """Threads an operator may use; never more than the CPUs that this process may run on."""
+    window: int | Literal["auto", "off"] = "auto"
+    """Snippets of the largest windows that a long video is looked at through; ``off`` to resample the whole video
+    to T, and ``auto`` for windows where they find more, see ``Localizer.window_for``."""
     decoder: str | None = None
     """One of ``DECODERS``; None for the bundle's own."""
     cache_folder: str | os.PathLike[str] | None = None
@@ -97,6 +103,14 @@ class Settings:
             raise ValueError(
                 f"length {self.length!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto"
             )
+        if self.window not in ("auto", "off") and not (
+            isinstance(self.window, int) and windows.SHORTEST <= self.window <= windows.LONGEST
+        ):
+            raise ValueError(
+                f"window {self.window!r}, expected {windows.SHORTEST} to {windows.LONGEST} snippets, auto or off"
+            )
+        if isinstance(self.window, int) and self.decoder == "upstream":
+            raise ValueError(f"window {self.window} with decoder upstream, which knows whole videos only; leave out one")
         if self.threads < 1:
             raise ValueError(f"threads {self.threads}, expected at least 1")
         if self.decoder is not None and self.decoder not in DECODERS:
@@ -123,6 +137,7 @@ class Localizer:
         self.settings = settings
         self.length = settings.length or manifest.temporal_scale
         """T that features are resampled to, or ``auto``."""
+        self.window = settings.window
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
             known = ", ".join(DECODERS)
@@ -148,6 +163,7 @@ class Localizer:
         backend: str | None = None,
         threads: int = 1,
         length: int | Literal["auto"] | None = None,
+        window: int | Literal["auto", "off"] = "auto",
         decoder: str | None = None,
         expect_sha256: str | None = None,
         verify_key: str | os.PathLike[str] | None = None,
@@ -160,6 +176,7 @@ class Localizer:
                 ``ort-fp32``.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
+            window: snippets of the largest windows for long videos, ``off`` for whole videos, or ``auto``.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
             expect_sha256: hash that the bundle must have, as ``stale-export`` printed it.
             verify_key: file of a public key that the bundle must be signed with.
@@ -170,7 +187,7 @@ class Localizer:
             BackendError: the backend cannot run on this machine.
             ValueError: an argument is out of range.
         """
-        settings = Settings(backend=backend, threads=threads, length=length, decoder=decoder)
+        settings = Settings(backend=backend, threads=threads, length=length, window=window, decoder=decoder)
         return cls(Bundle(find_bundle(bundle), expect_sha256=expect_sha256, verify_key=verify_key), settings)
 
     def encode_prompts(self, prompts: Prompts | Sequence[str]) -> EncodedPrompts:
@@ -273,6 +290,18 @@ class Localizer:
         trained = self.bundle.manifest.temporal_scale
         return trained if snippets <= 2 * trained else min(2 * trained, layout.LONGEST)
 
+    def window_for(self, snippets: int) -> int | None:
+        """Snippets of the largest windows that a video of this many snippets is looked at through; None for none.
+
+        ``auto`` means windows for videos of more than twice the trained T, because the whole video resampled to T
+        shows an action of a few seconds in too few snippets. Not if a length was asked for, nor with the ``upstream``
+        decoder, which are about whole videos.
+        """
+        if isinstance(self.window, int):
+            return self.window
+        whole = self.window == "off" or isinstance(self.settings.length, int) or self.decoder != DEFAULT_DECODER
+        return None if whole or snippets <= 2 * self.bundle.manifest.temporal_scale else windows.LARGEST
+
     def require_memory(self, prompts: EncodedPrompts, length: int | None = None) -> None:
         """Make sure that there is memory for a video; a run over many checks this before the first.
 
@@ -341,8 +370,33 @@ class Localizer:
     ) -> VideoDetections:
         """Find actions in features that have been checked."""
         encoded = self._encoded(prompts)
-        rows = decode_detections(self.decoder, *self._outputs(features, encoded), encoded.names, duration_s)
+        largest = self.window_for(len(features))
+        if largest is None:
+            rows = decode_detections(self.decoder, *self._outputs(features, encoded), encoded.names, duration_s)
+        else:
+            decoder = self._stream_decoder(encoded, largest)
+            ranked = decoder.push_all(features)
+            segments = ranked.segments / len(features)
+            rows = label_segments(ranked._replace(segments=segments), encoded.names, duration_s)
         return VideoDetections(video=video, duration_s=duration_s, detections=rows)
+
+    def _stream_decoder(self, prompts: EncodedPrompts, largest: int) -> StreamDecoder:
+        T = self.bundle.manifest.temporal_scale if self.length == "auto" else self.length
+        self.require_memory(prompts, T)  # TODO times BATCH
+        return StreamDecoder(partial(self._forward_windows, prompts=prompts), prompts.names, T, largest=largest)
+
+    def _forward_windows(
+        self, batch: NDArray[np.float32], prompts: EncodedPrompts
+    ) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Run the network on B windows (B, T, C)."""
+        B, T, _ = batch.shape
+        K = len(prompts.names)
+        inputs = layout.localizer_inputs(batch, T, prompts.embeddings, prompts.queries)
+        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
+        name = str(self.bundle.path)
+        cas_logits = checked_output(name, found[0], (B, K + 1, T))
+        action_masks = checked_output(name, found[1], (B, T, T))
+        return zip(cas_logits, action_masks, strict=True)
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         self.require_memory(prompts, self.length_for(len(features)))

@@ -1,0 +1,140 @@
+"""Merging of what overlapping windows of a long video propose.
+
+A window ranks its candidates without knowing the rest of the video, and cuts actions at its edges. So candidates are
+judged by all windows that hold them: one is good if most of these windows propose nearly the same segment with a high
+score. Its edges are the mean of those of similar candidates.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stale_runtime.decoding.proposals import Ranked
+from stale_runtime.decoding.soft_nms import soft_nms
+from stale_runtime.segments import FloatArray, Segments, temporal_iou
+
+EDGE_PENALTY = 0.1
+"""Factor for the score of a candidate that a window's edge cuts off."""
+VOTE_POWER = 3
+"""Exponent of tIoU in a vote; the higher, the more alike a window's candidate must be to support another."""
+FUSION_POWER = 8
+"""Exponent of tIoU when edges are averaged."""
+FUSION_EDGE_PENALTY = 0.2
+"""Weight of the edges of a candidate that a window's edge cuts off."""
+HELD = 0.9
+"""Part of a candidate that a window must contain to have a say about it."""
+MISSING_VOTES = 0.5
+"""Windows without support that are added to those that hold a candidate: a few votes say less than many."""
+VOTE_SHARE = 0.8
+"""Exponent of the vote in the final score; the candidate's own score has the rest."""
+SIGMA = 0.8
+"""Tolerance of soft-NMS."""
+MOST_PER_CLASS = 600
+"""How many of the best candidates of a class soft-NMS gets."""
+LOWEST_SCORE = 1e-4
+"""Detections with a lower score are noise."""
+
+
+class Candidates(NamedTuple):
+    """What windows propose."""
+
+    segments: Segments
+    """(N, 2) start and end, in snippets of the video."""
+    classes: NDArray[np.intp]
+    """(N,) index of the class among the prompts."""
+    scores: FloatArray
+    """(N,), in the window that proposes it."""
+    cut_off: NDArray[np.bool_]
+    """(N,) whether it touches an edge of its window that is not known to be one of the scene or the video."""
+    windows: NDArray[np.intp]
+    """(N,) index of the window that proposes it."""
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Candidates":
+        """Some of the candidates."""
+        return Candidates(*(column[chosen] for column in self))
+
+
+def judge(candidates: Candidates, windows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Ranked:
+    """Score some candidates by all, and average their edges.
+
+    Args:
+        candidates: N candidates of one or several classes, ordered by window.
+        windows: (W, 2) start and end of the windows.
+        chosen: (N,) candidates to judge.
+
+    Returns:
+        The chosen candidates in their order, with new segments and scores.
+    """
+    scores = candidates.scores * np.where(candidates.cut_off, EDGE_PENALTY, 1)
+    segments, votes = candidates.segments.astype(np.float64), np.zeros(len(scores))
+    for label in np.unique(candidates.classes[chosen]):
+        others = np.flatnonzero(candidates.classes == label)  # (n,)
+        judged = others[chosen[others]]  # (m,)
+        overlap = temporal_iou(candidates.segments[judged, None], candidates.segments[others])  # (m, n)
+        votes[judged] = _votes(overlap, scores, candidates, windows, judged, others)
+        segments[judged] = _mean_edges(overlap, scores, candidates, judged, others)
+    final = scores ** (1 - VOTE_SHARE) * votes**VOTE_SHARE
+    return Ranked(candidates.classes[chosen], segments[chosen], final[chosen])
+
+
+def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
+    """Lower the scores of candidates that overlap better ones, class by class.
+
+    Args:
+        ranked: N candidates.
+        earlier: detections that are final already; they lower the scores of what overlaps them.
+        most: most candidates to return.
+
+    Returns:
+        At most ``most`` candidates, best first.
+    """
+    parts = []
+    for label in np.unique(ranked.classes):
+        members = np.flatnonzero(ranked.classes == label)
+        members = members[np.argsort(-ranked.scores[members], kind="stable")[:MOST_PER_CLASS]]
+        segments, scores = ranked.segments[members], ranked.scores[members]
+        before = earlier.segments[earlier.classes == label]
+        if len(before):
+            scores = scores * np.exp(-(temporal_iou(segments[:, None], before) ** 2) / SIGMA).prod(axis=1)
+        same = np.zeros(len(members), dtype=np.intp)
+        taken, taken_scores = soft_nms(segments, scores, same, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
+        parts.append(Ranked(ranked.classes[members[taken]], segments[taken], taken_scores))
+    if not parts:
+        return ranked
+    joined = Ranked(*map(np.concatenate, zip(*parts, strict=True)))
+    best_first = np.argsort(-joined.scores, kind="stable")[:most]
+    return Ranked(*(column[best_first] for column in joined))
+
+
+def _votes(
+    overlap: FloatArray,
+    scores: FloatArray,
+    candidates: Candidates,
+    windows: NDArray[np.int64],
+    judged: NDArray[np.intp],
+    others: NDArray[np.intp],
+) -> FloatArray:
+    """How much the windows that hold each of m candidates support it: (m,)."""
+    starts, ends = candidates.segments[judged].T  # (m,)
+    window = candidates.windows[others]  # (n,), ascending
+    first = np.flatnonzero(np.diff(window, prepend=-1))  # of each window with this class
+    support = np.maximum.reduceat(overlap**VOTE_POWER * scores[others], first, axis=1)  # (m, windows with this class)
+    shared = np.minimum(ends[:, None], windows[:, 1]) - np.maximum(starts[:, None], windows[:, 0])  # (m, W)
+    holds = shared >= HELD * (ends - starts)[:, None]
+    own = window[first] == candidates.windows[judged, None]
+    counted = (support * (holds[:, window[first]] | own)).sum(axis=1)
+    return np.asarray(counted / (np.maximum(holds.sum(axis=1), 1) + MISSING_VOTES))
+
+
+def _mean_edges(
+    overlap: FloatArray,
+    scores: FloatArray,
+    candidates: Candidates,
+    judged: NDArray[np.intp],
+    others: NDArray[np.intp],
+) -> Segments:
+    """Starts and ends of m candidates, averaged with those of similar ones: (m, 2)."""
+    trust = scores[others] * np.where(candidates.cut_off[others], FUSION_EDGE_PENALTY, 1)
+    weights = np.where(overlap > 0.5, overlap**FUSION_POWER * trust, 0) + 1e-9 * (judged[:, None] == others)
+    return np.asarray(weights @ candidates.segments[others] / weights.sum(axis=1, keepdims=True))
