@@ -13,9 +13,10 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_info import read_video_info
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.features import CLIP_NORM, read_features
+from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.text import as_text, one_line

@@ -15,10 +15,11 @@ from stale_model import Stale
 from stale_model.data.dataset import rank
 from stale_runtime.bundle import layout
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.inputs.features import resample
 from stale_runtime.system.cpus import available_threads
 
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}

@@ -11,7 +11,7 @@ from stale_export.localizer_graph import cross_queries
 from stale_model import TrainedStale
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.manifest import TextEncoderSpec
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.prompts import Prompts
 

@@ -36,7 +36,7 @@ from stale_runtime.bundle.manifest import (
 )
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
 from stale_runtime.version import __version__

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 
 Features = NDArray[np.float32]
 """(S, C) snippet features of one video."""

@@ -18,7 +18,7 @@ from stale_export.validation_gate import MapGate
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.errors import QuantizationError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.system.workspace import workspace
 
 INTEGER_OPERATORS = ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulInteger")

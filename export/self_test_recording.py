@@ -16,7 +16,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import replay_name
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
 
 _MOST_PROMPTS = 8

@@ -18,7 +18,7 @@ from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR, resample_rows
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import BundleError, StaleError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 
 TORCH_FILES = {"torch-fp32": layout.LOCALIZER_TORCH, "torch-int8": layout.LOCALIZER_TORCH_INT8}
 """The file that each backend loads."""

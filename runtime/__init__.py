@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from stale_runtime.evaluation.results import read_results
     from stale_runtime.evaluation.thumos14 import read_class_numbers
     from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
-    from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome, Outputs, Settings
-    from stale_runtime.inputs.features import read_features
+    from stale_runtime.inference.detection_stream import DetectionStream
+    from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
+    from stale_runtime.inference.localizer import Localizer, Outcome
+    from stale_runtime.inference.settings import Settings
+    from stale_runtime.inputs.feature_file import read_features
     from stale_runtime.inputs.prompts import Prompts, read_prompts
     from stale_runtime.inputs.timeline import Timeline
 
@@ -35,6 +38,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = [
     "Bundle",
     "Detection",
+    "DetectionStream",
     "EncodedPrompts",
     "GroundTruth",
     "Localizer",
@@ -63,14 +67,15 @@ __getattr__, __dir__ = lazily(
     {
         "Bundle": "bundle.bundle",
         "Detection": "detections",
-        "EncodedPrompts": "inference.localizer",
+        "DetectionStream": "inference.detection_stream",
+        "EncodedPrompts": "inference.forward_pass",
         "GroundTruth": "evaluation.ground_truth",
         "Localizer": "inference.localizer",
         "MeanAveragePrecision": "evaluation.mean_average_precision",
         "Outcome": "inference.localizer",
-        "Outputs": "inference.localizer",
+        "Outputs": "inference.forward_pass",
         "Prompts": "inputs.prompts",
-        "Settings": "inference.localizer",
+        "Settings": "inference.settings",
         "StaleError": "errors",
         "Timeline": "inputs.timeline",
         "VideoDetections": "detections",
@@ -78,7 +83,7 @@ __getattr__, __dir__ = lazily(
         "find_bundle": "bundle.bundle",
         "mean_average_precision": "evaluation.mean_average_precision",
         "read_class_numbers": "evaluation.thumos14",
-        "read_features": "inputs.features",
+        "read_features": "inputs.feature_file",
         "read_ground_truth": "evaluation.ground_truth",
         "read_prompts": "inputs.prompts",
         "read_results": "evaluation.results",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-SECONDS, FRACTION = "seconds", "fraction of the video"
+SECONDS, FRACTION, SNIPPETS = "seconds", "fraction of the video", "snippets"
 """Units of start and end."""
 
 
@@ -17,7 +17,7 @@ class Detection(NamedTuple):
     label: str
     """Class name, as in the prompt list."""
     start: float
-    """In seconds, or as a fraction of the video if its duration is unknown."""
+    """In seconds, or as a fraction of the video if its duration is unknown; in a stream, then, in snippets."""
     end: float
     """In the unit of ``start``, and not before it."""
     score: float
@@ -34,6 +34,8 @@ class VideoDetections:
     """Seconds; None if unknown, and then segments are fractions of the video."""
     detections: tuple[Detection, ...]
     """Best score first."""
+    window: int | None = None
+    """Snippets of the largest windows that the video was looked at through; None if it was looked at as a whole."""
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)

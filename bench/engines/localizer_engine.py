@@ -10,7 +10,8 @@ from stale_bench.engines.macs import count_onnx
 from stale_bench.protocol import BackendJob, Facts
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.detections import Detection
-from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import TextEncoder
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.segments import FloatArray

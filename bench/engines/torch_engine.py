@@ -13,7 +13,8 @@ from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, t
 from stale_runtime.decoding.decoders import DECODERS, decode_detections
 from stale_runtime.detections import Detection
 from stale_runtime.errors import BundleError
-from stale_runtime.inputs.features import check_features, read_features, resample
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import check_features, resample
 from stale_runtime.segments import FloatArray
 
 

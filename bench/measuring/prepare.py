@@ -9,7 +9,8 @@ from stale_bench.measuring.machine import choose_cpus
 from stale_bench.measuring.plan import BenchmarkRequest, Plan
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.prompts import Prompts
 

@@ -12,7 +12,8 @@ import numpy as np
 from stale_bench.benchmark_inputs import random_features
 from stale_bench.protocol import RoundCost
 from stale_runtime.detections import VideoDetections
-from stale_runtime.inference.localizer import EncodedPrompts, Localizer
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inputs.prompts import Prompts
 
 SHORTEST, MEDIAN, LONGEST = 16, 160, 3000

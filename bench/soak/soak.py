@@ -18,7 +18,8 @@ from stale_bench.statistics.intervals import Interval, ratio_interval
 from stale_bench.statistics.trend import Trend, trend
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.errors import BenchmarkError
-from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.prompts import Prompts
 from stale_runtime.system.workspace import workspace
 

@@ -6,7 +6,8 @@ from typing import Any
 from stale_bench.protocol import Answer, Question, RunRound, SoakJob
 from stale_bench.soak.rounds import Rounds
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.prompts import Prompts
 
 

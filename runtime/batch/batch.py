@@ -11,14 +11,15 @@ from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
-from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Outcome
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.localizer import Localizer, Outcome, Watch
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.version import __version__
 
 MOST_FILES = 100_000
-"""Videos in one run: all their detections stay in memory until the end, at most 30 kB a video."""
+"""Videos in one run: all their detections stay in memory until the end, at most 30 kB a video that is not long."""
 SOME_FAILED = 5
 """Exit code of a run in which some videos failed and others did not."""
 
@@ -106,6 +107,9 @@ class BatchRun:
             "bundle_sha256": self.localizer.bundle.manifest_sha256,
             "backend": self.localizer.backend,
             "length": self.localizer.length,
+            "window": self.localizer.window,
+            "most_detections": self.localizer.settings.most_detections,
+            "classes": self.localizer.settings.classes,
             "decoder": self.localizer.decoder,
             "threads": self.localizer.threads,
             "prompts": len(names),
@@ -143,12 +147,19 @@ class BatchRun:
             if video is not None and self.timeline.agrees(video.video, video.duration_s)
         }
 
-    def detect(self, journal: Journal | None, finished: Mapping[Path, VideoDetections]) -> Iterator[Outcome]:
+    def detect(
+        self,
+        journal: Journal | None,
+        finished: Mapping[Path, VideoDetections],
+        *,
+        watch: Watch | None = None,
+    ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
         Args:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
+            watch: as for ``Localizer.detect_file``.
 
         Yields:
             The outcome of each path, in order.
@@ -160,7 +171,7 @@ class BatchRun:
             outcome = Outcome(path, finished.get(path), None)
             if path not in finished:
                 state = file_state(path)  # before reading, so that a later change of the file is noticed
-                (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline)
+                (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
                 if journal is not None and state is not None and outcome.detections is not None:
                     journal.add(state, outcome.detections)
             outcome = self._complete(outcome)

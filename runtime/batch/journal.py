@@ -27,8 +27,8 @@ from stale_runtime.system.files import MEGABYTE, refuse_irregular, why_unwritten
 
 SYNC_S = 10.0
 """Seconds between two syncs to the disk."""
-LONGEST_LINE = 4 * MEGABYTE
-"""Bytes; a hundred detections with the longest labels allowed need half of that."""
+LONGEST_LINE = 512 * MEGABYTE
+"""Bytes; millions of detections of a long video. A video that needs more is not written, and done again on resuming."""
 _KIND = "stale-run"
 _START = b'{"journal": '
 
@@ -121,10 +121,13 @@ class Journal:
         Raises:
             JournalError: it cannot be written.
         """
-        record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s}
+        record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s, "window": found.window}
         record["detections"] = found.detections
+        line = _add_checksum(record)
+        if len(line) >= LONGEST_LINE:
+            return
         try:
-            self._append(_add_checksum(record))
+            self._append(line)
             if time.monotonic() > self._synced + SYNC_S:
                 self._sync()
         except OSError as problem:
@@ -236,7 +239,10 @@ def _parse_video(line: bytes) -> tuple[FileState, VideoDetections]:
     duration_s = content["duration_s"]
     if duration_s is not None:
         duration_s = float(duration_s)
-    found = VideoDetections(video=str(content["video"]), duration_s=duration_s, detections=rows)
+    window = content["window"]
+    if window is not None:
+        window = int(window)
+    found = VideoDetections(video=str(content["video"]), duration_s=duration_s, detections=rows, window=window)
     return FileState(int(content["size"]), int(content["mtime_ns"])), found
 
 

@@ -48,7 +48,8 @@ def _describe(path: Path, status: str) -> dict[str, Any]:
 
 def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
     if outcome.error is None:
-        return {**_describe(outcome.path, "ok"), "detections": len(outcome.result())}
+        found = outcome.result()
+        return {**_describe(outcome.path, "ok"), "detections": len(found), "window": found.window}
     return {
         **_describe(outcome.path, "failed"),
         "error": type(outcome.error).__name__,

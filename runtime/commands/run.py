@@ -14,22 +14,25 @@ from stale_runtime.batch.journal import Journal, journal_path
 from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.commands.formats import detections_srt, detections_table
+from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
-from stale_runtime.decoding.decoders import DECODERS, NEUTRAL, unreported_class
+from stale_runtime.commands.run_stream import run_stream
+from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
 from stale_runtime.detections import FRACTION, VideoDetections, detections_csv
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.results import results_json, unit_of
 from stale_runtime.evaluation.video_labels import ExternalMode, read_video_labels
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
-from stale_runtime.inference.localizer import Localizer
-from stale_runtime.inputs.prompts import Prompts, read_prompts, split_name
+from stale_runtime.inference.localizer import Outcome
+from stale_runtime.inference.windows import LARGEST
+from stale_runtime.inputs.prompts import MOST_PROMPTS, read_prompts
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Length, Number, Sha256
+from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
 from stale_runtime.terminal.output import destination, write_output
 
-NAME = "stale-run"
 TABLE_ROWS = 10
 POSITIVE = Number(1e-6, LONGEST_S)
 _EXTERNAL: Mapping[ExternalMode, str] = {
@@ -37,7 +40,17 @@ _EXTERNAL: Mapping[ExternalMode, str] = {
     "always": "all labels are overridden by an external classifier",
 }
 _NOT_ZERO_SHOT = "this is not a zero-shot result"
-_RUN_DETAILS = ("decoder", "backend", "length", "bundle_sha256", "split_names", "external_mode")
+_RUN_DETAILS = (
+    "decoder",
+    "backend",
+    "length",
+    "window",
+    "most_detections",
+    "classes",
+    "bundle_sha256",
+    "split_names",
+    "external_mode",
+)
 """What a results file says of the run."""
 
 
@@ -70,8 +83,41 @@ _RUN_DETAILS = ("decoder", "backend", "length", "bundle_sha256", "split_names", 
 @click.option(
     "--length",
     type=Length(),
-    help="Snippets that each video is resampled to. auto: the trained length, or twice that for videos with more than "
-    "twice as many snippets.  [default: the trained length]",
+    help="Snippets that each video or window is resampled to; a number looks at whole videos, unless --window is a "
+    "number too. auto: the trained length, or twice that for videos with more than twice as many snippets that are "
+    "looked at as a whole.  [default: the trained length]",
+)
+@click.option(
+    "--window",
+    type=WindowSize(),
+    default="auto",
+    show_default=True,
+    help="Snippets of the largest windows that a video is looked at through; smaller ones go with them. auto: windows "
+    f"of up to {LARGEST} for videos with more snippets than twice the trained length, in which a look at the whole "
+    "misses short actions. off: always look at the whole. Smaller numbers suit short actions and make streams faster "
+    "to answer; larger ones, actions of many minutes.",
+)
+@click.option(
+    "--max-detections",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Most detections of a video, the best ones.  [default: {MOST_DETECTIONS}, and more for a video that is "
+    "looked at through windows, the longer the more]",
+)
+@click.option(
+    "--classes-per-video",
+    type=click.IntRange(1, MOST_PROMPTS),
+    metavar="N",
+    default=CLASSES,
+    show_default=True,
+    help="Classes that are considered for a video, or for each window of a long one. More find rarer classes, take "
+    "longer, and let through more that is wrong.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(1),
+    metavar="C",
+    help="For -: accept rows of C little-endian float32 without a header, such as a live extractor writes.",
 )
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads to use."
@@ -105,10 +151,9 @@ _RUN_DETAILS = ("decoder", "backend", "length", "bundle_sha256", "split_names", 
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json", "csv", "srt"]),
-    default="table",
-    show_default=True,
-    help="json: ActivityNet's results format, for stale-eval; srt: subtitles of a single video.",
+    type=click.Choice(["table", "json", "csv", "srt", "jsonl"]),
+    help="json: ActivityNet's results format, for stale-eval; srt: subtitles of a single video; jsonl: for -, a JSON "
+    "object a detection.  [default: table, and jsonl for -]",
 )
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the detections to this file.  [default: stdout]")
 @click.option("--report", type=PATH, metavar="FILE", help="Write to this JSON file which videos failed, and why.")
@@ -139,15 +184,21 @@ def stale_run(
     FEATURES are .npy files of CLIP image features, (snippets, 512), made like those that the network was trained
     on, or folders of them; a file's name is the video's id. Without durations, times are fractions of the video.
 
+    FEATURES may be -, for snippets on standard input while they arrive: as a .npy file has them, or with --width 512
+    rows of float32. Each detection is printed as a line of JSON, as soon as no later snippet can change it. Times are
+    seconds with --fps and --stride, else snippets.
+
     \b
       stale-run video_feats.npy --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
+      extract-features camera | stale-run - --width 512 --prompts classes.txt --fps 25 --stride 5
     """  # noqa: D301 -- click reads the backslash
     chosen = BundleRequest(path=bundle, expect_sha256=expect_sha256, verify_key=verify)
     if self_test:
         return print_self_test(chosen.open())
-    return run(RunRequest(bundle=chosen, **options))
+    request = RunRequest(bundle=chosen, **options)
+    return run_stream(request) if request.is_stream else run(request)
 
 
 def main() -> None:
@@ -171,7 +222,7 @@ def run(request: RunRequest) -> int:
         finished = task.finished(journal)
         if request.resume:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        outcomes = console.progress(task.detect(journal, finished), label="Detecting", total=len(task.paths))
+        outcomes = _detect_with_progress(task, journal, finished)
         batch = Batch(paths=task.paths, outcomes=tuple(outcomes), fail_fast=task.fail_fast)
         if batch.found:
             write_output(_render(batch.found, request, task), request.output)
@@ -181,9 +232,22 @@ def run(request: RunRequest) -> int:
         if journal is not None and not batch.stopped:
             journal.remove()
     if request.verbose:
-        times = f"ready in {ready - started:.3f} s, {len(task.paths)} videos in {time.perf_counter() - ready:.3f} s"
-        console.note(NAME, f"{_describe(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
+        through_windows = sum(video.window is not None for video in batch.found)
+        videos = f"{len(task.paths)} videos, {through_windows} of them through windows"
+        times = f"ready in {ready - started:.3f} s, {videos}, in {time.perf_counter() - ready:.3f} s"
+        console.note(NAME, f"{describe_localizer(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
     return _conclude(batch)
+
+
+def _detect_with_progress(
+    task: BatchRun, journal: Journal | None, finished: Mapping[Path, VideoDetections]
+) -> Iterator[Outcome]:
+    """Detect, and show on a terminal how many videos are done, or how much of a single long one."""
+    if len(task.paths) > 1:
+        return console.progress(task.detect(journal, finished), label="Detecting", total=len(task.paths))
+    return task.detect(
+        journal, finished, watch=lambda blocks, total: console.progress(blocks, label="Detecting", total=total)
+    )
 
 
 def prepare_run(request: RunRequest) -> BatchRun:
@@ -197,14 +261,10 @@ def prepare_run(request: RunRequest) -> BatchRun:
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
-    bundle = request.bundle.open()
-    localizer = Localizer(bundle, request.settings(console.limit_threads(NAME, request.threads)))
-    encoded = localizer.encode_prompts(prompts)
-    localizer.require_memory(encoded)
-    _note_prompts(prompts)
+    prepared = prepare(request, prompts)
     return BatchRun(
-        localizer=localizer,
-        prompts=encoded,
+        localizer=prepared.localizer,
+        prompts=prepared.prompts,
         paths=tuple(paths),
         timeline=timeline,
         labels=labels,
@@ -213,19 +273,6 @@ def prepare_run(request: RunRequest) -> BatchRun:
         top=request.top,
         fail_fast=request.fail_fast,
     )
-
-
-def _note_prompts(prompts: Prompts) -> None:
-    """Say what is special about some class names."""
-    if unreported_class(prompts.names) is not None:
-        console.note(NAME, f"{NEUTRAL!r} of ActivityNet's closed set counts as background, and is not reported")
-    joined = [name for name in prompts.names if split_name(name) != name]
-    if joined and not prompts.split_names:
-        console.note(
-            NAME,
-            f"{len(joined)} of {len(prompts.names)} prompts have capitals inside a word; unless the network was "
-            f"trained with {joined[0]!r}, find more with --split-names, which prompts for {split_name(joined[0])!r}",
-        )
 
 
 @contextmanager
@@ -262,12 +309,6 @@ def _render(found: Sequence[VideoDetections], request: RunRequest, task: BatchRu
     if request.output_format == "srt":
         return detections_srt(found[0])
     return detections_table(found, top=request.top or TABLE_ROWS)
-
-
-def _describe(localizer: Localizer) -> str:
-    settings = f"{localizer.backend}, T={localizer.length}, decoder {localizer.decoder}"
-    bundle = f"bundle {localizer.bundle.path} (sha256 {localizer.bundle.manifest_sha256})"
-    return f"{bundle}, {settings}, {localizer.threads} CPU threads"
 
 
 def _conclude(batch: Batch) -> int:

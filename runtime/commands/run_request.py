@@ -10,10 +10,45 @@ import click
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.evaluation.video_labels import ExternalMode
-from stale_runtime.inference.localizer import Settings
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import read_durations
 from stale_runtime.terminal.output import check_output, destination
+
+STDIN = Path("-")
+"""Stands for snippets on standard input."""
+_FOR_FILES = {
+    "duration": "--duration",
+    "durations": "--durations",
+    "output": "-o",
+    "report": "--report",
+    "resume": "--resume",
+    "fail_fast": "--fail-fast",
+    "top": "--top",
+    "max_detections": "--max-detections",
+    "external_classifier": "--external-classifier",
+    "external_mode": "--external-mode",
+}
+"""Options that make no sense for a stream, by field."""
+_ENDLESS = "whose detections are printed before its end; leave it out"
+_LINES = "whose detections are JSON lines; leave it out"
+_WHOLE = "that is looked at through windows; leave it out"
+_WHY_NOT = {
+    "--duration": "whose end is not known; give --fps with --stride",
+    "--durations": "whose end is not known; give --fps with --stride",
+    "-o": "whose detections are printed; write > FILE",
+    "--report": "of one video; leave it out",
+    "--resume": "that cannot be read again; leave it out",
+    "--fail-fast": "of one video; leave it out",
+    "--window off": _WHOLE,
+    "--decoder upstream": _WHOLE,
+    "--length N without --window N": "that is looked at through windows; give both, or leave out --length",
+    **dict.fromkeys(
+        (f"--format {name}" for name in ("table", "json", "csv", "srt")),
+        "whose detections are JSON lines; leave it out",
+    ),
+}
+"""Why, and what to do instead, if it is not ``_ENDLESS``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +85,14 @@ class RunRequest:
     """None for the bundle's default."""
     length: int | Literal["auto"] | None
     """T in snippets; None for the trained T."""
+    window: int | Literal["auto", "off"]
+    """Snippets of the largest windows."""
+    max_detections: int | None
+    """Most detections of a video; None for the default."""
+    classes_per_video: int
+    """Classes that are considered for a video, or for each window."""
+    width: int | None
+    """Numbers a row, of rows of float32 on standard input; None if it is no such stream."""
     threads: int
     """Threads that may be used."""
     decoder: str | None
@@ -68,7 +111,8 @@ class RunRequest:
     """File of video-level labels."""
     external_mode: ExternalMode | None
     """Which detections take these labels; None for ``surer``."""
-    output_format: Literal["table", "json", "csv", "srt"]
+    output_format: Literal["table", "json", "csv", "srt", "jsonl"] | None
+    """None for a table, or for JSON lines if snippets are read from standard input."""
     output: Path | None
     """None for stdout."""
     report: Path | None
@@ -91,8 +135,41 @@ class RunRequest:
             raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
         if self.prompts is None:  # --self-test needs no prompts, so click does not require them
             raise click.UsageError("no --prompts; give a text file with one class name per line")
+        try:
+            self.settings(self.threads)
+        except ValueError as problem:
+            raise click.UsageError(str(problem)) from problem
         if (self.fps is None) != (self.stride is None):
             raise click.UsageError("--fps and --stride belong together; give both or neither")
+        if self.is_stream:
+            self._check_stream()
+        else:
+            self._check_files()
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether snippets are read from standard input."""
+        return STDIN in self.features
+
+    def _check_stream(self) -> None:
+        if len(self.features) > 1:
+            raise click.UsageError("- and other FEATURES; give - alone, for the one video on standard input")
+        given = {
+            **{option: getattr(self, field) for field, option in _FOR_FILES.items()},
+            "--window off": self.window == "off",
+            "--decoder upstream": self.decoder == "upstream",
+            "--length N without --window N": isinstance(self.length, int) and not isinstance(self.window, int),
+            f"--format {self.output_format}": self.output_format not in (None, "jsonl"),
+        }
+        for option, value in given.items():
+            if value:
+                raise click.UsageError(f"{option} with -, a stream {_WHY_NOT.get(option, _ENDLESS)}")
+
+    def _check_files(self) -> None:
+        if self.width is not None:
+            raise click.UsageError("--width without -; it is for rows of float32 on standard input")
+        if self.output_format == "jsonl":
+            raise click.UsageError("--format jsonl is for snippets on standard input; give - or another format")
         times = sum(value is not None for value in (self.duration, self.fps, self.durations))
         if times > 1:
             raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
@@ -139,6 +216,9 @@ class RunRequest:
             backend=self.backend,
             length=self.length,
             threads=threads,
+            window=self.window,
+            most_detections=self.max_detections,
+            classes=self.classes_per_video,
             decoder=self.decoder,
             cache_folder=self.cache_folder,
             cache=not self.no_cache,

@@ -1,12 +1,13 @@
 """The decoders by name, and from network outputs to detections."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from stale_runtime.decoding.proposals import Ranked
-from stale_runtime.decoding.standard_decoder import decode_standard
+from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS, decode_standard
 from stale_runtime.decoding.upstream_decoder import decode_upstream
 from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray
@@ -53,7 +54,14 @@ def unreported_class(names: Sequence[str]) -> int | None:
 
 
 def decode_detections(
-    decoder: str, cas_logits: FloatArray, action_masks: FloatArray, names: Sequence[str], duration_s: float | None
+    decoder: str,
+    cas_logits: FloatArray,
+    action_masks: FloatArray,
+    names: Sequence[str],
+    duration_s: float | None,
+    *,
+    classes: int = CLASSES,
+    most: int = MOST_DETECTIONS,
 ) -> tuple[Detection, ...]:
     """Turn the network's outputs for one video into detections, best first.
 
@@ -63,24 +71,32 @@ def decode_detections(
         action_masks: (T, T), row t the mask that snippet t proposes.
         names: names of the K classes; see ``unreported_class``.
         duration_s: seconds that the video lasts; None for segments in fractions of the video.
+        classes: classes that the standard decoder considers.
+        most: most detections of the standard decoder.
     """
+    decode: Decoder = DECODERS[decoder]
+    if decoder == DEFAULT_DECODER:
+        decode = partial(decode_standard, classes=classes, most=most)
     K, hidden = len(names), unreported_class(names)
     if hidden is None:
-        return label_segments(DECODERS[decoder](cas_logits, action_masks), names, duration_s)
+        return label_segments(decode(cas_logits, action_masks), names, duration_s)
     shown = [k for k in range(K) if k != hidden]
-    ranked = DECODERS[decoder](cas_logits[np.array([*shown, hidden, K])], action_masks, reported=len(shown))
+    ranked = decode(cas_logits[np.array([*shown, hidden, K])], action_masks, reported=len(shown))
     return label_segments(ranked, [names[k] for k in shown], duration_s)
 
 
-def label_segments(ranked: Ranked, names: Sequence[str], duration_s: float | None) -> tuple[Detection, ...]:
+def label_segments(
+    ranked: Ranked, names: Sequence[str], duration_s: float | None, *, longest: float = 1.0
+) -> tuple[Detection, ...]:
     """Turn a decoder's ranked segments into detections.
 
     Args:
-        ranked: segments in fractions of the video.
+        ranked: segments in fractions of the video, or in snippets.
         names: names of the K classes.
-        duration_s: seconds that the video lasts; None to leave segments in fractions.
+        duration_s: seconds that the video lasts, or a snippet; None to leave segments as they are.
+        longest: end of the video in the unit of the segments; nothing lasts longer.
     """
     unit = 1.0 if duration_s is None else duration_s
-    segments = ranked.segments.clip(0, 1) * unit
+    segments = ranked.segments.clip(0, longest) * unit
     rows = zip(ranked.classes.tolist(), segments.tolist(), ranked.scores.tolist(), strict=True)
     return tuple(Detection(names[label], start, end, score) for label, (start, end), score in rows)

@@ -42,30 +42,43 @@ FLAT = 1e-4
 """A curve that rises less than this counts as flat: the rise may be float32 rounding."""
 
 
-def decode_standard(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
+def decode_standard(
+    cas_logits: FloatArray,
+    action_masks: FloatArray,
+    *,
+    reported: int | None = None,
+    classes: int = CLASSES,
+    most: int = MOST_DETECTIONS,
+) -> Ranked:
     """Turn the network's outputs for one video into ranked segments.
 
     Args:
         cas_logits: (K+1, T), background last.
         action_masks: (T, T) in [0, 1], row t the mask that snippet t proposes.
         reported: as for a ``Decoder``.
+        classes: classes that are considered.
+        most: most segments to return.
 
     Returns:
-        At most 100 segments in fractions of the video, best first, scores in (0, 1]. A segment may occur with more
+        Segments in fractions of the video, best first, scores in (0, 1]. A segment may occur with more
         than one class.
 
     Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
     """
-    found = find_candidates(cas_logits, action_masks, reported=reported, most=MOST_CANDIDATES)
+    candidates = max(MOST_CANDIDATES, most)
+    found = find_candidates(cas_logits, action_masks, reported=reported, most=candidates, classes=classes)
     segments = found.segments / len(action_masks)
-    taken, taken_scores = soft_nms(
-        segments, found.scores, found.classes, sigma=SIGMA, most=MOST_DETECTIONS, lowest=LOWEST_SCORE
-    )
+    taken, taken_scores = soft_nms(segments, found.scores, found.classes, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
     return Ranked(found.classes[taken], segments[taken], taken_scores)
 
 
 def find_candidates(
-    cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None, most: int
+    cas_logits: FloatArray,
+    action_masks: FloatArray,
+    *,
+    reported: int | None = None,
+    most: int,
+    classes: int = CLASSES,
 ) -> Ranked:
     """The best candidates, before the overlapping ones among them are suppressed.
 
@@ -74,6 +87,7 @@ def find_candidates(
         action_masks: (T, T)
         reported: as for a ``Decoder``.
         most: most candidates to return.
+        classes: classes that are considered.
 
     Returns:
         Segments in snippets, from 0 to T, best first.
@@ -84,7 +98,7 @@ def find_candidates(
     curve = action_curve(surest, action_masks, kept)
     starts, ends = _runs(curve)
     contrast = _contrast(curve, starts, ends) * surest[kept].max()  # (N,)
-    labels, likeness = _class_likeness(S * kept, starts, ends)
+    labels, likeness = _class_likeness(S * kept, starts, ends, classes)
     scores = (likeness * contrast).ravel()  # (C*N,)
     best_first = np.argsort(-scores, kind="stable")[:most]
     label, candidate = np.divmod(best_first, len(starts))
@@ -161,7 +175,7 @@ def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp
 
 
 def _class_likeness(
-    S: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]
+    S: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp], classes: int
 ) -> tuple[NDArray[np.intp], FloatArray]:
     """The best classes of the video, and the ratio of each to the best of them in each run.
 
@@ -169,12 +183,13 @@ def _class_likeness(
         S: (K, T) class scores, 0 where a snippet was dropped.
         starts: (N,) first snippet of each run.
         ends: (N,) snippet after the last of each run.
+        classes: most classes to consider.
 
     Returns:
         (C,) class indices, and (C, N) in [0, 1].
     """
     video = S.mean(axis=1)  # (K,)
-    labels = np.argsort(-video, kind="stable")[:CLASSES]
+    labels = np.argsort(-video, kind="stable")[:classes]
     sums = _cumulative_sums(S[labels])  # (C, T+1)
     evidence = (sums[:, ends] - sums[:, starts]) / (ends - starts) + VIDEO_EVIDENCE * video[labels, None]  # (C, N)
     return labels, evidence / np.maximum(evidence.max(axis=0), np.finfo(np.float64).tiny)

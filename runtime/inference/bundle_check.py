@@ -12,7 +12,9 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend, backend_problem
-from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Settings
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import TextEncoder
 
 LIMITS = {layout.EMBEDDINGS: 1e-3, layout.QUERIES: 1e-3, layout.CAS_LOGITS: 2e-3, layout.ACTION_MASKS: 1e-4}

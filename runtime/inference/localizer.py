@@ -1,58 +1,45 @@
 """The main class of the library: a bundle opened for one backend, length and decoder."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, decode_detections, label_segments
-from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, PromptError, StaleError
+from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
+from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
-from stale_runtime.inference import windows
-from stale_runtime.inference.onnx_session import checked_output, run_session
+from stale_runtime.inference.detection_stream import DetectionStream, decode_blocks
+from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
-from stale_runtime.inference.stream import StreamDecoder
-from stale_runtime.inputs.features import check_features, read_features, resample_for_graph
+from stale_runtime.inference.settings import Settings
+from stale_runtime.inference.stream import BATCH, StreamDecoder
+from stale_runtime.inference.windows import LARGEST
+from stale_runtime.inputs.feature_file import open_features
+from stale_runtime.inputs.features import check_features, cut_into_pieces
 from stale_runtime.inputs.prompts import Prompts, as_prompts
-from stale_runtime.inputs.timeline import Timeline, check_seconds
+from stale_runtime.inputs.timeline import LONGEST_S, Timeline, check_seconds
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
-from stale_runtime.system.memory import detection_bytes, require_memory
 
 NO_TIMELINE = Timeline()
-
-
-class EncodedPrompts(NamedTuple):
-    """Class names and the vectors that the network reads instead of them."""
-
-    names: tuple[str, ...]
-    """K class names, the labels of detections."""
-    embeddings: NDArray[np.float32]
-    """(K, C)"""
-    queries: NDArray[np.float32]
-    """(K, H*C)"""
+WHOLE_LENGTHS = 2
+"""Videos of at most so many times the trained T are looked at as a whole, if windows are ``auto``."""
+BLOCK_SNIPPETS = 4096
+"""Snippets of a long array that are decoded at once."""
 
 
 AnyPrompts: TypeAlias = EncodedPrompts | Prompts | Sequence[str]
-
-
-class Outputs(NamedTuple):
-    """The network's outputs for one video."""
-
-    cas_logits: NDArray[np.float32]
-    """(K+1, T) class activation sequence, background last."""
-    action_masks: NDArray[np.float32]
-    """(T, T), row t is the mask that snippet t proposes."""
+Watch = Callable[[Iterable[FloatArray], int], Iterable[FloatArray]]
+"""Blocks of a long video and their number -> the same blocks, for showing how far the work is."""
 
 
 class Outcome(NamedTuple):
@@ -74,49 +61,6 @@ class Outcome(NamedTuple):
         return self.detections
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The options of a localizer."""
-
-    backend: str | None = None
-    """A key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else ``ort-fp32``."""
-    length: int | Literal["auto"] | None = None
-    """T that features are resampled to, in snippets; None for the trained T; ``auto`` for the trained T, or twice that
-    for videos with more snippets than twice the trained T."""
-    threads: int = 1
-    """Threads an operator may use; never more than the CPUs that this process may run on."""
-    window: int | Literal["auto", "off"] = "auto"
-    """Snippets of the largest windows that a long video is looked at through; ``off`` to resample the whole video
-    to T, and ``auto`` for windows where they find more, see ``Localizer.window_for``."""
-    decoder: str | None = None
-    """One of ``DECODERS``; None for the bundle's own."""
-    cache_folder: str | os.PathLike[str] | None = None
-    """Where encoded prompts are kept; None for ``$STALE_CACHE``, then ``~/.cache/stale-edge``."""
-    cache: bool = True
-    """Whether encoded prompts are kept on disk."""
-
-    def __post_init__(self) -> None:
-        if self.backend is not None and self.backend not in LOCALIZER_BACKENDS:
-            raise ValueError(f"backend {self.backend!r}, expected one of {', '.join(LOCALIZER_BACKENDS)}")
-        usable = isinstance(self.length, int) and layout.SHORTEST <= self.length <= layout.LONGEST
-        if self.length not in (None, "auto") and not usable:
-            raise ValueError(
-                f"length {self.length!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto"
-            )
-        if self.window not in ("auto", "off") and not (
-            isinstance(self.window, int) and windows.SHORTEST <= self.window <= windows.LONGEST
-        ):
-            raise ValueError(
-                f"window {self.window!r}, expected {windows.SHORTEST} to {windows.LONGEST} snippets, auto or off"
-            )
-        if isinstance(self.window, int) and self.decoder == "upstream":
-            raise ValueError(f"window {self.window} with decoder upstream, which knows whole videos only; leave out one")
-        if self.threads < 1:
-            raise ValueError(f"threads {self.threads}, expected at least 1")
-        if self.decoder is not None and self.decoder not in DECODERS:
-            raise ValueError(f"decoder {self.decoder!r}, expected one of {', '.join(DECODERS)}")
-
-
 class Localizer:
     """Finds actions in videos, with one bundle.
 
@@ -129,6 +73,7 @@ class Localizer:
         Raises:
             BundleError: the bundle is broken, or has no graph for this backend.
             BackendError: the backend cannot run on this machine.
+            ValueError: the bundle's decoder lacks one of the options.
         """
         manifest = bundle.manifest
         backend = LOCALIZER_BACKENDS[settings.backend] if settings.backend else default_backend(manifest)
@@ -144,14 +89,14 @@ class Localizer:
             raise BundleError(
                 f"{bundle.path}: the manifest names decoder {self.decoder!r}, expected one of {known}; {COPY_AGAIN}"
             )
+        settings.check_decoder(self.decoder)
         if not layout.SHORTEST <= manifest.temporal_scale <= layout.LONGEST:
             raise BundleError(
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}, expected "
                 f"{layout.SHORTEST} to {layout.LONGEST}; {COPY_AGAIN}"
             )
         self.threads = min(settings.threads, available_threads())
-        self._granted_bytes = 0
-        self._session = open_backend(backend, bundle, threads=self.threads)
+        self._network = ForwardPass(bundle, open_backend(backend, bundle, threads=self.threads))
         folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
 
@@ -164,6 +109,8 @@ class Localizer:
         threads: int = 1,
         length: int | Literal["auto"] | None = None,
         window: int | Literal["auto", "off"] = "auto",
+        most_detections: int | None = None,
+        classes: int = CLASSES,
         decoder: str | None = None,
         expect_sha256: str | None = None,
         verify_key: str | os.PathLike[str] | None = None,
@@ -176,7 +123,10 @@ class Localizer:
                 ``ort-fp32``.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
-            window: snippets of the largest windows for long videos, ``off`` for whole videos, or ``auto``.
+            window: snippets of the largest windows that videos are looked at through, ``off`` to look at each as a
+                whole, ``auto`` for windows where they find more (see ``window_for``).
+            most_detections: most detections of a video; None for 100, and more for one looked at through windows.
+            classes: classes that are considered for a video, or for each window of a long one.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
             expect_sha256: hash that the bundle must have, as ``stale-export`` printed it.
             verify_key: file of a public key that the bundle must be signed with.
@@ -187,7 +137,15 @@ class Localizer:
             BackendError: the backend cannot run on this machine.
             ValueError: an argument is out of range.
         """
-        settings = Settings(backend=backend, threads=threads, length=length, window=window, decoder=decoder)
+        settings = Settings(
+            backend=backend,
+            threads=threads,
+            length=length,
+            window=window,
+            most_detections=most_detections,
+            classes=classes,
+            decoder=decoder,
+        )
         return cls(Bundle(find_bundle(bundle), expect_sha256=expect_sha256, verify_key=verify_key), settings)
 
     def encode_prompts(self, prompts: Prompts | Sequence[str]) -> EncodedPrompts:
@@ -222,29 +180,55 @@ class Localizer:
         """
         check_seconds(duration_s, "duration_s")
         check_features(features, self.bundle.manifest.channels)
-        return self._detect(features, prompts, duration_s, video)
+        encoded, largest = self._encoded(prompts), self.window_for(len(features))
+        if largest is None:
+            rows = self._detect_whole(features, duration_s, encoded)
+        else:
+            blocks = cut_into_pieces(features, BLOCK_SNIPPETS)
+            rows = self._detect_long(blocks, len(features), duration_s, encoded, largest)
+        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
 
     def detect_file(
-        self, path: str | os.PathLike[str], prompts: AnyPrompts, *, timeline: Timeline = NO_TIMELINE
+        self,
+        path: str | os.PathLike[str],
+        prompts: AnyPrompts,
+        *,
+        timeline: Timeline = NO_TIMELINE,
+        watch: Watch | None = None,
     ) -> VideoDetections:
         """Find actions in the video of a feature file.
+
+        If the video is looked at through windows, the file is read block by block, and so the memory that this takes
+        does not grow with the video, but for its detections.
 
         Args:
             path: a ``.npy`` file, named for the video's id.
             prompts: as for ``detect``.
             timeline: how long videos last.
+            watch: gets the blocks of a video that is looked at through windows; None to show nothing.
 
         Raises:
             FeatureError, PromptError, DatasetError: an input cannot be used.
             OutOfMemoryError: there is not enough memory.
         """
         path = Path(path)
-        features = read_features(path, self.bundle.manifest.channels)
-        video = video_id(path.stem)
-        return self._detect(features, prompts, timeline.duration_of(video, len(features)), video)
+        video, encoded = video_id(path.stem), self._encoded(prompts)
+        with open_features(path, self.bundle.manifest.channels) as file:
+            duration_s, largest = timeline.duration_of(video, file.snippets), self.window_for(file.snippets)
+            if largest is None:
+                rows = self._detect_whole(file.read(), duration_s, encoded)
+            else:
+                blocks = watch(file.blocks(), file.block_count) if watch is not None else file.blocks()
+                rows = self._detect_long(blocks, file.snippets, duration_s, encoded, largest)
+        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
 
     def detect_many(
-        self, paths: Iterable[str | os.PathLike[str]], prompts: AnyPrompts, *, timeline: Timeline = NO_TIMELINE
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        prompts: AnyPrompts,
+        *,
+        timeline: Timeline = NO_TIMELINE,
+        watch: Watch | None = None,
     ) -> Iterator[Outcome]:
         """Find actions in many feature files, one after the other; a bad file does not stop the others.
 
@@ -252,6 +236,7 @@ class Localizer:
             paths: ``.npy`` files.
             prompts: as for ``detect``; encoded once.
             timeline: how long videos last.
+            watch: as for ``detect_file``.
 
         Raises:
             PromptError: a prompt cannot be used.
@@ -259,12 +244,46 @@ class Localizer:
         encoded = self._encoded(prompts)
         for path in map(Path, paths):
             try:
-                yield Outcome(path, self.detect_file(path, encoded, timeline=timeline), None)
+                yield Outcome(path, self.detect_file(path, encoded, timeline=timeline, watch=watch), None)
             except StaleError as problem:
                 yield Outcome(path, None, problem)
             except MemoryError as problem:
                 text = f"{path}: not enough memory ({problem}); take a smaller --length, or end other programs"
                 yield Outcome(path, None, OutOfMemoryError(text))
+
+    def stream(self, prompts: AnyPrompts, *, snippet_s: float | None = None) -> DetectionStream:
+        """Start to find actions in snippets that arrive one after the other.
+
+        Args:
+            prompts: as for ``detect``.
+            snippet_s: seconds from one snippet to the next; None for times in snippets.
+
+        Returns:
+            What takes the snippets and returns detections.
+
+        Raises:
+            PromptError: a prompt cannot be used.
+            OutOfMemoryError: there is not enough memory.
+            ValueError: ``snippet_s`` is not a positive number, or this localizer looks at videos of any length as a
+                whole, or is to return only the best of a video's detections, which a stream cannot.
+        """
+        check_seconds(snippet_s, "snippet_s")
+        encoded, longest_whole = self._encoded(prompts), self.longest_whole
+        if longest_whole is None:
+            raise ValueError(
+                f"a stream with window {self.window}, length {self.length} and decoder {self.decoder} would have to be "
+                "looked at as a whole; take the standard decoder, and a number of snippets as window"
+            )
+        if self.settings.most_detections is not None:
+            raise ValueError("a stream with most_detections, which are known only at its end; leave it out")
+        return DetectionStream(
+            self._stream_decoder(encoded, self._largest_window),
+            lambda features, duration_s: self._detect_whole(features, min(duration_s, LONGEST_S), encoded),
+            longest_whole=longest_whole,
+            names=encoded.names,
+            channels=self.bundle.manifest.channels,
+            snippet_s=snippet_s,
+        )
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         """Run the network on one video, without decoding.
@@ -290,38 +309,45 @@ class Localizer:
         trained = self.bundle.manifest.temporal_scale
         return trained if snippets <= 2 * trained else min(2 * trained, layout.LONGEST)
 
-    def window_for(self, snippets: int) -> int | None:
-        """Snippets of the largest windows that a video of this many snippets is looked at through; None for none.
+    @property
+    def longest_whole(self) -> int | None:
+        """Most snippets of a video that is looked at as a whole, not through windows; None if there is no limit.
 
-        ``auto`` means windows for videos of more than twice the trained T, because the whole video resampled to T
-        shows an action of a few seconds in too few snippets. Not if a length was asked for, nor with the ``upstream``
-        decoder, which are about whole videos.
+        If windows are ``auto``, this is twice the trained T: a longer video that is resampled to T shows an action of a
+        few seconds in too few snippets. There is no limit if a length was asked for, nor with the ``upstream`` decoder,
+        which are about whole videos.
         """
         if isinstance(self.window, int):
-            return self.window
-        whole = self.window == "off" or isinstance(self.settings.length, int) or self.decoder != DEFAULT_DECODER
-        return None if whole or snippets <= 2 * self.bundle.manifest.temporal_scale else windows.LARGEST
+            return 0
+        if self.window == "off" or isinstance(self.settings.length, int) or self.decoder != DEFAULT_DECODER:
+            return None
+        return WHOLE_LENGTHS * self.bundle.manifest.temporal_scale
 
-    def require_memory(self, prompts: EncodedPrompts, length: int | None = None) -> None:
-        """Make sure that there is memory for a video; a run over many checks this before the first.
+    def window_for(self, snippets: int) -> int | None:
+        """Snippets of the largest windows that a video of this many snippets is looked at through; None for none."""
+        longest_whole = self.longest_whole
+        return None if longest_whole is None or snippets <= longest_whole else self._largest_window
 
-        An amount that was granted once is not checked again: ONNX Runtime keeps the memory that it has taken.
+    @property
+    def _largest_window(self) -> int:
+        return self.window if isinstance(self.window, int) else LARGEST
+
+    def require_memory(self, prompts: EncodedPrompts) -> None:
+        """Make sure that there is memory for the shortest video; a run over many checks this before the first.
 
         Args:
             prompts: K encoded prompts.
-            length: T, in snippets; None for this localizer's, and for ``auto`` the shorter of the two.
 
         Raises:
             OutOfMemoryError: there is not enough.
         """
-        T, K, manifest = length or self.length_for(1), len(prompts.names), self.bundle.manifest
-        needed = detection_bytes(length=T, classes=K, channels=manifest.channels)
-        if needed > self._granted_bytes:
-            require_memory(needed, f"T={T} with {K:,} prompts", "take a smaller --length or fewer prompts")
-            self._granted_bytes = needed
+        if self.window_for(1) is None:
+            self._network.require_memory(prompts, self.length_for(1))
+        else:
+            self._network.require_memory(prompts, self._window_length, windows=BATCH)
 
     def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
-        """The inputs of the localizer's graph for one video.
+        """The inputs of the localizer's graph for one video that is looked at as a whole.
 
         Features of fewer snippets than T and than channels are not resampled here: the graph resamples them, and is
         faster then.
@@ -333,17 +359,7 @@ class Localizer:
         Raises:
             PromptError: the prompts do not fit the bundle.
         """
-        channels, K = self.bundle.manifest.channels, len(prompts.names)
-        shapes = prompts.embeddings.shape, prompts.queries.shape
-        expected = (K, channels), (K, self.bundle.manifest.heads * channels)
-        if shapes != expected:
-            raise PromptError(
-                f"encoded prompts of shapes {shapes}, expected {expected}; pass what encode_prompts of this localizer "
-                "returned"
-            )
-        length = self.length_for(len(features))
-        batch = resample_for_graph(features, length)[None]  # (1, T0 or T, C)
-        return layout.localizer_inputs(batch, length, prompts.embeddings, prompts.queries)
+        return self._network.inputs(features, self.length_for(len(features)), prompts)
 
     def forward(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
         """Run the network and nothing else.
@@ -354,50 +370,46 @@ class Localizer:
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
-        _, length, embeddings, _ = (inputs[name] for name in layout.LOCALIZER_INPUTS)
-        K, T = len(embeddings), int(length)
-        name = str(self.bundle.path)
-        cas_logits = checked_output(name, found[0], (1, K + 1, T))
-        action_masks = checked_output(name, found[1], (1, T, T))
-        return Outputs(cas_logits[0], action_masks[0])
+        return self._network.run(inputs)
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
 
-    def _detect(
-        self, features: FloatArray, prompts: AnyPrompts, duration_s: float | None, video: str
-    ) -> VideoDetections:
-        """Find actions in features that have been checked."""
-        encoded = self._encoded(prompts)
-        largest = self.window_for(len(features))
-        if largest is None:
-            rows = decode_detections(self.decoder, *self._outputs(features, encoded), encoded.names, duration_s)
-        else:
-            decoder = self._stream_decoder(encoded, largest)
-            ranked = decoder.push_all(features)
-            segments = ranked.segments / len(features)
-            rows = label_segments(ranked._replace(segments=segments), encoded.names, duration_s)
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows)
+    def _detect_whole(
+        self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
+    ) -> tuple[Detection, ...]:
+        """Find actions in checked features (T0, C) of a video, resampled to T."""
+        most = self.settings.most_detections or MOST_DETECTIONS
+        outputs = self._outputs(features, prompts)
+        return decode_detections(
+            self.decoder, *outputs, prompts.names, duration_s, classes=self.settings.classes, most=most
+        )
+
+    def _detect_long(
+        self,
+        blocks: Iterable[FloatArray],
+        snippets: int,
+        duration_s: float | None,
+        prompts: EncodedPrompts,
+        largest: int,
+    ) -> tuple[Detection, ...]:
+        """Find actions in checked features of a video, block by block (n, C)."""
+        decoder = self._stream_decoder(prompts, largest)
+        ranked = decode_blocks(decoder, blocks, most=self.settings.most_detections)
+        snippet = (duration_s or 1) / snippets
+        return label_segments(ranked, prompts.names, snippet, longest=snippets)
+
+    @property
+    def _window_length(self) -> int:
+        """T that windows are resampled to."""
+        return self.bundle.manifest.temporal_scale if self.length == "auto" else self.length
 
     def _stream_decoder(self, prompts: EncodedPrompts, largest: int) -> StreamDecoder:
-        T = self.bundle.manifest.temporal_scale if self.length == "auto" else self.length
-        self.require_memory(prompts, T)  # TODO times BATCH
-        return StreamDecoder(partial(self._forward_windows, prompts=prompts), prompts.names, T, largest=largest)
-
-    def _forward_windows(
-        self, batch: NDArray[np.float32], prompts: EncodedPrompts
-    ) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Run the network on B windows (B, T, C)."""
-        B, T, _ = batch.shape
-        K = len(prompts.names)
-        inputs = layout.localizer_inputs(batch, T, prompts.embeddings, prompts.queries)
-        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
-        name = str(self.bundle.path)
-        cas_logits = checked_output(name, found[0], (B, K + 1, T))
-        action_masks = checked_output(name, found[1], (B, T, T))
-        return zip(cas_logits, action_masks, strict=True)
+        T = self._window_length
+        self._network.require_memory(prompts, T, windows=BATCH)
+        forward = partial(self._network.run_windows, prompts=prompts)
+        return StreamDecoder(forward, prompts.names, T, largest=largest, classes=self.settings.classes)
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        self.require_memory(prompts, self.length_for(len(features)))
+        self._network.require_memory(prompts, self.length_for(len(features)))
         return self.forward(self.graph_inputs(features, prompts))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.decoding.decoders import unreported_class
 from stale_runtime.decoding.proposals import Ranked
-from stale_runtime.decoding.standard_decoder import find_candidates
+from stale_runtime.decoding.standard_decoder import CLASSES, find_candidates
 from stale_runtime.decoding.window_merging import LOWEST_SCORE, Candidates, judge, suppress
 from stale_runtime.inference.windows import LARGEST, LOOKAHEAD, STEP, Window, WindowSchedule
 from stale_runtime.inputs.features import resample
@@ -32,9 +32,17 @@ class StreamDecoder:
     change it, ``delay`` snippets after its middle.
     """
 
-    def __init__(self, forward: Forward, names: Sequence[str], length: int, *, largest: int = LARGEST) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        names: Sequence[str],
+        length: int,
+        *,
+        largest: int = LARGEST,
+        classes: int = CLASSES,
+    ) -> None:
         """Args: forward: runs the network; names: K classes; length: T; largest: snippets of the largest window."""
-        self._forward, self._length = forward, length
+        self._forward, self._length, self._classes = forward, length, classes
         self._schedule = WindowSchedule(largest)
         hidden, K = unreported_class(names), len(names)
         self._shown = np.array([k for k in range(K) if k != hidden])
@@ -96,9 +104,16 @@ class StreamDecoder:
             pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in batch]
             outputs = self._forward(np.stack([resample(piece, self._length) for piece in pieces]))
             for window, (cas_logits, action_masks) in zip(batch, outputs, strict=True):
-                self._add(window, find_candidates(
-                    cas_logits[self._rows], action_masks, reported=len(self._shown), most=MOST_CANDIDATES
-                ))
+                self._add(
+                    window,
+                    find_candidates(
+                        cas_logits[self._rows],
+                        action_masks,
+                        reported=len(self._shown),
+                        most=MOST_CANDIDATES,
+                        classes=self._classes,
+                    ),
+                )
 
     def _add(self, window: Window, found: Ranked) -> None:
         good = found.scores > LOWEST_SCORE

@@ -27,7 +27,7 @@ class Available(NamedTuple):
     """What leaves no more, for messages."""
 
 
-def detection_bytes(*, length: int, classes: int, channels: int) -> int:
+def detection_bytes(*, length: int, classes: int, channels: int, windows: int = 1) -> int:
     """The least memory that running the network on a video and decoding its outputs takes.
 
     Measured with ONNX Runtime 1.32: 50 to 90 % of the true peak, for T from 512 to 4096 and K from 20 to 4096.
@@ -36,9 +36,10 @@ def detection_bytes(*, length: int, classes: int, channels: int) -> int:
         length: T, in snippets.
         classes: K
         channels: C
+        windows: B, inputs of T snippets that the network gets at once; their outputs are decoded one by one.
     """
-    T, K, C = length, classes, channels
-    return 4 * (2 * T * T + 4 * K * T + 6 * T * C)
+    T, K, C, B = length, classes, channels, windows
+    return 4 * (B * (2 * T * T + 2 * K * T + 6 * T * C) + 2 * K * T)
 
 
 def available_memory() -> Available | None:

@@ -73,8 +73,11 @@ def note(name: str, text: str) -> None:
         click.echo(f"{name}: {one_line(text)}", err=True)
 
 
-def echo(text: str = "", *, nl: bool = True) -> None:
+def echo(text: str = "", *, nl: bool = True) -> bool:
     """Print a result on stdout. Once its reader, such as ``head``, has closed the pipe, output is discarded.
+
+    Returns:
+        Whether the reader was still there.
 
     Raises:
         OutputError: stdout cannot be written.
@@ -82,8 +85,10 @@ def echo(text: str = "", *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
         sys.stdout.flush()
+        return True
     except BrokenPipeError:
         _close_stdout()
+        return False
     except OSError as problem:
         _close_stdout()
         raise OutputError(f"stdout: {why_unwritten(problem)}") from problem

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from stale_runtime.bundle import layout
+from stale_runtime.inference import windows
 
 MOST_TIOUS = 1000
 PATH = click.Path(path_type=Path, readable=False)
@@ -61,6 +62,33 @@ class Length(_NamedType):
                 f"{str(value)[:20]!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto", param, ctx
             )
         return length
+
+
+class WindowSize(_NamedType):
+    """A number of snippets, ``auto`` or ``off``."""
+
+    name = "N|auto|off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["auto", "off"]:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is none of these.
+        """
+        if value == "auto":
+            return "auto"
+        if value == "off":
+            return "off"
+        try:
+            size = int(value)
+        except ValueError:
+            size = 0
+        if not windows.SHORTEST <= size <= windows.LONGEST:
+            expected = f"expected {windows.SHORTEST} to {windows.LONGEST} snippets, auto or off"
+            self.fail(f"{str(value)[:20]!r}, {expected}", param, ctx)
+        return size
 
 
 class Sha256(_NamedType):

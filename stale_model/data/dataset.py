@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from stale_model.data.targets import Targets, video_targets
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
+from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.inputs.features import resample
 
 
 class VideoSample(NamedTuple):

@@ -9,7 +9,8 @@ from stale_model.data.dataset import VideoSample
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
-from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import resample
 
 
 def validate(

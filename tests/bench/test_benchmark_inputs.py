@@ -18,7 +18,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, DatasetError, FeatureError, PromptError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests.bench.helpers import make_job
 from tests.runtime.helpers import with_file
 from tests.tiny import CHANNELS, CLASSES

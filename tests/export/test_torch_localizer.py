@@ -25,7 +25,7 @@ from stale_export.torch_localizer import (
 from stale_model import TrainedStale
 from stale_model.checkpoints.loading import plain_content
 from stale_runtime.errors import BundleError, CheckpointError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
 
 

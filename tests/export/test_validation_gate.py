@@ -13,7 +13,9 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
-from stale_runtime.inference.localizer import EncodedPrompts, Localizer, Settings
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.export.int8 import annotate, draw_videos, encode, ruin, write_videos

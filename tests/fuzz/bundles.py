@@ -21,8 +21,9 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import FileRecord, Manifest, TextEncoderSpec
 from stale_runtime.bundle.signatures import Signer, verify_signature
 from stale_runtime.inference.bundle_check import self_test
-from stale_runtime.inference.localizer import Localizer, Settings
+from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny
 from tests.fuzz.mutations import changed_tree, mutate_archive, mutate_bytes, mutate_json

@@ -18,7 +18,7 @@ from stale_runtime.evaluation.thumos14 import read_class_numbers
 from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.prompt_cache import PromptCache
-from stale_runtime.inputs.features import read_features
+from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.videos import read_durations
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy

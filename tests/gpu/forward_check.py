@@ -157,6 +157,7 @@ def _features(request: GpuRequest, T: int, C: int) -> list[Tensor]:
     files = sorted((folder / "features").glob("*.npy")) if request.reference is not None else []
     if not files:
         return list(make_features(request.sizes.forward_videos, T, C))
-    from stale_runtime.inputs.features import read_features, resample
+    from stale_runtime.inputs.feature_file import read_features
+    from stale_runtime.inputs.features import resample
 
     return [torch.from_numpy(resample(read_features(file, C), T)) for file in files[: request.sizes.forward_videos]]

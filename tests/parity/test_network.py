@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from stale_model import TrainedStale, TrainingOutputs, read_original_checkpoint
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.inference.text_encoder import Tokenizer
-from stale_runtime.inputs.features import read_features, resample
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import resample
 from tests.parity.recordings import FORWARD_NAMES, ForwardRecording, forward_recordings
 
 pytestmark = pytest.mark.reference

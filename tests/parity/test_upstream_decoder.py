@@ -13,7 +13,7 @@ from stale_runtime.decoding.upstream_decoder import MASK_THRESHOLDS, SNIPPETS, u
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.evaluation.results import read_results
 from stale_runtime.evaluation.video_labels import override_labels, read_video_labels
-from stale_runtime.inference.localizer import Outputs
+from stale_runtime.inference.forward_pass import Outputs
 from tests.parity.replay import FAINT, NotFollowedError, follow
 
 pytestmark = pytest.mark.reference

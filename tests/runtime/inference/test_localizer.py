@@ -12,7 +12,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
-from stale_runtime.inference.localizer import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder
 from stale_runtime.inputs.features import resample
 from tests import tiny

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
 from stale_runtime.inputs import features as features_module
-from stale_runtime.inputs.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, read_features, resample
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, resample
 from stale_runtime.segments import FloatArray
 from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from stale_runtime.bundle import layout
-from stale_runtime.inference.localizer import Settings
+from stale_runtime.inference.settings import Settings
 from stale_runtime.terminal.options import PATH, Length, Number, Sha256
 
 

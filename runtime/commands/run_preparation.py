@@ -1,0 +1,61 @@
+"""What a run needs before it looks at features, be they in files or in a stream."""
+
+from dataclasses import dataclass
+
+import click
+
+from stale_runtime.commands.run_request import RunRequest
+from stale_runtime.decoding.decoders import NEUTRAL, unreported_class
+from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inputs.prompts import Prompts, split_name
+from stale_runtime.terminal import console
+
+NAME = "stale-run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A bundle that is ready to run, and encoded prompts."""
+
+    localizer: Localizer
+    prompts: EncodedPrompts
+
+
+def prepare(request: RunRequest, prompts: Prompts) -> Prepared:
+    """Open the bundle and encode the prompts.
+
+    Raises:
+        StaleError: something cannot be used.
+        click.UsageError: the bundle's decoder lacks an option.
+    """
+    bundle = request.bundle.open()
+    settings = request.settings(console.limit_threads(NAME, request.threads))
+    try:
+        localizer = Localizer(bundle, settings)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from problem
+    encoded = localizer.encode_prompts(prompts)
+    localizer.require_memory(encoded)
+    _note_prompts(prompts)
+    return Prepared(localizer=localizer, prompts=encoded)
+
+
+def _note_prompts(prompts: Prompts) -> None:
+    """Say what is special about some class names."""
+    if unreported_class(prompts.names) is not None:
+        console.note(NAME, f"{NEUTRAL!r} of ActivityNet's closed set counts as background, and is not reported")
+    joined = [name for name in prompts.names if split_name(name) != name]
+    if joined and not prompts.split_names:
+        console.note(
+            NAME,
+            f"{len(joined)} of {len(prompts.names)} prompts have capitals inside a word; unless the network was "
+            f"trained with {joined[0]!r}, find more with --split-names, which prompts for {split_name(joined[0])!r}",
+        )
+
+
+def describe_localizer(localizer: Localizer) -> str:
+    """What is used, in one line."""
+    settings = f"{localizer.backend}, T={localizer.length}, windows {localizer.window}, decoder {localizer.decoder}"
+    bundle = f"bundle {localizer.bundle.path} (sha256 {localizer.bundle.manifest_sha256})"
+    return f"{bundle}, {settings}, {localizer.threads} CPU threads"
