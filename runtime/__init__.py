@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
     from stale_runtime.inference.detection_stream import DetectionStream
     from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
-    from stale_runtime.inference.localizer import Localizer, Outcome
+    from stale_runtime.inference.localizer import Localizer
+    from stale_runtime.inference.outcome import Outcome
     from stale_runtime.inference.settings import Settings
     from stale_runtime.inputs.feature_file import read_features
     from stale_runtime.inputs.prompts import Prompts, read_prompts
@@ -72,7 +73,7 @@ __getattr__, __dir__ = lazily(
         "GroundTruth": "evaluation.ground_truth",
         "Localizer": "inference.localizer",
         "MeanAveragePrecision": "evaluation.mean_average_precision",
-        "Outcome": "inference.localizer",
+        "Outcome": "inference.outcome",
         "Outputs": "inference.forward_pass",
         "Prompts": "inputs.prompts",
         "Settings": "inference.settings",

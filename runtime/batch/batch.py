@@ -12,7 +12,8 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.localizer import Localizer, Outcome, Watch
+from stale_runtime.inference.localizer import Localizer, Watch
+from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.batch import Batch
-from stale_runtime.inference.localizer import Outcome
+from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.system.text import as_text
 from stale_runtime.version import __version__

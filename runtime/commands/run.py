@@ -14,7 +14,7 @@ from stale_runtime.batch.journal import Journal, journal_path
 from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.commands.formats import detections_srt, detections_table
-from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare
+from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
 from stale_runtime.commands.run_stream import run_stream
 from stale_runtime.decoding.decoders import DECODERS
@@ -24,7 +24,7 @@ from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.results import results_json, unit_of
 from stale_runtime.evaluation.video_labels import ExternalMode, read_video_labels
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
-from stale_runtime.inference.localizer import Outcome
+from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs.prompts import MOST_PROMPTS, read_prompts
 from stale_runtime.inputs.timeline import LONGEST_S
@@ -261,7 +261,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
-    prepared = prepare(request, prompts)
+    prepared = prepare_localizer(request, prompts)
     return BatchRun(
         localizer=prepared.localizer,
         prompts=prepared.prompts,

@@ -22,7 +22,7 @@ class Prepared:
     prompts: EncodedPrompts
 
 
-def prepare(request: RunRequest, prompts: Prompts) -> Prepared:
+def prepare_localizer(request: RunRequest, prompts: Prompts) -> Prepared:
     """Open the bundle and encode the prompts.
 
     Raises:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare
+from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.detections import SECONDS, SNIPPETS, Detection
 from stale_runtime.errors import FeatureError
@@ -32,7 +32,7 @@ def run_stream(request: RunRequest) -> int:
     """
     if os.isatty(_DESCRIPTOR):
         raise click.UsageError("-, but standard input is a terminal; pipe features into it, or give a .npy file")
-    prepared = prepare(request, read_prompts(request.prompts, split_names=request.split_names))
+    prepared = prepare_localizer(request, read_prompts(request.prompts, split_names=request.split_names))
     localizer, channels = prepared.localizer, prepared.localizer.bundle.manifest.channels
     if request.width not in (None, channels):
         raise FeatureError(f"--width {request.width}: this bundle was exported for features of width {channels}")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,7 @@ from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, Stal
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
 from stale_runtime.inference.detection_stream import DetectionStream, decode_blocks
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
+from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
@@ -40,25 +41,6 @@ BLOCK_SNIPPETS = 4096
 AnyPrompts: TypeAlias = EncodedPrompts | Prompts | Sequence[str]
 Watch = Callable[[Iterable[FloatArray], int], Iterable[FloatArray]]
 """Blocks of a long video and their number -> the same blocks, for showing how far the work is."""
-
-
-class Outcome(NamedTuple):
-    """The result of one of many videos: either its detections or an error."""
-
-    path: Path
-    detections: VideoDetections | None
-    error: StaleError | None
-
-    def result(self) -> VideoDetections:
-        """The detections.
-
-        Raises:
-            StaleError: the error, if there is one.
-        """
-        if self.error is not None:
-            raise self.error
-        assert self.detections is not None
-        return self.detections
 
 
 class Localizer:

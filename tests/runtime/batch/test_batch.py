@@ -6,7 +6,7 @@ import pytest
 from stale_runtime.batch.batch import SOME_FAILED, Batch, find_files
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import FeatureError, OutOfMemoryError
-from stale_runtime.inference.localizer import Outcome
+from stale_runtime.inference.outcome import Outcome
 
 FOUND = VideoDetections(video="a", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
 GOOD = Outcome(Path("a.npy"), FOUND, None)

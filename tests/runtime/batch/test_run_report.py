@@ -5,7 +5,7 @@ from pathlib import Path
 from stale_runtime.batch.batch import Batch
 from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.errors import FeatureError
-from stale_runtime.inference.localizer import Outcome
+from stale_runtime.inference.outcome import Outcome
 from tests.runtime.batch.test_batch import BAD, FOUND, GOOD
 
 

@@ -1,224 +1,22 @@
-import io
-import os
 import tracemalloc
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.inputs import features as features_module
-from stale_runtime.inputs.feature_file import read_features
-from stale_runtime.inputs.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, resample
+from stale_runtime.inputs.features import LARGEST_VALUE, MOST_SNIPPETS, check_features, cut_into_pieces, resample
 from stale_runtime.segments import FloatArray
-from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 
 C = 16
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "video.npy"
-
-
 def some(T: int = 5, dtype: str = "float32") -> NDArray[Any]:
     return np.random.default_rng(T).standard_normal((T, C)).astype(dtype)
-
-
-def refused(path: Path, match: str) -> None:
-    with pytest.raises(FeatureError, match=match) as caught:
-        read_features(path, C)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f2", ">f4", ">f8"])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_reads_every_precision_and_layout(path: Path, dtype: str, order: Any) -> None:
-    expected = some(7, dtype)
-    np.save(path, np.asarray(expected, order=order))
-    features = read_features(path, C)
-    np.testing.assert_array_equal(features, expected)
-    assert features.dtype == np.dtype(dtype).newbyteorder("=")
-
-
-def test_reads_versions_1_and_2_of_the_format(path: Path) -> None:
-    for version in ((1, 0), (2, 0)):
-        with path.open("wb") as file:
-            np.lib.format.write_array(file, some(), version=version)
-        np.testing.assert_array_equal(read_features(path, C), some())
-    with path.open("wb") as file:
-        np.lib.format.write_array(file, some(), version=(3, 0))
-    refused(path, "unknown version")
-
-
-def test_one_snippet_is_enough(path: Path) -> None:
-    np.save(path, some(1))
-    assert read_features(path, C).shape == (1, C)
-
-
-def test_refuses_pickled_objects_without_loading_them(path: Path, tmp_path: Path) -> None:
-    class Trap:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (os.mkdir, (str(tmp_path / "sprung"),))
-
-    np.save(path, np.array([[Trap()] * C], dtype=object), allow_pickle=True)
-    refused(path, "pickled objects, which are never loaded")
-    array = np.array([[Trap()] * C], dtype=object)
-    path.write_bytes(array.dumps())
-    refused(path, r"not a \.npy file")
-    assert not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (some().T, r"shape \(16, 5\), expected \(snippets, 16\); transpose it: features\.T"),
-        (some()[:, :15], r"shape \(5, 15\), expected \(snippets, 16\); this bundle was exported for 16-wide"),
-        (some()[None], r"shape \(1, 5, 16\), expected \(snippets, 16\)"),
-        (some()[0], r"shape \(16,\), expected \(snippets, 16\)"),
-        (np.float32(1), r"shape \(\), expected \(snippets, 16\)"),
-        (some(0), "0 snippets, expected 1 to"),
-        (some().astype(np.int64), "type int64, expected float16, float32 or float64"),
-        (some().astype(np.complex64), "type complex64"),
-        (some().astype(np.longdouble), "type float128"),
-        (some() > 0, "type bool"),
-        (some().astype("U3"), "type <U3"),
-        (some().view([("x", "<f4"), ("y", "<f4")]), "type"),
-    ],
-)
-def test_refuses_what_are_no_features(path: Path, array: NDArray[Any], message: str) -> None:
-    np.save(path, array)
-    refused(path, message)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_says_where_a_number_is_not_finite(path: Path, value: float) -> None:
-    features = some(9)
-    features[[3, 6, 6], [0, 1, 5]] = value
-    np.save(path, features)
-    refused(path, r"NaN or infinity.* in 2 of 9 snippets, the first is snippet 3;")
-
-
-@pytest.mark.parametrize(("descr", "bits"), [("'<f2'", 0x7C01), ("'<f4'", 0x7F800001), ("'<f8'", 0x7FF0000000000001)])
-def test_refuses_nan_that_signals_without_a_warning(path: Path, descr: str, bits: int) -> None:
-    item = int(descr[3])
-    data = bytes(item) + bits.to_bytes(item, "little") + bytes(item * (C - 2))
-    path.write_bytes(npy_bytes(f"(1, {C})", data, descr=descr))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        refused(path, "NaN or infinity.* in 1 of 1 snippets")
-
-
-def test_refuses_truncated_and_too_long_files(path: Path) -> None:
-    np.save(path, some())
-    data = path.read_bytes()
-    path.write_bytes(data[:-1])
-    refused(path, "truncated, 319 bytes of data, its header promises 320")
-    path.write_bytes(data + b"\0")
-    refused(path, "too long, 321 bytes of data, its header promises 320")
-    for size in range(1, len(data) - 320, 7):
-        path.write_bytes(data[:size])
-        refused(path, r"not a \.npy file|broken \.npy header")
-
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        (f"({MOST_SNIPPETS}, 16)", "truncated, 64 bytes of data, its header promises 16,777,216"),
-        (f"({10**18}, 16)", "snippets, expected 1 to"),
-        (f"({10**25}, 16)", "broken"),
-        (f"(0x{'f' * 3900}, 16)", "broken"),
-        ("(16if 1else 2, 16)", "broken"),
-        (f"({MOST_SNIPPETS + 1}, 16)", "262,145 snippets, expected 1 to 262,144"),
-        ("(-1, 16)", "-1 snippets"),
-        ("(-1, -16)", r"shape \(-1, -16\)"),
-        ("(0, 16)", "0 snippets"),
-        ("(True, 16)", "broken|expected"),
-        ("(1.0, 16)", "broken"),
-        ("16", "broken"),
-        ("__import__('os').getpid()", "broken"),
-        ("(" * 200 + ")" * 200, "broken"),
-    ],
-)
-def test_refuses_crafted_headers(path: Path, shape: str, message: str) -> None:
-    path.write_bytes(npy_bytes(shape, bytes(64)))
-    refused(path, message)
-
-
-@pytest.mark.parametrize("descr", ["'|O'", "'<f3'", "'nonsense'", "[('a', '<f4')]", "('<f4', (2,))", "7"])
-def test_refuses_crafted_types(path: Path, descr: str) -> None:
-    path.write_bytes(npy_bytes("(1, 16)", bytes(64), descr=descr))
-    refused(path, "type|broken|pickled")
-
-
-@pytest.mark.parametrize("version", [(b"\x01\x00", b"\xff\xff"), (b"\x02\x00", b"\xff\xff\xff\xff")])
-def test_takes_no_memory_for_a_header_that_says_it_is_long(path: Path, version: tuple[bytes, bytes]) -> None:
-    path.write_bytes(b"\x93NUMPY" + b"".join(version) + b"{'descr': '<f4'")
-    tracemalloc.start()
-    try:
-        refused(path, r"broken \.npy header")
-        assert tracemalloc.get_traced_memory()[1] < 2**20
-    finally:
-        tracemalloc.stop()
-
-
-def test_reads_headers_that_python_2_wrote(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: object, **_options: object) -> None:
-        raise AssertionError("warning filters belong to the whole process, with all its threads")
-
-    monkeypatch.setattr(warnings, "catch_warnings", fail)
-    path.write_bytes(npy_bytes("(5L, 16L)", some().tobytes()))
-    np.testing.assert_array_equal(read_features(path, C), some())
-
-
-def test_refuses_other_files(path: Path, tmp_path: Path) -> None:
-    refused(path, "No such file")
-    refused(tmp_path, "directory")
-    path.write_bytes(b"")
-    refused(path, r"not a \.npy file")
-    with path.open("wb") as file:
-        np.savez(file, some())
-    refused(path, r"an \.npz archive, expected one array; save it with numpy\.save")
-
-
-def test_does_not_wait_for_a_fifo(path: Path) -> None:
-    with no_waiting():
-        refused(make_fifo(path), "not a regular file|not a .npy file")
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.binary(max_size=300), st.booleans())
-def test_arbitrary_bytes_raise_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: bytes, magic: bool) -> None:
-    path = tmp_path_factory.getbasetemp() / "arbitrary.npy"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + data if magic else data)
-    with pytest.raises(FeatureError):
-        read_features(path, C)
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_a_changed_header_raises_nothing_else(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    path = tmp_path_factory.getbasetemp() / "changed.npy"
-    buffer = io.BytesIO()
-    np.save(buffer, some())
-    content = bytearray(buffer.getvalue())
-    for position in data.draw(st.lists(st.integers(0, 127), min_size=1, max_size=4)):
-        content[position] = data.draw(st.integers(0, 255))
-    path.write_bytes(content)
-    try:
-        features = read_features(path, C)
-    except FeatureError:
-        return
-    assert features.ndim == 2
-    assert features.shape[1] == C
 
 
 def test_checks_arrays_as_it_checks_files() -> None:
@@ -279,22 +77,26 @@ def at(features: FloatArray, position: NDArray[np.float32]) -> NDArray[np.float6
     return np.stack([np.interp(position, snippets, channel) for channel in features.T], axis=1)
 
 
-@pytest.mark.parametrize("change", [lambda file: file.truncate(200), lambda file: file.write(b"x" * 64)])
-def test_a_file_that_changes_while_it_is_read_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[BinaryIO], object]
-) -> None:
-    """It is an error of this one video, not a bug, whatever numpy raises."""
-    np.save(path, np.ones((20, 16), np.float32))
-
-    def meanwhile(*_arguments: object) -> None:
-        with open(path, "ab") as file:
-            change(file)
-
-    monkeypatch.setattr(features_module, "require_memory", meanwhile)
-    refused(path, "changed while it was read; wait until it is written")
+def test_a_long_video_is_checked_without_a_copy_of_it() -> None:
+    features = np.ones((100_000, C), np.float16)
+    features[70_000, 3] = np.nan
+    tracemalloc.start()
+    try:
+        with pytest.raises(FeatureError, match="in 1 of 100000 snippets, the first is snippet 70000;"):
+            check_features(features, C)
+        assert tracemalloc.get_traced_memory()[1] < features.nbytes
+    finally:
+        tracemalloc.stop()
 
 
-def test_no_header_makes_python_warn(path: Path) -> None:
-    for descr in ("'\\<f4'", "'<f4' if 1else 2"):
-        path.write_bytes(npy_bytes("(1, 16)", bytes(64), descr=descr))
-        refused(path, "broken")
+def test_more_snippets_than_anybody_has_are_refused() -> None:
+    features = np.broadcast_to(np.float32(1), (MOST_SNIPPETS + 1, C))
+    with pytest.raises(FeatureError, match="1,073,741,825 snippets, expected 1 to 1,073,741,824; cut the video"):
+        check_features(features, C)
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_pieces_are_consecutive_and_of_one_size(T0: int, size: int) -> None:
+    pieces = list(cut_into_pieces(some(T0), size))
+    np.testing.assert_array_equal(np.concatenate(pieces), some(T0))
+    assert {len(piece) for piece in pieces[:-1]} <= {size}
