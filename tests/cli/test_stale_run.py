@@ -100,7 +100,9 @@ def test_both_decoders_run_and_differ(work: Path) -> None:
 
 def test_auto_is_twice_the_trained_length_for_a_video_of_still_more_snippets(work: Path) -> None:
     found = {
-        length: detect(work, "v_one.npy", "--format", "csv", *(["--length", length] if length else []))
+        length: detect(
+            work, "v_one.npy", "--format", "csv", "--window", "off", *(["--length", length] if length else [])
+        )
         for length in ("", "auto", "16", "32")
     }
     assert found["auto"] == found["32"] != found["16"] == found[""]
@@ -335,6 +337,11 @@ def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) ->
             ["v_one.npy", "--prompts", "classes.txt", "--length", "long"],
             "'long', expected 16 to 4096 snippets, or auto",
         ),
+        (["v_one.npy", "--prompts", "classes.txt", "--window", "0"], "'0', expected 64 to 4096 snippets, auto or off"),
+        (["v_one.npy", "--prompts", "classes.txt", "--window", "x"], "'x', expected 64 to 4096 snippets, auto or off"),
+        (["v_one.npy", "--prompts", "classes.txt", "--window", "5000"], "'5000', expected 64 to 4096 snippets"),
+        (["v_one.npy", "--prompts", "classes.txt", "--max-detections", "0"], "0 is not in the range"),
+        (["v_one.npy", "--prompts", "classes.txt", "--classes-per-video", "0"], "0 is not in the range"),
         (["v_one.npy", "--prompts", "classes.txt", "--nonsense"], "--nonsense"),
         (["v_one.npy", "--prompts", "classes.txt", "--external-mode", "always"], "give the file of labels"),
         (["v_one.npy", "--prompts", "classes.txt", "--external-mode", "never"], "'surer', 'always'"),
@@ -438,3 +445,37 @@ def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
         assert done.returncode == 130, (module, done.stderr)
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("stale-run: error: interrupted; "), line
+
+
+def test_windows_are_chosen_by_the_video_if_not_by_the_user(work: Path) -> None:
+    """The tiny network was trained for 16 snippets; v_one has 40, and those in the folder fewer than 32."""
+    options = ("v_one.npy", "features", "--prompts", "classes.txt", "--format", "json", "--report", "r.json", "-v")
+    for window, expected in (("auto", [1024, None, None, None]), ("off", [None] * 4), ("64", [64] * 4)):
+        done = run("stale-run", *options, "--window", window, cwd=work)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((work / "r.json").read_text())
+        assert [video["window"] for video in report["videos"]] == expected
+        said = json.loads(done.stdout)["run"]["window"]
+        assert str(said) == str(report["run"]["window"]) == window
+        assert f"4 videos, {4 - expected.count(None)} of them through windows" in done.stderr
+
+
+def test_a_window_may_be_longer_than_the_video(work: Path) -> None:
+    assert "one" in detect(work, "v_one.npy", "--window", "4096")
+
+
+@pytest.mark.parametrize("window", ["off", "64"])
+def test_the_number_of_detections_and_classes_can_be_chosen(work: Path, window: str) -> None:
+    found = {}
+    for name, options in {"": [], "2": ["--max-detections", "2"], "1 class": ["--classes-per-video", "1"]}.items():
+        content = json.loads(detect(work, "v_one.npy", "--format", "json", "--window", window, *options))
+        found[name] = content["results"]["one"]
+        assert (content["run"]["most_detections"], content["run"]["classes"]) == (
+            2 if name == "2" else None,
+            1 if name == "1 class" else 3,
+        )
+    assert found["2"] == found[""][:2]
+    assert len({row["label"] for row in found[""]}) > 1
+    if window == "off":
+        assert len({row["label"] for row in found["1 class"]}) == 1
+    assert found["1 class"] != found[""]

@@ -120,11 +120,11 @@ def test_detections_come_out_while_the_stream_pauses(work: Path, streamed: list[
     with started(work, "--fps", "25", "--stride", "5") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(draw()[: EARLIER].tobytes()[:-3])  # the last snippet is not complete
+        process.stdin.write(draw()[:EARLIER].tobytes()[:-3])  # the last snippet is not complete
         process.stdin.flush()
         first = [json.loads(process.stdout.readline()) for _ in range(20)]
         assert first == streamed[:20]
-        rest, said = process.communicate(draw().tobytes()[draw()[: EARLIER].nbytes - 3 :])
+        rest, said = process.communicate(draw().tobytes()[draw()[:EARLIER].nbytes - 3 :])
         assert (process.returncode, said) == (0, b"")
         assert [*first, *parse(rest)] == streamed
 
@@ -156,7 +156,7 @@ def test_a_signal_ends_a_stream_after_whole_lines(
     with started(work, "--fps", "25", "--stride", "5") as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(draw()[: EARLIER].tobytes())
+        process.stdin.write(draw()[:EARLIER].tobytes())
         process.stdin.flush()
         first = process.stdout.readline()
         process.send_signal(number)

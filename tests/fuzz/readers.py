@@ -1,6 +1,7 @@
 """Readers of single files: features, prompts, splits, annotations, durations, detections, labels, the prompt cache."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -19,6 +20,7 @@ from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.prompt_cache import PromptCache
 from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.feature_stream import read_rows
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.videos import read_durations
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
@@ -55,6 +57,18 @@ def npy(folder: Path) -> Target:
     seeds += [npy_bytes("(3, 4)", data * 2, descr="'>f8'"), npy_bytes("(6, 4)", data, descr="'<f2'")]
     version_2 = seeds[0][:6] + b"\x02\x00" + seeds[0][8:10] + b"\0\0" + seeds[0][10:]
     return Target(seeds=(*seeds, version_2), run=run, mutate=mutate_npy)
+
+
+def npy_stream(folder: Path) -> Target:
+    """``read_rows`` of a ``.npy`` stream."""
+    seeds = npy(folder).seeds
+
+    def run(data: bytes) -> object:
+        rows = list(read_rows(io.BytesIO(data).read, CHANNELS, raw=False))
+        assert all(piece.shape[1:] == (CHANNELS,) for piece in rows)
+        return rows
+
+    return Target(seeds=(seeds[0], *seeds[2:]), run=run, mutate=mutate_npy)
 
 
 def prompts(folder: Path) -> Target:

@@ -8,6 +8,7 @@ from tests.fuzz.target import Target
 
 TARGETS: Mapping[str, str] = {
     "npy": "tests.fuzz.readers:npy",
+    "npy stream": "tests.fuzz.readers:npy_stream",
     "prompts": "tests.fuzz.readers:prompts",
     "splits": "tests.fuzz.readers:splits",
     "train-ids": "tests.fuzz.readers:train_ids",

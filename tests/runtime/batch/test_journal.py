@@ -15,7 +15,7 @@ STATE = FileState(10, 20)
 
 def video(name: str) -> VideoDetections:
     rows = (Detection("long jump", 0.1, 2.25, 0.5), Detection("Käse", 0.0, 1 / 3, 1e-9))
-    return VideoDetections(video=name, duration_s=9.5, detections=rows)
+    return VideoDetections(video=name, duration_s=9.5, detections=rows, window=1024 if name == "b" else None)
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_finished_comes_back_to_the_last_digit(path: Path) -> None:
     with Journal(path, SETTINGS, resume=True) as journal:
         assert journal.finished("a", STATE) == video("a")
+        assert journal.finished("b", STATE) == video("b")
         assert journal.finished("c", STATE) is None
         assert len(journal) == 2
 
@@ -155,3 +156,15 @@ def test_where_nothing_at_all_can_be_written_one_error_says_so(tmp_path: Path) -
             Journal(tmp_path / "out.json.partial.jsonl", SETTINGS, resume=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_video_with_too_many_detections_costs_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its line could not be read again, nor could those after it."""
+    monkeypatch.setattr("stale_runtime.batch.journal.LONGEST_LINE", 1000)
+    long = VideoDetections(video="long", duration_s=1.0, detections=(Detection("polo", 0.0, 1.0, 0.5),) * 100)
+    with Journal(path, SETTINGS, resume=True) as journal:
+        journal.add(STATE, long)
+        journal.add(STATE, video("c"))
+    with Journal(path, SETTINGS, resume=True) as journal:
+        assert journal.finished("long", STATE) is None
+        assert journal.finished("c", STATE) == video("c")

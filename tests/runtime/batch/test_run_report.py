@@ -16,7 +16,7 @@ def test_it_says_what_became_of_each_video() -> None:
     assert report["exit_code"] == FeatureError.exit_code
     assert report["run"] == {"backend": "ort-int8"}
     assert report["videos"] == [
-        {"video": "a", "path": "a.npy", "status": "ok", "detections": len(FOUND.detections)},
+        {"video": "a", "path": "a.npy", "status": "ok", "detections": len(FOUND.detections), "window": None},
         {
             "video": "b",
             "path": "b.npy",

@@ -5,7 +5,7 @@ from typing import Any
 import click
 import pytest
 
-from stale_runtime.commands.run_request import BundleRequest, RunRequest
+from stale_runtime.commands.run_request import STDIN, BundleRequest, RunRequest
 from stale_runtime.inputs.timeline import Timeline
 
 PLAIN = RunRequest(
@@ -14,6 +14,10 @@ PLAIN = RunRequest(
     bundle=BundleRequest(path=None, expect_sha256=None, verify_key=None),
     backend=None,
     length=None,
+    window="auto",
+    max_detections=None,
+    classes_per_video=3,
+    width=None,
     threads=1,
     decoder=None,
     duration=None,
@@ -23,7 +27,7 @@ PLAIN = RunRequest(
     split_names=False,
     external_classifier=None,
     external_mode=None,
-    output_format="table",
+    output_format=None,
     output=None,
     report=None,
     fail_fast=False,
@@ -53,6 +57,16 @@ TWO = (Path("a.npy"), Path("b.npy"))
         ({"output": Path("o.json"), "report": Path("o.json")}, "the same file"),
         ({"output": Path("o.json"), "report": Path("o.json.partial.jsonl")}, "the same file, or its journal"),
         ({"output": Path("no/folder/o.json")}, "-o no/folder/o.json: there is no folder"),
+        ({"width": 512}, "--width without -"),
+        ({"output_format": "jsonl"}, "--format jsonl is for snippets on standard input"),
+        ({"window": 64, "decoder": "upstream"}, "window 64 with decoder upstream, which looks at whole videos only"),
+        ({"classes_per_video": 5, "decoder": "upstream"}, "classes 5 with decoder upstream"),
+        ({"max_detections": 5, "decoder": "upstream"}, "most_detections 5 with decoder upstream"),
+        ({"features": (STDIN, STDIN)}, "- and other FEATURES"),
+        ({"features": (STDIN,), "output": Path("o")}, "write > FILE"),
+        ({"features": (STDIN,), "durations": Path("d.csv")}, "give --fps with --stride"),
+        ({"features": (STDIN,), "external_classifier": Path("d")}, "--external-classifier with -, a stream"),
+        ({"features": (STDIN,), "length": 100}, "--length N without --window N with -, a stream"),
         ({"report": Path("no/folder/r.json")}, "--report no/folder/r.json: there is no folder"),
     ],
 )
@@ -88,3 +102,11 @@ def test_settings_are_those_of_the_options() -> None:
     settings = request.settings(2)
     assert (settings.length, settings.decoder, settings.threads, settings.cache) == ("auto", "upstream", 2, False)
     assert settings.cache_folder == Path("c")
+    settings = replace(PLAIN, window=64, max_detections=7, classes_per_video=5).settings(1)
+    assert (settings.window, settings.most_detections, settings.classes) == (64, 7, 5)
+
+
+def test_a_stream_may_have_a_window_a_length_and_times() -> None:
+    request = replace(PLAIN, features=(STDIN,), window=64, length=100, fps=25.0, stride=5.0, output_format="jsonl")
+    assert request.is_stream
+    assert not PLAIN.is_stream

@@ -1,5 +1,5 @@
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stale_runtime import Localizer, Prompts, Settings, Timeline, VideoDetections
+from stale_runtime import Detection, Localizer, Prompts, Settings, Timeline, VideoDetections
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.decoding.standard_decoder import decode_standard
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder
+from stale_runtime.inputs import feature_file
 from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.runtime.helpers import altered, with_file
@@ -255,7 +257,7 @@ def test_auto_stays_within_what_graphs_are_exported_for(bundle: Path, tmp_path: 
 @pytest.mark.parametrize("decoder", ["standard", "upstream"])
 def test_auto_detects_as_the_length_it_chooses(bundle: Path, features: Features, decoder: str) -> None:
     for video, length in ((features[:10], 16), (features, 32)):
-        auto = Localizer.open(bundle, length="auto", decoder=decoder).detect(video, tiny.CLASSES)
+        auto = Localizer.open(bundle, length="auto", decoder=decoder, window="off").detect(video, tiny.CLASSES)
         assert auto == Localizer.open(bundle, length=length, decoder=decoder).detect(video, tiny.CLASSES)
 
 
@@ -368,6 +370,15 @@ def test_snippets_give_the_duration_as_extracted(localizer: Localizer, features:
         ({"length": "100"}, "length '100'"),
         ({"length": 100.5}, "length 100.5"),
         ({"threads": 0}, "threads 0, expected at least 1"),
+        ({"classes": 0}, "classes 0, expected at least 1"),
+        ({"most_detections": 0}, "most_detections 0, expected at least 1"),
+        ({"window": 63}, "window 63, expected 64 to 4096 snippets, auto or off"),
+        ({"window": 4097}, "window 4097"),
+        ({"window": "on"}, "window 'on'"),
+        ({"window": None}, "window None"),
+        ({"window": 64, "decoder": "upstream"}, "window 64 with decoder upstream, which looks at whole videos only"),
+        ({"classes": 4, "decoder": "upstream"}, "classes 4 with decoder upstream"),
+        ({"most_detections": 4, "decoder": "upstream"}, "most_detections 4 with decoder upstream"),
         ({"decoder": "best"}, "decoder 'best', expected one of standard, upstream"),
     ],
 )
@@ -501,3 +512,84 @@ def test_encoded_prompts_of_other_shapes_are_refused(
 def test_encoded_prompts_of_the_right_shapes_are_taken(localizer: Localizer, features: Features) -> None:
     ours = EncodedPrompts(("polo",), np.ones((1, C), np.float32), np.ones((1, QUERIES), np.float32))
     assert localizer.outputs(features, ours).cas_logits.shape == (2, tiny.LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [
+        ({}, 32),
+        ({"length": "auto"}, 32),
+        ({"length": 50}, None),
+        ({"window": "off"}, None),
+        ({"window": 100}, 0),
+        ({"window": 100, "length": 50}, 0),
+        ({"decoder": "upstream"}, None),
+    ],
+)
+def test_windows_are_for_long_videos_or_by_request(
+    bundle: Path, features: Features, options: dict[str, Any], longest: int | None
+) -> None:
+    localizer = Localizer.open(bundle, **options)
+    assert localizer.longest_whole == longest
+    for snippets in (1, 32, 33, 40):
+        expected = None if longest is None or snippets <= longest else options.get("window", 1024)
+        assert localizer.window_for(snippets) == expected
+        assert localizer.detect(features[:snippets], tiny.CLASSES).window == expected
+
+
+def test_a_bundle_s_own_decoder_must_have_the_options(bundle: Path, tmp_path: Path) -> None:
+    copy = altered(bundle, tmp_path / "copy", decoder="upstream")
+    assert Localizer.open(copy).longest_whole is None
+    with pytest.raises(ValueError, match="window 64 with decoder upstream"):
+        Localizer.open(copy, window=64)
+
+
+def test_a_look_at_the_whole_is_the_standard_decoder_s_to_the_bit(bundle: Path, features: Features) -> None:
+    whole = Localizer.open(bundle, window="off")
+    prompts = whole.encode_prompts(tiny.CLASSES)
+    for video in (features[:10], features[:32], features):
+        outputs = whole.forward(whole.graph_inputs(video, prompts))
+        ranked = decode_standard(*outputs)
+        expected = tuple(
+            Detection(tiny.CLASSES[label], start, end, score)
+            for label, (start, end), score in zip(
+                ranked.classes.tolist(), ranked.segments.clip(0, 1).tolist(), ranked.scores.tolist(), strict=True
+            )
+        )
+        assert whole.detect(video, prompts).detections == expected
+        if len(video) <= 32:
+            assert Localizer.open(bundle).detect(video, prompts).detections == expected
+
+
+@pytest.mark.parametrize("window", ["off", 64])
+def test_the_best_detections_are_kept(bundle: Path, features: Features, window: Any) -> None:
+    found = Localizer.open(bundle, window=window).detect(features, tiny.CLASSES).detections
+    few = Localizer.open(bundle, window=window, most_detections=3).detect(features, tiny.CLASSES).detections
+    assert few == found[:3]
+
+
+def test_a_file_of_a_long_video_gives_what_its_array_gives(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of any size, and files in either order."""
+    localizer = Localizer.open(bundle)
+    video = np.random.default_rng(0).standard_normal((1300, C)).astype(np.float16)
+    expected = localizer.detect(video, tiny.CLASSES, duration_s=260.0)
+    scores = [row.score for row in expected]
+    assert scores == sorted(scores, reverse=True)
+    for size, order in ((100, "C"), (999, "C"), (999, "F")):
+        monkeypatch.setattr(feature_file, "BLOCK_BYTES", size * C * 2)
+        np.save(tmp_path / "video.npy", np.asarray(video, order=order))  # type: ignore[call-overload]
+        watched: list[int] = []
+
+        def watch(blocks: Iterable[Any], count: int) -> Iterator[Any]:
+            for block in blocks:
+                watched.append(len(block))  # noqa: B023
+                yield block
+            assert len(watched) == count  # noqa: B023
+
+        found = localizer.detect_file(
+            tmp_path / "video.npy", tiny.CLASSES, timeline=Timeline(snippet_s=0.2), watch=watch
+        )
+        assert found == expected
+        assert sum(watched) == 1300

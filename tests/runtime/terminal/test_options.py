@@ -5,8 +5,9 @@ import pytest
 from click.testing import CliRunner
 
 from stale_runtime.bundle import layout
+from stale_runtime.inference import windows
 from stale_runtime.inference.settings import Settings
-from stale_runtime.terminal.options import PATH, Length, Number, Sha256
+from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
 
 
 @click.command()
@@ -74,3 +75,31 @@ def test_help_shows_what_must_be_typed() -> None:
     shown = CliRunner().invoke(show, ["--help"]).output
     assert "--length N|auto" in shown
     assert "--hash HEX" in CliRunner().invoke(show_hash, ["--help"]).output
+
+
+@click.command()
+@click.option("--window", type=WindowSize())
+def show_window(window: object) -> None:
+    click.echo(repr(window))
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("auto", "'auto'"),
+        ("off", "'off'"),
+        (str(windows.SHORTEST), str(windows.SHORTEST)),
+        (str(windows.LONGEST), str(windows.LONGEST)),
+    ],
+)
+def test_a_window_is_a_number_auto_or_off(given: str, value: str) -> None:
+    done = CliRunner().invoke(show_window, ["--window", given])
+    assert (done.exit_code, done.output.strip()) == (0, value)
+    assert Settings(window=WindowSize().convert(given, None, None)).window == eval(value)
+
+
+@pytest.mark.parametrize("given", [str(windows.SHORTEST - 1), str(windows.LONGEST + 1), "0", "x", "", "1e2", "Off"])
+def test_any_other_window_is_a_usage_error_that_says_what_is_expected(given: str) -> None:
+    done = CliRunner().invoke(show_window, ["--window", given])
+    assert done.exit_code == 2
+    assert "expected 64 to 4096 snippets, auto or off" in done.output
