@@ -450,7 +450,8 @@ def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
 def test_windows_are_chosen_by_the_video_if_not_by_the_user(work: Path) -> None:
     """The tiny network was trained for 16 snippets; v_one has 40, and those in the folder fewer than 32."""
     options = ("v_one.npy", "features", "--prompts", "classes.txt", "--format", "json", "--report", "r.json", "-v")
-    for window, expected in (("auto", [1024, None, None, None]), ("off", [None] * 4), ("64", [64] * 4)):
+    cases: dict[str, list[int | None]] = {"auto": [1024, None, None, None], "off": [None] * 4, "64": [64] * 4}
+    for window, expected in cases.items():
         done = run("stale-run", *options, "--window", window, cwd=work)
         assert done.returncode == 0, done.stderr
         report = json.loads((work / "r.json").read_text())
