@@ -16,7 +16,7 @@ from stale_runtime.bundle.bundle import Bundle
 from tests.tiny import CLASSES
 
 QUIET = Row(
-    backend="ort-fp32", length=100, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(), ratio=None,
+    backend="ort-fp32", length=100, video=None, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(), ratio=None,
     peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
     map_change=None, error=None, warnings=(),
 )  # fmt: skip
@@ -51,7 +51,7 @@ def make_job(bundle: Path, cache: Path, **changes: Any) -> BackendJob:
     """A job for the bundle's fp32 graph."""
     job = BackendJob(
         backend="ort-fp32", engine="stale_bench.engines.localizer_engine:LocalizerEngine", bundle=str(bundle),
-        file="localizer.fp32.onnx", precision="fp32", length=16, classes=CLASSES, threads=1, cpus=(), seed=0,
+        file="localizer.fp32.onnx", precision="fp32", length=16, mode=None, classes=CLASSES, threads=1, cpus=(), seed=0,
         features=None, cache=str(cache),
     )  # fmt: skip
     return replace(job, **changes)
