@@ -136,7 +136,10 @@ output_option = click.option(
 @format_option
 @output_option
 @click.option(
-    "--plot", type=PATH, metavar="FILE.png|FILE.svg", help="Draw latency, memory and mAP over length to this image."
+    "--plot",
+    type=PATH,
+    metavar="FILE.png|FILE.svg",
+    help="Draw latency, memory and mAP over length to this image; with --snippets, over N.",
 )
 @click.option(
     "--compare", nargs=2, type=PATH, metavar="OLD NEW", help="Measure nothing, but compare two files that -o wrote."

@@ -89,9 +89,9 @@ def joined_footage(
             "snippets altogether; measure shorter videos, give more, or leave --features out to time random ones"
         )
     files = {video: folder / f"{video}.npy" for video in lengths}
-    for path, group in zip(files.values(), groups, strict=True):
-        total = sum(pieces.files[piece].stat().st_size for piece in group)
-        require_memory(2 * total, f"joining {len(group)} videos", "measure shorter videos")
+    for (video, path), group in zip(files.items(), groups, strict=True):
+        needed = 2 * np.dtype(np.float16).itemsize * lengths[video] * channels  # the pieces, and all in one
+        require_memory(needed, f"joining {len(group)} videos", "measure shorter videos")
         _save(path, np.concatenate([read_features(pieces.files[piece], channels) for piece in group]))
     joined = evaluation and _join_annotations(evaluation, dict(zip(files, groups, strict=True)), pieces.snippets)
     return Footage(videos=MeasuredVideos(files=files, snippets=lengths), timed=timed, evaluation=joined)

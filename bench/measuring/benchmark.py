@@ -203,10 +203,12 @@ class Benchmark:
 
     def _evaluate(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> Mapping[str, float]:
         """Compute mAP by tIoU, and ``average``, in [0, 1]."""
+        length, snippets, mode = key.case
+        where = f"T={length}" if snippets is None else f"{snippets:,} snippets, {mode}"
         found: dict[str, list[Detection]] = {}
         for n, (video, duration_s) in enumerate(evaluation.durations_s.items()):
             count = f"video {n + 1} of {len(evaluation.durations_s)}"
-            self._say(f"T={key.case.length}: mAP of {key.backend.name}, {count}")
+            self._say(f"{where}: mAP of {key.backend.name}, {count}")
             answer = child.ask(Detect(path=str(videos.files[video]), duration_s=duration_s))
             found[video] = [Detection(*row) for row in answer.detections]
         result = mean_average_precision(found, evaluation.truth)

@@ -90,6 +90,8 @@ class BenchmarkRequest:
             raise ValueError("--subset without --ground-truth; give the annotations that the subset belongs to")
         if self.video_info is not None and self.ground_truth is None:
             raise ValueError("--video-info without --ground-truth; give the annotations that it belongs to")
+        if min(self.snippets, default=1) < 1:
+            raise ValueError(f"{min(self.snippets)} snippets, expected at least 1")
         if self.launches < 1 or not 1 <= self.rounds[0] <= self.rounds[1]:
             raise ValueError(f"{self.launches} launches, rounds {self.rounds}, expected at least 1 of each")
         if self.budget_s is not None and not self.budget_s > 0:

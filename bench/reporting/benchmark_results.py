@@ -190,8 +190,8 @@ class Results:
         return json.dumps(asdict(self), ensure_ascii=False, allow_nan=False) + "\n"
 
     def row(self, backend: str, length: int) -> Row | None:
-        """The row of a backend at a length; None if there is none."""
-        return next((row for row in self.rows if (row.backend, row.length) == (backend, length)), None)
+        """The row of a backend at a length, on any video; None if there is none."""
+        return next((row for row in self.rows if row.conditions == (backend, length, None, None)), None)
 
 
 def main_stage(stages: Mapping[str, S]) -> S | None:

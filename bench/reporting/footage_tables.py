@@ -35,7 +35,7 @@ def footage_table(results: Results, style: str) -> str:
 def _columns(results: Results) -> list[Column]:
     return [
         Column("backend", lambda row: row.backend),
-        Column("mode", lambda row: row.video and row.video.mode),
+        Column("mode", lambda row: None if row.video is None else row.video.mode),
         Column("N", lambda row: None if row.video is None else str(row.video.snippets)),
         Column("T", lambda row: str(row.length) if row.video is None or row.video.mode == "whole" else "auto"),
         Column("", lambda row: "FAILED" if row.error is not None else None),
@@ -77,8 +77,8 @@ def _notes(results: Results) -> Iterator[str]:
     protocol = results.protocol
     yield describe_setup(results)
     yield (
-        "whole: a video of N snippets, resampled to T; T = N is what the original does. windows: what stale-run does by "
-        "default, which is window by window for long videos."
+        "whole: a video of N snippets, resampled to T; T = N is what the original does. windows: the default of "
+        "stale-run, which is window by window for long videos."
     )
     yield (
         "Time: from a feature file to detections, with prompts that are encoded; of upstream-*, whose weights are "
@@ -107,4 +107,4 @@ def _describe_joined(N: int, lengths: Sequence[int]) -> str:
     complete = [length for length in lengths if length >= N]
     rest = [length for length in lengths if length < N]
     text = f"N={N}: {len(complete)} joined videos of {min(complete)} to {max(complete)} snippets"
-    return text + (f", and one of the {rest[0]} that are left, which is not timed." if rest else ".")
+    return text + (f"; the {rest[0]} that are left make one more, which is not timed." if rest else ".")

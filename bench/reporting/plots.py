@@ -90,16 +90,29 @@ def _draw_footage(figure: "Figure", rows: Sequence[Row], with_map: bool) -> None
 
 def _draw_alone(axes: "Axes", rows: Sequence[Row]) -> None:
     """Draw the mAP of the videos that were joined as a horizontal line for each backend."""
-    colours = {name: f"C{n}" for n, name in enumerate(dict.fromkeys(map(_curve_name, rows)))}
+    colours = {name: f"C{n}" for n, name in enumerate(_curves(rows))}
     for row in {row.backend: row for row in rows if row.video is not None and row.video.mode == "windows"}.values():
         if row.video is not None and row.video.map_alone is not None:
             y, label = 100 * row.video.map_alone["average"], f"{row.backend}, each video alone"
-            axes.axhline(y, linestyle=":", color=colours[_curve_name(row)], label=label)
+            axes.axhline(y, linestyle=":", color=colours[f"{row.backend}, windows"], label=label)
     axes.legend(fontsize="small")
 
 
+def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each curve: of a backend, and of each way in which it processes videos.
+
+    A whole video at T = N is a point of the curve for T = N, and also of that for T if there is one.
+    """
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        curves.setdefault(_curve_name(row), []).append(row)
+    for row in rows:
+        if row.video is not None and row.video.snippets == row.length and row.video.mode == "whole":
+            curves.get(f"{row.backend}, whole, T={row.length}", []).append(row)
+    return curves
+
+
 def _curve_name(row: Row) -> str:
-    """What has a curve of its own: a backend, and the way in which it processes videos."""
     if row.video is None:
         return row.backend
     if row.video.mode != "whole":
@@ -134,8 +147,8 @@ def _draw_curves(
     axes: "Axes", rows: Sequence[Row], x: Callable[[Row], float | None], y: Callable[[Row], float | None]
 ) -> None:
     """Draw each curve in the same colour in each panel."""
-    for n, name in enumerate(dict.fromkeys(map(_curve_name, rows))):
-        points = [(x(row), y(row)) for row in rows if _curve_name(row) == name]
+    for n, (name, members) in enumerate(_curves(rows).items()):
+        points = [(x(row), y(row)) for row in members]
         known = sorted((a, b) for a, b in points if a is not None and b is not None)
         if known:
             axes.plot(*zip(*known, strict=True), marker="o", color=f"C{n}", label=name)

@@ -121,8 +121,8 @@ def _warnings(record: Record, baseline: Record | None) -> Iterable[str]:
     spread = float(np.median(spreads)) if spreads else 0.0
     if spread > NOISY:
         yield (
-            f"the machine was not quiet: {_main_name(record)} times of one process spread over {spread:.0%} of their median, "
-            f"expected at most {NOISY:.0%}"
+            f"the machine was not quiet: {_main_name(record)} times of one process spread over {spread:.0%} of their "
+            f"median, expected at most {NOISY:.0%}"
         )
     if len(record.launches) < FEWEST_LAUNCHES:
         needed = f"{FEWEST_LAUNCHES} processes that an interval needs"

@@ -133,7 +133,8 @@ def missing_notes(results: Results) -> list[str]:
     """A line for each backend that cannot run here, and for each feature file that cannot be used."""
     notes = [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
     if left_out := results.protocol.get("inputs_left_out"):
-        consequence = "" if results.protocol["evaluated_videos"] is None else "; for mAP, nothing was found in them"
+        is_evaluated = results.protocol["evaluated_videos"] is not None and not results.protocol.get("footage")
+        consequence = "; for mAP, nothing was found in them" if is_evaluated else ""
         notes.append(f"{len(left_out)} feature files were left out{consequence}:")
         notes += [f"left out: {name}: {reason}" for name, reason in left_out.items()]
     return notes
