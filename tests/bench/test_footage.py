@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from stale_bench import footage as footage_module
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos, read_evaluation, read_videos
 from stale_bench.footage import Footage, group_pieces, joined_footage, keep_annotated, random_footage
 from stale_runtime.detections import Detection
@@ -146,17 +146,18 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(footage_module.np, "save", fail)
+    monkeypatch.setattr(np, "save", fail)
     with pytest.raises(BenchmarkError, match=r"No space left on device, expected room for \d+ MB; measure shorter"):
         random_footage(100, CHANNELS, seed=0, folder=tmp_path / "x")
 
 
 def test_random_footage_is_seeded_and_has_exactly_its_snippets(tmp_path: Path) -> None:
-    def made(snippets: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float16]]:
+    def made(snippets: int, seed: int) -> NDArray[np.float16]:
         footage = random_footage(snippets, CHANNELS, seed=seed, folder=tmp_path / "x")
         assert (footage.timed, footage.evaluation) == (("random",), None)
         assert footage.videos.snippets == {"random": snippets}
-        return np.load(footage.videos.files["random"])
+        features: NDArray[np.float16] = np.load(footage.videos.files["random"])
+        return features
 
     features = made(5000, 1)  # of two blocks
     assert features.shape == (5000, CHANNELS)

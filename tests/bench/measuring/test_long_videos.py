@@ -4,23 +4,29 @@ import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stale_bench.benchmark_backends import BACKENDS, Backend
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos, read_evaluation, read_videos
+from stale_bench.engines.localizer_engine import LocalizerEngine
 from stale_bench.footage import Footage, joined_footage, random_footage
 from stale_bench.measuring.plan import BenchmarkRequest, Case, Plan, make_job
 from stale_bench.measuring.prepare import prepare
 from stale_bench.reporting.benchmark_results import Results, Row
 from stale_bench.reporting.summary import summarise
+from stale_runtime.detections import Detection
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
+from stale_runtime.inference.localizer import Localizer
+from stale_runtime.inputs.timeline import Timeline
 from tests.bench import fakes
 from tests.bench.fakes import fake
+from tests.bench.helpers import make_job as make_worker_job
 from tests.bench.helpers import make_plan, run
-from tests.tiny import CHANNELS
+from tests.tiny import CHANNELS, CLASSES
 
 OURS = fake(fakes.SeesMarks, "ours", localizer=LOCALIZER_BACKENDS["ort-fp32"])
 ORIGINAL = fake(fakes.DoesNotSee, "original", detects=False)
@@ -42,7 +48,7 @@ def marked(tmp_path: Path) -> tuple[MeasuredVideos, Evaluation]:
     return videos, read_evaluation(tmp_path / "gt.json", None, videos)
 
 
-def random_plan(bundle: Path, folder: Path, *backends: Backend, snippets: tuple[int, ...], **options: object) -> Plan:
+def random_plan(bundle: Path, folder: Path, *backends: Backend, snippets: tuple[int, ...], **options: Any) -> Plan:
     footage = {N: random_footage(N, CHANNELS, seed=0, folder=folder / str(N)) for N in snippets}
     return make_plan(bundle, *backends, footage=footage, snippets=snippets, **options)
 
@@ -108,7 +114,7 @@ def test_map_of_joined_videos_and_of_each_alone(
 ) -> None:
     videos, evaluation = marked
     footage = {60: joined(videos, evaluation, 60, tmp_path)}
-    options = {"videos": videos, "evaluation": evaluation, "footage": footage, "snippets": (60,)}
+    options: dict[str, Any] = {"videos": videos, "evaluation": evaluation, "footage": footage, "snippets": (60,)}
     original, *ours = report(make_plan(bundle, ORIGINAL, OURS, **options)).rows
     assert original.map is None
     for row in ours:
@@ -134,6 +140,9 @@ def test_a_video_that_ends_too_early_lowers_the_map_of_joined_videos(
     row = report(plan).rows[-1]
     assert row.map is not None
     assert row.map["average"] < 0.9
+    assert row.video is not None
+    assert row.video.map_alone is not None
+    assert row.video.map_alone["average"] == 1
 
 
 @pytest.mark.usefixtures("marked")
@@ -165,6 +174,24 @@ def test_a_length_that_nothing_can_run_is_refused(bundle: Path, tmp_path: Path) 
 def test_a_plan_without_the_videos_of_its_request_is_refused(bundle: Path) -> None:
     with pytest.raises(ValueError, match="no footage of 40 snippets"):
         make_plan(bundle, OURS, snippets=(40,))
+
+
+def test_the_modes_are_those_of_stale_run(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "v_a.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((90, CHANNELS)).astype(np.float32))
+
+    def found(**options: Any) -> tuple[Detection, ...]:
+        localizer = Localizer.open(bundle, backend="ort-fp32", **options)
+        return localizer.detect_file(path, CLASSES, timeline=Timeline(duration_s=60.0)).detections
+
+    def measured(mode: str | None) -> tuple[Detection, ...]:
+        return LocalizerEngine(make_worker_job(bundle, tmp_path, mode=mode, features=str(path))).detect(path, 60.0)
+
+    by_default = found(length="auto", window="auto")
+    whole = found(length=16, window="off")
+    assert by_default != whole
+    assert measured("windows") == by_default
+    assert measured("whole") == measured(None) == whole
 
 
 @pytest.mark.parametrize("name", ["ort-fp32", "torch-fp32", "upstream-fp32"])
