@@ -11,7 +11,7 @@ from typing import TypeVar
 from stale_bench.benchmark_backends import BACKENDS, FP32
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring.child import Child, WorkerError
-from stale_bench.measuring.plan import Case, Key, Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, Key, Plan, make_job
 from stale_bench.measuring.records import Launch, Record
 from stale_bench.protocol import (
     Detect,
@@ -92,7 +92,7 @@ class Benchmark:
         self._facts: dict[Key, Facts] = {}
         self._maps: dict[Key, Mapping[str, float]] = {}
         self._maps_alone: dict[str, Mapping[str, float]] = {}
-        self._fp32_maps: dict[Case, float] = {}
+        self._fp32_maps: dict[BenchmarkCase, float] = {}
         self._errors: dict[Key, str] = {}
         self._random = random.Random(plan.request.seed)
         self._started = monotonic()

@@ -18,7 +18,7 @@ ROW_S = 30.0
 """Seconds for each backend and length unless the request says otherwise."""
 
 
-class Case(NamedTuple):
+class BenchmarkCase(NamedTuple):
     """What a backend is measured at."""
 
     length: int
@@ -29,16 +29,16 @@ class Case(NamedTuple):
     """How the video is processed; None if it has no given number of snippets."""
 
     @property
-    def of_baseline(self) -> "Case":
+    def of_baseline(self) -> "BenchmarkCase":
         """The case in which the baseline is measured: a whole video at its own length, as the original takes it."""
-        return self if self.snippets is None else Case(self.snippets, self.snippets, "whole")
+        return self if self.snippets is None else BenchmarkCase(self.snippets, self.snippets, "whole")
 
 
 class Key(NamedTuple):
     """A row of the report."""
 
     backend: Backend
-    case: Case
+    case: BenchmarkCase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +134,15 @@ class Plan:
     def groups(self) -> tuple[tuple[Key, ...], ...]:
         """All rows; those whose processes take turns are in one group."""
         if not self.request.snippets:
-            return tuple(tuple(Key(backend, Case(length)) for backend in self.backends) for length in self.lengths)
+            return tuple(
+                tuple(Key(backend, BenchmarkCase(length)) for backend in self.backends) for length in self.lengths
+            )
         return tuple(
             tuple(Key(backend, case) for backend in self.backends for case in self._cases(backend, snippets))
             for snippets in self.request.snippets
         )
 
-    def _cases(self, backend: Backend, snippets: int) -> list[Case]:
+    def _cases(self, backend: Backend, snippets: int) -> list[BenchmarkCase]:
         """A whole video at each T and at its own length, if the network takes that, and a video as by default.
 
         A network that does not detect anything is only there to be compared with: as the original, at T = N.
@@ -148,9 +150,9 @@ class Plan:
         lengths = self.lengths if backend.detects else ()
         if layout.SHORTEST <= snippets <= layout.LONGEST:
             lengths = (*lengths, snippets)
-        cases = [Case(length, snippets, "whole") for length in dict.fromkeys(lengths)]
+        cases = [BenchmarkCase(length, snippets, "whole") for length in dict.fromkeys(lengths)]
         if backend.localizer is not None:
-            cases.append(Case(self.bundle.manifest.temporal_scale, snippets, "windows"))
+            cases.append(BenchmarkCase(self.bundle.manifest.temporal_scale, snippets, "windows"))
         return cases
 
     @property
@@ -166,7 +168,7 @@ class Plan:
         return self.request.row_budget_s * sum(map(len, self.groups))
 
 
-def make_job(plan: Plan, backend: Backend, case: Case, launch: int) -> BackendJob:
+def make_job(plan: Plan, backend: Backend, case: BenchmarkCase, launch: int) -> BackendJob:
     """The job of a worker that runs a backend in a case; each launch times another video."""
     features = None
     if case.snippets is not None:

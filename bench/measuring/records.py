@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stale_bench.benchmark_backends import Backend
-from stale_bench.measuring.plan import Case
+from stale_bench.measuring.plan import BenchmarkCase
 from stale_bench.protocol import Facts, Samples, Started
 
 
@@ -34,7 +34,7 @@ class Record:
     """Everything that was measured of a backend in a case."""
 
     backend: Backend
-    case: Case
+    case: BenchmarkCase
     launches: tuple[Launch, ...]
     repeats: int
     """Samples of each stage in a turn."""

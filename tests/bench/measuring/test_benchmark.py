@@ -11,7 +11,7 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring import benchmark as benchmark_module
 from stale_bench.measuring.benchmark import Benchmark
-from stale_bench.measuring.plan import BenchmarkRequest, Case, Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
@@ -118,11 +118,11 @@ def test_time_left_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_each_launch_times_another_video(bundle: Path) -> None:
     files = {name: Path(f"{name}.npy") for name in "abc"}
     plan = make_plan(bundle, fake(fakes.Quick), videos=MeasuredVideos(files=files), seed=5)
-    jobs = [make_job(plan, plan.backends[0], Case(16), launch) for launch in range(4)]
+    jobs = [make_job(plan, plan.backends[0], BenchmarkCase(16), launch) for launch in range(4)]
     assert {job.features for job in jobs[:3]} == {"a.npy", "b.npy", "c.npy"}
     assert jobs[3].features == jobs[0].features
     assert [job.seed for job in jobs] == [5, 6, 7, 8]
-    assert make_job(make_plan(bundle, fake(fakes.Quick)), plan.backends[0], Case(16), 0).features is None
+    assert make_job(make_plan(bundle, fake(fakes.Quick)), plan.backends[0], BenchmarkCase(16), 0).features is None
 
 
 def test_an_interruption_leaves_what_was_measured(bundle: Path) -> None:

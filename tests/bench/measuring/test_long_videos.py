@@ -13,7 +13,7 @@ from stale_bench.benchmark_backends import BACKENDS, Backend
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos, read_evaluation, read_videos
 from stale_bench.engines.localizer_engine import LocalizerEngine
 from stale_bench.footage import Footage, joined_footage, random_footage
-from stale_bench.measuring.plan import BenchmarkRequest, Case, Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
 from stale_bench.measuring.prepare import prepare
 from stale_bench.reporting.benchmark_results import Results, Row
 from stale_bench.reporting.summary import summarise
@@ -87,10 +87,10 @@ def test_a_job_says_mode_and_file(bundle: Path, tmp_path: Path, marked: tuple[Me
     videos, _ = marked
     footage = joined_footage(videos, None, 30, CHANNELS, seed=0, folder=tmp_path / "joined")
     plan = make_plan(bundle, OURS, videos=videos, footage={30: footage}, snippets=(30,))
-    jobs = [make_job(plan, OURS, Case(16, 30, "windows"), launch) for launch in range(9)]
+    jobs = [make_job(plan, OURS, BenchmarkCase(16, 30, "windows"), launch) for launch in range(9)]
     assert {job.mode for job in jobs} == {"windows"}
     assert {job.features for job in jobs} == {str(footage.videos.files[video]) for video in footage.timed}
-    assert make_job(plan, OURS, Case(16), 0).mode is None
+    assert make_job(plan, OURS, BenchmarkCase(16), 0).mode is None
 
 
 def test_ratios_are_to_the_baseline_on_a_whole_video_at_its_own_length(bundle: Path, tmp_path: Path) -> None:
