@@ -1,9 +1,9 @@
 """``stale-bench``: measures speed, memory and mAP of each backend at each length."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -16,28 +16,28 @@ from stale_bench.progress import Progress
 from stale_bench.reporting import plots, tables, thesis_tables
 from stale_bench.reporting.benchmark_results import Results, read_benchmark_results
 from stale_bench.reporting.compare import compare, comparison_table
+from stale_bench.reporting.report import STYLES, CompareRequest, Form, ReportRequest, render
 from stale_bench.reporting.summary import summarise
 from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
 from stale_runtime import __version__
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
+from stale_runtime.inputs.features import MOST_SNIPPETS
 from stale_runtime.launch import INTERRUPTED
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Lengths, Number, SpaceSeparated
-from stale_runtime.terminal.output import check_output, write_output
+from stale_runtime.terminal.output import write_output
 
 NAME = "stale-bench"
 SOME_FAILED = 5
-STYLES = {"table": "simple", "markdown": "github"}
-"""Formats of ``tabulate``, by their names in ``--format``."""
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
 FORMATS = click.Choice(["table", "json", "csv", "markdown"])
 SECONDS = Number(min=1, max=1e6)
+_RANGES = ("lengths", "snippets")
 
-Form = Literal["table", "json", "csv", "markdown"]
 Request = TypeVar("Request")
 
 lengths_option = click.option(
@@ -80,48 +80,6 @@ output_option = click.option(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportRequest:
-    """How to print results, and which files to write."""
-
-    form: Form = "table"
-    output: Path | None = None
-    """JSON file for all results."""
-    plot: Path | None = None
-    """Image file for curves over length."""
-
-    def __post_init__(self) -> None:
-        if self.plot is not None and self.plot.suffix.lower() not in plots.SUFFIXES:
-            raise ValueError(f"--plot {self.plot}: expected a name that ends in {' or '.join(plots.SUFFIXES)}")
-
-    def check(self) -> None:
-        """Find out before measuring whether the results can be written.
-
-        Raises:
-            click.UsageError: a file cannot be written.
-            BenchmarkError: curves cannot be drawn.
-        """
-        check_output(self.output)
-        if self.plot is not None:
-            check_output(self.plot, "--plot")
-            plots.check_can_plot()
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareRequest:
-    """Which two results to compare, and how to print them."""
-
-    old: Path
-    new: Path
-    despite: tuple[str, ...] = ()
-    """Conditions that may differ."""
-    form: Form = "table"
-
-    def __post_init__(self) -> None:
-        if self.form not in STYLES:
-            raise ValueError("--compare prints --format table or markdown")
-
-
 @click.group(invoke_without_command=True, epilog=EXIT_CODES)
 @click.option(
     "--backend",
@@ -133,16 +91,29 @@ class CompareRequest:
     "[default: those that stale-run has and can use]",
 )
 @lengths_option
+@click.option(
+    "--snippets",
+    cls=SpaceSeparated,
+    type=Lengths(longest=MOST_SNIPPETS),
+    metavar="N|START:STOP:STEP ...",
+    help="Time videos of N snippets from features to detections: whole, resampled to each of --lengths and to N "
+    "itself, and window by window, as stale-run does by default.  [default: time each stage of the network]",
+)
 @bundle_option
 @threads_option
 @click.option(
     "--baseline",
     type=click.Choice(list(BACKENDS)),
     metavar="BACKEND",
-    help="Backend that the others' times are divided by.  [default: the first one]",
+    help="Backend that the others' times are divided by; with --snippets, its time for a whole video at T = N.  "
+    "[default: the first one]",
 )
 @click.option(
-    "--features", type=PATH, metavar="FOLDER", help="Feature files to measure on.  [default: random features]"
+    "--features",
+    type=PATH,
+    metavar="FOLDER",
+    help="Feature files to measure on; with --snippets, they are joined at random until they are as long.  "
+    "[default: random features]",
 )
 @click.option("--ground-truth", type=PATH, metavar="FILE", help="Annotations of these videos, to compute mAP.")
 @click.option("--subset", metavar="NAME", help="Subset of the annotations, such as validation.  [default: all]")
@@ -165,7 +136,10 @@ class CompareRequest:
 @format_option
 @output_option
 @click.option(
-    "--plot", type=PATH, metavar="FILE.png|FILE.svg", help="Draw latency, memory and mAP over length to this image."
+    "--plot",
+    type=PATH,
+    metavar="FILE.png|FILE.svg",
+    help="Draw latency, memory and mAP over length to this image; with --snippets, over N.",
 )
 @click.option(
     "--compare", nargs=2, type=PATH, metavar="OLD NEW", help="Measure nothing, but compare two files that -o wrote."
@@ -196,6 +170,8 @@ def stale_bench(
     \b
       stale-bench --backend ort-int8 --lengths 100 200
       stale-bench --backend all --lengths 100 200 400 800 --features feats/ --ground-truth gt.json -o results.json
+      stale-bench --backend upstream-int8 ort-int8 --snippets 200 1000 3000 30000
+      stale-bench --snippets 350 700 1400 2800 --features feats/ --ground-truth gt.json --plot lengths.png
       stale-bench --compare old.json new.json
       stale-bench thesis
       stale-bench soak
@@ -204,9 +180,7 @@ def stale_bench(
     given = {name for name in context.params if context.get_parameter_source(name) == command_line}
     if (subcommand := context.invoked_subcommand) is not None:
         if given:
-            raise click.UsageError(
-                f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_first_option(context, given)}"
-            )
+            raise click.UsageError(_misplaced(context, subcommand, given))
         return None
     if compare is not None:
         if others := given - {"compare", "despite", "form"}:
@@ -216,7 +190,7 @@ def stale_bench(
     if despite:
         raise click.UsageError("--despite belongs to --compare")
     report = _make_request(ReportRequest, form=form, output=output, plot=plot)
-    return _measure(_make_request(BenchmarkRequest, **_flatten_lengths(options)), report, _render)
+    return _measure(_make_request(BenchmarkRequest, **_flatten_ranges(options)), report)
 
 
 @stale_bench.command("thesis", epilog=EXIT_CODES)
@@ -258,12 +232,12 @@ def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
     \b
       stale-bench thesis --format markdown -o thesis.json
     """  # noqa: D301 -- click reads the backslash
-    request = _make_request(ThesisRequest, **_flatten_lengths(options))
+    request = _make_request(ThesisRequest, **_flatten_ranges(options))
     table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
     return _measure(
         request.to_benchmark(),
         ReportRequest(form=form, output=output),
-        lambda results, form: table(results, STYLES[form]) if form in STYLES else _render(results, form),
+        lambda results, form: table(results, STYLES[form]) if form in STYLES else render(results, form),
     )
 
 
@@ -337,10 +311,19 @@ def _make_request(kind: Callable[..., Request], **options: Any) -> Request:
         raise click.UsageError(str(problem)) from problem
 
 
-def _flatten_lengths(options: dict[str, Any]) -> dict[str, Any]:
-    """Replace the ranges of ``--lengths`` by each length once, in the order given."""
-    parts: Sequence[tuple[int, ...]] = options["lengths"]
-    return {**options, "lengths": tuple(dict.fromkeys(length for part in parts for length in part))}
+def _flatten_ranges(options: dict[str, Any]) -> dict[str, Any]:
+    """Replace the ranges of ``--lengths`` and ``--snippets`` by each number once, in the order given."""
+    ranges: dict[str, Sequence[tuple[int, ...]]] = {name: options[name] for name in _RANGES if name in options}
+    flat = {name: tuple(dict.fromkeys(chain.from_iterable(parts))) for name, parts in ranges.items()}
+    return {**options, **flat}
+
+
+def _misplaced(context: click.Context, subcommand: str, given: set[str]) -> str:
+    """Say where options belong that stand before a subcommand."""
+    known = {parameter.name for parameter in stale_bench.commands[subcommand].params}
+    if foreign := given - known:
+        return f"{subcommand} has no {_first_option(context, foreign)}; leave it out"
+    return f"options of {subcommand} go after its name, as in: {NAME} {subcommand} {_first_option(context, given)}"
 
 
 def _first_option(context: click.Context, names: set[str]) -> str:
@@ -349,7 +332,7 @@ def _first_option(context: click.Context, names: set[str]) -> str:
     return min(options[name] for name in names)
 
 
-def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[[Results, Form], str]) -> int:
+def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[[Results, Form], str] = render) -> int:
     """Measure, print and write the results, and return the exit code."""
     report.check()
     with workspace() as cache:
@@ -359,6 +342,9 @@ def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[
                 f"--baseline {plan.baseline} is not among the backends measured; add it to --backend"
             )
         results = _run(plan)
+    if report.form == "csv":
+        for note in tables.missing_notes(results):
+            console.note(NAME, note)
     console.echo(render(results, report.form), nl=False)
     if report.output is not None:
         write_output(results.to_json(), report.output)
@@ -378,16 +364,6 @@ def _run(plan: Plan) -> Results:
         complete = False
     progress.done()
     return summarise(benchmark, complete=complete)
-
-
-def _render(results: Results, form: Form) -> str:
-    if form == "json":
-        return results.to_json()
-    if form == "csv":
-        for note in tables.missing_notes(results):
-            console.note(NAME, note)
-        return tables.results_csv(results)
-    return tables.results_table(results, STYLES[form])
 
 
 def _exit_code(results: Results) -> int:

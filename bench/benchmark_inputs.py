@@ -32,6 +32,8 @@ class MeasuredVideos:
 
     files: Mapping[str, Path]
     """By video id, in order of file name."""
+    snippets: Mapping[str, int] = field(default_factory=dict)
+    """How many each video has, by video id."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why a file of the folder is not used, by file name."""
 
@@ -100,10 +102,11 @@ def read_videos(folder: Path, channels: int) -> MeasuredVideos:
         FeatureError: the folder cannot be read, or no file in it can be used.
     """
     usable: dict[str, Path] = {}
+    snippets: dict[str, int] = {}
     left_out: dict[str, str] = {}
     for video, path in feature_files(folder, option="--features").items():
         try:
-            read_features(path, channels)
+            snippets[video] = len(read_features(path, channels))
         except FeatureError as problem:
             left_out[one_line(as_text(path.name))] = str(problem).removeprefix(f"{path}: ")
         else:
@@ -111,7 +114,7 @@ def read_videos(folder: Path, channels: int) -> MeasuredVideos:
     if not usable:
         name, reason = next(iter(left_out.items()))
         raise FeatureError(f"--features {folder}: none of {len(left_out)} files can be used; {name}: {reason}")
-    return MeasuredVideos(files=usable, left_out=left_out)
+    return MeasuredVideos(files=usable, snippets=snippets, left_out=left_out)
 
 
 def read_evaluation(

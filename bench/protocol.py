@@ -6,7 +6,11 @@ A worker imports this module before its clock starts, so the module imports noth
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+Mode: TypeAlias = Literal["whole", "windows"]
+"""How a video of given snippets is processed: resampled to T as a whole, or as ``stale-run`` does by default, which is
+window by window unless it is short."""
 
 
 class Message:
@@ -64,8 +68,10 @@ class BackendJob(Job):
     """Precision of products with weights."""
     length: int
     """T in snippets."""
+    mode: Mode | None
+    """What is timed: a video from its file to its detections in this mode, or, for None, each stage alone."""
     features: str | None
-    """The feature file of the video that is timed; None for random features."""
+    """The feature file of the video that is timed; None for random features, which a mode does not have."""
     cache: str
     """Folder of the prompt cache."""
 
@@ -116,8 +122,8 @@ class Started(Answer):
 class WarmedUp(Answer):
     """The caches are warm."""
 
-    forward_ms: tuple[float, ...]
-    """Milliseconds of each forward pass of the warm-up."""
+    main_ms: tuple[float, ...]
+    """Milliseconds of each forward pass of the warm-up, or of each video if the job has a mode."""
     repeat_ms: float
     """Milliseconds that all steps take together."""
 

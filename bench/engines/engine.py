@@ -14,6 +14,8 @@ from stale_runtime.segments import FloatArray
 
 Step: TypeAlias = Callable[[], Any]
 """Something that is timed."""
+ANY_DURATION_S = 60.0
+"""How long a video lasts that is only timed."""
 
 
 class Engine(ABC):
@@ -49,6 +51,19 @@ class Engine(ABC):
         Args:
             features: (T0, C)
         """
+
+    def video_steps(self, path: Path) -> Mapping[str, Step]:
+        """What is timed if the job has a mode: ``video``, from a feature file to detections.
+
+        A network with random weights has ``forward`` instead.
+
+        Args:
+            path: the feature file.
+
+        Raises:
+            FeatureError: the file cannot be used.
+        """
+        return {"video": lambda: self.detect(path, ANY_DURATION_S)}
 
     @abstractmethod
     def facts(self, features: FloatArray) -> Facts:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of what a process has to import
 
-from stale_bench.engines.engine import Engine, Step
+from stale_bench.engines.engine import ANY_DURATION_S, Engine, Step
 from stale_bench.engines.macs import count_onnx
 from stale_bench.protocol import BackendJob, Facts
 from stale_runtime.decoding.decoders import DECODERS
@@ -23,8 +23,14 @@ class LocalizerEngine(Engine):
 
     def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
+        by_default = job.mode == "windows"
         settings = Settings(
-            backend=job.backend, length=job.length, threads=job.threads, cache_folder=Path(job.cache), cache=True
+            backend=job.backend,
+            length="auto" if by_default else job.length,
+            window="auto" if by_default else "off",
+            threads=job.threads,
+            cache_folder=Path(job.cache),
+            cache=True,
         )
         self._localizer = Localizer(self.bundle, settings)
 
@@ -47,8 +53,13 @@ class LocalizerEngine(Engine):
             "resample": lambda: localizer.graph_inputs(features, prompts),
             "forward": lambda: localizer.forward(inputs),
             "decode": lambda: decode(*outputs),
-            "end_to_end": lambda: localizer.detect(features, prompts, duration_s=60.0),
+            "end_to_end": lambda: localizer.detect(features, prompts, duration_s=ANY_DURATION_S),
         }
+
+    def video_steps(self, path: Path) -> Mapping[str, Step]:
+        """From a feature file to detections, as ``stale-run`` does it; the prompts are encoded before."""
+        prompts, timeline = self._localizer.encode_prompts(self.job.classes), Timeline(duration_s=ANY_DURATION_S)
+        return {"video": lambda: self._localizer.detect_file(path, prompts, timeline=timeline)}
 
     def facts(self, features: FloatArray) -> Facts:
         """Size of the graph's file, and the multiplications that ONNX Runtime executes."""

@@ -32,6 +32,7 @@ fast as the original, or faster:
 import io
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ from stale_model.network.stale import Stale, TrainingOutputs
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.text_encoder import Tokenizer
-from stale_runtime.inputs.features import resample
+from stale_runtime.inputs.feature_file import read_features, resample
 from stale_runtime.segments import FloatArray
 
 CLIP_VOCABULARY = 49408
@@ -129,6 +130,11 @@ class Published(Engine):
             "resample": lambda: resample(features, self.job.length),
             "forward": lambda: self._forward(batch),
         }
+
+    def video_steps(self, path: Path) -> Mapping[str, Step]:
+        """The forward pass alone, on features that have been read and resampled already."""
+        batch = torch.from_numpy(resample(read_features(path, self.bundle.manifest.channels), self.job.length))[None]
+        return {"forward": lambda: self._forward(batch)}
 
     def facts(self, features: FloatArray) -> Facts:
         """Size of the weights as ``torch.save`` writes them, and multiplications, counted without weights."""

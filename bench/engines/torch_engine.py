@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from stale_bench.benchmark_inputs import read_encoded
-from stale_bench.engines.engine import Engine, Step
+from stale_bench.engines.engine import ANY_DURATION_S, Engine, Step
 from stale_bench.engines.torch_macs import count_torch
 from stale_bench.protocol import BackendJob, Facts
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
@@ -46,7 +46,7 @@ class TorchEngine(Engine):
             "resample": lambda: resample(features, self.job.length),
             "forward": lambda: self._forward(resampled),
             "decode": lambda: decode(*outputs),
-            "end_to_end": lambda: self._detections(features, 60.0),
+            "end_to_end": lambda: self._detections(features, ANY_DURATION_S),
         }
 
     def facts(self, features: FloatArray) -> Facts:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from stale_bench.benchmark_backends import BACKENDS, FP32, Backend
-from stale_bench.benchmark_inputs import Evaluation
+from stale_bench.benchmark_backends import BACKENDS, FP32
+from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring.child import Child, WorkerError
-from stale_bench.measuring.plan import Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, Key, Plan, make_job
 from stale_bench.measuring.records import Launch, Record
 from stale_bench.protocol import (
     Detect,
@@ -38,17 +38,10 @@ Say = Callable[[str, float | None], None]
 """Called with what is being done, and with the seconds that are left or None."""
 
 
-class _Key(NamedTuple):
-    """A row of the report."""
-
-    backend: Backend
-    length: int
-
-
 class _Process:
     """A worker that takes turns with others."""
 
-    def __init__(self, key: _Key, child: Child, number: int) -> None:
+    def __init__(self, key: Key, child: Child, number: int) -> None:
         """Wait until the backend is loaded."""
         self.key, self.child, self._number = key, child, number
         self._started = child.ask(Start())
@@ -60,7 +53,7 @@ class _Process:
     def warm_up(self) -> float:
         """Run until the caches are warm, and return the milliseconds that all steps take together."""
         warm = self.child.ask(WarmUp())
-        self._warmup_ms = warm.forward_ms
+        self._warmup_ms = warm.main_ms
         return warm.repeat_ms
 
     def take_turn(self, repeats: int) -> None:
@@ -93,50 +86,61 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         plan = self.plan
-        self._keys = [_Key(backend, length) for length in plan.lengths for backend in plan.backends]
-        self._launches: dict[_Key, list[Launch]] = defaultdict(list)
-        self._repeats: dict[_Key, int] = {}
-        self._facts: dict[_Key, Facts] = {}
-        self._maps: dict[_Key, Mapping[str, float]] = {}
-        self._fp32_maps: dict[int, float] = {}
-        self._errors: dict[_Key, str] = {}
+        self._groups = plan.groups
+        self._launches: dict[Key, list[Launch]] = defaultdict(list)
+        self._repeats: dict[Key, int] = {}
+        self._facts: dict[Key, Facts] = {}
+        self._maps: dict[Key, Mapping[str, float]] = {}
+        self._maps_alone: dict[str, Mapping[str, float]] = {}
+        self._fp32_maps: dict[BenchmarkCase, float] = {}
+        self._errors: dict[Key, str] = {}
         self._random = random.Random(plan.request.seed)
         self._started = monotonic()
         self._groups_done = 0
 
     @property
     def records(self) -> list[Record]:
-        """One for each backend and length, length by length."""
-        return [self._record(key) for key in self._keys]
+        """One for each row of the report, group by group."""
+        return [self._record(key) for keys in self._groups for key in keys]
 
     def run(self) -> None:
         """Measure until everything is done or the budget is spent."""
         self._started = monotonic()
         budget_s = self.plan.budget_s
         for number in range(self.plan.request.launches):
-            for length in self.plan.lengths:
+            for keys in self._groups:
                 if number > 0 and budget_s is not None and self._elapsed_s() >= budget_s:
                     return
-                self._launch([key for key in self._keys if key.length == length], number)
+                self._launch(keys, number)
                 self._groups_done += 1
 
-    def _record(self, key: _Key) -> Record:
-        found, reference = self._maps.get(key), self._fp32_maps.get(key.length)
+    def _record(self, key: Key) -> Record:
+        found, reference = self._maps.get(key), self._fp32_maps.get(key.case)
         return Record(
             backend=key.backend,
-            length=key.length,
+            case=key.case,
             launches=tuple(self._launches[key]),
             repeats=self._repeats.get(key, 1),
             error=self._errors.get(key),
             facts=self._facts.get(key),
             map=found,
             map_change=None if found is None or reference is None else found["average"] - reference,
+            map_alone=self._maps_alone.get(key.backend.name) if key.case.snippets is not None else None,
+            video_snippets=self._video_snippets(key),
         )
 
-    def _launch(self, keys: Sequence[_Key], number: int) -> None:
-        """Start a process of every backend at one length, and let them take turns."""
+    def _video_snippets(self, key: Key) -> tuple[int, ...]:
+        if key.case.snippets is None:
+            return ()
+        footage = self.plan.footage[key.case.snippets]
+        videos = (footage.timed_video(launch.number) for launch in self._launches[key])
+        return tuple(footage.videos.snippets[video] for video in videos)
+
+    def _launch(self, keys: Sequence[Key], number: int) -> None:
+        """Start a process for every row of a group, and let them take turns."""
         end = monotonic() + self._slice_s()
-        where = f"launch {number + 1}, T={keys[0].length}"
+        length, snippets, _ = keys[0].case
+        where = f"launch {number + 1}, " + (f"T={length}" if snippets is None else f"{snippets:,} snippets")
         processes: list[_Process] = []
         with ExitStack() as stack:
             stack.callback(self._keep_launches, processes)  # last of all, also when interrupted
@@ -152,7 +156,7 @@ class Benchmark:
                 with self._noting_failure(process.key):
                     self._finish(process, number)
         if number == 0 and self.plan.evaluation is not None:
-            self._find_fp32_map(keys[0].length, self.plan.evaluation)
+            self._find_fp32_maps(keys)
 
     def _keep_launches(self, processes: Sequence[_Process]) -> None:
         for process in processes:
@@ -174,38 +178,57 @@ class Benchmark:
     def _finish(self, process: _Process, number: int) -> None:
         """Read the peak memory first, because the other questions raise it."""
         process.read_peak_memory()
-        if self.plan.request.cold_prompts and number < COLD_LAUNCHES:
-            process.encode_cold_prompts()
-        if number == 0:
-            key = process.key
-            self._facts[key] = process.child.ask(GatherFacts())
-            if self.plan.evaluation is not None and key.backend.detects:
-                self._maps[key] = self._evaluate(key, process.child, self.plan.evaluation)
+        key, child = process.key, process.child
+        if key.case.snippets is None:
+            if self.plan.request.cold_prompts and number < COLD_LAUNCHES:
+                process.encode_cold_prompts()
+            if number == 0:
+                self._facts[key] = child.ask(GatherFacts())
+        if number == 0 and key.backend.detects:
+            self._find_maps(key, child)
 
-    def _evaluate(self, key: _Key, child: Child, evaluation: Evaluation) -> Mapping[str, float]:
+    def _find_maps(self, key: Key, child: Child) -> None:
+        """Compute the mAP of a row; and once for each backend that of the joined videos, each alone, as by default."""
+        plan, (_, snippets, mode) = self.plan, key.case
+        if plan.evaluation is None or plan.videos is None:
+            return
+        if snippets is None:
+            self._maps[key] = self._evaluate(key, child, plan.videos, plan.evaluation)
+            return
+        footage = plan.footage[snippets]
+        assert footage.evaluation is not None
+        self._maps[key] = self._evaluate(key, child, footage.videos, footage.evaluation)
+        if mode == "windows" and key.backend.name not in self._maps_alone:
+            self._maps_alone[key.backend.name] = self._evaluate(key, child, plan.videos, plan.evaluation)
+
+    def _evaluate(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> Mapping[str, float]:
         """Compute mAP by tIoU, and ``average``, in [0, 1]."""
-        assert self.plan.videos is not None
+        length, snippets, mode = key.case
+        where = f"T={length}" if snippets is None else f"{snippets:,} snippets, {mode}"
         found: dict[str, list[Detection]] = {}
         for n, (video, duration_s) in enumerate(evaluation.durations_s.items()):
             count = f"video {n + 1} of {len(evaluation.durations_s)}"
-            self._say(f"T={key.length}: mAP of {key.backend.name}, {count}")
-            answer = child.ask(Detect(path=str(self.plan.videos.files[video]), duration_s=duration_s))
+            self._say(f"{where}: mAP of {key.backend.name}, {count}")
+            answer = child.ask(Detect(path=str(videos.files[video]), duration_s=duration_s))
             found[video] = [Detection(*row) for row in answer.detections]
         result = mean_average_precision(found, evaluation.truth)
         return {"average": result.average, **{f"{tiou:.2f}": value for tiou, value in result.per_tiou.items()}}
 
-    def _find_fp32_map(self, length: int, evaluation: Evaluation) -> None:
-        """Look up the mAP of the network in fp32 at a length; measure it if fp32 is not among the backends."""
-        maps = {key.backend.name: found for key, found in self._maps.items() if key.length == length}
-        if maps and FP32 not in maps and BACKENDS[FP32].problem(self.plan.bundle) is None:
-            key = _Key(BACKENDS[FP32], length)
-            with self._noting_failure(key), Child(make_job(self.plan, *key, 0)) as child:
-                maps[FP32] = self._evaluate(key, child, evaluation)
-        if FP32 in maps:
-            self._fp32_maps[length] = maps[FP32]["average"]
+    def _find_fp32_maps(self, keys: Sequence[Key]) -> None:
+        """Look up the mAP of the network in fp32 in the cases of a group.
+
+        If fp32 is not among the backends, it is measured, unless that would take long because videos are joined.
+        """
+        for case in dict.fromkeys(key.case for key in keys if key in self._maps):
+            fp32 = Key(next((key.backend for key in keys if key.backend.name == FP32), BACKENDS[FP32]), case)
+            if fp32 not in self._maps and case.snippets is None and fp32.backend.problem(self.plan.bundle) is None:
+                with self._noting_failure(fp32), Child(make_job(self.plan, *fp32, 0)) as child:
+                    self._find_maps(fp32, child)
+            if fp32 in self._maps:
+                self._fp32_maps[case] = self._maps[fp32]["average"]
 
     @contextmanager
-    def _noting_failure(self, key: _Key) -> Iterator[None]:
+    def _noting_failure(self, key: Key) -> Iterator[None]:
         """Note a worker's failure for its row, so that the other rows are still measured."""
         try:
             yield
@@ -222,7 +245,7 @@ class Benchmark:
         return max(0.0, self.plan.budget_s - self._elapsed_s()) / self._groups_left()
 
     def _groups_left(self) -> int:
-        return self.plan.request.launches * len(self.plan.lengths) - self._groups_done
+        return self.plan.request.launches * len(self._groups) - self._groups_done
 
     def _elapsed_s(self) -> float:
         return monotonic() - self._started
@@ -232,7 +255,7 @@ class Benchmark:
         each = self._elapsed_s() / self._groups_done if self._groups_done else None
         if self.plan.budget_s is None:
             return None if each is None else each * self._groups_left()
-        first_launches = len(self.plan.lengths) - self._groups_done  # these run whatever the budget is
+        first_launches = len(self._groups) - self._groups_done  # these run whatever the budget is
         return max(self.plan.budget_s - self._elapsed_s(), (each or 0.0) * first_launches, 0.0)
 
     def _say(self, text: str) -> None:

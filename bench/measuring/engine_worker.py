@@ -1,6 +1,6 @@
 """A worker that times one backend at one length. It imports nothing of the runtime before it starts its clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,8 @@ class EngineWorker:
         if "prompts_warm" in self._prompt_steps:
             startup_ms["prompts_warm"] = _timed(self._prompt_steps["prompts_warm"])[0]
         self._started = Started(startup_ms=startup_ms, imported_rss_mb=imported_rss_mb)
-        self._features = self._engine.features()
-        self._steps = self._engine.steps(self._features)
+        self._steps = self._prepare_steps(job)
+        self._main = self._steps.get("video") or self._steps["forward"]
 
     def answer(self, question: Question[Any]) -> Answer:
         """Do what is asked."""
@@ -65,23 +65,29 @@ class EngineWorker:
                 step = self._prompt_steps.get("prompts_cold")
                 return ColdPrompts(milliseconds=None if step is None else _timed(step)[0])
             case GatherFacts():
-                return self._engine.facts(self._features)
+                return self._engine.facts(self._engine.features())
             case Detect(path=path, duration_s=duration_s):
                 return Found(detections=self._engine.detect(Path(path), duration_s))
         raise TypeError(f"a backend's worker cannot answer {question}")
 
+    def _prepare_steps(self, job: BackendJob) -> Mapping[str, Callable[[], Any]]:
+        if job.mode is None:
+            return self._engine.steps(self._engine.features())
+        assert job.features is not None
+        return self._engine.video_steps(Path(job.features))
+
     def _warm_up(self) -> WarmedUp:
-        """Run the network until caches are warm, then every other step once."""
+        """Run the main step until caches are warm, then every other step once."""
         end = perf_counter_ns() + _WARM_UP_S * 1e9
-        forward_ms = [_timed(self._steps["forward"])[0]]
-        while perf_counter_ns() < end and len(forward_ms) < _MOST_WARM_UPS:
-            forward_ms.append(_timed(self._steps["forward"])[0])
-        others_ms = [_timed(step)[0] for name, step in self._steps.items() if name != "forward"]
-        return WarmedUp(forward_ms=tuple(forward_ms), repeat_ms=forward_ms[-1] + sum(others_ms))
+        main_ms = [_timed(self._main)[0]]
+        while perf_counter_ns() < end and len(main_ms) < _MOST_WARM_UPS:
+            main_ms.append(_timed(self._main)[0])
+        others_ms = [_timed(step)[0] for step in self._steps.values() if step is not self._main]
+        return WarmedUp(main_ms=tuple(main_ms), repeat_ms=main_ms[-1] + sum(others_ms))
 
     def _take_samples(self, repeats: int) -> Samples:
         if repeats > 1:
-            self._steps["forward"]()  # other processes have used the caches since the last turn
+            self._main()  # other processes have used the caches since the last turn
         samples: dict[str, list[float]] = {name: [] for name in self._steps}
         for _ in range(repeats):
             for name, step in self._steps.items():

@@ -4,16 +4,41 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from stale_bench.benchmark_backends import Backend
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
-from stale_bench.protocol import BackendJob
+from stale_bench.footage import Footage
+from stale_bench.protocol import BackendJob, Mode
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inputs.prompts import Prompts
 
 ROW_S = 30.0
 """Seconds for each backend and length unless the request says otherwise."""
+
+
+class BenchmarkCase(NamedTuple):
+    """What a backend is measured at."""
+
+    length: int
+    """T in snippets; with ``windows``, of a window."""
+    snippets: int | None = None
+    """N, of the video; None to time each stage of the network at T, on any video."""
+    mode: Mode | None = None
+    """How the video is processed; None if it has no given number of snippets."""
+
+    @property
+    def of_baseline(self) -> "BenchmarkCase":
+        """The case in which the baseline is measured: a whole video at its own length, as the original takes it."""
+        return self if self.snippets is None else BenchmarkCase(self.snippets, self.snippets, "whole")
+
+
+class Key(NamedTuple):
+    """A row of the report."""
+
+    backend: Backend
+    case: BenchmarkCase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +52,8 @@ class BenchmarkRequest:
     device: Literal["cpu", "cuda"] = "cpu"
     lengths: tuple[int, ...] = ()
     """T in snippets; empty for the trained one."""
+    snippets: tuple[int, ...] = ()
+    """N, of videos that are timed from features to detections; empty to time each stage of the network instead."""
     bundle: Path | None = None
     """None to look where ``find_bundle`` does."""
     threads: int = 1
@@ -63,6 +90,8 @@ class BenchmarkRequest:
             raise ValueError("--subset without --ground-truth; give the annotations that the subset belongs to")
         if self.video_info is not None and self.ground_truth is None:
             raise ValueError("--video-info without --ground-truth; give the annotations that it belongs to")
+        if min(self.snippets, default=1) < 1:
+            raise ValueError(f"{min(self.snippets)} snippets, expected at least 1")
         if self.launches < 1 or not 1 <= self.rounds[0] <= self.rounds[1]:
             raise ValueError(f"{self.launches} launches, rounds {self.rounds}, expected at least 1 of each")
         if self.budget_s is not None and not self.budget_s > 0:
@@ -87,15 +116,44 @@ class Plan:
     """Feature files to time on; None for random features."""
     evaluation: Evaluation | None = None
     """What to compute mAP on; None for no mAP."""
+    footage: Mapping[int, Footage] = field(default_factory=dict)
+    """Videos by N, for each N of the request."""
 
     def __post_init__(self) -> None:
         if not self.backends:
             raise ValueError("no backend, expected at least one")
+        if missing := set(self.request.snippets) - self.footage.keys():
+            raise ValueError(f"no footage of {min(missing)} snippets")
 
     @property
     def lengths(self) -> tuple[int, ...]:
         """T in snippets."""
         return self.request.lengths or (self.bundle.manifest.temporal_scale,)
+
+    @property
+    def groups(self) -> tuple[tuple[Key, ...], ...]:
+        """All rows; those whose processes take turns are in one group."""
+        if not self.request.snippets:
+            return tuple(
+                tuple(Key(backend, BenchmarkCase(length)) for backend in self.backends) for length in self.lengths
+            )
+        return tuple(
+            tuple(Key(backend, case) for backend in self.backends for case in self._cases(backend, snippets))
+            for snippets in self.request.snippets
+        )
+
+    def _cases(self, backend: Backend, snippets: int) -> list[BenchmarkCase]:
+        """A whole video at each T and at its own length, if the network takes that, and a video as by default.
+
+        A network that does not detect anything is only there to be compared with: as the original, at T = N.
+        """
+        lengths = self.lengths if backend.detects else ()
+        if layout.SHORTEST <= snippets <= layout.LONGEST:
+            lengths = (*lengths, snippets)
+        cases = [BenchmarkCase(length, snippets, "whole") for length in dict.fromkeys(lengths)]
+        if backend.localizer is not None:
+            cases.append(BenchmarkCase(self.bundle.manifest.temporal_scale, snippets, "windows"))
+        return cases
 
     @property
     def baseline(self) -> str:
@@ -107,13 +165,16 @@ class Plan:
         """Seconds for everything; None for as long as it takes."""
         if self.request.budget_s is not None or self.request.row_budget_s is None:
             return self.request.budget_s
-        return self.request.row_budget_s * len(self.backends) * len(self.lengths)
+        return self.request.row_budget_s * sum(map(len, self.groups))
 
 
-def make_job(plan: Plan, backend: Backend, length: int, launch: int) -> BackendJob:
-    """The job of a worker that runs a backend at a length; each launch times another video."""
+def make_job(plan: Plan, backend: Backend, case: BenchmarkCase, launch: int) -> BackendJob:
+    """The job of a worker that runs a backend in a case; each launch times another video."""
     features = None
-    if plan.videos is not None:
+    if case.snippets is not None:
+        footage = plan.footage[case.snippets]
+        features = str(footage.videos.files[footage.timed_video(launch)])
+    elif plan.videos is not None:
         files = random.Random(plan.request.seed).sample(list(plan.videos.files.values()), len(plan.videos.files))
         features = str(files[launch % len(files)])
     return BackendJob(
@@ -122,7 +183,8 @@ def make_job(plan: Plan, backend: Backend, length: int, launch: int) -> BackendJ
         engine=backend.engine,
         file=backend.file,
         precision=backend.precision,
-        length=length,
+        length=case.length,
+        mode=case.mode,
         classes=plan.classes.names,
         threads=plan.request.threads,
         cpus=plan.cpus,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stale_bench.benchmark_backends import Backend
+from stale_bench.measuring.plan import BenchmarkCase
 from stale_bench.protocol import Facts, Samples, Started
 
 
@@ -15,7 +16,7 @@ class Launch:
     """Launches with the same number used the same video."""
     started: Started
     warmup_ms: tuple[float, ...]
-    """Forward passes of the warm-up; none if the process died in it."""
+    """Forward passes, or videos, of the warm-up; none if the process died in it."""
     turns: tuple[Samples, ...]
     prompts_cold_ms: float | None
     """None if this launch did not encode prompts without a cache."""
@@ -30,11 +31,10 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything that was measured of a backend at a length."""
+    """Everything that was measured of a backend in a case."""
 
     backend: Backend
-    length: int
-    """T in snippets."""
+    case: BenchmarkCase
     launches: tuple[Launch, ...]
     repeats: int
     """Samples of each stage in a turn."""
@@ -45,3 +45,7 @@ class Record:
     """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
     map_change: float | None
     """Average mAP minus the average mAP of the network in fp32."""
+    map_alone: Mapping[str, float] | None = None
+    """mAP of the videos that were joined, each alone; None if there is none of the case's own mode."""
+    video_snippets: tuple[int, ...] = ()
+    """Snippets of the video of each launch, if the case has snippets."""

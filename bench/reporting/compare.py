@@ -10,8 +10,11 @@ from stale_bench.reporting.tables import draw_table, milliseconds
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.system.text import one_line
 
-EFFORT = frozenset({"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline"})
-"""Fields of the protocol that affect how precise times are or how they are shown, but not the times themselves."""
+EFFORT = frozenset(
+    {"budget_s", "launches", "rounds", "turn_ms", "confidence", "stages", "ratio", "baseline", "footage"}
+)
+"""Fields of the protocol that affect how precise times are, how they are shown or which rows there are, but not the
+times themselves."""
 
 
 class Difference(NamedTuple):
@@ -30,14 +33,14 @@ class Change(NamedTuple):
 
     @property
     def time_ratio(self) -> float | None:
-        """New forward time divided by the old one."""
-        old, new = (row.stages.get("forward") for row in self)
+        """New time, of a forward pass or video, divided by the old one."""
+        old, new = (row.main for row in self)
         return None if old is None or new is None else new.median_ms / old.median_ms
 
     @property
     def is_clear(self) -> bool:
         """Whether each launch of one run was faster than all launches of the other."""
-        old, new = (row.stages.get("forward") for row in self)
+        old, new = (row.main for row in self)
         if old is None or new is None:
             return False
         before, after = _launch_medians(old), _launch_medians(new)
@@ -47,7 +50,7 @@ class Change(NamedTuple):
     def ratios_agree(self) -> bool | None:
         """Whether each run's ratio to the baseline lies in the other's interval; None if one has no interval."""
         old, new = self.old.ratio, self.new.ratio
-        if old is None or new is None or old.baseline != new.baseline or old.baseline == self.old.backend:
+        if old is None or new is None or old.baseline != new.baseline or self.old.is_baseline:
             return None
         if old.low is None or old.high is None or new.low is None or new.high is None:
             return None
@@ -74,8 +77,8 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
             f"{_shorten(first.new)} in the new{more}; measure again under the same conditions, or give "
             f"--despite {first.field}"
         )
-    pairs = ((row, new.row(row.backend, row.length)) for row in old.rows)
-    changes = [Change(before, after) for before, after in pairs if after is not None]
+    later = {row.conditions: row for row in new.rows}
+    changes = [Change(row, later[row.conditions]) for row in old.rows if row.conditions in later]
     if not changes:
         raise BenchmarkError("these runs cannot be compared: they have no backend and length in common")
     return changes
@@ -96,7 +99,8 @@ def comparison_table(changes: list[Change], style: str) -> str:
         changes: what ``compare`` returned.
         style: a table format of ``tabulate``.
     """
-    headers = ("backend", "T", "old ms", "new ms", "new / old", "", "old MB", "new MB", "mAP change", "ratios agree")
+    conditions = ("backend", "N", "mode", "T")
+    headers = (*conditions, "old ms", "new ms", "new / old", "", "old MB", "new MB", "mAP change", "ratios agree")
     lines = [_line(change) for change in changes]
     shown = [n for n in range(len(headers)) if any(line[n] for line in lines)]
     table = draw_table([[line[n] for n in shown] for line in lines], [headers[n] for n in shown], style)
@@ -109,12 +113,14 @@ def comparison_table(changes: list[Change], style: str) -> str:
 
 def _line(change: Change) -> list[str]:
     old, new, ratio = change.old, change.new, change.time_ratio
-    times = (milliseconds(row.stages["forward"].median_ms) if "forward" in row.stages else "FAILED" for row in change)
+    times = (milliseconds(row.main.median_ms) if row.main is not None else "FAILED" for row in change)
     memory = ("" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}" for row in change)
     both = old.map is not None and new.map is not None
     agree = change.ratios_agree
     return [
         one_line(old.backend)[:80],
+        "" if old.video is None else str(old.video.snippets),
+        "" if old.video is None else one_line(old.video.mode)[:80],
         str(old.length),
         *(text or "" for text in times),
         "" if ratio is None else f"{ratio:.3f}",

@@ -6,24 +6,24 @@ import numpy as np
 
 from stale_bench.measuring.records import Launch, Record
 from stale_bench.protocol import Facts
-from stale_bench.reporting.benchmark_results import Ratio, Row, Stage
+from stale_bench.reporting.benchmark_results import Ratio, Row, Stage, VideoFacts, main_stage
 from stale_bench.statistics.intervals import FEWEST_LAUNCHES, ratio_interval
 
 STARTUP = ("import", "load", "prompts_cold", "prompts_warm")
-REPEATED = ("resample", "forward", "decode", "end_to_end")
+REPEATED = ("resample", "forward", "decode", "end_to_end", "video")
 STAGES = (*STARTUP, *REPEATED)
 P90_SAMPLES, P99_SAMPLES = 64, 662
 """Fewest samples whose order statistics bound the percentile with 99 % confidence."""
 NOISY = 0.1
-"""Interquartile range over median of a process's forward times; above this, the machine was not quiet."""
+"""Interquartile range over median of a process's times; above this, the machine was not quiet."""
 
 
-def make_row(record: Record, baseline: Record, *, threads: int, classes: int) -> Row:
-    """Sum up a backend at a length.
+def make_row(record: Record, baseline: Record | None, *, threads: int, classes: int) -> Row:
+    """Sum up a backend in a case.
 
     Args:
         record: what was measured.
-        baseline: the record of the baseline at the same length.
+        baseline: the record of the baseline in the case that this one is compared with; None if it has none.
         threads: threads that an operator may use.
         classes: K
     """
@@ -31,7 +31,8 @@ def make_row(record: Record, baseline: Record, *, threads: int, classes: int) ->
     peaks = [(launch.peak_rss_mb, launch.started.imported_rss_mb) for launch in record.launches if launch.peak_rss_mb]
     return Row(
         backend=record.backend.name,
-        length=record.length,
+        length=record.case.length,
+        video=_video(record),
         batch=1,
         threads=threads,
         classes=classes,
@@ -50,6 +51,13 @@ def make_row(record: Record, baseline: Record, *, threads: int, classes: int) ->
         error=record.error,
         warnings=tuple(_warnings(record, baseline)),
     )
+
+
+def _video(record: Record) -> VideoFacts | None:
+    _, snippets, mode = record.case
+    if snippets is None or mode is None:
+        return None
+    return VideoFacts(snippets=snippets, mode=mode, per_launch=record.video_snippets, map_alone=record.map_alone)
 
 
 def _stages(record: Record) -> dict[str, Stage]:
@@ -86,17 +94,19 @@ def make_stage(launches: Sequence[Sequence[float]]) -> Stage:
     )
 
 
-def forward_by_round(record: Record) -> dict[int, list[float]]:
-    """Median forward milliseconds of each round, by launch."""
+def main_by_round(record: Record) -> dict[int, list[float]]:
+    """Median milliseconds of the main stage in each round, by launch."""
     return {
-        launch.number: [float(np.median(turn.stages_ms["forward"])) for turn in launch.turns]
+        launch.number: [float(np.median(main_stage(turn.stages_ms) or ())) for turn in launch.turns]
         for launch in record.launches
         if launch.turns
     }
 
 
-def _ratio(record: Record, baseline: Record) -> Ratio | None:
-    ours, theirs = forward_by_round(record), forward_by_round(baseline)
+def _ratio(record: Record, baseline: Record | None) -> Ratio | None:
+    if baseline is None:
+        return None
+    ours, theirs = main_by_round(record), main_by_round(baseline)
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
         return None
@@ -104,21 +114,26 @@ def _ratio(record: Record, baseline: Record) -> Ratio | None:
     return Ratio(baseline=baseline.backend.name, median=interval.median, low=interval.low, high=interval.high)
 
 
-def _warnings(record: Record, baseline: Record) -> Iterable[str]:
+def _warnings(record: Record, baseline: Record | None) -> Iterable[str]:
     if record.error is not None:
         return
-    spreads = [_spread(_samples_of(launch, "forward")) for launch in record.launches]
+    spreads = [_spread(_samples_of(launch, _main_name(record))) for launch in record.launches]
     spread = float(np.median(spreads)) if spreads else 0.0
     if spread > NOISY:
         yield (
-            f"the machine was not quiet: forward times of one process spread over {spread:.0%} of their median, "
-            f"expected at most {NOISY:.0%}"
+            f"the machine was not quiet: {_main_name(record)} times of one process spread over {spread:.0%} of their "
+            f"median, expected at most {NOISY:.0%}"
         )
     if len(record.launches) < FEWEST_LAUNCHES:
         needed = f"{FEWEST_LAUNCHES} processes that an interval needs"
         yield f"{len(record.launches)} of the {needed}; raise --budget or --seeds"
-    if baseline.error is not None:
+    if baseline is not None and baseline.error is not None:
         yield f"the baseline {baseline.backend.name} failed"
+
+
+def _main_name(record: Record) -> str:
+    turns = (turn for launch in record.launches for turn in launch.turns)
+    return "video" if any("video" in turn.stages_ms for turn in turns) else "forward"
 
 
 def _spread(samples: Sequence[float]) -> float:

@@ -24,8 +24,10 @@ STAGE_MEANINGS = {
     "forward": "the network, on resampled features",
     "decode": "turning outputs into segments",
     "end_to_end": "from features to detections: resample, forward and decode in one call",
+    "video": "from a feature file to detections, as stale-run does it with prompts that are encoded",
 }
 RANDOM = f"random, {RANDOM_SNIPPETS:g} snippets for each of T"
+RANDOM_FOOTAGE = "random"
 
 
 def summarise(benchmark: Benchmark, *, complete: bool) -> Results:
@@ -36,7 +38,7 @@ def summarise(benchmark: Benchmark, *, complete: bool) -> Results:
         complete: whether it is finished.
     """
     plan, records = benchmark.plan, benchmark.records
-    baselines = {record.length: record for record in records if record.backend.name == plan.baseline}
+    baselines = {record.case: record for record in records if record.backend.name == plan.baseline}
     threads, classes = plan.request.threads, len(plan.classes.names)
     return Results(
         format_version=FORMAT_VERSION,
@@ -47,7 +49,10 @@ def summarise(benchmark: Benchmark, *, complete: bool) -> Results:
         bundle_sha256=plan.bundle.manifest_sha256,
         protocol=_protocol(plan),
         unavailable=dict(plan.unavailable),
-        rows=tuple(make_row(record, baselines[record.length], threads=threads, classes=classes) for record in records),
+        rows=tuple(
+            make_row(record, baselines.get(record.case.of_baseline), threads=threads, classes=classes)
+            for record in records
+        ),
     )
 
 
@@ -57,7 +62,7 @@ def _protocol(plan: Plan) -> dict[str, Any]:
         "threads": request.threads,
         "cpus": list(plan.cpus),
         "classes_sha256": _digest(plan.classes.names),
-        "inputs": f"{len(videos.files)} feature files" if videos else RANDOM,
+        "inputs": _describe_inputs(plan),
         "inputs_sha256": _digest_files(videos.files.values()) if videos else None,
         "inputs_left_out": dict(videos.left_out) if videos else None,
         "seed": request.seed,
@@ -69,10 +74,17 @@ def _protocol(plan: Plan) -> dict[str, Any]:
         "rounds": list(request.rounds),
         "turn_ms": TURN_MS,
         "baseline": plan.baseline,
-        "ratio": "of forward times, paired by round",
+        "ratio": f"of {'video' if plan.footage else 'forward'} times, paired by round",
         "confidence": CONFIDENCE,
         "stages": STAGE_MEANINGS,
+        "footage": {str(N): list(footage.videos.snippets.values()) for N, footage in plan.footage.items()},
     }
+
+
+def _describe_inputs(plan: Plan) -> str:
+    if plan.videos is None:
+        return RANDOM_FOOTAGE if plan.footage else RANDOM
+    return f"{len(plan.videos.files)} feature files" + (", joined in random order" if plan.footage else "")
 
 
 def _libraries(records: Sequence[Record]) -> list[str]:

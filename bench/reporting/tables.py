@@ -30,8 +30,8 @@ def results_table(results: Results, style: str) -> str:
         results: what was measured.
         style: a table format of ``tabulate``.
     """
-    parts = [_table(results.rows, _main_columns(results), style)]
-    stages = _table(results.rows, _stage_columns(), style)
+    parts = [table_of(results.rows, _main_columns(results), style)]
+    stages = table_of(results.rows, _stage_columns(), style)
     parts.append(f"Stages, median ms:\n\n{stages}")
     parts.append("\n".join(_notes(results)))
     return "\n\n".join(parts) + "\n"
@@ -121,29 +121,38 @@ def describe_setup(results: Results) -> str:
 
 def warning_notes(results: Results) -> list[str]:
     """A line for each thing that makes a row less certain."""
-    return [f"warning: {row.backend} T={row.length}: {text}" for row in results.rows for text in row.warnings]
+    return [f"warning: {row.title}: {text}" for row in results.rows for text in row.warnings]
 
 
 def failure_notes(results: Results) -> list[str]:
     """A line for each row that could not be measured to the end."""
-    return [f"FAILED: {row.backend} T={row.length}: {row.error}" for row in results.rows if row.error is not None]
+    return [f"FAILED: {row.title}: {row.error}" for row in results.rows if row.error is not None]
 
 
 def missing_notes(results: Results) -> list[str]:
     """A line for each backend that cannot run here, and for each feature file that cannot be used."""
     notes = [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
     if left_out := results.protocol.get("inputs_left_out"):
-        consequence = "" if results.protocol["evaluated_videos"] is None else "; for mAP, nothing was found in them"
+        is_evaluated = results.protocol["evaluated_videos"] is not None and not results.protocol.get("footage")
+        consequence = "; for mAP, nothing was found in them" if is_evaluated else ""
         notes.append(f"{len(left_out)} feature files were left out{consequence}:")
         notes += [f"left out: {name}: {reason}" for name, reason in left_out.items()]
     return notes
 
 
-def _table(rows: Sequence[Row], columns: Sequence[Column], style: str) -> str:
+def table_of(rows: Sequence[Row], columns: Sequence[Column], style: str, left: int = 1) -> str:
+    """Draw a table of rows, without columns that are empty in all of them, except the first two.
+
+    Args:
+        rows: what the columns show.
+        columns: the first ``left`` of them are text.
+        style: a table format of ``tabulate``.
+        left: how many columns are text.
+    """
     cells = [[column.text(row) for row in rows] for column in columns]
     shown = [n for n, column in enumerate(cells) if n < 2 or any(text is not None for text in column)]
     lines = [[cells[n][row] or "" for n in shown] for row in range(len(rows))]
-    return draw_table(lines, [columns[n].header for n in shown], style)
+    return draw_table(lines, [columns[n].header for n in shown], style, left)
 
 
 def _main_columns(results: Results) -> list[Column]:
@@ -156,23 +165,28 @@ def _main_columns(results: Results) -> list[Column]:
         Column("p90", _stage_text("forward", "p90_ms")),
         Column("p99", _stage_text("forward", "p99_ms")),
         Column("end to end ms", _stage_text("end_to_end", "median_ms")),
-        Column(f"faster than {baseline}", _ratio_text),
-        Column("peak MB", lambda row: _number(row.peak_rss_mb, ".0f")),
-        Column("rise MB", lambda row: _number(row.rss_rise_mb, ".0f")),
-        Column("file MB", lambda row: _number(row.file_mb, ".1f")),
-        Column("GMACs", lambda row: _number(row.gmacs, ".2f")),
+        Column(f"faster than {baseline}", ratio_text),
+        Column("peak MB", lambda row: format_number(row.peak_rss_mb, ".0f")),
+        Column("rise MB", lambda row: format_number(row.rss_rise_mb, ".0f")),
+        Column("file MB", lambda row: format_number(row.file_mb, ".1f")),
+        Column("GMACs", lambda row: format_number(row.gmacs, ".2f")),
         Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
-        *(Column(f"mAP {'' if key == 'average' else '@'}{key}", _map_text(key)) for key in MAP_COLUMNS),
+        *map_columns(),
         Column("change", lambda row: None if row.map_change is None else f"{100 * row.map_change:+.2f}"),
     ]
+
+
+def map_columns() -> list[Column]:
+    """MAP in percent, at some thresholds and on average."""
+    return [Column(f"mAP {'' if key == 'average' else '@'}{key}", _map_text(key)) for key in MAP_COLUMNS]
 
 
 def _stage_columns() -> list[Column]:
     return [
         Column("backend", lambda row: row.backend),
         Column("T", lambda row: str(row.length)),
-        *(Column(name.replace("_", " "), _stage_text(name, "median_ms")) for name in STAGES),
-        Column("n", lambda row: str(row.stages["forward"].n) if "forward" in row.stages else None),
+        *(Column(name.replace("_", " "), _stage_text(name, "median_ms")) for name in STAGES if name != "video"),
+        Column("n", lambda row: None if row.main is None else str(row.main.n)),
     ]
 
 
@@ -184,13 +198,15 @@ def _map_text(key: str) -> Callable[[Row], str | None]:
     return lambda row: None if row.map is None else f"{100 * row.map[key]:.2f}"
 
 
-def _ratio_text(row: Row) -> str | None:
+def ratio_text(row: Row) -> str | None:
+    """How many times as fast as the baseline a row is; 1 for the baseline itself, None if that is not known."""
     if row.ratio is None:
         return None
-    return "1" if row.ratio.baseline == row.backend else speedup(row.ratio)
+    return "1" if row.is_baseline else speedup(row.ratio)
 
 
-def _number(value: float | None, form: str) -> str | None:
+def format_number(value: float | None, form: str) -> str | None:
+    """A number in a format of Python's, or None."""
     return None if value is None else format(value, form)
 
 
@@ -219,6 +235,9 @@ def _csv_columns() -> dict[str, Callable[[Row], Any]]:
     columns: dict[str, Callable[[Row], Any]] = {
         name: attrgetter(name) for name in ("backend", "length", "batch", "threads", "classes")
     }
+    columns["snippets"] = lambda row: row.video and row.video.snippets
+    columns["mode"] = lambda row: row.video and row.video.mode
+    columns["ms_per_1000_snippets"] = attrgetter("ms_per_1000_snippets")
     for name in STAGES:
         for key in ("median_ms", "p90_ms", "p99_ms", "n"):
             columns[f"{name}_{key}"] = partial(_stage_value, name=name, key=key)
@@ -227,6 +246,7 @@ def _csv_columns() -> dict[str, Callable[[Row], Any]]:
     columns |= {name: attrgetter(name) for name in ("peak_rss_mb", "rss_rise_mb", "file_mb", "gmacs", "int8_share")}
     for key in MAP_COLUMNS:
         columns[f"map_{key}"] = partial(_map_value, key=key)
+    columns["map_alone_average"] = lambda row: row.video and row.video.map_alone and row.video.map_alone["average"]
     columns |= {name: attrgetter(name) for name in ("map_change", "error")}
     columns["warnings"] = lambda row: "; ".join(row.warnings)
     return columns

@@ -13,6 +13,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.inference import windows
 
 MOST_TIOUS = 1000
+MOST_LENGTHS = 4096
 PATH = click.Path(path_type=Path, readable=False)
 """A path, whether it exists or not: the code that reads it gives better error messages than click."""
 
@@ -112,6 +113,10 @@ class Lengths(_NamedType):
 
     name = "N|START:STOP:STEP"
 
+    def __init__(self, longest: int = layout.LONGEST) -> None:
+        """Args: longest: most snippets that are accepted."""
+        self._longest = longest
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Parse the option's value.
 
@@ -126,9 +131,11 @@ class Lengths(_NamedType):
             lengths = range(first, stop + 1, step) if step > 0 else range(0)
         except ValueError:
             lengths = range(0)
-        if not lengths or not layout.SHORTEST <= lengths[0] <= lengths[-1] <= layout.LONGEST:
-            expected = f"expected {layout.SHORTEST} to {layout.LONGEST} snippets, or START:STOP:STEP in that range"
+        if not lengths or not layout.SHORTEST <= lengths[0] <= lengths[-1] <= self._longest:
+            expected = f"expected {layout.SHORTEST} to {self._longest} snippets, or START:STOP:STEP in that range"
             self.fail(f"{str(value)[:40]!r}, {expected}", param, ctx)
+        if len(lengths) > MOST_LENGTHS:
+            self.fail(f"{value[:40]!r} are {len(lengths):,} lengths, expected at most {MOST_LENGTHS:,}", param, ctx)
         return tuple(lengths)
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,23 @@ class Quick(Engine):
 
     def detect(self, _path: Path, _duration_s: float) -> tuple[Detection, ...]:
         return (Detection("polo", 10.0, 20.0, 0.5),)
+
+
+class SeesMarks(Quick):
+    """Finds polo in the snippets of a video whose first value is 1, as one action for each run of them."""
+
+    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+        marked = np.load(path)[:, 0] == 1
+        edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
+        snippet_s = duration_s / len(marked)
+        return tuple(Detection("polo", s * snippet_s, e * snippet_s, 0.5) for s, e in edges.reshape(-1, 2).tolist())
+
+
+class DoesNotSee(Quick):
+    """Has random weights, as the published network here."""
+
+    def video_steps(self, _path: Path) -> Mapping[str, Step]:
+        return {"forward": self.forward}
 
 
 class Takes10(Quick):
@@ -110,6 +128,6 @@ class Chatty(Quick):
         os.write(1, b"nor is this\n")
 
 
-def fake(kind: type[Quick], name: str | None = None) -> Backend:
+def fake(kind: type[Quick], name: str | None = None, **options: Any) -> Backend:
     """A backend that a plan can hold."""
-    return Backend(name=name or kind.__name__.lower(), engine=f"tests.bench.fakes:{kind.__name__}")
+    return Backend(name=name or kind.__name__.lower(), engine=f"tests.bench.fakes:{kind.__name__}", **options)

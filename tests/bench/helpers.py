@@ -1,23 +1,25 @@
 """Plans, jobs and results to start from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stale_bench.benchmark_backends import Backend
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_bench.footage import Footage
 from stale_bench.measuring.benchmark import Benchmark
 from stale_bench.measuring.plan import BenchmarkRequest, Plan
 from stale_bench.protocol import BackendJob
-from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Ratio, Results, Row
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Ratio, Results, Row, VideoFacts
 from stale_bench.reporting.rows import make_stage
 from stale_runtime import Prompts
 from stale_runtime.bundle.bundle import Bundle
 from tests.tiny import CLASSES
 
 QUIET = Row(
-    backend="ort-fp32", length=100, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(), ratio=None,
-    peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
+    backend="ort-fp32", length=100, video=None, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(),
+    ratio=None, peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
     map_change=None, error=None, warnings=(),
 )  # fmt: skip
 
@@ -28,6 +30,7 @@ def make_plan(
     cache: Path | None = None,
     videos: MeasuredVideos | None = None,
     evaluation: Evaluation | None = None,
+    footage: Mapping[int, Footage] | None = None,
     **options: Any,
 ) -> Plan:
     """A short plan for one length; options are those of the request."""
@@ -37,6 +40,7 @@ def make_plan(
     return Plan(
         request=request, backends=backends, bundle=Bundle(bundle), classes=Prompts.of(CLASSES),
         cache=cache or bundle / "no-cache", videos=videos, evaluation=evaluation,
+        footage=footage or {},
     )  # fmt: skip
 
 
@@ -51,7 +55,7 @@ def make_job(bundle: Path, cache: Path, **changes: Any) -> BackendJob:
     """A job for the bundle's fp32 graph."""
     job = BackendJob(
         backend="ort-fp32", engine="stale_bench.engines.localizer_engine:LocalizerEngine", bundle=str(bundle),
-        file="localizer.fp32.onnx", precision="fp32", length=16, classes=CLASSES, threads=1, cpus=(), seed=0,
+        file="localizer.fp32.onnx", precision="fp32", length=16, mode=None, classes=CLASSES, threads=1, cpus=(), seed=0,
         features=None, cache=str(cache),
     )  # fmt: skip
     return replace(job, **changes)
@@ -63,11 +67,23 @@ def make_row(forward_ms: tuple[tuple[float, ...], ...] = ((4.0, 5.0), (6.0,)), *
     return replace(QUIET, **{"stages": stages, **changes})
 
 
+def make_video_row(
+    snippets: int, mode: str, video_ms: tuple[tuple[float, ...], ...] = ((50.0,), (60.0,)), **changes: Any
+) -> Row:
+    """A row with the times of a video, by launch."""
+    defaults = {"snippets": snippets, "mode": mode, "per_launch": (snippets,) * len(video_ms), "map_alone": None}
+    facts = {name: changes.pop(name, default) for name, default in defaults.items()}
+    video = VideoFacts(**facts)
+    stages = {"video": make_stage(video_ms)} if any(video_ms) else {}
+    return replace(QUIET, **{"stages": stages, "video": video, **changes})
+
+
 def make_results(*rows: Row, **changes: Any) -> Results:
     """Results of a machine that does not exist."""
     protocol = {
         "threads": 1, "cpus": [1], "inputs": "random", "baseline": "ort-fp32", "confidence": 0.99,
         "evaluated_videos": None, "evaluated_videos_with_features": None, "launches": 2, "budget_s": 60.0,
+        "footage": {},
     }  # fmt: skip
     machine = {"cpu": "Abacus 3000", "flags": ["beads"], "affinity": [0, 1]}
     results = Results(

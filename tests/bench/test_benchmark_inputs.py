@@ -62,6 +62,7 @@ def test_videos_are_all_checked_and_a_broken_one_is_left_out_by_name(tmp_path: P
     (tmp_path / "c.npy").write_bytes(b"nonsense")
     videos = read_videos(tmp_path, CHANNELS)
     assert videos.files == {"a": tmp_path / "a.npy", "b": tmp_path / "v_b.npy"}
+    assert videos.snippets == {"a": 5, "b": 5}
     assert list(videos.left_out) == ["c.npy", "nan.npy"]
     assert videos.left_out["c.npy"].startswith("not a .npy file")
     assert videos.left_out["nan.npy"].startswith("NaN or infinity")

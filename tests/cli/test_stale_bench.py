@@ -142,6 +142,30 @@ def test_map_is_that_of_stale_eval(work: Path) -> None:
     assert row["map"] == {"average": expected["average"], **expected["per_tiou"]}
 
 
+def test_whole_videos_and_windows_are_compared_over_the_length_of_videos(work: Path, here: Here) -> None:
+    printed = bench(
+        work, "--backend", "ort-fp32", "--snippets", "30", "60", "--lengths", "16", "--budget", "1", "--features",
+        "feats", "--ground-truth", "gt.json", "-o", "r.json", "--plot", "c.svg", "--format", "markdown",
+    )  # fmt: skip
+    lines = [[cell.strip() for cell in line.split("|")[1:5]] for line in printed.splitlines() if line.startswith("|")]
+    scale = json.loads((work / "stale_bundle" / "manifest.json").read_text())["temporal_scale"]
+    assert lines[0] == ["backend", "mode", "N", "T"]
+    assert lines[2:] == [
+        ["ort-fp32", mode, N, T]
+        for mode, N, T in (
+            ("whole", "30", "16"), ("whole", "30", "30"), ("windows", "30", "auto"),
+            ("whole", "60", "16"), ("whole", "60", "60"), ("windows", "60", "auto"),
+            ("each alone", "30", "auto"),
+        )
+    ]  # fmt: skip
+    rows = json.loads((work / "r.json").read_text())["rows"]
+    assert [row["length"] for row in rows] == [16, 30, scale, 16, 60, scale]
+    assert all(row["map"] is not None and row["stages"].keys() >= {"import", "load", "video"} for row in rows)
+    assert (work / "c.svg").read_text().startswith("<?xml")
+    code, out, _ = here.run(work, "--compare", "r.json", "r.json")
+    assert (code, out.count("1.000")) == (0, 6)
+
+
 def test_new_prompts_are_measured_too(work: Path, private_cache: Path) -> None:
     (work / "p.txt").write_text("snooker\ncurling\n")
     (row,) = measured(work, "--backend", "ort-fp32", "--prompts", "p.txt")["rows"]
@@ -213,6 +237,13 @@ def broken_work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--compare gt.json gt.json --lengths 100", 2, "--compare measures nothing, so leave out --lengths"),
         ("--despite machine", 2, "--despite belongs to --compare"),
         ("--budget 0", 2, "--budget"),
+        ("--snippets 0", 2, "'0', expected 16 to "),
+        ("--snippets 16:200000:1", 2, "'16:200000:1' are 199,985 lengths, expected at most 4,096"),
+        ("--snippets 61 --features feats", 1, "the 2 videos of --features have 60 snippets altogether"),
+        ("--backend upstream-int8 --snippets 5000", 1, "the original takes a whole video of 16 to 4,096 snippets"),
+        ("--snippets 100 --budget 5 thesis", 2, "thesis has no --snippets; leave it out"),
+        ("--plot x.png soak", 2, "soak has no --plot; leave it out"),
+        ("--compare gt.json gt.json --snippets 50", 2, "--compare measures nothing, so leave out --snippets"),
         (
             "--lengths 100 --budget 5 thesis",
             2,

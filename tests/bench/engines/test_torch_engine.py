@@ -7,6 +7,7 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import write_encoded
 from stale_bench.engines.localizer_engine import LocalizerEngine
 from stale_bench.engines.torch_engine import TorchEngine
+from stale_bench.measuring.plan import BenchmarkCase
 from stale_bench.measuring.plan import make_job as plan_job
 from stale_bench.protocol import BackendJob
 from stale_export.torch_localizer import TORCH_FILES
@@ -27,7 +28,7 @@ def cache(bundle: Path, tmp_path: Path) -> Path:
 def torch_job(bundle: Path, cache: Path, name: str) -> BackendJob:
     """The job that a benchmark derives for this backend."""
     plan = make_plan(bundle, BACKENDS[name], cache=cache)
-    return plan_job(plan, plan.backends[0], 16, 0)
+    return plan_job(plan, plan.backends[0], BenchmarkCase(16), 0)
 
 
 def test_the_files_are_those_that_the_export_writes() -> None:

@@ -11,9 +11,9 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring import benchmark as benchmark_module
 from stale_bench.measuring.benchmark import Benchmark
-from stale_bench.measuring.plan import BenchmarkRequest, Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
 from stale_bench.reporting.benchmark_results import Results
-from stale_bench.reporting.rows import forward_by_round
+from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
@@ -89,7 +89,7 @@ def test_every_launch_is_a_fresh_process_and_its_rounds_are_paired(bundle: Path)
     benchmark = run(plan)
     for record in benchmark.records:
         assert [launch.number for launch in record.launches] == [0, 1, 2, 3]
-        assert {len(rounds) for rounds in forward_by_round(record).values()} == {3}
+        assert {len(rounds) for rounds in main_by_round(record).values()} == {3}
         assert all(
             len(turn.stages_ms["forward"]) == record.repeats for launch in record.launches for turn in launch.turns
         )
@@ -118,11 +118,11 @@ def test_time_left_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_each_launch_times_another_video(bundle: Path) -> None:
     files = {name: Path(f"{name}.npy") for name in "abc"}
     plan = make_plan(bundle, fake(fakes.Quick), videos=MeasuredVideos(files=files), seed=5)
-    jobs = [make_job(plan, plan.backends[0], 16, launch) for launch in range(4)]
+    jobs = [make_job(plan, plan.backends[0], BenchmarkCase(16), launch) for launch in range(4)]
     assert {job.features for job in jobs[:3]} == {"a.npy", "b.npy", "c.npy"}
     assert jobs[3].features == jobs[0].features
     assert [job.seed for job in jobs] == [5, 6, 7, 8]
-    assert make_job(make_plan(bundle, fake(fakes.Quick)), plan.backends[0], 16, 0).features is None
+    assert make_job(make_plan(bundle, fake(fakes.Quick)), plan.backends[0], BenchmarkCase(16), 0).features is None
 
 
 def test_an_interruption_leaves_what_was_measured(bundle: Path) -> None:
@@ -205,4 +205,4 @@ def test_the_budget_is_for_all_rows_unless_there_is_none(bundle: Path) -> None:
 def test_a_benchmark_that_has_not_started_has_empty_records(bundle: Path) -> None:
     (record,) = Benchmark(plan=make_plan(bundle, fake(fakes.Quick)), say=lambda _text, _left_s: None).records
     assert (record.launches, record.error, record.facts) == ((), None, None)
-    assert forward_by_round(record) == {}
+    assert main_by_round(record) == {}

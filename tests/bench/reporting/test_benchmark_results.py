@@ -6,7 +6,7 @@ import pytest
 
 from stale_bench.reporting.benchmark_results import FORMAT_VERSION, MOST_LAUNCHES, read_benchmark_results
 from stale_runtime.errors import DatasetError
-from tests.bench.helpers import make_results, make_row, ratio
+from tests.bench.helpers import make_results, make_row, make_video_row, ratio
 
 RESULTS = make_results(
     make_row(
@@ -14,11 +14,17 @@ RESULTS = make_results(
     ),
     make_row(backend="ort-int8", error="dead", peak_rss_mb=100.0),
 )
+VIDEOS = make_results(
+    make_video_row(300, "whole", length=300, ratio=ratio(1.0, None, None)),
+    make_video_row(300, "windows", per_launch=(310, 305), map={"average": 0.4}, map_alone={"average": 0.5}),
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(RESULTS.to_json())
     assert read_benchmark_results(tmp_path / "r.json") == RESULTS
+    (tmp_path / "v.json").write_text(VIDEOS.to_json())
+    assert read_benchmark_results(tmp_path / "v.json") == VIDEOS
 
 
 def test_the_documented_fields_are_there() -> None:
@@ -93,6 +99,33 @@ def test_map_without_an_average_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="map has no average"):
         read_benchmark_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"snippets": 0}, "0 snippets"),
+        ({"per_launch": [0, 5]}, "expected at least 1"),
+        ({"per_launch": [5]}, "different numbers of launches"),
+        ({"map_alone": {"0.50": 0.5}}, "map_alone has no average"),
+        ({"mode": 5}, "mode is '5'"),
+    ],
+)
+def test_videos_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    content = json.loads(VIDEOS.to_json())
+    content["rows"][1]["video"].update(changes)
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=says):
+        read_benchmark_results(tmp_path / "r.json")
+
+
+def test_the_baseline_is_the_whole_video_at_its_own_length() -> None:
+    whole, windows = VIDEOS.rows
+    assert whole.is_baseline
+    assert not replace(windows, ratio=whole.ratio).is_baseline
+    assert not replace(whole, length=100).is_baseline
+    assert RESULTS.rows[0].is_baseline
+    assert VIDEOS.row("ort-fp32", 300) is None
 
 
 def test_an_interrupted_run_says_so() -> None:

@@ -5,7 +5,7 @@ import pytest
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.compare import compare, comparison_table, differences
 from stale_runtime.errors import BenchmarkError
-from tests.bench.helpers import make_results, make_row, ratio
+from tests.bench.helpers import make_results, make_row, make_video_row, ratio
 
 OLD = make_results(
     make_row(((4.0, 4.2), (4.1, 4.0)), ratio=ratio(1.0, 1.0, 1.0)),
@@ -23,6 +23,22 @@ def test_a_run_equals_itself() -> None:
     assert not any(change.is_clear for change in changes)
     assert [change.ratios_agree for change in changes] == [None, True]
     assert "1 of 1 ratios lie within one another's intervals" in comparison_table(changes, "simple")
+
+
+def test_rows_of_videos_are_paired_by_length_and_mode() -> None:
+    whole, windows = make_video_row(300, "whole"), make_video_row(300, "windows", ratio=ratio(0.5, 0.4, 0.6))
+    slower = replace(windows, stages=make_video_row(300, "windows", ((100.0,), (120.0,))).stages)
+    old = make_results(whole, windows, make_video_row(200, "whole"))
+    changes = compare(old, make_results(slower, whole))
+    assert [(change.old, change.new) for change in changes] == [(whole, whole), (windows, slower)]
+    assert [change.time_ratio for change in changes] == [1, 2]
+    assert [change.is_clear for change in changes] == [False, True]
+    assert [change.ratios_agree for change in changes] == [None, True]  # of the baseline's own windows, too
+    lines = comparison_table(changes, "simple").splitlines()
+    assert lines[0].split()[:4] == ["backend", "N", "mode", "T"]
+    assert lines[3].split()[:7] == ["ort-fp32", "300", "windows", "100", "55.0", "110", "2.000"]
+    with pytest.raises(BenchmarkError, match="no backend and length in common"):
+        compare(OLD, replace(old, protocol=OLD.protocol))
 
 
 def test_a_slower_run_is_clear_where_every_process_is_slower() -> None:

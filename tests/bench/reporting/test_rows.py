@@ -1,5 +1,6 @@
 import pytest
 
+from stale_bench.measuring.plan import BenchmarkCase
 from stale_bench.measuring.records import Launch, Record
 from stale_bench.protocol import Samples, Started
 from stale_bench.reporting.rows import make_row, make_stage
@@ -10,7 +11,8 @@ from tests.bench.fakes import fake
 def record(*launches: list[list[float]], error: str | None = None) -> Record:
     """A record whose forward times are as given, by launch and turn."""
     return Record(
-        backend=fake(fakes.Quick), length=100, repeats=1, error=error, facts=None, map=None, map_change=None,
+        backend=fake(fakes.Quick), case=BenchmarkCase(100), repeats=1, error=error, facts=None, map=None,
+        map_change=None,
         launches=tuple(
             Launch(
                 number=number,

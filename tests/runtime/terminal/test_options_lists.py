@@ -46,5 +46,14 @@ def test_what_is_no_value_is_a_usage_error(line: str) -> None:
     assert ran.output.splitlines()[-1].startswith("Error: ")
 
 
+def test_longer_videos_and_fewer_lengths_may_be_asked_for() -> None:
+    videos = Lengths(longest=100_000)
+    assert videos.convert("16:100000:50000", None, None) == (16, 50_016)
+    with pytest.raises(click.BadParameter, match="'100001', expected 16 to 100000 snippets"):
+        videos.convert("100001", None, None)
+    with pytest.raises(click.BadParameter, match="are 99,985 lengths, expected at most 4,096"):
+        videos.convert("16:100000:1", None, None)
+
+
 def test_a_length_that_is_none_says_what_exists() -> None:
     assert "expected 16 to 4096 snippets" in CliRunner().invoke(command, ["--lengths", "0"]).output
