@@ -10,7 +10,8 @@ import numpy as np
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
-from stale_runtime.inputs.features import CLIP_NORM, read_features
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.files import reason
 from stale_runtime.system.memory import require_memory

@@ -47,7 +47,8 @@ from stale_model.network.stale import Stale, TrainingOutputs
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.text_encoder import Tokenizer
-from stale_runtime.inputs.feature_file import read_features, resample
+from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
 CLIP_VOCABULARY = 49408
