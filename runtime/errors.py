@@ -4,6 +4,7 @@
 
     StaleError
     ├── FeatureError            3   a feature file or array
+    ├── RecipeError             3   a feature recipe, or features that were made by another one
     ├── PromptError             3   a prompt or a prompt file
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that belongs to it
@@ -38,6 +39,12 @@ class StaleError(Exception):
 
 class FeatureError(StaleError):
     """A feature file or array cannot be used."""
+
+    exit_code = 3
+
+
+class RecipeError(StaleError):
+    """A feature recipe cannot be used, or features were made by another recipe than expected."""
 
     exit_code = 3
 
