@@ -11,12 +11,14 @@ from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
+from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.localizer import Localizer, Watch
+from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.feature_folder import feature_files
+from stale_runtime.inputs.feature_duration import recorded_duration
+from stale_runtime.inputs.feature_folder import video_files
 from stale_runtime.inputs.timeline import Timeline
-from stale_runtime.inputs.videos import video_id
+from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
 
 MOST_FILES = 100_000
@@ -59,19 +61,21 @@ class Batch:
         return problems[0].exit_code if self.fail_fast or not self.found else SOME_FAILED
 
 
-def find_files(given: Sequence[Path]) -> list[Path]:
-    """The feature files of a run: each file as given, and those of each folder in order of name.
+def find_files(given: Sequence[Path], *, features: bool = True) -> list[Path]:
+    """The files of a run: each as given, and those of each folder in order of name.
+
+    Args:
+        given: files and folders.
+        features: whether feature files are wanted; False for videos only.
 
     Raises:
         FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
     paths: list[Path] = []
     for path in given:
-        paths += feature_files(path).values() if os.path.isdir(path) else [path]
+        paths += video_files(path, features=features).values() if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
-        raise FeatureError(
-            f"{len(paths):,} feature files, expected at most {MOST_FILES:,}; split them into several runs"
-        )
+        raise FeatureError(f"{len(paths):,} files, expected at most {MOST_FILES:,}; split them into several runs")
     first: dict[str, Path] = {}
     for path in paths:
         other = first.setdefault(video_id(path.stem), path)
@@ -87,9 +91,9 @@ class BatchRun:
     localizer: Localizer
     prompts: EncodedPrompts
     paths: tuple[Path, ...]
-    """Feature files, one for each video."""
+    """Feature files and videos, one for each video."""
     timeline: Timeline
-    """How long videos last."""
+    """How long the videos of feature files last."""
     labels: Mapping[str, VideoLabel] | None = None
     """An external classifier's labels by video id, see ``override_labels``; None to keep the prompts' labels."""
     external_mode: ExternalMode = "surer"
@@ -101,8 +105,13 @@ class BatchRun:
     fail_fast: bool = False
     """Whether to stop at the first error."""
 
+    @property
+    def has_videos(self) -> bool:
+        """Whether some of the files are videos."""
+        return any(map(is_video, self.paths))
+
     def settings(self) -> dict[str, Any]:
-        """Everything that detections depend on except features, durations and an external classifier, for JSON."""
+        """Everything that detections depend on except the files, durations and an external classifier, for JSON."""
         names = self.prompts.names
         return {
             "bundle_sha256": self.localizer.bundle.manifest_sha256,
@@ -112,6 +121,7 @@ class BatchRun:
             "most_detections": self.localizer.settings.most_detections,
             "classes": self.localizer.settings.classes,
             "decoder": self.localizer.decoder,
+            **({"vision_precision": self.localizer.settings.vision_precision} if self.has_videos else {}),
             "threads": self.localizer.threads,
             "prompts": len(names),
             "prompts_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
@@ -145,8 +155,19 @@ class BatchRun:
         return {
             path: video
             for path, video in found.items()
-            if video is not None and self.timeline.agrees(video.video, video.duration_s)
+            if video is not None and self._duration_agrees(path, video)
         }
+
+    def _duration_agrees(self, path: Path, video: VideoDetections) -> bool:
+        """Whether a video would get the same duration again."""
+        if is_video(path):
+            return True
+        if self.timeline != NO_TIMELINE:
+            return self.timeline.agrees(video.video, video.duration_s)
+        try:
+            return recorded_duration(path) == video.duration_s
+        except StaleError:  # which detecting will report
+            return False
 
     def detect(
         self,

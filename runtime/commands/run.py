@@ -1,4 +1,4 @@
-"""``stale-run``: finds actions in videos, given their features and class names."""
+"""``stale-run``: finds actions in videos, given them or their features, and class names."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +81,11 @@ _RUN_DETAILS = (
     help="What runs the network.  [default: ort-int8 if the bundle's int8 mAP was measured, else ort-fp32]",
 )
 @click.option(
+    "--vision-precision",
+    type=click.Choice(get_args(Precision)),
+    help="Which of the bundle's vision towers computes the features of videos.  [default: int8 if there is one]",
+)
+@click.option(
     "--length",
     type=Length(),
     help="Snippets that each video or window is resampled to; a number looks at whole videos, unless --window is a "
@@ -127,14 +132,14 @@ _RUN_DETAILS = (
     type=click.Choice(list(DECODERS)),
     help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
-@click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the single video lasts.")
-@click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos; with --stride.")
+@click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the single feature file lasts.")
+@click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos of feature files; with --stride.")
 @click.option("--stride", type=POSITIVE, metavar="N", help="Frames from one snippet to the next; with --fps.")
 @click.option(
     "--durations",
     type=PATH,
     metavar="FILE",
-    help="How long each video lasts: ActivityNet's JSON, or CSV with the columns video,seconds.",
+    help="How long the video of each feature file lasts: ActivityNet's JSON, or CSV with the columns video,seconds.",
 )
 @click.option(
     "--external-classifier",
@@ -181,14 +186,18 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are .npy files of CLIP image features, (snippets, 512), made like those that the network was trained
-    on, or folders of them; a file's name is the video's id. Without durations, times are fractions of the video.
+    FEATURES are videos, .npy files of CLIP image features, or folders of both; a file's name is the video's id.
+    Videos need pip install '.[video]', and a bundle with the vision tower (stale-export --vision).
+
+    Features are (snippets, 512), made like those that the network was trained on. Without durations, their times are
+    fractions of the video, unless stale-features made them, which writes the duration beside them.
 
     FEATURES may be -, for snippets on standard input while they arrive: as a .npy file has them, or with --width 512
     rows of float32. Each detection is printed as a line of JSON, as soon as no later snippet can change it. Times are
     seconds with --fps and --stride, else snippets.
 
     \b
+      stale-run holiday.mp4 --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
@@ -257,11 +266,14 @@ def prepare_run(request: RunRequest) -> BatchRun:
         StaleError: something cannot be used.
     """
     paths = find_files(request.features)
+    videos = any(map(is_video, paths))
+    if videos:
+        require_video_reader()
     prompts = read_prompts(request.prompts, split_names=request.split_names)
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
-    prepared = prepare_localizer(request, prompts)
+    prepared = prepare_localizer(request, prompts, videos=videos)
     return BatchRun(
         localizer=prepared.localizer,
         prompts=prepared.prompts,

@@ -22,8 +22,13 @@ class Prepared:
     prompts: EncodedPrompts
 
 
-def prepare_localizer(request: RunRequest, prompts: Prompts) -> Prepared:
+def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = False) -> Prepared:
     """Open the bundle and encode the prompts.
+
+    Args:
+        request: what is asked for.
+        prompts: class names.
+        videos: whether the bundle's vision tower is needed.
 
     Raises:
         StaleError: something cannot be used.
@@ -35,6 +40,8 @@ def prepare_localizer(request: RunRequest, prompts: Prompts) -> Prepared:
         localizer = Localizer(bundle, settings)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
+    if videos:
+        localizer.require_videos()
     encoded = localizer.encode_prompts(prompts)
     localizer.require_memory(encoded)
     _note_prompts(prompts)

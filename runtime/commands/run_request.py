@@ -11,8 +11,9 @@ from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.inference.settings import Settings
+from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.timeline import Timeline
-from stale_runtime.inputs.videos import read_durations
+from stale_runtime.inputs.videos import is_video, read_durations
 from stale_runtime.terminal.output import check_output, destination
 
 STDIN = Path("-")
@@ -30,6 +31,7 @@ _FOR_FILES = {
     "external_mode": "--external-mode",
 }
 """Options that make no sense for a stream, by field."""
+_TIMES = {"--duration": "duration", "--fps with --stride": "fps", "--durations": "durations"}
 _ENDLESS = "whose detections are printed before its end; leave it out"
 _LINES = "whose detections are JSON lines; leave it out"
 _WHOLE = "that is looked at through windows; leave it out"
@@ -77,12 +79,14 @@ class RunRequest:
     """The videos and options of one run. Constructing it raises ``click.UsageError`` if they make no sense together."""
 
     features: tuple[Path, ...]
-    """Feature files and folders of them."""
+    """Feature files, videos, and folders of both."""
     prompts: Path
     """File of class names."""
     bundle: BundleRequest
     backend: str | None
     """None for the bundle's default."""
+    vision_precision: Literal["int8", "fp32"] | None
+    """Which vision tower computes the features of videos; None for the bundle's default."""
     length: int | Literal["auto"] | None
     """T in snippets; None for the trained T."""
     window: int | Literal["auto", "off"]
@@ -132,7 +136,7 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if not self.features:
-            raise click.UsageError("no FEATURES; give a .npy file or a folder of them")
+            raise click.UsageError("no FEATURES; give a video, a .npy file, or a folder of them")
         if self.prompts is None:  # --self-test needs no prompts, so click does not require them
             raise click.UsageError("no --prompts; give a text file with one class name per line")
         try:
@@ -174,11 +178,14 @@ class RunRequest:
         if times > 1:
             raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
         single = len(self.features) == 1 and not os.path.isdir(self.features[0])
+        if times and all(map(is_video, self.features)):
+            given = next(option for option, field in _TIMES.items() if getattr(self, field) is not None)
+            raise click.UsageError(f"{given} is for feature files; a video says itself how long it is, so leave it out")
         if self.duration is not None and not single:
             raise click.UsageError("--duration is for a single video; give --durations FILE")
         if self.output_format == "srt" and not single:
             raise click.UsageError("--format srt is for a single video; run it for each")
-        if self.output_format == "srt" and not times:
+        if self.output_format == "srt" and not times and not _says_duration(self.features[0]):
             raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
         if self.external_mode is not None and self.external_classifier is None:
             raise click.UsageError("--external-mode without --external-classifier; give the file of labels, or neither")
@@ -219,7 +226,13 @@ class RunRequest:
             window=self.window,
             most_detections=self.max_detections,
             classes=self.classes_per_video,
+            vision_precision=self.vision_precision,
             decoder=self.decoder,
             cache_folder=self.cache_folder,
             cache=not self.no_cache,
         )
+
+
+def _says_duration(path: Path) -> bool:
+    """Whether a file is a video, or there is something beside it that says how long its video lasts."""
+    return is_video(path) or os.path.exists(sidecar_path(path))

@@ -1,7 +1,7 @@
 """The main class of the library: a bundle opened for one backend, length and decoder."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -10,37 +10,35 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER, decode_detections, label_segments
-from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
-from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.standard_decoder import CLASSES
+from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
-from stale_runtime.inference.detection_stream import DetectionStream, decode_blocks
+from stale_runtime.inference.detection_stream import DetectionStream
+from stale_runtime.inference.detector import Detector, FeatureArray, Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
+from stale_runtime.inference.lengths import Lengths
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
-from stale_runtime.inference.stream import BATCH, StreamDecoder
-from stale_runtime.inference.windows import LARGEST
+from stale_runtime.inference.stream import BATCH
+from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
-from stale_runtime.inputs.features import check_features, cut_into_pieces
+from stale_runtime.inputs.features import check_features
 from stale_runtime.inputs.prompts import Prompts, as_prompts
 from stale_runtime.inputs.timeline import LONGEST_S, Timeline, check_seconds
-from stale_runtime.inputs.videos import video_id
+from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
+from stale_runtime.video.video_features import VideoFeatures
+from stale_runtime.video.vision_store import VisionStore
 
 NO_TIMELINE = Timeline()
-WHOLE_LENGTHS = 2
-"""Videos of at most so many times the trained T are looked at as a whole, if windows are ``auto``."""
-BLOCK_SNIPPETS = 4096
-"""Snippets of a long array that are decoded at once."""
 
 
 AnyPrompts: TypeAlias = EncodedPrompts | Prompts | Sequence[str]
-Watch = Callable[[Iterable[FloatArray], int], Iterable[FloatArray]]
-"""Blocks of a long video and their number -> the same blocks, for showing how far the work is."""
 
 
 class Localizer:
@@ -62,9 +60,6 @@ class Localizer:
         self.backend = backend.name
         self.bundle = bundle
         self.settings = settings
-        self.length = settings.length or manifest.temporal_scale
-        """T that features are resampled to, or ``auto``."""
-        self.window = settings.window
         self.decoder = settings.decoder or manifest.decoder
         if self.decoder not in DECODERS:
             known = ", ".join(DECODERS)
@@ -77,9 +72,21 @@ class Localizer:
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}, expected "
                 f"{layout.SHORTEST} to {layout.LONGEST}; {COPY_AGAIN}"
             )
+        self._lengths = Lengths(
+            manifest.temporal_scale, length=settings.length, window=settings.window, decoder=self.decoder
+        )
+        self.length, self.window = self._lengths.length, self._lengths.window
         self.threads = min(settings.threads, available_threads())
         self._network = ForwardPass(bundle, open_backend(backend, bundle, threads=self.threads))
         folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
+        self._detector = Detector(
+            self._network,
+            self._lengths,
+            decoder=self.decoder,
+            classes=settings.classes,
+            most=settings.most_detections,
+        )
+        self._vision = VisionStore(bundle, precision=settings.vision_precision, threads=self.threads)
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
 
     @classmethod
@@ -162,13 +169,13 @@ class Localizer:
         """
         check_seconds(duration_s, "duration_s")
         check_features(features, self.bundle.manifest.channels)
-        encoded, largest = self._encoded(prompts), self.window_for(len(features))
-        if largest is None:
-            rows = self._detect_whole(features, duration_s, encoded)
-        else:
-            blocks = cut_into_pieces(features, BLOCK_SNIPPETS)
-            rows = self._detect_long(blocks, len(features), duration_s, encoded, largest)
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
+        return self._detector.detect(
+            video,
+            FeatureArray(features),
+            lambda _: features,
+            duration_s=duration_s,
+            prompts=self._encoded(prompts),
+        )
 
     def detect_file(
         self,
@@ -186,23 +193,56 @@ class Localizer:
         Args:
             path: a ``.npy`` file, named for the video's id.
             prompts: as for ``detect``.
-            timeline: how long videos last.
+            timeline: how long videos last; if it does not say so, what ``stale-features`` wrote beside the file does.
             watch: gets the blocks of a video that is looked at through windows; None to show nothing.
 
         Raises:
-            FeatureError, PromptError, DatasetError: an input cannot be used.
+            FeatureError, PromptError, DatasetError, RecipeError: an input cannot be used.
             OutOfMemoryError: there is not enough memory.
         """
         path = Path(path)
-        video, encoded = video_id(path.stem), self._encoded(prompts)
+        encoded = self._encoded(prompts)
         with open_features(path, self.bundle.manifest.channels) as file:
-            duration_s, largest = timeline.duration_of(video, file.snippets), self.window_for(file.snippets)
-            if largest is None:
-                rows = self._detect_whole(file.read(), duration_s, encoded)
-            else:
-                blocks = watch(file.blocks(), file.block_count) if watch is not None else file.blocks()
-                rows = self._detect_long(blocks, file.snippets, duration_s, encoded, largest)
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
+            duration_s = duration_of_features(path, file.snippets, timeline)
+            return self._detector.detect(
+                video_id(path.stem),
+                file,
+                lambda _: file.read(),
+                duration_s=duration_s,
+                prompts=encoded,
+                watch=watch,
+            )
+
+    def detect_video(
+        self, path: str | os.PathLike[str], prompts: AnyPrompts, *, watch: Watch | None = None
+    ) -> VideoDetections:
+        """Find actions in a video file, with features that the bundle's vision tower computes by its recipe.
+
+        The detections are those of the file of features that ``stale-features`` writes. Only frames whose features are
+        read are embedded: all if the video is looked at through windows, else at most two for each of T snippets.
+
+        Args:
+            path: a video file, named for the video's id.
+            prompts: as for ``detect``.
+            watch: gets the blocks of features as they are computed; None to show nothing.
+
+        Raises:
+            VideoError, FeatureError, PromptError: an input cannot be used.
+            BackendError: what reads videos is not installed: ``pip install '.[video]'``.
+            BundleError: the bundle has no vision tower, or a broken one.
+            OutOfMemoryError: there is not enough memory.
+        """
+        path = Path(path)
+        encoded = self._encoded(prompts)
+        features = VideoFeatures(path, self._vision.open())
+        return self._detector.detect(
+            video_id(path.stem),
+            features,
+            partial(features.read_resampled, watch=watch),
+            duration_s=features.duration_s,
+            prompts=encoded,
+            watch=watch,
+        )
 
     def detect_many(
         self,
@@ -212,12 +252,12 @@ class Localizer:
         timeline: Timeline = NO_TIMELINE,
         watch: Watch | None = None,
     ) -> Iterator[Outcome]:
-        """Find actions in many feature files, one after the other; a bad file does not stop the others.
+        """Find actions in many feature files and videos, one after the other; a bad file does not stop the others.
 
         Args:
-            paths: ``.npy`` files.
+            paths: ``.npy`` files, and videos (see ``is_video``).
             prompts: as for ``detect``; encoded once.
-            timeline: how long videos last.
+            timeline: how long the videos of feature files last.
             watch: as for ``detect_file``.
 
         Raises:
@@ -226,7 +266,11 @@ class Localizer:
         encoded = self._encoded(prompts)
         for path in map(Path, paths):
             try:
-                yield Outcome(path, self.detect_file(path, encoded, timeline=timeline, watch=watch), None)
+                if is_video(path):
+                    found = self.detect_video(path, encoded, watch=watch)
+                else:
+                    found = self.detect_file(path, encoded, timeline=timeline, watch=watch)
+                yield Outcome(path, found, None)
             except StaleError as problem:
                 yield Outcome(path, None, problem)
             except MemoryError as problem:
@@ -259,8 +303,8 @@ class Localizer:
         if self.settings.most_detections is not None:
             raise ValueError("a stream with most_detections, which are known only at its end; leave it out")
         return DetectionStream(
-            self._stream_decoder(encoded, self._largest_window),
-            lambda features, duration_s: self._detect_whole(features, min(duration_s, LONGEST_S), encoded),
+            self._detector.stream_decoder(encoded, self._lengths.largest_window),
+            lambda features, duration_s: self._detector.detect_whole(features, min(duration_s, LONGEST_S), encoded),
             longest_whole=longest_whole,
             names=encoded.names,
             channels=self.bundle.manifest.channels,
@@ -278,7 +322,7 @@ class Localizer:
             FeatureError, PromptError: an input does not fit the bundle.
             OutOfMemoryError: there is not enough memory.
         """
-        return self._outputs(check_features(features, self.bundle.manifest.channels), prompts)
+        return self._detector.outputs(check_features(features, self.bundle.manifest.channels), prompts)
 
     def length_for(self, snippets: int) -> int:
         """T that a video of this many snippets is resampled to.
@@ -286,10 +330,7 @@ class Localizer:
         ``auto`` means the trained T, or twice that for videos of more than 2T snippets. Measured on synthetic features,
         this gained 1.2 to 1.6 points of mAP there; shorter videos and greater lengths gained nothing consistent.
         """
-        if self.length != "auto":
-            return self.length
-        trained = self.bundle.manifest.temporal_scale
-        return trained if snippets <= 2 * trained else min(2 * trained, layout.LONGEST)
+        return self._lengths.length_for(snippets)
 
     @property
     def longest_whole(self) -> int | None:
@@ -299,20 +340,11 @@ class Localizer:
         few seconds in too few snippets. There is no limit if a length was asked for, nor with the ``upstream`` decoder,
         which are about whole videos.
         """
-        if isinstance(self.window, int):
-            return 0
-        if self.window == "off" or isinstance(self.settings.length, int) or self.decoder != DEFAULT_DECODER:
-            return None
-        return WHOLE_LENGTHS * self.bundle.manifest.temporal_scale
+        return self._lengths.longest_whole
 
     def window_for(self, snippets: int) -> int | None:
         """Snippets of the largest windows that a video of this many snippets is looked at through; None for none."""
-        longest_whole = self.longest_whole
-        return None if longest_whole is None or snippets <= longest_whole else self._largest_window
-
-    @property
-    def _largest_window(self) -> int:
-        return self.window if isinstance(self.window, int) else LARGEST
+        return self._lengths.window_for(snippets)
 
     def require_memory(self, prompts: EncodedPrompts) -> None:
         """Make sure that there is memory for the shortest video; a run over many checks this before the first.
@@ -326,7 +358,17 @@ class Localizer:
         if self.window_for(1) is None:
             self._network.require_memory(prompts, self.length_for(1))
         else:
-            self._network.require_memory(prompts, self._window_length, windows=BATCH)
+            self._network.require_memory(prompts, self._lengths.window_length, windows=BATCH)
+
+    def require_videos(self) -> None:
+        """Make sure that videos can be read and embedded; a run over many checks this before the first.
+
+        Raises:
+            BackendError: what reads videos is not installed.
+            BundleError: the bundle has no vision tower, or a broken one.
+        """
+        require_video_reader()
+        self._vision.open()
 
     def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
         """The inputs of the localizer's graph for one video that is looked at as a whole.
@@ -356,42 +398,3 @@ class Localizer:
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
-
-    def _detect_whole(
-        self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
-    ) -> tuple[Detection, ...]:
-        """Find actions in checked features (T0, C) of a video, resampled to T."""
-        most = self.settings.most_detections or MOST_DETECTIONS
-        outputs = self._outputs(features, prompts)
-        return decode_detections(
-            self.decoder, *outputs, prompts.names, duration_s, classes=self.settings.classes, most=most
-        )
-
-    def _detect_long(
-        self,
-        blocks: Iterable[FloatArray],
-        snippets: int,
-        duration_s: float | None,
-        prompts: EncodedPrompts,
-        largest: int,
-    ) -> tuple[Detection, ...]:
-        """Find actions in checked features of a video, block by block (n, C)."""
-        decoder = self._stream_decoder(prompts, largest)
-        ranked = decode_blocks(decoder, blocks, most=self.settings.most_detections)
-        snippet = (duration_s or 1) / snippets
-        return label_segments(ranked, prompts.names, snippet, longest=snippets)
-
-    @property
-    def _window_length(self) -> int:
-        """T that windows are resampled to."""
-        return self.bundle.manifest.temporal_scale if self.length == "auto" else self.length
-
-    def _stream_decoder(self, prompts: EncodedPrompts, largest: int) -> StreamDecoder:
-        T = self._window_length
-        self._network.require_memory(prompts, T, windows=BATCH)
-        forward = partial(self._network.run_windows, prompts=prompts)
-        return StreamDecoder(forward, prompts.names, T, largest=largest, classes=self.settings.classes)
-
-    def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        self._network.require_memory(prompts, self.length_for(len(features)))
-        return self.forward(self.graph_inputs(features, prompts))

@@ -32,6 +32,8 @@ class Settings:
     """Classes that are considered for a video, or for each window of a long one. More take more time."""
     decoder: str | None = None
     """One of ``DECODERS``; None for the bundle's own."""
+    vision_precision: Literal["int8", "fp32"] | None = None
+    """Which of the bundle's vision towers computes the features of videos; None for the bundle's default."""
     cache_folder: str | os.PathLike[str] | None = None
     """Where encoded prompts are kept; None for ``$STALE_CACHE``, then ``~/.cache/stale-edge``."""
     cache: bool = True

@@ -1,10 +1,11 @@
-"""Folders of feature files."""
+"""Folders of feature files and videos."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.inputs.videos import video_id
+from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.system.files import reason
 
 
@@ -23,19 +24,45 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
     Raises:
         FeatureError: the folder cannot be read, contains no such file, or contains two files of one video.
     """
+    return _files(folder, _is_feature_file, ".npy files", option=option)
+
+
+def video_files(folder: Path, *, features: bool) -> dict[str, Path]:
+    """List the videos of a folder, without opening them. Hidden files are skipped.
+
+    Args:
+        folder: contains one file for each video.
+        features: whether ``.npy`` files are listed too.
+
+    Returns:
+        Paths by video id, sorted by file name.
+
+    Raises:
+        FeatureError: as for ``feature_files``.
+    """
+    if not features:
+        return _files(folder, is_video, "videos")
+    return _files(folder, lambda path: is_video(path) or _is_feature_file(path), ".npy files or videos")
+
+
+def _is_feature_file(path: Path) -> bool:
+    return path.name.endswith(".npy")
+
+
+def _files(folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None = None) -> dict[str, Path]:
     name = f"{option} {folder}" if option else str(folder)
     try:
         names = sorted(os.listdir(folder))
     except OSError as problem:
-        raise FeatureError(f"{name}: {reason(problem)}; give a folder of .npy feature files") from problem
+        raise FeatureError(f"{name}: {reason(problem)}; give a folder of {what}") from problem
     found: dict[str, Path] = {}
     for file in names:
-        if file.startswith(".") or not file.endswith(".npy"):
-            continue
         path = folder / file
+        if file.startswith(".") or not wanted(path):
+            continue
         other = found.setdefault(video_id(path.stem), path)
         if other is not path:
             raise FeatureError(f"{path}: the same video id as {other}; rename or remove one of them")
     if not found:
-        raise FeatureError(f"{name}: no .npy files in this folder; give the folder that contains the feature files")
+        raise FeatureError(f"{name}: no {what} in this folder; give the folder that contains them")
     return found

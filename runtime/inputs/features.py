@@ -94,12 +94,35 @@ def resample(features: FloatArray, length: int) -> NDArray[np.float32]:
     T0 = len(features)
     if length == T0:
         return features.astype(np.float32)
-    scale = np.float64(np.float32(T0) / np.float32(length))  # PyTorch rounds here, and again after a fused
+    lower, upper, weight = _neighbours(T0, length)
+    before, after = features[lower].astype(np.float32), features[upper].astype(np.float32)  # (T, C)
+    return np.asarray((1 - weight[:, None]) * before + weight[:, None] * after)
+
+
+def rows_read(snippets: int, length: int, channels: int) -> NDArray[np.intp]:
+    """The rows of a video that ``resample_for_graph`` reads; the others may hold anything finite.
+
+    Args:
+        snippets: T0
+        length: T, in snippets.
+        channels: C
+
+    Returns:
+        Ascending; all T0 rows, or at most 2T of them.
+    """
+    if snippets == length or _is_resampled_by_graph(snippets, channels, length=length):
+        return np.arange(snippets)
+    lower, upper, weight = _neighbours(snippets, length)
+    return np.unique(np.concatenate([lower, upper[weight > 0]]))
+
+
+def _neighbours(snippets: int, length: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Of each of T positions: the rows before and after it, and the weight of the one after; (T,) each."""
+    scale = np.float64(np.float32(snippets) / np.float32(length))  # PyTorch rounds here, and again after a fused
     position = (scale * (np.arange(length) + 0.5) - 0.5).clip(min=0).astype(np.float32)  # multiply-add
-    lower = np.minimum(position.astype(np.intp), T0 - 1)  # (T,)
-    upper = np.minimum(lower + 1, T0 - 1)  # (T,)
-    weight = (position - lower.astype(np.float32))[:, None]  # (T, 1)
-    return np.asarray((1 - weight) * features[lower].astype(np.float32) + weight * features[upper].astype(np.float32))
+    lower = np.minimum(position.astype(np.intp), snippets - 1)
+    upper = np.minimum(lower + 1, snippets - 1)
+    return lower, upper, position - lower.astype(np.float32)
 
 
 def resample_for_graph(features: FloatArray, length: int) -> NDArray[np.float32]:
@@ -113,9 +136,13 @@ def resample_for_graph(features: FloatArray, length: int) -> NDArray[np.float32]
         (T0, C) if the video has fewer snippets than T and than channels, else (T, C). In int8 the result of the network
         depends on this.
     """
-    if len(features) < min(length, features.shape[1]):
+    if _is_resampled_by_graph(*features.shape, length=length):
         return np.asarray(features, np.float32)
     return resample(features, length)
+
+
+def _is_resampled_by_graph(snippets: int, channels: int, *, length: int) -> bool:
+    return snippets < min(length, channels)
 
 
 def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], channels: int, name: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""Video ids, and files of the durations of videos."""
+"""Video ids, what a video file is called, and files of the durations of videos."""
 
 import csv
 import io
@@ -14,6 +14,17 @@ from stale_runtime.system.text import as_text
 LARGEST_FILE = 512 * MEGABYTE
 MOST_VIDEOS = 1_000_000
 """Most videos that any file may list."""
+
+VIDEO_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+)
+"""How the names of video files end, in lower case."""
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file's name is that of a video, in small or capital letters."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def video_id(name: str) -> str:
