@@ -41,3 +41,8 @@ def start_run() -> None:
 def start_evaluation() -> None:
     """Run ``stale-eval``."""
     launch("stale_runtime.commands.evaluate", "stale-eval")
+
+
+def start_features() -> None:
+    """Run ``stale-features``."""
+    launch("stale_runtime.commands.features", "stale-features")

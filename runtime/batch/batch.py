@@ -153,9 +153,7 @@ class BatchRun:
             return {}
         found = {path: journal.finished(video_id(path.stem), file_state(path)) for path in self.paths}
         return {
-            path: video
-            for path, video in found.items()
-            if video is not None and self._duration_agrees(path, video)
+            path: video for path, video in found.items() if video is not None and self._duration_agrees(path, video)
         }
 
     def _duration_agrees(self, path: Path, video: VideoDetections) -> bool:

@@ -132,8 +132,12 @@ _RUN_DETAILS = (
     type=click.Choice(list(DECODERS)),
     help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
-@click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the single feature file lasts.")
-@click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos of feature files; with --stride.")
+@click.option(
+    "--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the single feature file lasts."
+)
+@click.option(
+    "--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos of feature files; with --stride."
+)
 @click.option("--stride", type=POSITIVE, metavar="N", help="Frames from one snippet to the next; with --fps.")
 @click.option(
     "--durations",

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NoReturn, TypeVar
 
@@ -94,12 +94,21 @@ def echo(text: str = "", *, nl: bool = True) -> bool:
         raise OutputError(f"stdout: {why_unwritten(problem)}") from problem
 
 
-def progress(items: Iterable[T], *, label: str, total: int) -> Iterator[T]:
-    """Yield the items, with a progress bar on stderr if that is a terminal and there are several items."""
+def progress(
+    items: Iterable[T], *, label: str, total: int, describe: Callable[[T | None], str] | None = None
+) -> Iterator[T]:
+    """Yield the items, with a progress bar on stderr if that is a terminal and there are several items.
+
+    Args:
+        items: what to yield.
+        label: stands before the bar.
+        total: how many items there are.
+        describe: what stands behind the bar, given the last item.
+    """
     if total < 2 or not sys.stderr.isatty():
         yield from items
         return
-    with click.progressbar(items, length=total, label=label, file=sys.stderr) as bar:
+    with click.progressbar(items, length=total, label=label, item_show_func=describe, file=sys.stderr) as bar:
         yield from bar
 
 

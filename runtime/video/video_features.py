@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.errors import FeatureError
+from stale_runtime.errors import FeatureError, VideoError
 from stale_runtime.inputs.features import rows_read
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.video.video_reader import probe_video, read_video
@@ -45,21 +45,25 @@ Watch = Callable[[Iterable[Rows], int], Iterable[Rows]]
 class VideoFeatures:
     """The snippet features of one video. Nothing but its header is read before they are asked for."""
 
-    def __init__(self, path: str | os.PathLike[str], encoder: ImageEncoder) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], encoder: ImageEncoder, recipe: FeatureRecipe | None = None
+    ) -> None:
         """Look at a video's header.
 
         Args:
             path: a video file.
             encoder: computes the features.
+            recipe: how frames become images, and embeddings rows; None for the encoder's own.
 
         Raises:
             VideoError: the file cannot be read, or is not a video.
         """
         self.path = Path(path)
         self._encoder = encoder
+        self._recipe = recipe or encoder.recipe
         self.duration_s = probe_video(self.path).duration_s
         self.channels = encoder.channels
-        self.snippets = encoder.recipe.row_count(self.duration_s)
+        self.snippets = self._recipe.row_count(self.duration_s)
         """T0, the rows of features that the video has."""
 
     @property
@@ -94,7 +98,7 @@ class VideoFeatures:
         """
         rows = rows_read(self.snippets, length, self.channels)
         features = np.zeros((self.snippets, self.channels), np.float16)  # takes memory only where it is written
-        blocks: Iterable[Rows] = self._blocks_of(rows, len(rows))
+        blocks: Iterable[Rows] = self.read_rows(rows)
         if watch is not None:
             blocks = watch(blocks, -(-len(rows) // ROWS_AT_ONCE))
         done = 0
@@ -102,6 +106,20 @@ class VideoFeatures:
             features[rows[done : done + len(block)]] = block
             done += len(block)
         return features
+
+    def read_rows(self, rows: NDArray[np.intp]) -> Iterator[Rows]:
+        """The features of some rows, block by block.
+
+        Args:
+            rows: indices, ascending.
+
+        Yields:
+            (n, C) consecutive pieces.
+
+        Raises:
+            VideoError, FeatureError: as for ``blocks``.
+        """
+        return self._blocks_of(rows, len(rows))
 
     def _blocks_of(self, rows: NDArray[np.intp] | None, count: int) -> Iterator[Rows]:
         """The features of some rows, ascending, or of all: ``count`` of them."""
@@ -116,19 +134,21 @@ class VideoFeatures:
         An int8 tower finds the range of what it quantizes in all images that it gets at once. It gets one, so that no
         row depends on which others are computed.
         """
-        for images in read_video(self.path, self._encoder.recipe, rows=rows):
+        for images in read_video(self.path, self._recipe, rows=rows):
             for image in images:
                 yield self._encoder.embed(image[None])[0]
 
     def _mean(self, embeddings: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
         """The mean embedding (C,) of the frames of the next row."""
-        frames = self._encoder.recipe.frames or 1
-        return np.asarray(np.mean(list(islice(embeddings, frames)), axis=0))
+        frames = list(islice(embeddings, self._recipe.frames or 1))
+        if not frames:
+            raise VideoError(f"{self.path}: it ends before its header says so; copy it again, or convert it")
+        return np.asarray(np.mean(frames, axis=0))
 
     def _round(self, vectors: NDArray[np.float32], start: int) -> Rows:
         """Make features from the mean embeddings (n, C) of the rows from ``start`` on, and check them."""
         with np.errstate(all="ignore"):
-            if self._encoder.recipe.normalised:
+            if self._recipe.normalised:
                 vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             rounded = vectors.astype(np.float16)
         finite = np.isfinite(rounded).all(axis=1)
