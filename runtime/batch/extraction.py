@@ -75,15 +75,12 @@ class Extraction:
             )
         return Extracted(path, duration_s, kept, error, time.perf_counter() - started)
 
-    def extract_all(
-        self, paths: Iterable[Path], *, workers: int = 1, watch: Watch | None = None
-    ) -> Iterator[Extracted]:
+    def extract_all(self, paths: Iterable[Path], *, workers: int = 1) -> Iterator[Extracted]:
         """Write the features of many videos; a bad one does not stop the others.
 
         Args:
             paths: the videos.
             workers: how many processes work at once.
-            watch: as for ``extract``, if there is one worker.
 
         Yields:
             What became of each, in order.
@@ -92,7 +89,7 @@ class Extraction:
             OutOfMemoryError: a worker was killed.
         """
         if workers == 1:
-            yield from (self.extract(path, watch) for path in paths)
+            yield from map(self.extract, paths)
             return
         with _pool(workers) as pool:
             try:

@@ -28,10 +28,13 @@ from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs.prompts import MOST_PROMPTS, read_prompts
 from stale_runtime.inputs.timeline import LONGEST_S
+from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
 from stale_runtime.terminal.output import destination, write_output
+from stale_runtime.video.video_reader import require_video_reader
+from stale_runtime.video.vision_encoder import Precision
 
 TABLE_ROWS = 10
 POSITIVE = Number(1e-6, LONGEST_S)
@@ -132,12 +135,8 @@ _RUN_DETAILS = (
     type=click.Choice(list(DECODERS)),
     help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
-@click.option(
-    "--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the single feature file lasts."
-)
-@click.option(
-    "--fps", type=POSITIVE, metavar="N", help="Frames a second of the videos of feature files; with --stride."
-)
+@click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the one feature file lasts.")
+@click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of feature files' videos; with --stride.")
 @click.option("--stride", type=POSITIVE, metavar="N", help="Frames from one snippet to the next; with --fps.")
 @click.option(
     "--durations",

@@ -33,6 +33,7 @@ from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.video.video_features import VideoFeatures
+from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_store import VisionStore
 
 NO_TIMELINE = Timeline()
