@@ -11,12 +11,12 @@ from stale_runtime.bundle import layout
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
-from stale_runtime.inputs.recipe import FeatureRecipe
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.system.json_dataclasses import build
 
 FORMAT_VERSION = 3
 _OLDEST_VERSION = 2
-_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"recipe": asdict(FeatureRecipe()), "feature_statistics": None}}
+_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None}}
 """What each version of the format added, and what it is in older bundles."""
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
@@ -166,7 +166,7 @@ class Manifest:
     quantization: tuple[QuantizationRecord, ...]
     files: Mapping[str, FileRecord]
     """Every file of the bundle except manifest and signature, by name."""
-    recipe: FeatureRecipe = FeatureRecipe()
+    recipe: FeatureRecipe = UNKNOWN_RECIPE
     """How the features were made that the network was trained on; what is None is unknown."""
     feature_statistics: FeatureStatistics | None = None
     """What these features look like; None if neither the training nor the export saw them."""

@@ -2,15 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from stale_runtime.errors import RecipeError
-from stale_runtime.inputs.feature_origin import FeatureOrigin, sidecar_path
+from stale_runtime.inputs.feature_origin import FeatureOrigin
 from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary
-from stale_runtime.inputs.recipe import UNKNOWN, FeatureRecipe
+from stale_runtime.inputs.recipe import UNKNOWN, UNKNOWN_RECIPE, FeatureRecipe
 
 LOWEST_COSINE: Final = 0.5
 """Features whose mean direction has a smaller cosine to the training's are of another kind. Of 1,000 drawn videos the
@@ -43,6 +41,11 @@ class FeatureCheck:
     recipe: FeatureRecipe
     statistics: FeatureStatistics | None
     """None if nothing was recorded."""
+
+    @property
+    def knows_anything(self) -> bool:
+        """Whether there is anything to compare with."""
+        return self.statistics is not None or self.recipe != UNKNOWN_RECIPE
 
     @property
     def lowest_cosine(self) -> float | None:
@@ -167,19 +170,6 @@ class FeatureCheck:
         if not known:
             return "the CLIP and the preprocessing of the training; ask whoever trained the network for them"
         return "the recipe of the training: " + ", ".join(f"{name} {_shown(value)}" for name, value in known.items())
-
-
-def require_matching(origin: FeatureOrigin | None, snippets: int, features: Path) -> None:
-    """Make sure that what stands beside a feature file is about this file.
-
-    Raises:
-        RecipeError: it is about another, of another number of rows.
-    """
-    if origin is not None and origin.snippets != snippets:
-        raise RecipeError(
-            f"{sidecar_path(features)}: says {origin.snippets:,} rows, {features.name} has {snippets:,}; delete the "
-            "one that is wrong, and make the features again"
-        )
 
 
 def _shown(value: object) -> str:
