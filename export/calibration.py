@@ -14,9 +14,9 @@ from stale_export.schemes import StaticScheme
 from stale_model import Stale
 from stale_model.data.dataset import rank
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import resample

@@ -13,10 +13,10 @@ from stale_export.localizer_graph import cross_queries
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.errors import ParityError
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import CLIP_NORM
 
 LIMITS = {layout.CAS_LOGITS: 2e-4, layout.ACTION_MASKS: 1e-5, layout.EMBEDDINGS: 1e-5, layout.QUERIES: 1e-5}

@@ -14,10 +14,10 @@ from stale_export.quantization import QuantizedGraph
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import replay_name
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 
 _MOST_PROMPTS = 8
 """Prompts in the recording."""

@@ -9,8 +9,8 @@ from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.schemes import bits_for
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import QuantizationRecord
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import QuantizationError
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.system.workspace import workspace
 
 LOWEST_COSINE = 0.98

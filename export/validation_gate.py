@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_export.graph_runner import Features, run_on_video
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import resample_for_graph

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stale_runtime.batch.feature_comparison import find_problem
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import FeatureError, StaleError
+from stale_runtime.errors import FeatureError, RecipeError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
@@ -36,6 +37,8 @@ class Batch:
     """In the order of the paths; fewer of them if the run stopped at an error."""
     fail_fast: bool = False
     """Whether the run had to stop at the first error."""
+    warnings: Mapping[Path, str] = field(default_factory=dict)
+    """What is likely to be wrong with the features of videos, by path."""
 
     @property
     def found(self) -> list[VideoDetections]:
@@ -104,6 +107,8 @@ class BatchRun:
     """Number of detections to keep for each video; None for all."""
     fail_fast: bool = False
     """Whether to stop at the first error."""
+    strict: bool = False
+    """Whether features that are not like those of the training are an error."""
 
     @property
     def has_videos(self) -> bool:
@@ -173,6 +178,7 @@ class BatchRun:
         finished: Mapping[Path, VideoDetections],
         *,
         watch: Watch | None = None,
+        warn: Callable[[Path, str], object] | None = None,
     ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
@@ -180,6 +186,7 @@ class BatchRun:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
             watch: as for ``Localizer.detect_file``.
+            warn: called with what is likely to be wrong with the features of a video, before it is looked at.
 
         Yields:
             The outcome of each path, in order.
@@ -189,7 +196,12 @@ class BatchRun:
         """
         for path in self.paths:
             outcome = Outcome(path, finished.get(path), None)
-            if path not in finished:
+            problem = find_problem(path, self.localizer.bundle.manifest, self.timeline)
+            if problem is not None and not self.strict and warn is not None:
+                warn(path, problem)
+            if problem is not None and self.strict:
+                outcome = Outcome(path, None, RecipeError(problem))
+            elif path not in finished:
                 state = file_state(path)  # before reading, so that a later change of the file is noticed
                 (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
                 if journal is not None and state is not None and outcome.detections is not None:

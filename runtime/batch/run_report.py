@@ -23,7 +23,7 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> st
         resumed: how many of them an interrupted run had finished.
         run: the run's settings, written unchanged.
     """
-    reached = [_describe_outcome(outcome) for outcome in batch.outcomes]
+    reached = [_describe_outcome(outcome, batch.warnings.get(outcome.path)) for outcome in batch.outcomes]
     skipped = [_describe(path, "skipped") for path in batch.paths[len(reached) :]]
     videos = [*reached, *skipped]
     counts = Counter(video["status"] for video in videos)
@@ -46,10 +46,15 @@ def _describe(path: Path, status: str) -> dict[str, Any]:
     return {"video": video_id(path.stem), "path": as_text(str(path)), "status": status}
 
 
-def _describe_outcome(outcome: Outcome) -> dict[str, Any]:
+def _describe_outcome(outcome: Outcome, warning: str | None) -> dict[str, Any]:
     if outcome.error is None:
         found = outcome.result()
-        return {**_describe(outcome.path, "ok"), "detections": len(found), "window": found.window}
+        return {
+            **_describe(outcome.path, "ok"),
+            "detections": len(found),
+            "window": found.window,
+            "warning": None if warning is None else as_text(warning),
+        }
     return {
         **_describe(outcome.path, "failed"),
         "error": type(outcome.error).__name__,

@@ -9,9 +9,15 @@ from typing import Any
 
 from stale_runtime.bundle import layout
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
+from stale_runtime.inputs.feature_check import FeatureCheck
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_OLDEST_VERSION = 2
+_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None}}
+"""What each version of the format added, and what it is in older bundles."""
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
 LONGEST_TEMPLATE = 2000
@@ -160,11 +166,25 @@ class Manifest:
     quantization: tuple[QuantizationRecord, ...]
     files: Mapping[str, FileRecord]
     """Every file of the bundle except manifest and signature, by name."""
+    recipe: FeatureRecipe = UNKNOWN_RECIPE
+    """How the features were made that the network was trained on; what is None is unknown."""
+    feature_statistics: FeatureStatistics | None = None
+    """What these features look like; None if neither the training nor the export saw them."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):
             if not 1 <= getattr(self, name) <= LARGEST_AXIS:
                 raise ValueError(f"{name} is {reprlib.repr(getattr(self, name))}, expected 1 to {LARGEST_AXIS}")
+        if self.feature_statistics is not None and len(self.feature_statistics.direction) != self.channels:
+            raise ValueError(
+                f"feature_statistics are of features {len(self.feature_statistics.direction)} wide, expected "
+                f"{self.channels}"
+            )
+
+    @property
+    def feature_check(self) -> FeatureCheck:
+        """What tells features of another kind apart from those that the network was trained on."""
+        return FeatureCheck(recipe=self.recipe, statistics=self.feature_statistics)
 
     @property
     def sha256(self) -> str:
@@ -173,7 +193,10 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The content of ``manifest.json``, which includes a digest of itself."""
-        rest = (json.dumps(asdict(self), indent=1, allow_nan=False) + "\n").removeprefix("{\n")
+        content = asdict(self)
+        for name in _added_after(self.format_version):
+            del content[name]
+        rest = (json.dumps(content, indent=1, allow_nan=False) + "\n").removeprefix("{\n")
         return (_seal(rest.encode()) + rest).encode()
 
     @classmethod
@@ -192,18 +215,27 @@ class Manifest:
             raise _damaged() from None
         if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
             raise BundleError(f"{layout.MANIFEST}: has no format_version, so it is not from stale-edge; {COPY_AGAIN}")
-        if content["format_version"] != FORMAT_VERSION:
+        version = content["format_version"]
+        if not _OLDEST_VERSION <= version <= FORMAT_VERSION:
             raise BundleVersionError(
-                f"{layout.MANIFEST}: format_version {content['format_version']}, this version of stale-edge reads "
+                f"{layout.MANIFEST}: format_version {version}, this version of stale-edge reads {_OLDEST_VERSION} to "
                 f"{FORMAT_VERSION}; update stale-edge, or ask whoever made the bundle to export it again"
             )
         if data[:_SEAL_LENGTH] != _seal(data[_SEAL_LENGTH:]).encode():
             raise _damaged()
         del content["manifest_sha256"]
+        added = _added_after(version)
+        if repeated := sorted(added.keys() & content.keys()):
+            raise BundleError(f"{layout.MANIFEST}: has {repeated[0]} in format_version {version}; {COPY_AGAIN}")
         try:
-            return build(cls, content)
+            return build(cls, {**content, **added})
         except ValueError as problem:
             raise BundleError(f"{layout.MANIFEST}: {problem}; {COPY_AGAIN}") from None
+
+
+def _added_after(version: int) -> dict[str, Any]:
+    """The parts that newer versions of the format have, and their values in a bundle that lacks them."""
+    return {name: value for since, parts in _ADDED.items() if since > version for name, value in parts.items()}
 
 
 def _seal(rest: bytes) -> str:

@@ -13,6 +13,7 @@ from stale_runtime.batch.batch import Batch, BatchRun, find_files
 from stale_runtime.batch.journal import Journal, journal_path
 from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.commands.feature_warnings import FeatureWarnings
 from stale_runtime.commands.formats import detections_srt, detections_table
 from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
@@ -166,6 +167,11 @@ _RUN_DETAILS = (
 @click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the detections to this file.  [default: stdout]")
 @click.option("--report", type=PATH, metavar="FILE", help="Write to this JSON file which videos failed, and why.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails, with its exit code.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse features that are not like those that the network was trained on, instead of warning of them.",
+)
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same -o.")
 @click.option(
     "--top",
@@ -234,8 +240,9 @@ def run(request: RunRequest) -> int:
         finished = task.finished(journal)
         if request.resume:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        outcomes = _detect_with_progress(task, journal, finished)
-        batch = Batch(paths=task.paths, outcomes=tuple(outcomes), fail_fast=task.fail_fast)
+        warnings = FeatureWarnings()
+        outcomes = tuple(_detect_with_progress(task, journal, finished, warnings))
+        batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         if batch.found:
             write_output(_render(batch.found, request, task), request.output)
         if request.report is not None:
@@ -252,13 +259,17 @@ def run(request: RunRequest) -> int:
 
 
 def _detect_with_progress(
-    task: BatchRun, journal: Journal | None, finished: Mapping[Path, VideoDetections]
+    task: BatchRun, journal: Journal | None, finished: Mapping[Path, VideoDetections], warnings: FeatureWarnings
 ) -> Iterator[Outcome]:
     """Detect, and show on a terminal how many videos are done, or how much of a single long one."""
     if len(task.paths) > 1:
-        return console.progress(task.detect(journal, finished), label="Detecting", total=len(task.paths))
+        outcomes = task.detect(journal, finished, warn=warnings.add)
+        return console.progress(outcomes, label="Detecting", total=len(task.paths))
     return task.detect(
-        journal, finished, watch=lambda blocks, total: console.progress(blocks, label="Detecting", total=total)
+        journal,
+        finished,
+        watch=lambda blocks, total: console.progress(blocks, label="Detecting", total=total),
+        warn=warnings.add,
     )
 
 
@@ -287,6 +298,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
         split_names=prompts.split_names,
         top=request.top,
         fail_fast=request.fail_fast,
+        strict=request.strict,
     )
 
 

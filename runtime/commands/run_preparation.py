@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import click
 
+from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.decoding.decoders import NEUTRAL, unreported_class
+from stale_runtime.errors import BundleError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inputs.prompts import Prompts, split_name
@@ -35,6 +37,8 @@ def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = F
         click.UsageError: the bundle's decoder lacks an option.
     """
     bundle = request.bundle.open()
+    if request.strict:
+        _require_comparable(bundle)
     settings = request.settings(console.limit_threads(NAME, request.threads))
     try:
         localizer = Localizer(bundle, settings)
@@ -46,6 +50,19 @@ def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = F
     localizer.require_memory(encoded)
     _note_prompts(prompts)
     return Prepared(localizer=localizer, prompts=encoded)
+
+
+def _require_comparable(bundle: Bundle) -> None:
+    """Make sure that a bundle says something about the features that its network was trained on.
+
+    Raises:
+        BundleError: it says nothing.
+    """
+    if not bundle.manifest.feature_check.knows_anything:
+        raise BundleError(
+            f"--strict: {bundle.path} says nothing about the features of the training, so none can be compared; ask "
+            "whoever made it to export it again with --calibration, or leave out --strict"
+        )
 
 
 def _note_prompts(prompts: Prompts) -> None:

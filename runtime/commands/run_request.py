@@ -115,6 +115,8 @@ class RunRequest:
     """File of video-level labels."""
     external_mode: ExternalMode | None
     """Which detections take these labels; None for ``surer``."""
+    strict: bool
+    """Whether features that are not like those of the training are an error."""
     output_format: Literal["table", "json", "csv", "srt", "jsonl"] | None
     """None for a table, or for JSON lines if snippets are read from standard input."""
     output: Path | None

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from stale_runtime.commands.feature_warnings import compare_stream
 from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.detections import SECONDS, SNIPPETS, Detection
@@ -46,6 +47,7 @@ def run_stream(request: RunRequest) -> int:
         console.note(NAME, note)
     started, printed = time.perf_counter(), 0
     rows = read_rows(_read_stdin, channels, raw=request.width is not None)
+    rows = compare_stream(rows, localizer.bundle.manifest.feature_check, snippet_s=snippet_s, strict=request.strict)
     try:
         for detection in stream.detections(rows):
             if not console.echo(_as_json(detection, SNIPPETS if snippet_s is None else SECONDS)):

@@ -8,8 +8,8 @@ from typing import Literal, cast
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
+from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
 from stale_runtime.errors import BackendError
-from stale_runtime.inference.onnx_session import Session, open_session, require_interface
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.onnx_session import Session, checked_output, run_session
 from stale_runtime.errors import PromptError
-from stale_runtime.inference.onnx_session import Session, checked_output, run_session
 from stale_runtime.inputs.features import resample_for_graph
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.memory import detection_bytes, require_memory

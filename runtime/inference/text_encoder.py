@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
+from stale_runtime.bundle.onnx_session import checked_output, open_session, require_interface, run_session
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
-from stale_runtime.inference.onnx_session import checked_output, open_session, require_interface, run_session
 
 if TYPE_CHECKING:
     import tokenizers

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from stale_runtime.errors import FeatureError
+from stale_runtime.inputs.feature_statistics import FeatureSummary, is_square, sample_spans, summarise_sample
 from stale_runtime.inputs.features import check_features, check_shape, check_values, cut_into_pieces
 from stale_runtime.inputs.npy_header import read_npy_header
 from stale_runtime.segments import FloatArray
@@ -92,6 +93,37 @@ class FeatureFile:
             check_values([block], str(self.path))  # it may have changed since
             yield block
         self._require_unchanged()
+
+    def summarise(self) -> FeatureSummary | None:
+        """Summarise the features from a sample of their snippets, which takes no longer for a long video.
+
+        Returns:
+            None if the sample has values that are not finite.
+
+        Raises:
+            FeatureError: the file changed while it was read.
+        """
+        whole = is_square((self.snippets, self.channels))
+        spans = [slice(0, self.snippets)] if whole else sample_spans(self.snippets)
+        return summarise_sample(np.concatenate([self._read_span(span) for span in spans]), self.snippets)
+
+    def _read_span(self, span: slice) -> FloatArray:
+        """Some consecutive snippets (n, C), without moving the position of the file."""
+        n, size = span.stop - span.start, self._dtype.itemsize
+        if self._fortran_order:
+            columns = (self._pread(n, (c * self.snippets + span.start) * size) for c in range(self.channels))
+            return np.stack(list(columns), axis=1)
+        return self._pread(n * self.channels, span.start * self.channels * size).reshape(n, self.channels)
+
+    def _pread(self, count: int, offset: int) -> FloatArray:
+        """So many numbers from an offset in bytes on, in the order of the file: (count,)."""
+        try:
+            data = os.pread(self._file.fileno(), count * self._dtype.itemsize, self._data_from + offset)
+        except OSError as problem:
+            raise FeatureError(f"{self.path}: {reason(problem)}") from problem
+        if len(data) != count * self._dtype.itemsize:
+            raise self._changed()
+        return np.frombuffer(data, self._dtype).astype(self._dtype.newbyteorder("="), copy=False)
 
     def _read_blocks(self) -> Iterator[FloatArray]:
         self._file.seek(self._data_from)

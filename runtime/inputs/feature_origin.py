@@ -66,19 +66,24 @@ def sidecar_path(features: Path) -> Path:
     return features.with_name(features.stem + SUFFIX)
 
 
-def read_sidecar(features: Path) -> FeatureOrigin | None:
+def read_sidecar(features: Path, *, snippets: int | None = None) -> FeatureOrigin | None:
     """How a feature file was made; None if there is nothing beside it that says so.
 
     Args:
         features: the ``.npy`` file.
+        snippets: T0, the rows that it has; None if they need not agree.
 
     Raises:
-        RecipeError: the file beside it cannot be read, or is not what ``stale-features`` writes.
+        RecipeError: the file beside it cannot be read, is not what ``stale-features`` writes, or is about features of
+            another number of rows.
     """
     path = sidecar_path(features)
     try:
         if not path.exists():
             return None
-        return FeatureOrigin.from_json(read_json(path, limit=LARGEST_FILE, error=RecipeError))
+        origin = FeatureOrigin.from_json(read_json(path, limit=LARGEST_FILE, error=RecipeError))
+        if snippets not in (None, origin.snippets):
+            raise ValueError(f"says {origin.snippets:,} rows, {features.name} has {snippets:,}")
+        return origin
     except (ValueError, OSError) as problem:
         raise RecipeError(f"{path}: {problem}; delete it, or make the features again with stale-features") from None

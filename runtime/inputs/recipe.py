@@ -167,6 +167,8 @@ class FeatureRecipe:
             raise ValueError(str(problem).replace(" | None", f" or {UNKNOWN}")) from None
 
 
+UNKNOWN_RECIPE: Final = FeatureRecipe()
+"""Of a checkpoint that does not say how its features were made."""
 CLIP_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION: Final = (0.26862954, 0.26130258, 0.27577711)
 

@@ -21,9 +21,9 @@ from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.schemes import DynamicScheme
 from stale_model import Stale
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 from tests import tiny
 from tests.export.graphs import draw_prompts
 

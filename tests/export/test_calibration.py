@@ -19,8 +19,8 @@ from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme
 from stale_export.validation_gate import read_validation
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.export.int8 import annotate, calibration, draw_videos, encode, write_videos

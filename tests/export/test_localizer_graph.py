@@ -21,7 +21,7 @@ from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoi
 from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
-from stale_runtime.inference.onnx_session import open_session
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.inputs.features import resample
 from tests import tiny
 from tests.export.graphs import (

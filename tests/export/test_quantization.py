@@ -21,9 +21,9 @@ from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme, StaticSch
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
 from stale_model import Stale, read_original_checkpoint
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import ExportError, QuantizationError
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.features import resample
 from tests import tiny

@@ -10,8 +10,8 @@ from stale_export.graph_runner import run_on_video
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import PORTABLE_BITS, TARGETS, VNNI_BITS, DynamicScheme, Scheme, StaticScheme, bits_for
 from stale_model import read_original_checkpoint
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import ExportError
-from stale_runtime.inference.onnx_session import open_session
 from tests import tiny
 from tests.export.int8 import (
     Array,

@@ -17,8 +17,8 @@ from stale_model import TextTower, TrainedStale, read_original_checkpoint
 from stale_runtime import Prompts
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import ExportError, PromptError
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder, Tokenizer
 from tests import tiny
 from tests.export.graphs import assert_whole_and_anonymous, declared, interface

@@ -19,10 +19,10 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import FileRecord, Manifest, TextEncoderSpec
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.bundle.signatures import Signer, verify_signature
 from stale_runtime.inference.bundle_check import self_test
 from stale_runtime.inference.localizer import Localizer
-from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import Tokenizer
 from tests import tiny

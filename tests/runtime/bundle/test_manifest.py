@@ -21,6 +21,8 @@ from stale_runtime.bundle.manifest import (
     TextEncoderSpec,
 )
 from stale_runtime.errors import BundleError, BundleVersionError, ChecksumError
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
+from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe
 
 text = st.text(max_size=8)
 whole = st.integers(-(2**63), 2**63)
@@ -83,6 +85,7 @@ manifests = st.builds(
             fp32_map_percent=st.one_of(st.none(), number),
         )
     ),
+    recipe=st.builds(FeatureRecipe, frames=st.none() | st.integers(1, 1000), normalised=st.none() | st.booleans()),
     files=st.dictionaries(text, st.builds(FileRecord, sha256=text, size=whole), max_size=2),
 )
 
@@ -100,6 +103,19 @@ MANIFEST = Manifest(
     quantization=(),
     files={"g.onnx": FileRecord(sha256="cd", size=5)},
 )
+
+
+STATISTICS = FeatureStatistics(
+    videos=3,
+    direction=(1.0, *15 * [0.0]),
+    cosine_low=0.9,
+    norm_low=9.0,
+    norm_high=11.0,
+    zero_rows_high=0.0,
+    snippet_s_low=0.5,
+    snippet_s_high=None,
+)
+"""For features as wide as MANIFEST says."""
 
 
 def encoded(content: dict[str, Any]) -> bytes:
@@ -162,6 +178,34 @@ def test_the_same_content_laid_out_otherwise_is_refused(layout: dict[str, Any]) 
         Manifest.from_bytes(json.dumps(json.loads(MANIFEST.to_bytes()), **layout).encode())
 
 
+def test_recipe_and_statistics_of_features_come_back() -> None:
+    recipe = clip_recipe("openai/clip-vit-base-patch16", snippet_s=0.2)
+    manifest = replace(MANIFEST, recipe=recipe, feature_statistics=STATISTICS)
+    found = Manifest.from_bytes(manifest.to_bytes())
+    assert found == manifest
+    assert (found.feature_check.recipe, found.feature_check.statistics) == (recipe, STATISTICS)
+
+
+def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
+    content = json.loads(MANIFEST.to_bytes()) | {"format_version": 2}
+    del content["recipe"], content["feature_statistics"]
+    data = encoded(content)
+    found = Manifest.from_bytes(data)
+    assert found == replace(MANIFEST, format_version=2)
+    assert (found.recipe, found.feature_statistics) == (FeatureRecipe(), None)
+    assert found.to_bytes() == data, "its hash identifies the bundle"
+
+
+def test_a_bundle_of_the_version_before_recipes_has_none() -> None:
+    with pytest.raises(BundleError, match="has feature_statistics in format_version 2"):
+        Manifest.from_bytes(changed("format_version", 2))
+
+
+def test_statistics_of_features_of_another_width_are_refused() -> None:
+    with pytest.raises(ValueError, match="features 15 wide, expected 16"):
+        replace(MANIFEST, feature_statistics=replace(STATISTICS, direction=STATISTICS.direction[:-1]))
+
+
 def test_a_repeated_name_is_refused_although_the_digest_agrees() -> None:
     rest = MANIFEST.to_bytes().split(b"\n", 2)[2].replace(b' "heads": 2,', b' "heads": 2,\n "heads": 3,')
     seal = hashlib.sha256(b"{\n" + rest).hexdigest()
@@ -169,7 +213,7 @@ def test_a_repeated_name_is_refused_although_the_digest_agrees() -> None:
         Manifest.from_bytes(b'{\n "manifest_sha256": "' + seal.encode() + b'",\n' + rest)
 
 
-@pytest.mark.parametrize("version", [0, FORMAT_VERSION - 1, FORMAT_VERSION + 1, 99])
+@pytest.mark.parametrize("version", [0, 1, FORMAT_VERSION + 1, 99])
 def test_other_versions_are_refused_before_anything_else(version: int) -> None:
     data = json.dumps({"format_version": version, "unheard": "of"}).encode()
     with pytest.raises(BundleVersionError, match=f"format_version {version}, .*update stale-edge"):
@@ -191,6 +235,9 @@ def test_foreign_json_is_said_to_be_foreign(data: bytes) -> None:
         ("channels", None, "channels is 'None'"),
         ("channels", ..., "top level has .*, expected channels, decoder"),
         ("surplus", 1, "top level has .*surplus"),
+        ("recipe", None, "recipe has NoneType, expected channel_order, deviation"),
+        ("recipe.frames", 0, "frames is 0, expected 1 to 1000"),
+        ("feature_statistics", {}, "feature_statistics has .*, expected cosine_low, direction"),
         ("source.size", [3], r"source\.size is '\[3\]'"),
         ("heads", ..., "top level has .*, expected .*heads"),
         ("text_encoder.prefix", 3, r"text_encoder\.prefix is '3'"),

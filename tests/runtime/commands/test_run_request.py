@@ -31,6 +31,7 @@ PLAIN = RunRequest(
     output=None,
     report=None,
     fail_fast=False,
+    strict=False,
     resume=False,
     top=None,
     cache_folder=None,

@@ -22,12 +22,12 @@ from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, Check, replay_name, self_test
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.onnx_session import open_session
 from tests import tiny
 from tests.export.graphs import draw_prompts
 from tests.export.int8 import draw_videos, ruin, run_emulated

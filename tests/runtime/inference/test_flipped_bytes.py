@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.commands.run import stale_run
 from stale_runtime.errors import BundleError
 from stale_runtime.inference import backends as backends_module
 from stale_runtime.inference import text_encoder as text_encoder_module
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import self_test
-from stale_runtime.inference.onnx_session import open_session
 from tests.tiny import CLASSES
 
 POSITIONS = 1000

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from stale_runtime.bundle.onnx_session import checked_output, open_session, run_session
 from stale_runtime.errors import COPY_AGAIN, BundleError
-from stale_runtime.inference.onnx_session import checked_output, open_session, run_session
 from stale_runtime.system.cpus import available_threads
 
 

@@ -1,0 +1,73 @@
+"""Warning of features that are not like those of the training, once a run."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+
+from stale_runtime.commands.run_preparation import NAME
+from stale_runtime.errors import RecipeError
+from stale_runtime.inputs.feature_check import FeatureCheck
+from stale_runtime.inputs.feature_statistics import summarise
+from stale_runtime.segments import FloatArray
+from stale_runtime.terminal import console
+
+STREAM_SNIPPETS = 64
+"""Snippets of a stream that are looked at. They were enough for 1,000 drawn videos: the lowest cosine to the training's
+direction was 0.66 where that of whole videos was 0.65, and that of single snippets 0.73."""
+
+
+class FeatureWarnings:
+    """What is likely to be wrong with the features of a run; the first is printed at once, all are kept."""
+
+    def __init__(self) -> None:
+        self.by_path: dict[Path, str] = {}
+
+    def add(self, path: Path, text: str) -> None:
+        """Keep a warning, and print it if it is the first."""
+        if not self.by_path:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # ends the line of a progress bar
+            _warn(f"{text} (of other videos, only --report says it)")
+        self.by_path[path] = text
+
+
+def compare_stream(
+    rows: Iterable[FloatArray], check: FeatureCheck, *, snippet_s: float | None, strict: bool
+) -> Iterator[FloatArray]:
+    """Yield the pieces of a stream, and warn if its first snippets are not like those of the training.
+
+    Args:
+        rows: (n, C) each.
+        check: what the network was trained on.
+        snippet_s: seconds from a snippet to the next, if they are known.
+        strict: whether to raise an error instead.
+
+    Raises:
+        RecipeError: they are not, and ``strict``; before any piece is yielded that completes what is looked at.
+    """
+    held: list[FloatArray] = []
+    compared = not check.knows_anything
+
+    def compare() -> None:
+        found = check.problem_with(summarise(np.concatenate(held)), snippet_s=snippet_s)
+        if found is not None and strict:
+            raise RecipeError(f"stdin: {found}")
+        if found is not None:
+            _warn(f"stdin: {found}")
+
+    for piece in rows:
+        if not compared:
+            held.append(piece)
+            if sum(map(len, held)) >= STREAM_SNIPPETS:
+                compare()
+                compared, held = True, []
+        yield piece
+    if held:
+        compare()
+
+
+def _warn(text: str) -> None:
+    console.note(NAME, f"warning: these features may give nonsense, {text}")

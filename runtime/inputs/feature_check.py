@@ -1,0 +1,178 @@
+"""Comparing features with those of a training, and saying in plain words what is likely to be wrong with them."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from stale_runtime.inputs.feature_origin import FeatureOrigin
+from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary
+from stale_runtime.inputs.recipe import UNKNOWN, UNKNOWN_RECIPE, FeatureRecipe
+
+LOWEST_COSINE: Final = 0.5
+"""Features whose mean direction has a smaller cosine to the training's are of another kind. Of 1,000 drawn videos the
+lowest had 0.65, of random rotations and projections of them, transposed ones and noise the highest had 0.19."""
+_PART_OF_LOW: Final = 0.6
+"""If already the videos of the training differ much, so may others: the limit is at most this part of theirs."""
+_NOISE: Final = 4.0
+"""Directions without a relation have cosines around 0 with deviation 1/sqrt(C). A limit of less than so many deviations
+tells nothing apart, so there is none."""
+NORM_FACTOR: Final = 2.0
+"""How many times longer or shorter snippets may be than in training."""
+_ONE: Final = 0.01
+"""A length within this of 1 counts as normalised."""
+MORE_ZEROS: Final = 0.1
+"""How much larger the share of zero rows may be than in training."""
+SPACING_FACTOR: Final = 4.0
+"""How many times larger or smaller the seconds a snippet may be than in training; one more frame rate than that is
+unlikely, but 0.02 s, one frame, for 16 frames is what a wrong ``--stride`` gives."""
+RECIPE_SPACING_FACTOR: Final = 1.5
+"""The same, if the recipe says how many seconds a snippet takes."""
+_ENOUGH_SNIPPETS: Final = 4
+"""In shorter videos the last, incomplete snippet changes the seconds a snippet too much."""
+_NOT_FOR_USERS = ("tower_sha256",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCheck:
+    """What is known about the features that a network was trained on."""
+
+    recipe: FeatureRecipe
+    statistics: FeatureStatistics | None
+    """None if nothing was recorded."""
+
+    @property
+    def knows_anything(self) -> bool:
+        """Whether there is anything to compare with."""
+        return self.statistics is not None or self.recipe != UNKNOWN_RECIPE
+
+    @property
+    def lowest_cosine(self) -> float | None:
+        """Smallest cosine to the training's mean direction that is accepted; None if it tells nothing apart."""
+        if self.statistics is None:
+            return None
+        limit = min(LOWEST_COSINE, _PART_OF_LOW * self.statistics.cosine_low)
+        return limit if limit >= _NOISE / math.sqrt(len(self.statistics.direction)) else None
+
+    def problem_with(
+        self,
+        summary: FeatureSummary | None,
+        *,
+        origin: FeatureOrigin | None = None,
+        snippet_s: float | None = None,
+    ) -> str | None:
+        """What is likely to be wrong with the features of a video, and the remedy; None if nothing is.
+
+        Args:
+            summary: of the features; None if they have values that are not finite, which is an error elsewhere.
+            origin: how they were made, if that is known.
+            snippet_s: seconds from a snippet to the next, as the user says; None if the user does not.
+        """
+        if origin is not None and (differences := self.recipe.differences(origin.recipe)):
+            return self._describe_differences(origin.recipe, differences)
+        if summary is None:
+            return None
+        found = None
+        if self.statistics is not None:
+            found = (
+                self._zeros(self.statistics, summary)
+                or self._direction(self.statistics, summary)
+                or self._norm(self.statistics, summary)
+            )
+        return found or self._spacing(snippet_s, summary.snippets)
+
+    def _describe_differences(self, found: FeatureRecipe, names: tuple[str, ...]) -> str:
+        told = [name for name in names if name not in _NOT_FOR_USERS] or ["tower"]
+        theirs, ours = found.to_json(), self.recipe.to_json()
+        listed = ", ".join(f"{name} {_shown(theirs[name])} instead of {_shown(ours[name])}" for name in told)
+        if names == _NOT_FOR_USERS:
+            listed = "a tower with other weights"
+        return (
+            f"made by another recipe than the network was trained on: {listed}; make them with {self._recipe_words()}"
+        )
+
+    def _zeros(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
+        if summary.zero_rows <= known.zero_rows_high + MORE_ZEROS:
+            return None
+        if summary.zero_rows == 1:
+            return "all rows are zeros; extract the features again"
+        return (
+            f"{summary.zero_rows:.0%} of the rows are zeros, in training at most {known.zero_rows_high:.0%}: padded "
+            "with zeros? Remove these rows: features[features.any(axis=1)]"
+        )
+
+    def _direction(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
+        limit = self.lowest_cosine
+        mean = np.asarray(known.direction, np.float32)  # (C,)
+        if limit is None or mean.shape != summary.direction.shape:
+            return None
+        cosine = float(summary.direction @ mean)
+        if cosine >= limit:
+            return None
+        if summary.transposed is not None and float(summary.transposed @ mean) >= limit:
+            return "rows and columns are swapped (transposed): save features.T"
+        found = f"they point elsewhere than the features of the training (cosine {cosine:.2f}, at least {limit:.2f})"
+        if summary.zero_channels:
+            C = len(known.direction)
+            return (
+                f"{found}, and {summary.zero_channels} of {C} columns are zeros: features of another CLIP, padded to "
+                f"the width? Make them with {self._recipe_words()}"
+            )
+        return (
+            f"{found}: another CLIP, another preprocessing or order of the colours, or no features of images; make "
+            f"them with {self._recipe_words()}"
+        )
+
+    def _norm(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
+        low, high = known.norm_low, known.norm_high
+        trained = f"in training {low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"in training {low:.3g} to {high:.3g}"
+        if abs(summary.norm - 1) < _ONE and not low - _ONE <= 1 <= high + _ONE:
+            return (
+                f"length-normalised: rows have length 1, {trained}; extract them again without dividing by their length"
+            )
+        if max(abs(low - 1), abs(high - 1)) < _ONE <= abs(summary.norm - 1):
+            return (
+                f"not length-normalised: rows have length {summary.norm:.3g}, in training 1; divide each row by its "
+                "length"
+            )
+        if low / NORM_FACTOR <= summary.norm <= high * NORM_FACTOR:
+            return None
+        return (
+            f"rows have length {summary.norm:.3g}, {trained}: scaled, not projected, or of another CLIP? Make them "
+            f"with {self._recipe_words()}"
+        )
+
+    def _spacing(self, snippet_s: float | None, snippets: int) -> str | None:
+        if snippet_s is None or snippets < _ENOUGH_SNIPPETS:
+            return None
+        exact, known = self.recipe.snippet_s, self.statistics
+        if exact is not None:
+            low, high, factor, trained = exact, exact, RECIPE_SPACING_FACTOR, f"{exact:.3g}"
+        elif known is not None and known.snippet_s_low and known.snippet_s_high:
+            low, high, factor = known.snippet_s_low, known.snippet_s_high, SPACING_FACTOR
+            trained = f"{low:.3g} to {high:.3g}"
+        else:
+            return None
+        if low / factor <= snippet_s <= high * factor:
+            return None
+        return (
+            f"{snippet_s:.3g} s a snippet, in training {trained}: check --fps and --stride, the frames from one row to "
+            "the next, or the duration"
+        )
+
+    def _recipe_words(self) -> str:
+        known = {
+            name: value
+            for name, value in self.recipe.to_json().items()
+            if value != UNKNOWN and name not in _NOT_FOR_USERS
+        }
+        if not known:
+            return "the CLIP and the preprocessing of the training; ask whoever trained the network for them"
+        return "the recipe of the training: " + ", ".join(f"{name} {_shown(value)}" for name, value in known.items())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "/".join(f"{number:.3g}" for number in value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
