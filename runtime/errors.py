@@ -49,6 +49,12 @@ class RecipeError(StaleError):
     exit_code = 3
 
 
+class VideoError(StaleError):
+    """A video cannot be used."""
+
+    exit_code = 3
+
+
 class PromptError(StaleError):
     """A prompt or a prompt file cannot be used."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stale_runtime.batch.feature_comparison import find_problem
+from stale_runtime.batch.feature_comparison import VideoSample, find_problem
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import FeatureError, RecipeError, StaleError
@@ -16,8 +16,8 @@ from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.feature_duration import recorded_duration
 from stale_runtime.inputs.feature_folder import video_files
+from stale_runtime.inputs.feature_origin import read_sidecar
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
@@ -168,9 +168,10 @@ class BatchRun:
         if self.timeline != NO_TIMELINE:
             return self.timeline.agrees(video.video, video.duration_s)
         try:
-            return recorded_duration(path) == video.duration_s
-        except StaleError:  # which detecting will report
+            origin = read_sidecar(path)
+        except RecipeError:  # which detecting will report
             return False
+        return video.duration_s == (None if origin is None else origin.duration_s)
 
     def detect(
         self,
@@ -186,7 +187,7 @@ class BatchRun:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
             watch: as for ``Localizer.detect_file``.
-            warn: called with what is likely to be wrong with the features of a video, before it is looked at.
+            warn: called with what is likely to be wrong with the features of a video.
 
         Yields:
             The outcome of each path, in order.
@@ -195,21 +196,34 @@ class BatchRun:
             JournalError: the journal cannot be written.
         """
         for path in self.paths:
-            outcome = Outcome(path, finished.get(path), None)
-            problem = find_problem(path, self.localizer.bundle.manifest, self.timeline)
-            if problem is not None and not self.strict and warn is not None:
-                warn(path, problem)
+            outcome, problem = self._detect_one(path, journal, finished.get(path), watch)
             if problem is not None and self.strict:
                 outcome = Outcome(path, None, RecipeError(problem))
-            elif path not in finished:
-                state = file_state(path)  # before reading, so that a later change of the file is noticed
-                (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
-                if journal is not None and state is not None and outcome.detections is not None:
-                    journal.add(state, outcome.detections)
+            elif problem is not None and warn is not None:
+                warn(path, problem)
             outcome = self._complete(outcome)
             yield outcome
             if self.fail_fast and outcome.error is not None:
                 return
+
+    def _detect_one(
+        self, path: Path, journal: Journal | None, finished: VideoDetections | None, watch: Watch | None
+    ) -> tuple[Outcome, str | None]:
+        """The outcome of a video, and what is likely to be wrong with its features."""
+        manifest, sample, problem = self.localizer.bundle.manifest, VideoSample(), None
+        if not is_video(path):
+            problem = find_problem(path, manifest, self.timeline)
+        if finished is not None or (problem is not None and self.strict):
+            return Outcome(path, finished, None), problem
+        state = file_state(path)  # before reading, so that a later change of the file is noticed
+        watch = sample.watch(watch) if is_video(path) else watch
+        (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
+        if is_video(path):
+            problem = sample.find_problem(path, manifest)
+        refused = problem is not None and self.strict
+        if journal is not None and state is not None and outcome.detections is not None and not refused:
+            journal.add(state, outcome.detections)
+        return outcome, problem
 
     def _complete(self, outcome: Outcome) -> Outcome:
         """Apply ``top`` and ``labels``; the journal contains the detections before them."""

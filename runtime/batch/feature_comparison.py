@@ -1,13 +1,19 @@
-"""Comparing a feature file with the features that the network was trained on, before it is looked at."""
+"""Comparing features with those that the network was trained on: of files before, of videos while they are computed."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import RecipeError, StaleError
+from stale_runtime.inference.detector import Watch
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import read_sidecar
+from stale_runtime.inputs.feature_statistics import SAMPLE_SNIPPETS, summarise_sample
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id
+from stale_runtime.segments import FloatArray
 
 
 def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | None:
@@ -37,3 +43,33 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
         summary, origin=origin, snippet_s=duration_s / snippets if duration_s is not None else None
     )
     return f"{path}: {found}" if found is not None else None
+
+
+class VideoSample:
+    """The first features of a video, which are kept while they are computed."""
+
+    def __init__(self) -> None:
+        self._held: list[FloatArray] = []
+
+    def watch(self, inner: Watch | None) -> Watch:
+        """Keep some of the blocks that pass by.
+
+        Args:
+            inner: gets them too; None for nothing.
+        """
+
+        def keep(blocks: Iterable[FloatArray], total: int) -> Iterator[FloatArray]:
+            for block in blocks if inner is None else inner(blocks, total):
+                if sum(map(len, self._held)) < SAMPLE_SNIPPETS:
+                    self._held.append(block)
+                yield block
+
+        return keep
+
+    def find_problem(self, path: Path, manifest: Manifest) -> str | None:
+        """As ``find_problem`` for a file, about the vision tower or its recipe."""
+        if not self._held or not manifest.feature_check.knows_anything:
+            return None
+        sample = np.concatenate(self._held)
+        found = manifest.feature_check.problem_with(summarise_sample(sample, len(sample)))
+        return f"{path}: {found}" if found is not None else None

@@ -14,14 +14,13 @@ from stale_runtime.batch.batch import SOME_FAILED, find_files
 from stale_runtime.batch.extraction import Extracted, Extraction
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
-from stale_runtime.errors import RecipeError
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Sha256
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
-from stale_runtime.video.video_features import ImageEncoder, Rows
+from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_encoder import Precision
 
@@ -218,9 +217,7 @@ class _Meter:
 
 def _open(request: FeaturesRequest) -> ImageEncoder:
     encoder = request.encoder()
-    if encoder.recipe.missing:
-        unknown = ", ".join(encoder.recipe.missing)
-        raise RecipeError(f"the recipe does not say {unknown}; ask whoever made the features or the bundle")
+    require_usable(encoder.recipe)
     return encoder
 
 

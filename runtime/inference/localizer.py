@@ -32,7 +32,7 @@ from stale_runtime.inputs.timeline import LONGEST_S, Timeline, check_seconds
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
-from stale_runtime.video.video_features import VideoFeatures
+from stale_runtime.video.video_features import VideoFeatures, require_usable
 from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_store import VisionStore
 
@@ -367,9 +367,10 @@ class Localizer:
         Raises:
             BackendError: what reads videos is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
+            RecipeError: the tower's recipe does not say all that is needed.
         """
         require_video_reader()
-        self._vision.open()
+        require_usable(self._vision.open().recipe)
 
     def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
         """The inputs of the localizer's graph for one video that is looked at as a whole.

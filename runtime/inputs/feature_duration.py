@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from stale_runtime.errors import RecipeError
-from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path
+from stale_runtime.inputs.feature_origin import read_sidecar
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id
 
@@ -26,26 +25,5 @@ def duration_of_features(path: Path, snippets: int, timeline: Timeline) -> float
     duration_s = timeline.duration_of(video_id(path.stem), snippets)
     if duration_s is not None:
         return duration_s
-    return recorded_duration(path, snippets)
-
-
-def recorded_duration(path: Path, snippets: int | None = None) -> float | None:
-    """What ``stale-features`` wrote beside a feature file; None if it wrote nothing.
-
-    Args:
-        path: the ``.npy`` file.
-        snippets: how many it has; None to believe what stands beside it.
-
-    Raises:
-        RecipeError: as for ``duration_of_features``.
-    """
-    origin = read_sidecar(path)
-    if origin is None:
-        return None
-    if snippets not in (None, origin.snippets):
-        beside = sidecar_path(path)
-        raise RecipeError(
-            f"{beside}: about {origin.snippets:,} snippets, but {path.name} has {snippets:,}; delete {beside.name}, or "
-            "make the features again with stale-features"
-        )
-    return origin.duration_s
+    origin = read_sidecar(path, snippets=snippets)
+    return None if origin is None else origin.duration_s

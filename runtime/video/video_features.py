@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.errors import FeatureError, VideoError
+from stale_runtime.errors import FeatureError, RecipeError, VideoError
 from stale_runtime.inputs.features import rows_read
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.video.video_reader import probe_video, read_video
+from stale_runtime.video.vision_encoder import average_frames
 
 Rows = NDArray[np.float16]
 """Snippet features (n, C), rounded as ``stale-features`` writes them: so a video gives what its feature file gives."""
@@ -34,7 +35,7 @@ class ImageEncoder(Protocol):
         ...
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Images (B, S, S, 3) -> embeddings (B, C)."""
+        """Images (B, S, S, 3) -> embeddings (B, C), the same for an image in any batch."""
         ...
 
 
@@ -57,10 +58,12 @@ class VideoFeatures:
 
         Raises:
             VideoError: the file cannot be read, or is not a video.
+            RecipeError: the recipe does not say all that is needed.
         """
         self.path = Path(path)
         self._encoder = encoder
         self._recipe = recipe or encoder.recipe
+        require_usable(self._recipe)
         self.duration_s = probe_video(self.path).duration_s
         self.channels = encoder.channels
         self.snippets = self._recipe.row_count(self.duration_s)
@@ -126,35 +129,41 @@ class VideoFeatures:
         embeddings = self._embeddings(rows)
         for start in range(0, count, ROWS_AT_ONCE):
             size = min(ROWS_AT_ONCE, count - start)
-            yield self._round(np.stack([self._mean(embeddings) for _ in range(size)]), start)
+            yield self._round(np.concatenate([self._next_row(embeddings) for _ in range(size)]), start)
 
     def _embeddings(self, rows: NDArray[np.intp] | None) -> Iterator[NDArray[np.float32]]:
-        """The embedding (C,) of each frame of some rows, or of all.
-
-        An int8 tower finds the range of what it quantizes in all images that it gets at once. It gets one, so that no
-        row depends on which others are computed.
-        """
+        """The embedding (C,) of each frame of some rows, or of all."""
         for images in read_video(self.path, self._recipe, rows=rows):
-            for image in images:
-                yield self._encoder.embed(image[None])[0]
+            yield from self._encoder.embed(images)
 
-    def _mean(self, embeddings: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The mean embedding (C,) of the frames of the next row."""
-        frames = list(islice(embeddings, self._recipe.frames or 1))
-        if not frames:
+    def _next_row(self, embeddings: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """A row (1, C) of the embeddings of its frames."""
+        frames = list(islice(embeddings, self._recipe.frames))
+        if len(frames) != self._recipe.frames:
             raise VideoError(f"{self.path}: it ends before its header says so; copy it again, or convert it")
-        return np.asarray(np.mean(frames, axis=0))
+        return average_frames(np.stack(frames), self._recipe)
 
     def _round(self, vectors: NDArray[np.float32], start: int) -> Rows:
-        """Make features from the mean embeddings (n, C) of the rows from ``start`` on, and check them."""
-        with np.errstate(all="ignore"):
-            if self._recipe.normalised:
-                vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        """The rows (n, C) from ``start`` on, rounded and checked."""
+        with np.errstate(over="ignore"):
             rounded = vectors.astype(np.float16)
         finite = np.isfinite(rounded).all(axis=1)
         if not finite.all():
             raise FeatureError(
-                f"{self.path}: the vision tower's embedding of row {start + int(finite.argmin())} is NaN, infinite or "
-                "beyond float16; take the tower that its recipe is about, or ask whoever made it"
+                f"{self.path}: the embedding of row {start + int(finite.argmin())} is beyond float16, which ends at "
+                "65,504; CLIP's are far smaller, so take another vision tower"
             )
         return rounded
+
+
+def require_usable(recipe: FeatureRecipe) -> None:
+    """Make sure that a recipe says all that computing features needs.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    if recipe.missing:
+        raise RecipeError(
+            f"the recipe of the vision tower does not say {', '.join(recipe.missing)}; ask whoever made the bundle or "
+            "the tower, or compute the features as those of the training were and give .npy files"
+        )

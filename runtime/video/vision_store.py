@@ -1,16 +1,15 @@
 """The vision tower of a bundle, opened when the first video needs it."""
 
 import threading
-from typing import Literal
 
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.video.vision_encoder import VisionEncoder
+from stale_runtime.video.vision_encoder import Precision, VisionEncoder
 
 
 class VisionStore:
     """Opens a bundle's vision tower once; threads may share it."""
 
-    def __init__(self, bundle: Bundle, *, precision: Literal["int8", "fp32"] | None, threads: int) -> None:
+    def __init__(self, bundle: Bundle, *, precision: Precision | None, threads: int) -> None:
         """Args: precision: of the graph to open; None for the bundle's best; threads: that an operator may use."""
         self._bundle, self._precision, self._threads = bundle, precision, threads
         self._lock = threading.Lock()
