@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from stale_export.schemes import DynamicScheme, Scheme, StaticScheme
+from stale_export.schemes import DynamicScheme, RowScheme, Scheme, StaticScheme
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 OPSET = 20
@@ -38,6 +38,8 @@ class GraphBuilder:
         self._schemes = schemes
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
+        self._running_one: str | None = None
+        self._rounded_rows: dict[tuple[str, Scheme], tuple[str, str]] = {}
 
     def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Apply an operator that has one output.
@@ -92,6 +94,8 @@ class GraphBuilder:
         integers, step = self.weight(name, rounded), self.weight(f"{name}.scale", scale)
         if isinstance(scheme, DynamicScheme):
             return self._multiply_dynamically(x, integers, step)
+        if isinstance(scheme, RowScheme):
+            return self._multiply_rows(x, integers, step, scheme)
         assert isinstance(scheme, StaticScheme)
         byte_step = self.weight(f"{name}.input_scale", np.array(scheme.scale, np.float32))
         zero = self.weight(f"{name}.input_zero", np.array(scheme.zero_point, np.uint8))
@@ -104,6 +108,60 @@ class GraphBuilder:
         bytes_, byte_step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
         product = self.op("Cast", self.op("MatMulInteger", bytes_, integers, zero), to=onnx.TensorProto.FLOAT)
         return self.op("Mul", product, self.op("Mul", byte_step, step))
+
+    def multiply_bytes(self, name: str, x: str, zero: int, weights: NDArray[np.float32]) -> str:
+        """Like ``linear`` for an input that consists of bytes, which needs no rounding.
+
+        Args:
+            name: name of the layer.
+            x: name of the input (..., M) of uint8.
+            zero: the byte that stands for 0.
+            weights: (M, N)
+
+        Returns:
+            The name of the product of ``x - zero`` and the weights, (..., N) of float32.
+        """
+        self.linears[name] = x
+        scheme = self._schemes.get(name)
+        if scheme is None:
+            shifted = self.op("Sub", self.op("Cast", x, to=onnx.TensorProto.FLOAT), self.number(zero))
+            return self.op("MatMul", shifted, self.weight(name, weights))
+        rounded, scale = scheme.quantize(weights)  # (M, N) of int8, (N,)
+        product = self.op("MatMulInteger", x, self.weight(name, rounded), self.byte(zero))
+        product = self.op("Cast", product, to=onnx.TensorProto.FLOAT)
+        return self.op("Mul", product, self.weight(f"{name}.scale", scale))
+
+    def _multiply_rows(self, x: str, integers: str, step: str, scheme: RowScheme) -> str:
+        """Quantize each row of x (R, M) by its own range, and multiply by weights (M, N) with steps (N,) -> (R, N)."""
+        if (x, scheme) not in self._rounded_rows:
+            self._rounded_rows[x, scheme] = self._round_rows(x, scheme)
+        bytes_, row_steps = self._rounded_rows[x, scheme]  # (R, M) of uint8, (R,)
+        product = self.op("MatMulInteger", bytes_, integers, self.byte(scheme.zero_point))
+        product = self.op("Cast", product, to=onnx.TensorProto.FLOAT)
+        # ONNX Runtime computes this far in one step, but only where it finds a factor of the whole input.
+        product = self.op("Mul", product, self.op("Mul", self._one(x), step))
+        return self.op("Mul", product, self.op("Unsqueeze", row_steps, self.integers(1)))
+
+    def _round_rows(self, x: str, scheme: RowScheme) -> tuple[str, str]:
+        """The bytes that stand for rows (R, M), and the step between two bytes in each row (R,)."""
+        largest = self.op("ReduceMax", x, self.integers(1), keepdims=0)  # (R,)
+        if scheme.lowest is None:
+            largest = self.op("Max", largest, self.op("Neg", self.op("ReduceMin", x, self.integers(1), keepdims=0)))
+        steps = self.op("Mul", largest, self.number(1 / (255 - scheme.zero_point)))
+        steps = self.op("Max", steps, self.number(scheme.smallest_step))
+        zeros = self.op("Expand", self.byte(scheme.zero_point), self.op("Shape", steps))
+        return self.op("QuantizeLinear", x, steps, zeros, axis=0), steps
+
+    def _one(self, x: str) -> str:
+        """The number 1, (1,), in a form that ONNX Runtime does not compute in advance; x has rows."""
+        if self._running_one is None:
+            rows = self.op("Min", self.op("Shape", x, end=1), self.integers(1))
+            self._running_one = self.op("Cast", rows, to=onnx.TensorProto.FLOAT)
+        return self._running_one
+
+    def byte(self, value: int) -> str:
+        """The name of a constant () of uint8; equal values share one constant."""
+        return self.weight(f"byte_{value}", np.array(value, np.uint8))
 
     def integers(self, *values: int) -> str:
         """The name of a constant (N,) of int64; equal values share one constant."""

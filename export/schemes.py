@@ -57,6 +57,27 @@ class DynamicScheme(Scheme):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowScheme(Scheme):
+    """The range of each row of activations is computed while the graph runs.
+
+    So a row's result does not depend on the rows beside it: an image gets the same embedding in any batch.
+    """
+
+    lowest: float | None = None
+    """The lowest number that a row can contain, a little below 0; None if rows reach as far below 0 as above."""
+
+    @property
+    def zero_point(self) -> int:
+        """The byte that stands for 0."""
+        return 128 if self.lowest is None else 16
+
+    @property
+    def smallest_step(self) -> float:
+        """The smallest step between two neighbouring bytes, with which the lowest number still has a byte."""
+        return _TINY if self.lowest is None else -self.lowest / self.zero_point
+
+
+@dataclass(frozen=True, kw_only=True)
 class StaticScheme(Scheme):
     """The range of the activations is fixed, taken from calibration videos."""
 

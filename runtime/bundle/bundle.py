@@ -45,6 +45,9 @@ def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
 class Bundle:
     """A folder that ``stale-export`` wrote. Its files are read whole, and only if their checksums are right.
 
+    The vision towers may be missing or truncated, because they are large and only videos need them. This is an error
+    when they are read or verified.
+
     All files are opened at once, so that they can still be read after another bundle has replaced this one. They are
     closed by ``close``, at the end of a ``with`` block, or when nothing refers to the bundle any more.
     """
@@ -69,7 +72,8 @@ class Bundle:
             KeyFileError: the public key cannot be used.
         """
         self.path = Path(path)
-        self._held, self.manifest, self.manifest_sha256, self._signature_size = _open(self.path, expect_sha256)
+        opened = _open(self.path, expect_sha256)
+        self._held, self.manifest, self.manifest_sha256, self._signature_size, self._missing = opened
         if verify_key is not None:
             self._verify_signature(Path(verify_key))
             for _ in self.verify():
@@ -94,6 +98,7 @@ class Bundle:
         """
         if name not in self.manifest.files:
             raise BundleError(f"{self.path}: the bundle has no {name}; {COPY_AGAIN}")
+        self._require(name)
         data = self._read(name, self.manifest.files[name].size)
         self._check(name, hashlib.sha256(data).hexdigest())
         return data
@@ -103,9 +108,10 @@ class Bundle:
 
         Raises:
             ChecksumError: a file differs from what was exported.
-            BundleError: a file cannot be read.
+            BundleError: a file is missing, or cannot be read.
         """
         for name, record in self.manifest.files.items():
+            self._require(name)
             digest = hashlib.sha256()
             try:
                 for piece in self._held.pieces(name, record.size):
@@ -114,6 +120,11 @@ class Bundle:
                 raise BundleError(f"{self.path / name}: {reason(problem)}") from problem
             self._check(name, digest.hexdigest())
             yield name
+
+    def _require(self, name: str) -> None:
+        """Make sure that a listed file was there when the bundle was opened."""
+        if name in self._missing:
+            raise BundleError(f"{self.path}: {name} is missing; {COPY_AGAIN}")
 
     def _read(self, name: str, size: int) -> bytes:
         try:
@@ -141,6 +152,8 @@ class _Opened(NamedTuple):
     manifest_sha256: str
     signature_size: int | None
     """Bytes; None if there is no signature."""
+    missing: frozenset[str]
+    """Vision towers that are listed but not there."""
 
 
 def _open(path: Path, expect_sha256: str | None) -> _Opened:
@@ -163,16 +176,21 @@ def _open_files(held: HeldFolder, path: Path, expect_sha256: str | None) -> _Ope
     manifest, sha256 = _read_manifest(held, path, expect_sha256)
     _check_names(path, manifest)
     found, expected = held.names(), manifest.files.keys()
-    for name in sorted(expected - found):
+    missing = frozenset(expected - found)
+    if missing and held.was_replaced():  # they may have been removed after the listing
+        raise BundleError(f"{path}: replaced while it was opened")
+    for name in sorted(missing - set(layout.VISION_ENCODERS)):
         raise BundleError(f"{path}: {name} is missing; {COPY_AGAIN}")
     for name in sorted(found - expected - {layout.MANIFEST, layout.SIGNATURE}):
         raise BundleError(f"{path}: {name[:80]!r} is not in the manifest; remove it, or {COPY_AGAIN}")
     for name, record in manifest.files.items():
+        if name in missing:
+            continue
         size = _hold(held, path, name)
-        if size != record.size:
+        if size != record.size and name not in layout.VISION_ENCODERS:
             raise ChecksumError(f"{path / name}: {size:,} bytes, expected {record.size:,}; {COPY_AGAIN}")
     signature_size = _hold(held, path, layout.SIGNATURE, most=LARGEST_SIGNATURE) if layout.SIGNATURE in found else None
-    return _Opened(held, manifest, sha256, signature_size)
+    return _Opened(held, manifest, sha256, signature_size, missing)
 
 
 def _read_manifest(held: HeldFolder, path: Path, expect_sha256: str | None) -> tuple[Manifest, str]:

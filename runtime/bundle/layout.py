@@ -14,6 +14,10 @@ LOCALIZER_INT8_DYNAMIC: Final = "localizer.int8-dynamic.onnx"
 LOCALIZER_TORCH: Final = "localizer.torch.pth"
 LOCALIZER_TORCH_INT8: Final = "localizer.torch-int8.pth"
 TEXT_ENCODER: Final = "text_encoder.onnx"
+VISION_ENCODER: Final = "vision_encoder.onnx"
+VISION_ENCODER_INT8: Final = "vision_encoder.int8.onnx"
+VISION_ENCODERS: Final = (VISION_ENCODER, VISION_ENCODER_INT8)
+"""Only in a bundle with a vision tower. Only videos need them, so a bundle can be opened where they are missing."""
 TOKENIZER: Final = "tokenizer.json"
 PROMPTS: Final = "prompts.npz"
 """Training classes: arrays ``texts`` (K,) and ``vectors`` (K, C + H*C), the embedding and queries of each."""
@@ -31,6 +35,8 @@ TEXT_ENCODER_INPUTS: Final = ("token_ids",)
 EMBEDDINGS: Final = "embeddings"
 QUERIES: Final = "queries"
 TEXT_ENCODER_OUTPUTS: Final = (EMBEDDINGS, QUERIES)
+IMAGES: Final = "images"
+IMAGE_EMBEDDINGS: Final = "image_embeddings"
 
 
 def localizer_inputs(

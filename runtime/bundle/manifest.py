@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
@@ -16,7 +17,9 @@ from stale_runtime.system.json_dataclasses import build
 
 FORMAT_VERSION = 3
 _OLDEST_VERSION = 2
-_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None}}
+_ADDED: Mapping[int, Mapping[str, Any]] = {
+    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None}
+}
 """What each version of the format added, and what it is in older bundles."""
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
@@ -170,6 +173,8 @@ class Manifest:
     """How the features were made that the network was trained on; what is None is unknown."""
     feature_statistics: FeatureStatistics | None = None
     """What these features look like; None if neither the training nor the export saw them."""
+    vision: VisionSpec | None = None
+    """The vision tower; None for a bundle without one, which takes features only."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):
