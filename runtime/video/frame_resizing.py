@@ -2,7 +2,7 @@
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from av import VideoFrame
 from av.sidedata.sidedata import Type
@@ -79,6 +79,11 @@ class FrameResizer:
         return left * width / wide, top * height / high, (left + S) * width / wide, (top + S) * height / high
 
 
+def load_pillow() -> None:
+    """Make Pillow load the modules that it loads on first use."""
+    Image.frombuffer("RGB", (1, 1), bytes(3), "raw", "RGB", 0, 1).resize((2, 2), box=(0, 0, 1, 1)).tobytes()
+
+
 def shown_picture(
     frame: VideoFrame, shape: FrameShape, reformatter: VideoReformatter, pixel_format: str = "rgb24"
 ) -> Image.Image:
@@ -99,10 +104,11 @@ def shown_picture(
 
 def _find_orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
     """The display matrix of a frame, rounded to quarter turns; upright if it has none."""
-    for side_data in frame.side_data.values():
-        if side_data.type == Type.DISPLAYMATRIX and len(bytes(side_data)) == _MATRIX.size:
-            a, b, _, c, d, *_ = _MATRIX.unpack(bytes(side_data))
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
-            return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
-    return _UPRIGHT
+    side_data: Any = frame.side_data  # PyAV's stub says that it is a dictionary with names
+    matrix = bytes(side_data.get(Type.DISPLAYMATRIX) or b"")
+    if len(matrix) != _MATRIX.size:
+        return _UPRIGHT
+    a, b, _, c, d, *_ = _MATRIX.unpack(matrix)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)

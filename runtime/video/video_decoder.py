@@ -30,7 +30,7 @@ from stale_runtime.video.decoding_plan import (
     choose_frames,
     plan_decoding,
 )
-from stale_runtime.video.frame_resizing import FrameResizer, FrameShape
+from stale_runtime.video.frame_resizing import FrameResizer, FrameShape, load_pillow
 from stale_runtime.video.packet_listing import VideoProblem
 from stale_runtime.video.sample_times import sample_times
 from stale_runtime.video.video_properties import VideoProperties
@@ -188,6 +188,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no message
     av.logging.set_level(None)
     load_all_modules("av")
+    load_pillow()
     threads = int(sys.argv[2])
     with open(int(sys.argv[1]), "rb", buffering=0) as file:
         confine(threads=threads)
