@@ -36,6 +36,8 @@ class VideoDetections:
     """Best score first."""
     window: int | None = None
     """Snippets of the largest windows that the video was looked at through; None if it was looked at as a whole."""
+    damage: str | None = None
+    """What is damaged in the video file; None if nothing is, or features were given instead."""
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)

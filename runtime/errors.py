@@ -50,12 +50,6 @@ class RecipeError(StaleError):
     exit_code = 3
 
 
-class VideoError(StaleError):
-    """A video cannot be used."""
-
-    exit_code = 3
-
-
 class PromptError(StaleError):
     """A prompt or a prompt file cannot be used."""
 

@@ -4,20 +4,21 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.feature_comparison import VideoSample, find_problem
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import FeatureError, RecipeError, StaleError
+from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_folder import video_files
-from stale_runtime.inputs.feature_origin import read_sidecar
+from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
@@ -115,6 +116,14 @@ class BatchRun:
         """Whether some of the files are videos."""
         return any(map(is_video, self.paths))
 
+    @cached_property
+    def _in_seconds(self) -> bool:
+        """Whether some files say how long their videos last: then all have to, because a result has one unit."""
+        return not all(map(self._has_no_duration, self.paths))
+
+    def _has_no_duration(self, path: Path) -> bool:
+        return not is_video(path) and self.timeline == NO_TIMELINE and not os.path.exists(sidecar_path(path))
+
     def settings(self) -> dict[str, Any]:
         """Everything that detections depend on except the files, durations and an external classifier, for JSON."""
         names = self.prompts.names
@@ -210,6 +219,14 @@ class BatchRun:
         self, path: Path, journal: Journal | None, finished: VideoDetections | None, watch: Watch | None
     ) -> tuple[Outcome, str | None]:
         """The outcome of a video, and what is likely to be wrong with its features."""
+        if (
+            self._in_seconds
+            and not is_video(path)
+            and self.timeline == NO_TIMELINE
+            and not os.path.exists(sidecar_path(path))
+        ):
+            text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
+            return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), None
         manifest, sample, problem = self.localizer.bundle.manifest, VideoSample(), None
         if not is_video(path):
             problem = find_problem(path, manifest, self.timeline)

@@ -40,6 +40,8 @@ class Extracted(NamedTuple):
     error: StaleError | None
     elapsed_s: float
     """How long it took."""
+    damage: str | None = None
+    """What is damaged in the video; None if nothing is, or its features were there already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,39 +49,41 @@ class Extraction:
     """What is to be done with each video. It can be sent to other processes."""
 
     open_encoder: Callable[[], ImageEncoder]
-    """Opens the vision tower; equal for equal towers, and can be sent to other processes."""
+    """Opens the vision tower; can be sent to other processes, and hashed."""
     folder: Path
     """Gets ``ID.npy`` and ``ID.recipe.json`` for each video."""
     overwrite: bool = False
     """Whether to replace features that were made otherwise."""
 
-    def extract(self, path: Path, watch: Watch | None = None) -> Extracted:
+    def extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
         """Write the features of one video, unless they are there.
 
         Args:
             path: the video.
+            encoder: what ``open_encoder`` returned.
             watch: gets the blocks of features as they are computed.
 
         Returns:
             What became of it; a video that cannot be used is one of the outcomes.
         """
-        started, duration_s, kept = time.perf_counter(), 0.0, False
-        error: StaleError | None = None
+        started = time.perf_counter()
+        error: StaleError
         try:
-            duration_s, kept = self._extract(path, watch)
+            return self._extract(path, encoder, watch)._replace(elapsed_s=time.perf_counter() - started)
         except StaleError as problem:
             error = problem
         except MemoryError as problem:
             error = OutOfMemoryError(
                 f"{path}: not enough memory ({problem}); take fewer --workers, or end other programs"
             )
-        return Extracted(path, duration_s, kept, error, time.perf_counter() - started)
+        return Extracted(path, 0.0, False, error, time.perf_counter() - started)
 
-    def extract_all(self, paths: Iterable[Path], *, workers: int = 1) -> Iterator[Extracted]:
+    def extract_all(self, paths: Iterable[Path], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
         """Write the features of many videos; a bad one does not stop the others.
 
         Args:
             paths: the videos.
+            encoder: what ``open_encoder`` returned; each of several workers opens its own.
             workers: how many processes work at once.
 
         Yields:
@@ -89,7 +93,7 @@ class Extraction:
             OutOfMemoryError: a worker was killed.
         """
         if workers == 1:
-            yield from map(self.extract, paths)
+            yield from (self.extract(path, encoder) for path in paths)
             return
         with _pool(workers) as pool:
             try:
@@ -100,14 +104,12 @@ class Extraction:
                     f"fewer --workers than {workers}, and repeat the command"
                 ) from problem
 
-    def _extract(self, path: Path, watch: Watch | None) -> tuple[float, bool]:
-        """Write the features of one video; returns how long it lasts, and whether they were there."""
+    def _extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None) -> Extracted:
         target = self.folder / f"{path.stem}.npy"
-        encoder = _opened(self.open_encoder)
         state, digest = file_state(path), _digest(path)
         origin = self._finished(target, digest, encoder)
         if origin is not None:
-            return origin.duration_s, True
+            return Extracted(path, origin.duration_s, True, None, 0.0)
         features = VideoFeatures(path, encoder)
         origin = FeatureOrigin(
             recipe=encoder.recipe,
@@ -126,7 +128,7 @@ class Extraction:
                 _publish(space, target, origin)
         except OSError as problem:
             raise OutputError(f"{target}: {why_unwritten(problem)}") from problem
-        return features.duration_s, False
+        return Extracted(path, features.duration_s, False, None, 0.0, features.damage)
 
     def _finished(self, target: Path, digest: str, encoder: ImageEncoder) -> FeatureOrigin | None:
         """The origin of features that are there already; None if there are none, or they are to be replaced.
@@ -154,12 +156,6 @@ class Extraction:
         if self.overwrite:
             return None
         raise FeatureError(f"{target}: it exists, {problem}; {_REPLACE}")
-
-
-@cache
-def _opened(open_encoder: Callable[[], ImageEncoder]) -> ImageEncoder:
-    """The vision tower of this process."""
-    return open_encoder()
 
 
 def _digest(path: Path) -> str:
@@ -218,5 +214,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@cache
+def _opened(open_encoder: Callable[[], ImageEncoder]) -> ImageEncoder:
+    """The vision tower of this worker process, which does nothing else and ends with its run."""
+    return open_encoder()
+
+
 def _extract_in_worker(extraction: Extraction, path: Path) -> Extracted:
-    return extraction.extract(path)
+    return extraction.extract(path, _opened(extraction.open_encoder))

@@ -143,12 +143,14 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
         console.note(NAME, f"{_describe_recipe(encoder.recipe)}; features of width {encoder.channels}")
     extraction = Extraction(open_encoder=request.encoder, folder=folder, overwrite=request.overwrite)
     meter = _Meter(encoder.recipe.snippet_s or 0.0)
-    del encoder  # each worker opens its own
-    outcomes = []
-    for outcome in _with_progress(extraction, paths, request.workers, meter):
-        outcomes.append(outcome)
-        if request.verbose and outcome.error is None:
-            console.note(NAME, _describe_outcome(outcome))
+    outcomes: list[Extracted] = []
+    try:
+        for outcome in _with_progress(extraction, paths, encoder, request.workers, meter):
+            outcomes.append(outcome)
+            _say(outcome, verbose=request.verbose)
+    except KeyboardInterrupt:
+        done = f"{len(outcomes):,} of {len(paths):,} videos are done"
+        raise KeyboardInterrupt(f"{done}; repeat the command to continue") from None
     return _conclude(outcomes, meter)
 
 
@@ -221,25 +223,33 @@ def _open(request: FeaturesRequest) -> ImageEncoder:
     return encoder
 
 
-def _with_progress(extraction: Extraction, paths: Sequence[Path], workers: int, meter: _Meter) -> Iterator[Extracted]:
+def _with_progress(
+    extraction: Extraction, paths: Sequence[Path], encoder: ImageEncoder, workers: int, meter: _Meter
+) -> Iterator[Extracted]:
     """Compute, and show on a terminal how many videos are done, or how much of a single one."""
     progress = partial(console.progress, label="Computing", describe=lambda _: str(meter))
     if len(paths) == 1:
         outcome = extraction.extract(
-            paths[0], watch=lambda blocks, total: progress(meter.count_rows(blocks), total=total)
+            paths[0], encoder, watch=lambda blocks, total: progress(meter.count_rows(blocks), total=total)
         )
         meter.seconds = 0.0
         yield from meter.count_videos([outcome])
         return
-    outcomes = extraction.extract_all(paths, workers=min(workers, len(paths)))
+    outcomes = extraction.extract_all(paths, encoder, workers=min(workers, len(paths)))
     yield from progress(meter.count_videos(outcomes), total=len(paths))
 
 
-def _describe_outcome(outcome: Extracted) -> str:
+def _say(outcome: Extracted, *, verbose: bool) -> None:
+    """Print what a user should know about a video that did not fail."""
+    if outcome.damage is not None:
+        console.note(NAME, f"warning: {outcome.path}: {outcome.damage}; copy it again if there is a better copy")
+    if not verbose or outcome.error is not None:
+        return
     if outcome.kept:
-        return f"{outcome.path}: was done before"
-    taken = f"{outcome.duration_s:.1f} s of video in {outcome.elapsed_s:.1f} s"
-    return f"{outcome.path}: {taken}, {outcome.duration_s / outcome.elapsed_s:.1f} times real time"
+        console.note(NAME, f"{outcome.path}: was done before")
+    else:
+        taken = f"{outcome.duration_s:.1f} s of video in {outcome.elapsed_s:.1f} s"
+        console.note(NAME, f"{outcome.path}: {taken}, {outcome.duration_s / outcome.elapsed_s:.1f} times real time")
 
 
 def _conclude(outcomes: Sequence[Extracted], meter: _Meter) -> int:

@@ -242,6 +242,10 @@ def run(request: RunRequest) -> int:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
         warnings = FeatureWarnings()
         outcomes = tuple(_detect_with_progress(task, journal, finished, warnings))
+        for outcome in outcomes:
+            if outcome.detections is not None and outcome.detections.damage is not None:
+                damage = outcome.detections.damage
+                console.note(NAME, f"warning: {outcome.path}: {damage}; copy it again if there is a better copy")
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         if batch.found:
             write_output(_render(batch.found, request, task), request.output)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -228,15 +229,15 @@ class Localizer:
             watch: gets the blocks of features as they are computed; None to show nothing.
 
         Raises:
-            VideoError, FeatureError, PromptError: an input cannot be used.
-            BackendError: what reads videos is not installed: ``pip install '.[video]'``.
+            VideoError, FeatureError, PromptError: an input cannot be used, or the extra ``video`` is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
+            RecipeError: the tower's recipe does not say all that is needed.
             OutOfMemoryError: there is not enough memory.
         """
         path = Path(path)
         encoded = self._encoded(prompts)
         features = VideoFeatures(path, self._vision.open())
-        return self._detector.detect(
+        found = self._detector.detect(
             video_id(path.stem),
             features,
             partial(features.read_resampled, watch=watch),
@@ -244,6 +245,7 @@ class Localizer:
             prompts=encoded,
             watch=watch,
         )
+        return replace(found, damage=features.damage)
 
     def detect_many(
         self,
@@ -365,7 +367,7 @@ class Localizer:
         """Make sure that videos can be read and embedded; a run over many checks this before the first.
 
         Raises:
-            BackendError: what reads videos is not installed.
+            VideoError: the extra ``video`` is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
         """

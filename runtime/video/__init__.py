@@ -1,1 +1,1 @@
-"""Videos: reading their frames in a process of its own, at the times that a feature recipe names, and embedding them."""
+"""Videos: reading their frames in a process of its own, as a feature recipe says, and computing features of them."""

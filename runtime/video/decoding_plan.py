@@ -80,7 +80,7 @@ def plan_decoding(table: PacketTable, chosen: Iterable[int], *, keyframes_begin:
         if table.times[index] in wanted:
             plan[index] = Action.SHOW
             last = max(last, index)
-        if table.keyframes[index] and (keyframes_begin or index == 0) or index == 0:
+        if (table.keyframes[index] and (keyframes_begin or index == 0)) or index == 0:
             needed = group_ends if whole else last + 1
             for dropped in range(max(needed, index), group_ends):
                 plan[dropped] = Action.DROP

@@ -64,7 +64,9 @@ class VideoFeatures:
         self._encoder = encoder
         self._recipe = recipe or encoder.recipe
         require_usable(self._recipe)
-        self.duration_s = probe_video(self.path).duration_s
+        self._properties = probe_video(self.path)
+        self._damaged_frames = 0
+        self.duration_s = self._properties.duration_s
         self.channels = encoder.channels
         self.snippets = self._recipe.row_count(self.duration_s)
         """T0, the rows of features that the video has."""
@@ -73,6 +75,16 @@ class VideoFeatures:
     def block_count(self) -> int:
         """How many blocks there are."""
         return -(-self.snippets // ROWS_AT_ONCE)
+
+    @property
+    def damage(self) -> str | None:
+        """What is damaged in the video, as far as it is known after reading; None if nothing is."""
+        found = []
+        if self._damaged_frames:
+            found.append(f"{self._damaged_frames:,} of its frames are damaged")
+        if self._properties.missing_s:
+            found.append(f"its last {self._properties.missing_s:.1f} s are missing")
+        return " and ".join(found) or None
 
     def blocks(self) -> Iterator[Rows]:
         """All features, block by block; memory is taken for one of them.
@@ -130,11 +142,14 @@ class VideoFeatures:
         for start in range(0, count, ROWS_AT_ONCE):
             size = min(ROWS_AT_ONCE, count - start)
             yield self._round(np.concatenate([self._next_row(embeddings) for _ in range(size)]), start)
+        next(embeddings, None)  # what is damaged is known at the end
 
     def _embeddings(self, rows: NDArray[np.intp] | None) -> Iterator[NDArray[np.float32]]:
         """The embedding (C,) of each frame of some rows, or of all."""
-        for images in read_video(self.path, self._recipe, rows=rows):
-            yield from self._encoder.embed(images)
+        with read_video(self.path, self._recipe, rows=rows) as frames:
+            for images in frames:
+                yield from self._encoder.embed(images)
+            self._damaged_frames = frames.damaged_frames
 
     def _next_row(self, embeddings: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
         """A row (1, C) of the embeddings of its frames."""

@@ -31,6 +31,17 @@ _NEEDED: Final = ("image_size", "interpolation", "resize", "channel_order", "sni
 _MODULES: Final = {"av": "PyAV", "PIL": "Pillow"}
 
 
+def require_video_reader() -> None:
+    """Make sure that videos can be read at all; a run over many checks this before the first.
+
+    Raises:
+        VideoError: the extra ``video`` is not installed.
+    """
+    for module, name in _MODULES.items():
+        if find_spec(module) is None:
+            raise VideoError(f"videos need {name}, which is not installed; install it with: pip install '.[video]'")
+
+
 def probe_video(path: Path | str) -> VideoProperties:
     """What is known of a video: its duration, size, rotation and codec.
 
@@ -164,7 +175,7 @@ class _Decoder:
     """The process that decodes, as seen from here. What it sends is not trusted either."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        _require_modules()
+        require_video_reader()
         self._path = path
         self.damaged_frames = 0
         self._process = _start(path, threads)
@@ -233,7 +244,9 @@ class _Decoder:
         while filled < len(target):
             if not poll.poll(_STALL_S * 1000):
                 self.close()
-                raise VideoError(f"{self._path}: decoding stood still for {_STALL_S} s and was given up; is it damaged?")
+                raise VideoError(
+                    f"{self._path}: decoding stood still for {_STALL_S} s and was given up; is it damaged?"
+                )
             size = os.readv(descriptor, [target[filled:]])
             if size == 0:
                 raise self._died()
@@ -254,18 +267,19 @@ class _Decoder:
         return VideoError(f"{self._path}: {why}")
 
 
-def _require_modules() -> None:
-    for module, name in _MODULES.items():
-        if find_spec(module) is None:
-            raise VideoError(f"videos need {name}, which is not installed; install it with: pip install '.[video]'")
-
-
 def _start(path: Path, threads: int) -> "subprocess.Popen[bytes]":
     """Start a process that decodes an open file, and has no other."""
     try:
         with open(path, "rb", buffering=0, opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, VideoError)
-            command = [sys.executable, "-P", "-m", "stale_runtime.video.video_decoder", str(file.fileno()), str(threads)]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "stale_runtime.video.video_decoder",
+                str(file.fileno()),
+                str(threads),
+            ]
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.cli import command
 from tests.cli.same_process import Done, fails, run
@@ -188,7 +187,7 @@ def test_published_features_tell_their_recipe(work: Path) -> None:
     assert says == "Best: channel_order bgr, resize squash, snippet_s 0.1; the recipe in use says otherwise."
 
 
-def test_published_features_may_be_spread_over_the_video(work: Path, features: NDArray[np.float32]) -> None:
+def test_published_features_may_be_spread_over_the_video(work: Path) -> None:
     recipe = {**RECIPE.to_json(), "snippet_s": 4.0 / 13}
     (work / "tower" / "recipe.json").write_text(json.dumps(recipe))
     extract(work, "videos/a.mp4", "-o", "published", "--vision", "tower")

@@ -73,15 +73,17 @@ def test_subtitles_need_no_duration(work: Path) -> None:
 def test_a_folder_may_hold_videos_and_features(work: Path, features: NDArray[np.float32]) -> None:
     folder = work / "both"
     folder.mkdir()
+    run("stale-features", "holiday.mp4", "-o", "both", cwd=work)
     shutil.copy(work / "holiday.mp4", folder / "v_b.MP4")
-    np.save(folder / "a.npy", features)
+    np.save(folder / "d.npy", features)  # nobody knows how long it lasts
     (folder / "c.mkv").write_bytes(b"no video at all" * 99)
     (folder / "notes.txt").touch()
     done = run("stale-run", "both", *PROMPTS, "--format", "json", "-o", "found.json", cwd=work)
     assert done.returncode == 5
     assert "both/c.mkv" in done.stderr
-    assert "1 of 3 videos failed" in done.stderr
-    assert list(json.loads((work / "found.json").read_text())["results"]) == ["a", "b"]
+    assert "both/d.npy: nothing says how long its video lasts" in done.stderr
+    assert "2 of 4 videos failed" in done.stderr
+    assert list(json.loads((work / "found.json").read_text())["results"]) == ["holiday", "b"]
 
 
 def test_durations_of_features_do_not_change_those_of_videos(work: Path, features: NDArray[np.float32]) -> None:
@@ -136,4 +138,4 @@ def test_a_tower_is_read_for_videos_only(work: Path, features: NDArray[np.float3
 def test_without_the_extra_a_video_names_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     for name, options in (("stale-run", PROMPTS), ("stale-features", ("-o", "feats"))):
-        fails(name, "holiday.mp4", *options, cwd=work, code=2, says="pip install '.[video]'")
+        fails(name, "holiday.mp4", *options, cwd=work, code=3, says="pip install '.[video]'")
