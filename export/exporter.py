@@ -37,6 +37,8 @@ from stale_runtime.bundle.manifest import (
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
 from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inputs.feature_check import FeatureCheck
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
 from stale_runtime.version import __version__
@@ -98,7 +100,8 @@ def export_bundle(
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
     say(f"writing {output}")
-    return write_bundle(Path(output), _describe(export, graphs, parity, records), contents, sign=sign)
+    manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    return write_bundle(Path(output), manifest, contents, sign=sign)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +174,24 @@ def _read_calibration(export: _Export, validation: ValidationVideos | None) -> C
     )
 
 
+def _choose_statistics(export: _Export, calibration: Calibration | None) -> FeatureStatistics | None:
+    """What the features of the training look like: as the checkpoint says, else the calibration's."""
+    trained = export.trained.features
+    export.say(f"recipe of the features: {trained.recipe.describe()}")
+    if trained.statistics is None and calibration is None:
+        export.say("no statistics of the features; with --calibration stale-run could warn of others")
+    if calibration is None or trained.statistics is None:
+        return trained.statistics if calibration is None else calibration.statistics
+    check = FeatureCheck(recipe=trained.recipe, statistics=trained.statistics)
+    problems = (check.problem_with(summary) for summary in calibration.summaries.values())
+    if found := [problem for problem in problems if problem is not None]:
+        export.say(
+            f"warning: {len(found)} of {len(calibration.summaries)} videos of --calibration do not look like those of "
+            f"the training: {found[0]}"
+        )
+    return trained.statistics
+
+
 def _export_graphs(export: _Export) -> _FloatGraphs:
     network = export.network
     export.say("exporting the text encoder")
@@ -236,6 +257,7 @@ def _describe(
     graphs: _FloatGraphs,
     parity: tuple[ParityRecord, ...],
     records: tuple[QuantizationRecord, ...],
+    statistics: FeatureStatistics | None,
 ) -> Manifest:
     """The manifest without its list of files, which ``write_bundle`` adds."""
     trained, config = export.trained, export.network.config
@@ -253,4 +275,6 @@ def _describe(
         parity=parity,
         quantization=records,
         files={},
+        recipe=trained.features.recipe,
+        feature_statistics=statistics,
     )
