@@ -17,11 +17,12 @@ from stale_export.localizer_graph import localizer_model, localizer_spec
 from stale_export.parity import compare_localizer, compare_text_encoder, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.say import Say
-from stale_export.self_test_recording import record_self_test
+from stale_export.self_test_recording import NO_VISION, record_self_test
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
+from stale_export.vision_export import ExportedVision, export_vision
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.bundle import layout
@@ -54,6 +55,7 @@ def export_bundle(
     output: str | os.PathLike[str],
     *,
     int8: Int8Options = DEFAULT_INT8,
+    vision: str | None = None,
     sign: Callable[[Manifest], bytes] | None = None,
     say: Say,
 ) -> Manifest:
@@ -64,6 +66,7 @@ def export_bundle(
         prompts: class names whose embeddings the bundle carries.
         output: the bundle's folder; an existing bundle is replaced.
         int8: how the int8 graphs are made and checked.
+        vision: the vision tower that the bundle carries, see ``export_vision``; None for none.
         sign: makes the bundle's signature, see ``stale_runtime.bundle.signatures``; None for an unsigned bundle.
         say: called with one line about each step.
 
@@ -74,12 +77,14 @@ def export_bundle(
         ExportError: a graph that stale-run loads cannot be exported, differs from the network, or loses too much mAP.
         DatasetError: calibration or validation data cannot be used.
         PromptError: a class name is too long for the text tower.
-        CheckpointError: the tokenizer does not fit the text tower.
+        CheckpointError: the tokenizer does not fit the text tower, or the vision tower cannot be used.
+        RecipeError: the folder of the vision tower cannot be used.
         OSError: the bundle cannot be written.
     """
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
     validation = _read_validation(export)
     calibration = _read_calibration(export, validation)
+    tower = _export_vision(export, vision)
     say(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
     graphs = _export_graphs(export)
@@ -96,11 +101,16 @@ def export_bundle(
         layout.TEXT_ENCODER: text_encoder.model,
         layout.TOKENIZER: trained.clip.tokenizer_json,
         layout.PROMPTS: embedded.to_bytes(),
-        layout.SELF_TEST: record_self_test(export.network, embedded, quantized, norm=norm),
+        layout.SELF_TEST: record_self_test(
+            export.network, embedded, quantized, norm=norm, vision=tower.recording if tower is not None else NO_VISION
+        ),
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
-    say(f"writing {output}")
     manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    if tower is not None:
+        contents |= tower.files
+        manifest = _add_vision(manifest, tower)
+    say(f"writing {output}")
     return write_bundle(Path(output), manifest, contents, sign=sign)
 
 
@@ -171,6 +181,22 @@ def _read_calibration(export: _Export, validation: ValidationVideos | None) -> C
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
         say=export.say,
+    )
+
+
+def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None:
+    if vision is None:
+        return None
+    channels, recipe = export.network.config.channels, export.trained.features.recipe
+    return export_vision(vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say)
+
+
+def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:
+    return replace(
+        manifest,
+        vision=tower.spec,
+        graphs={**manifest.graphs, **tower.graphs},
+        quantization=(*manifest.quantization, *tower.records),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -139,6 +139,10 @@ class FeatureRecipe:
             and None not in (getattr(self, name), getattr(other, name))
             and not (name == "tower" and same_tower)
         )
+
+    def completed_by(self, other: "FeatureRecipe") -> "FeatureRecipe":
+        """A copy that has the other's properties where this recipe does not know them."""
+        return replace(self, **{name: getattr(other, name) for name in self.unknown})
 
     def tell_from(self, other: "FeatureRecipe", names: Iterable[str]) -> str:
         """How the recipe differs from another in some properties, such as ``channel_order bgr instead of rgb``."""

@@ -1,7 +1,6 @@
 """The one recipe by which all features of a training were made."""
 
 from collections.abc import Iterable
-from dataclasses import fields
 
 from stale_model.data.dataset import Selection
 from stale_runtime.errors import RecipeError
@@ -38,18 +37,10 @@ def find_common_recipe(selections: Iterable[Selection], given: FeatureRecipe | N
             raise RecipeError(
                 f"--recipe: {given.tell_from(first, names)}, which {first_path} says; correct or leave out --recipe"
             )
-        return _merge(first, given)
+        return first.completed_by(given)
     if others := [sample.path for sample, origin in samples if origin is None]:
         raise RecipeError(
             f"{others[0]}: nothing beside it says how it was made, nor beside {len(others) - 1:,} others, but beside "
             f"{len(described):,} such as {first_path.name}; if all were made alike, give --recipe FILE"
         )
     return first
-
-
-def _merge(first: FeatureRecipe, second: FeatureRecipe) -> FeatureRecipe:
-    """What either recipe knows."""
-    names = [field.name for field in fields(first)]
-    return FeatureRecipe(
-        **{name: getattr(first, name) if getattr(first, name) is not None else getattr(second, name) for name in names}
-    )
