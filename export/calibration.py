@@ -1,7 +1,7 @@
 """Calibration: measuring the ranges of the deployed graph's activations on training videos."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
+from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary, summarise
 from stale_runtime.inputs.features import resample
 from stale_runtime.system.cpus import available_threads
 
@@ -34,6 +35,13 @@ class Calibration:
     """(T, C), resampled, by video id."""
     seed: int
     """The seed that the videos were drawn with."""
+    summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
+    """What the features of each video look like before they are resampled, by id."""
+
+    @property
+    def statistics(self) -> FeatureStatistics | None:
+        """What the features of all videos look like; None if they are zeros."""
+        return FeatureStatistics.over(list(self.summaries.values()))
 
     @property
     def norm(self) -> float:
@@ -66,19 +74,24 @@ def read_calibration(
             "calibrate on training videos only, otherwise the validation proves nothing"
         )
     features: dict[str, Features] = {}
+    summaries: dict[str, FeatureSummary] = {}
     broken: list[FeatureError] = []
     for video in sorted(paths, key=lambda video: rank(video, seed)):
         if len(features) == count:
             break
         try:
-            features[video] = resample(read_features(paths[video], channels), length)
+            found = read_features(paths[video], channels)
+            features[video] = resample(found, length)
+            summary = summarise(found)
+            if summary is not None:
+                summaries[video] = summary
         except FeatureError as problem:
             broken.append(problem)
             say(f"left out: {problem}")
     if not features:
         got = str(broken[0]) if broken else "no .npy files"
         raise DatasetError(f"--calibration {folder}: no usable file ({got}); give a folder of training features")
-    return Calibration(features=features, seed=seed)
+    return Calibration(features=features, seed=seed, summaries=summaries)
 
 
 class Activations:

@@ -1,7 +1,9 @@
 """``stale-export``: turns a checkpoint into a verified bundle."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,15 +16,21 @@ from stale_runtime import __version__
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
 from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
 from stale_runtime.bundle.signatures import Signer
-from stale_runtime.errors import ExportError
+from stale_runtime.errors import ExportError, RecipeError
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.inputs.prompts import Prompts, read_prompts
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number
 
+if TYPE_CHECKING:
+    from stale_model import TrainedStale
+
 NAME = "stale-export"
+DEFAULT_VISION = "openai/clip-vit-base-patch16"
+"""The Hugging Face id of the tower that the original code's published features were made with."""
 NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
 """Loggers that print on stderr; the first is the root logger, which ONNX Runtime's quantization tool uses."""
 
@@ -138,6 +146,24 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     help="Precision of the text encoder; int8 makes its file four times smaller.",
 )
 @click.option(
+    "--vision",
+    is_flag=False,
+    flag_value=DEFAULT_VISION,
+    metavar="ID|FOLDER",
+    help="Also export the vision tower that computes features from videos, so that stale-run takes video files: the "
+    "Hugging Face id of a CLIP, a folder with its config.json and weights in safetensors, or a folder with an image "
+    "encoder in ONNX and its recipe.json. It has to be the tower that the training features were made with. "
+    f"[without a value: {DEFAULT_VISION}]",
+)
+@click.option(
+    "--recipe",
+    type=PATH,
+    metavar="FILE",
+    help="How the training features were made, as JSON; for checkpoints that do not say so, such as those of the "
+    "original code. Videos need it: at least snippet_s (seconds from a row of features to the next), frames and "
+    "normalised.",
+)
+@click.option(
     "--sign",
     type=PATH,
     metavar="FILE",
@@ -160,6 +186,8 @@ def stale_export(
     target: str,
     weight_bits: int | None,
     text_precision: str,
+    vision: str | None,
+    recipe: Path | None,
     sign: Path | None,
 ) -> None:
     """Export a trained STALE as a bundle, a folder that stale-run uses without PyTorch.
@@ -175,6 +203,8 @@ def stale_export(
     A faster int8 graph, with its mAP measured:
       stale-export --ckpt best.pth --calibration train_feats/ \\
         --validate annotations.json --validation-features val_feats/
+    A bundle that takes video files:
+      stale-export --ckpt best.pth --vision openai/clip-vit-base-patch16
     """  # noqa: D301 -- click reads the backslash
     if (validate is None) != (validation_features is None):
         raise click.UsageError("--validate and --validation-features go together; give both, or neither")
@@ -185,6 +215,8 @@ def stale_export(
         clip=clip,
         output=output,
         classes=classes,
+        vision=vision,
+        recipe=recipe,
         signing_key=sign,
         int8=Int8Options(
             calibration=calibration,
@@ -214,6 +246,7 @@ def _export(request: ExportRequest) -> Manifest:
     """Check everything that can be checked without PyTorch, then load it and export."""
     _check_output(request.output)
     prompts = read_prompts(request.classes) if request.classes is not None else None
+    recipe = read_recipe(request.recipe) if request.recipe is not None else UNKNOWN_RECIPE
     signer = Signer(request.signing_key) if request.signing_key is not None else None
 
     _say("loading PyTorch")
@@ -227,14 +260,32 @@ def _export(request: ExportRequest) -> Manifest:
 
     _say(f"reading {request.checkpoint}")
     trained = read_checkpoint(request.checkpoint, request.clip)
+    trained = _with_recipe(trained, recipe, request)
     prompts = prompts or Prompts.of(trained.classes or CLASSES)
     sign = signer.sign if signer is not None else None
     try:
-        return export_bundle(trained, prompts, request.output, int8=request.int8, sign=sign, say=_say)
+        return export_bundle(
+            trained, prompts, request.output, int8=request.int8, vision=request.vision, sign=sign, say=_say
+        )
     except OSError as problem:
         raise ExportError(
             f"-o {request.output}: {why_unwritten(problem)} (an existing bundle is unchanged)"
         ) from problem
+
+
+def _with_recipe(trained: "TrainedStale", given: FeatureRecipe, request: ExportRequest) -> "TrainedStale":
+    """Add what the user knows about the features of the training.
+
+    Raises:
+        RecipeError: the checkpoint says otherwise.
+    """
+    recipe = trained.features.recipe
+    if names := given.differences(recipe):
+        raise RecipeError(
+            f"--recipe {request.recipe}: {given.tell_from(recipe, names)}, as the checkpoint says; correct it, or "
+            "leave out --recipe"
+        )
+    return replace(trained, features=trained.features._replace(recipe=recipe.completed_by(given)))
 
 
 def _check_output(output: Path) -> None:

@@ -20,6 +20,10 @@ class ExportRequest:
     """The bundle's folder."""
     classes: Path | None
     """File of the class names whose embeddings the bundle carries; None for the trained ones, or ActivityNet's."""
+    vision: str | None
+    """Hugging Face id or folder of the vision tower that the bundle carries, see ``export_vision``; None for none."""
+    recipe: Path | None
+    """File that says how the features of the training were made; None for what the checkpoint says alone."""
     signing_key: Path | None
     """Private key to sign the bundle with; None for an unsigned bundle."""
     int8: Int8Options
@@ -31,4 +35,9 @@ class ExportRequest:
         if os.path.isfile(self.clip):
             raise CheckpointError(
                 f"--clip {self.clip}: a file; give a Hugging Face id, or a folder with config.json and tokenizer.json"
+            )
+        if self.vision is not None and os.path.isfile(self.vision):
+            raise CheckpointError(
+                f"--vision {self.vision}: a file; give a Hugging Face id, a folder with config.json and weights in "
+                "safetensors, or one with an .onnx file and recipe.json"
             )

@@ -17,11 +17,12 @@ from stale_export.localizer_graph import localizer_model, localizer_spec
 from stale_export.parity import compare_localizer, compare_text_encoder, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.say import Say
-from stale_export.self_test_recording import record_self_test
+from stale_export.self_test_recording import NO_VISION, record_self_test
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
+from stale_export.vision_export import ExportedVision, export_vision
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.bundle import layout
@@ -37,6 +38,8 @@ from stale_runtime.bundle.manifest import (
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
 from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inputs.feature_check import FeatureCheck
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
 from stale_runtime.version import __version__
@@ -52,6 +55,7 @@ def export_bundle(
     output: str | os.PathLike[str],
     *,
     int8: Int8Options = DEFAULT_INT8,
+    vision: str | None = None,
     sign: Callable[[Manifest], bytes] | None = None,
     say: Say,
 ) -> Manifest:
@@ -62,6 +66,7 @@ def export_bundle(
         prompts: class names whose embeddings the bundle carries.
         output: the bundle's folder; an existing bundle is replaced.
         int8: how the int8 graphs are made and checked.
+        vision: the vision tower that the bundle carries, see ``export_vision``; None for none.
         sign: makes the bundle's signature, see ``stale_runtime.bundle.signatures``; None for an unsigned bundle.
         say: called with one line about each step.
 
@@ -72,12 +77,14 @@ def export_bundle(
         ExportError: a graph that stale-run loads cannot be exported, differs from the network, or loses too much mAP.
         DatasetError: calibration or validation data cannot be used.
         PromptError: a class name is too long for the text tower.
-        CheckpointError: the tokenizer does not fit the text tower.
+        CheckpointError: the tokenizer does not fit the text tower, or the vision tower cannot be used.
+        RecipeError: the folder of the vision tower cannot be used.
         OSError: the bundle cannot be written.
     """
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
     validation = _read_validation(export)
     calibration = _read_calibration(export, validation)
+    tower = _export_vision(export, vision)
     say(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
     graphs = _export_graphs(export)
@@ -94,11 +101,17 @@ def export_bundle(
         layout.TEXT_ENCODER: text_encoder.model,
         layout.TOKENIZER: trained.clip.tokenizer_json,
         layout.PROMPTS: embedded.to_bytes(),
-        layout.SELF_TEST: record_self_test(export.network, embedded, quantized, norm=norm),
+        layout.SELF_TEST: record_self_test(
+            export.network, embedded, quantized, norm=norm, vision=tower.recording if tower is not None else NO_VISION
+        ),
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
+    manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    if tower is not None:
+        contents |= tower.files
+        manifest = _add_vision(manifest, tower)
     say(f"writing {output}")
-    return write_bundle(Path(output), _describe(export, graphs, parity, records), contents, sign=sign)
+    return write_bundle(Path(output), manifest, contents, sign=sign)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +184,40 @@ def _read_calibration(export: _Export, validation: ValidationVideos | None) -> C
     )
 
 
+def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None:
+    if vision is None:
+        return None
+    channels, recipe = export.network.config.channels, export.trained.features.recipe
+    return export_vision(vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say)
+
+
+def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:
+    return replace(
+        manifest,
+        vision=tower.spec,
+        graphs={**manifest.graphs, **tower.graphs},
+        quantization=(*manifest.quantization, *tower.records),
+    )
+
+
+def _choose_statistics(export: _Export, calibration: Calibration | None) -> FeatureStatistics | None:
+    """What the features of the training look like: as the checkpoint says, else the calibration's."""
+    trained = export.trained.features
+    export.say(f"recipe of the features: {trained.recipe.describe()}")
+    if trained.statistics is None and calibration is None:
+        export.say("no statistics of the features; with --calibration stale-run could warn of others")
+    if calibration is None or trained.statistics is None:
+        return trained.statistics if calibration is None else calibration.statistics
+    check = FeatureCheck(recipe=trained.recipe, statistics=trained.statistics)
+    problems = (check.problem_with(summary) for summary in calibration.summaries.values())
+    if found := [problem for problem in problems if problem is not None]:
+        export.say(
+            f"warning: {len(found)} of {len(calibration.summaries)} videos of --calibration do not look like those of "
+            f"the training: {found[0]}"
+        )
+    return trained.statistics
+
+
 def _export_graphs(export: _Export) -> _FloatGraphs:
     network = export.network
     export.say("exporting the text encoder")
@@ -236,6 +283,7 @@ def _describe(
     graphs: _FloatGraphs,
     parity: tuple[ParityRecord, ...],
     records: tuple[QuantizationRecord, ...],
+    statistics: FeatureStatistics | None,
 ) -> Manifest:
     """The manifest without its list of files, which ``write_bundle`` adds."""
     trained, config = export.trained, export.network.config
@@ -253,4 +301,6 @@ def _describe(
         parity=parity,
         quantization=records,
         files={},
+        recipe=trained.features.recipe,
+        feature_statistics=statistics,
     )

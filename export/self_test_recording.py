@@ -1,6 +1,6 @@
 """The recording that ``stale-run --self-test`` replays on the target machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,10 +21,17 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 
 _MOST_PROMPTS = 8
 """Prompts in the recording."""
+NO_VISION: Mapping[str, NDArray[np.generic]] = {}
+"""Of a bundle without a vision tower."""
 
 
 def record_self_test(
-    network: Stale, prompts: EmbeddedPrompts, int8_graphs: Sequence[QuantizedGraph], *, norm: float
+    network: Stale,
+    prompts: EmbeddedPrompts,
+    int8_graphs: Sequence[QuantizedGraph],
+    *,
+    norm: float,
+    vision: Mapping[str, NDArray[np.generic]] = NO_VISION,
 ) -> bytes:
     """Record one made-up video: inputs, the network's outputs, and the outputs of each int8 graph on this machine.
 
@@ -33,6 +40,7 @@ def record_self_test(
         prompts: the first of them are recorded.
         int8_graphs: the int8 graphs of the ONNX Runtime backends.
         norm: Euclidean length of a drawn snippet's features.
+        vision: what to record of the vision tower.
 
     Returns:
         The content of ``selftest.npz``.
@@ -57,4 +65,4 @@ def record_self_test(
         outputs = run_on_video(session, video, encoded)
         for output, values in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
             arrays[replay_name(backends[graph.record.file], output)] = values
-    return pack_arrays(arrays)
+    return pack_arrays({**arrays, **vision})

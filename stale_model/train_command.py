@@ -30,6 +30,14 @@ NAME = "stale-train"
     help="Folder of the videos' features, as v_ID.npy or ID.npy.",
 )
 @click.option(
+    "--recipe",
+    metavar="FILE",
+    type=PATH,
+    help="JSON file that says how the features were made: tower, image_size, interpolation, resize, mean, deviation, "
+    "channel_order, snippet_s, frames, normalised; what it leaves out is unknown. The checkpoint keeps it. Features of "
+    "stale-features say so themselves.",
+)
+@click.option(
     "--split",
     metavar="SPLIT",
     help="Which classes to train on: closed for all of them, or a published split 75-25:N or 50-50:N, N from 0 to 9, "

@@ -53,7 +53,7 @@ def _describe_outcome(outcome: Outcome, warning: str | None) -> dict[str, Any]:
             **_describe(outcome.path, "ok"),
             "detections": len(found),
             "window": found.window,
-            "warning": None if warning is None else as_text(warning),
+            **({} if warning is None else {"warning": as_text(warning)}),
         }
     return {
         **_describe(outcome.path, "failed"),

@@ -16,6 +16,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import TextEncoder
+from stale_runtime.video.vision_encoder import VISION_FILES, VisionEncoder
 
 LIMITS = {layout.EMBEDDINGS: 1e-3, layout.QUERIES: 1e-3, layout.CAS_LOGITS: 2e-3, layout.ACTION_MASKS: 1e-4}
 """Largest absolute deviations from the recording, with room for another CPU's arithmetic."""
@@ -27,7 +28,12 @@ REPLAY_SHARE = 0.005
 output's standard deviation. Integers are exact, so it should be almost zero: 1e-6 was measured on an emulated CPU
 without VNNI, where saturating 8-bit weights gave 0.02 (masks) and 0.05 (class activations)."""
 INT8_COSINE = 0.03
-"""How far the cosine between an int8 text encoder's output and the network's may be from 1."""
+"""How far the cosine between an int8 encoder's output and the network's may be from 1."""
+IMAGE_COSINE = 1e-4
+"""How far the cosine between a float image encoder's output and the recording may be from 1; and that between an int8
+one's and what the same graph gave on the machine that exported it."""
+VISION_REPLAY = f"int8.{layout.IMAGE_EMBEDDINGS}"
+"""Name of the recorded array with the int8 image encoder's output on the machine that exported it."""
 _FLOAT = np.dtype(np.float32)
 _ARRAYS: dict[str, tuple[object, int]] = {
     "names": ("U", 1),
@@ -38,6 +44,11 @@ _ARRAYS: dict[str, tuple[object, int]] = {
     layout.ACTION_MASKS: (_FLOAT, 2),
 }
 """Type and number of axes of each recorded array."""
+_VISION_ARRAYS: dict[str, tuple[object, int]] = {
+    layout.IMAGES: (np.dtype(np.uint8), 4),
+    layout.IMAGE_EMBEDDINGS: (_FLOAT, 2),
+}
+"""The same for a bundle with a vision tower."""
 
 
 class Check(NamedTuple):
@@ -80,6 +91,7 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
     recorded = unpack_arrays(bundle.read(layout.SELF_TEST), layout.SELF_TEST)
     _check_recording(recorded, manifest, [backend for backend in backends if _is_replayed(backend, manifest)])
     yield from _check_text_encoder(bundle, recorded)
+    yield from _check_vision(bundle, recorded)
     for backend in backends:
         yield from _check_backend(backend, bundle, recorded)
 
@@ -104,7 +116,10 @@ def _check_recording(
     """Make sure that no array is missing, and that their types and shapes fit."""
     kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
     replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS}
-    fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()}
+    vision = _VISION_ARRAYS if manifest.vision is not None else {}
+    if layout.VISION_ENCODER_INT8 in manifest.files:
+        vision = vision | {VISION_REPLAY: (_FLOAT, 2)}
+    fits = kinds == _ARRAYS | {replay: _ARRAYS[output] for replay, output in replays.items()} | vision
     if fits:
         K, T, C = len(recorded["names"]), recorded[layout.ACTION_MASKS].shape[1], manifest.channels
         fits = (
@@ -116,6 +131,9 @@ def _check_recording(
             and recorded[layout.CAS_LOGITS].shape == (K + 1, T)
             and recorded[layout.ACTION_MASKS].shape == (T, T)
             and all(recorded[replay].shape == recorded[output].shape for replay, output in replays.items())
+            and all(
+                recorded[name].shape == (len(recorded[layout.IMAGES]), C) for name in vision if name != layout.IMAGES
+            )
         )
     if not fits:
         raise BundleError(f"{layout.SELF_TEST}: not a recording of this network's outputs; {COPY_AGAIN}")
@@ -126,6 +144,26 @@ def _check_text_encoder(bundle: Bundle, recorded: Mapping[str, NDArray[Any]]) ->
     vectors = TextEncoder(bundle).encode(recorded["names"].tolist())
     for output, value in zip(layout.TEXT_ENCODER_OUTPUTS, vectors, strict=True):
         yield compare("text encoder", output, value, recorded[output])
+
+
+def _check_vision(bundle: Bundle, recorded: Mapping[str, NDArray[Any]]) -> Iterator[Check]:
+    spec = bundle.manifest.vision
+    if spec is None:
+        return
+    images, S = recorded[layout.IMAGES], spec.image_size
+    if not len(images) or images.shape[1:] != (S, S, 3):
+        raise BundleError(f"{layout.SELF_TEST}: not a recording of this network's outputs; {COPY_AGAIN}")
+    for precision, file in VISION_FILES.items():
+        if file not in bundle.manifest.files:
+            continue
+        part, output = f"vision tower in {precision}", layout.IMAGE_EMBEDDINGS
+        embeddings = VisionEncoder.open(bundle, precision).embed(images)
+        coarse = precision == "int8"
+        limit = INT8_COSINE if coarse else IMAGE_COSINE
+        yield _compare_directions(part, output, embeddings, recorded[output], limit)
+        if coarse:
+            exported, measure = recorded[VISION_REPLAY], "1 - cosine with the export"
+            yield _compare_directions(part, output, embeddings, exported, IMAGE_COSINE, measure)
 
 
 def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[str, NDArray[Any]]) -> Iterator[Check]:
@@ -158,11 +196,18 @@ def _compare_means(
     return Check(f"{part}: {output}", float(np.abs(got - expected).mean()), limit, measure)
 
 
-def _compare_directions(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:
+def _compare_directions(
+    part: str,
+    output: str,
+    got: NDArray[Any],
+    expected: NDArray[Any],
+    limit: float = INT8_COSINE,
+    measure: str = "1 - cosine",
+) -> Check:
     _check_shape(part, output, got, expected)
     lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected, axis=1)  # (K,)
     cosines = (got * expected).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return Check(f"{part}: {output}", float(1 - cosines.min()), INT8_COSINE, "1 - cosine")
+    return Check(f"{part}: {output}", float(1 - cosines.min()), limit, measure)
 
 
 def _check_shape(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> None:

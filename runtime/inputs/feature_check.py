@@ -8,7 +8,7 @@ import numpy as np
 
 from stale_runtime.inputs.feature_origin import FeatureOrigin
 from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary
-from stale_runtime.inputs.recipe import UNKNOWN, UNKNOWN_RECIPE, FeatureRecipe
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 
 LOWEST_COSINE: Final = 0.5
 """Features whose mean direction has a smaller cosine to the training's are of another kind. Of 1,000 drawn videos the
@@ -31,7 +31,6 @@ RECIPE_SPACING_FACTOR: Final = 1.5
 """The same, if the recipe says how many seconds a snippet takes."""
 _ENOUGH_SNIPPETS: Final = 4
 """In shorter videos the last, incomplete snippet changes the seconds a snippet too much."""
-_NOT_FOR_USERS = ("tower_sha256",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +82,8 @@ class FeatureCheck:
         return found or self._spacing(snippet_s, summary.snippets)
 
     def _describe_differences(self, found: FeatureRecipe, names: tuple[str, ...]) -> str:
-        told = [name for name in names if name not in _NOT_FOR_USERS] or ["tower"]
-        theirs, ours = found.to_json(), self.recipe.to_json()
-        listed = ", ".join(f"{name} {_shown(theirs[name])} instead of {_shown(ours[name])}" for name in told)
-        if names == _NOT_FOR_USERS:
-            listed = "a tower with other weights"
-        return (
-            f"made by another recipe than the network was trained on: {listed}; make them with {self._recipe_words()}"
-        )
+        told = found.tell_from(self.recipe, names)
+        return f"made by another recipe than the features of the training: {told}; make them with {self._recipe_words}"
 
     def _zeros(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
         if summary.zero_rows <= known.zero_rows_high + MORE_ZEROS:
@@ -117,11 +110,11 @@ class FeatureCheck:
             C = len(known.direction)
             return (
                 f"{found}, and {summary.zero_channels} of {C} columns are zeros: features of another CLIP, padded to "
-                f"the width? Make them with {self._recipe_words()}"
+                f"the width? Make them with {self._recipe_words}"
             )
         return (
             f"{found}: another CLIP, another preprocessing or order of the colours, or no features of images; make "
-            f"them with {self._recipe_words()}"
+            f"them with {self._recipe_words}"
         )
 
     def _norm(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
@@ -140,7 +133,7 @@ class FeatureCheck:
             return None
         return (
             f"rows have length {summary.norm:.3g}, {trained}: scaled, not projected, or of another CLIP? Make them "
-            f"with {self._recipe_words()}"
+            f"with {self._recipe_words}"
         )
 
     def _spacing(self, snippet_s: float | None, snippets: int) -> str | None:
@@ -161,18 +154,8 @@ class FeatureCheck:
             "the next, or the duration"
         )
 
+    @property
     def _recipe_words(self) -> str:
-        known = {
-            name: value
-            for name, value in self.recipe.to_json().items()
-            if value != UNKNOWN and name not in _NOT_FOR_USERS
-        }
-        if not known:
+        if self.recipe == UNKNOWN_RECIPE:
             return "the CLIP and the preprocessing of the training; ask whoever trained the network for them"
-        return "the recipe of the training: " + ", ".join(f"{name} {_shown(value)}" for name, value in known.items())
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return "/".join(f"{number:.3g}" for number in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return f"the recipe of the training: {self.recipe.describe()}"

@@ -3,8 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,6 +140,27 @@ class FeatureRecipe:
             and not (name == "tower" and same_tower)
         )
 
+    def completed_by(self, other: "FeatureRecipe") -> "FeatureRecipe":
+        """A copy that has the other's properties where this recipe does not know them."""
+        return replace(self, **{name: getattr(other, name) for name in self.unknown})
+
+    def tell_from(self, other: "FeatureRecipe", names: Iterable[str]) -> str:
+        """How the recipe differs from another in some properties, such as ``channel_order bgr instead of rgb``."""
+        told = [name for name in names if name != "tower_sha256"]
+        ours, theirs = self.to_json(), other.to_json()
+        listed = [f"{name} {_in_words(ours[name])} instead of {_in_words(theirs[name])}" for name in told]
+        return ", ".join(listed) or f"a tower {self.tower or ''} with other weights"
+
+    def describe(self) -> str:
+        """The recipe on one line: what is known, then what is not."""
+        content = self.to_json()
+        known = [f"{name} {_in_words(value)}" for name, value in content.items() if value != UNKNOWN]
+        known = [text for text in known if not text.startswith("tower_sha256")]
+        unknown = ", ".join(name for name in self.missing or self.unknown)
+        if not known:
+            return UNKNOWN
+        return ", ".join(known) + (f" ({UNKNOWN}: {unknown})" if unknown else "")
+
     def to_json(self) -> dict[str, Any]:
         """The recipe as an object for JSON, in which ``"unknown"`` stands for what is unknown."""
         return {
@@ -215,6 +236,14 @@ def read_recipe(path: Path) -> FeatureRecipe:
 def recipe_bytes(recipe: FeatureRecipe) -> bytes:
     """The content of a recipe's file."""
     return (json.dumps(recipe.to_json(), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(f"{number:.3g}" for number in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stale_model.checkpoints.clip import MOST_LAYERS, ClipParts, TextTower, empty_tower, read_clip_parts
 from stale_model.checkpoints.loading import Loaded, as_weights, load_plain, memory_errors, quote
-from stale_model.checkpoints.own_checkpoint import unpack_checkpoint
+from stale_model.checkpoints.own_checkpoint import NO_FEATURES, TrainedFeatures, unpack_checkpoint, unpack_features
 from stale_model.checkpoints.tensor_pickle import SkippedObject
 from stale_model.checkpoints.upstream_names import TEXT_TOWER, UNUSED, our_name
 from stale_model.network.config import StaleConfig
@@ -44,6 +44,8 @@ class TrainedStale:
     """Hash of the checkpoint file."""
     size: int
     """Size of the checkpoint file in bytes."""
+    features: TrainedFeatures = NO_FEATURES
+    """What is known about the features that it was trained on."""
 
 
 def read_checkpoint(path: str | os.PathLike[str], clip: str) -> TrainedStale:
@@ -70,6 +72,7 @@ def read_checkpoint(path: str | os.PathLike[str], clip: str) -> TrainedStale:
         format="stale-edge",
         sha256=loaded.sha256,
         size=loaded.size,
+        features=unpack_features(loaded.content, model.network.config.channels, path),
     )
 
 

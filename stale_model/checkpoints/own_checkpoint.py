@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -17,8 +17,12 @@ from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_runtime.bundle.manifest import LARGEST_AXIS
 from stale_runtime.errors import CheckpointError
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 
 FORMAT_VERSION = 1
+RECIPE, STATISTICS = "recipe", "feature_statistics"
+"""Parts that checkpoints had not always."""
 _KINDS = {
     "format_version": int,
     "config": dict,
@@ -40,8 +44,25 @@ class StaleWithText(nn.Module):
         self.tower = tower
 
 
+class TrainedFeatures(NamedTuple):
+    """What a checkpoint knows about the features that it was trained on."""
+
+    recipe: FeatureRecipe = UNKNOWN_RECIPE
+    """How they were made."""
+    statistics: FeatureStatistics | None = None
+    """What they look like; None if that was not recorded."""
+
+
+NO_FEATURES = TrainedFeatures()
+"""Of checkpoints of the original code, and of ours from before recipes."""
+
+
 def pack_checkpoint(
-    model: StaleWithText, clip: ClipParts, classes: tuple[str, ...], training: Mapping[str, Any]
+    model: StaleWithText,
+    clip: ClipParts,
+    classes: tuple[str, ...],
+    training: Mapping[str, Any],
+    features: TrainedFeatures = NO_FEATURES,
 ) -> dict[str, Any]:
     """The content of a checkpoint.
 
@@ -50,7 +71,9 @@ def pack_checkpoint(
         clip: the tower's configuration and tokenizer.
         classes: class names that it was trained on, in the order of the network's rows.
         training: how it was trained; plain values only.
+        features: what is known about the features that it was trained on.
     """
+    statistics = features.statistics
     return {
         "format_version": FORMAT_VERSION,
         "config": asdict(model.network.config),
@@ -60,6 +83,8 @@ def pack_checkpoint(
         "tokenizer_json": clip.tokenizer_json.decode(),
         "classes": list(classes),
         "training": dict(training),
+        RECIPE: features.recipe.to_json(),
+        STATISTICS: None if statistics is None else statistics.to_json(),
     }
 
 
@@ -89,6 +114,31 @@ def unpack_checkpoint(content: Mapping[str, Any], path: Path) -> tuple[StaleWith
         model.load_state_dict(dict(state))  # without the attributes that a file may give it
     clip = ClipParts(name=name, text_config=tower_config, tokenizer_json=tokenizer_json.encode())
     return model.eval(), clip, classes
+
+
+def unpack_features(content: Mapping[str, Any], channels: int, path: Path) -> TrainedFeatures:
+    """What a checkpoint's content says about the features that it was trained on; older ones say nothing.
+
+    Args:
+        content: content of the file.
+        channels: C, the width of the features.
+        path: path of the file, for messages.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        recipe = FeatureRecipe.from_json(content.get(RECIPE, {}))
+        found = content.get(STATISTICS)
+        statistics = None if found is None else FeatureStatistics.from_json(found)
+        if statistics is not None and len(statistics.direction) != channels:
+            raise ValueError(f"statistics of features {len(statistics.direction)} wide, expected {channels}")
+    except Exception as problem:  # a comparison with a tensor raises, too
+        raise CheckpointError(
+            f"{path}: what it says about its features is not usable ({first_line(problem)}); copy it again, or train "
+            "it again"
+        ) from problem
+    return TrainedFeatures(recipe, statistics)
 
 
 def checkpoint_bytes(content: Mapping[str, Any]) -> bytes:

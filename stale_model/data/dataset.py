@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stale_model.data.targets import Targets, video_targets
-from stale_runtime.errors import DatasetError, FeatureError
+from stale_runtime.errors import DatasetError, FeatureError, RecipeError
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
+from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar
+from stale_runtime.inputs.feature_statistics import FeatureSummary, summarise
 from stale_runtime.inputs.features import resample
 
 
@@ -52,6 +54,10 @@ class Selection:
     """Ids of the videos left out, by reason; only reasons that apply to a video."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with an unusable feature file, on one line, by video id."""
+    summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
+    """What the features of each sample look like, by video id."""
+    origins: Mapping[str, FeatureOrigin] = field(default_factory=dict)
+    """How the features of a sample were made, by video id; only where ``stale-features`` wrote it beside them."""
 
     def __str__(self) -> str:
         """One line of text, such as ``290 of 1,930 videos; left out: 1,640 without features``."""
@@ -99,18 +105,27 @@ def select_videos(
         else:
             candidates.append(found)
     problems: dict[str, str] = {}
+    summaries: dict[str, FeatureSummary] = {}
+    origins: dict[str, FeatureOrigin] = {}
     for sample in watch(candidates):
         try:
-            read_features(sample.path, channels)
-        except FeatureError as problem:
+            found_features = read_features(sample.path, channels)
+            origin = read_sidecar(sample.path, snippets=len(found_features))
+        except (FeatureError, RecipeError) as problem:
             left_out[LeftOut.UNUSABLE].append(sample.video)
             problems[sample.video] = str(problem)
-        else:
-            samples.append(sample)
+            continue
+        samples.append(sample)
+        if origin is not None:
+            origins[sample.video] = origin
+        if (summary := summarise(found_features)) is not None:
+            summaries[sample.video] = summary
     selection = Selection(
         samples=tuple(samples),
         left_out={why: tuple(sorted(ids)) for why, ids in left_out.items() if ids},
         problems=problems,
+        summaries=summaries,
+        origins=origins,
     )
     if not samples:
         raise DatasetError(f"{features}: nothing to train on, {selection}; {_remedy(selection)}")

@@ -21,6 +21,8 @@ class TrainRequest:
     """ActivityNet's JSON."""
     features: Path
     """Folder with a ``.npy`` feature file for each video."""
+    recipe: Path | None = None
+    """JSON file that says how the features were made; None for what ``stale-features`` wrote beside them, if it did."""
     split: str | None = None
     """``closed``, ``75-25:N`` or ``50-50:N``; None if ``seen`` and ``unseen`` are given instead."""
     split_lists: Path | None = None

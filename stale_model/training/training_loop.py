@@ -11,7 +11,13 @@ from torch import Tensor
 
 from stale_model.checkpoints.clip import ClipParts, text_encoder_spec
 from stale_model.checkpoints.loading import load_plain
-from stale_model.checkpoints.own_checkpoint import StaleWithText, pack_checkpoint, unpack_checkpoint
+from stale_model.checkpoints.own_checkpoint import (
+    NO_FEATURES,
+    StaleWithText,
+    TrainedFeatures,
+    pack_checkpoint,
+    unpack_checkpoint,
+)
 from stale_model.data.dataset import StaleDataset, VideoSample
 from stale_model.data.train_ids import TrainIds
 from stale_model.training.epoch_metrics import Epoch
@@ -21,6 +27,7 @@ from stale_model.training.training_config import TrainingConfig
 from stale_model.training.training_files import BEST, LAST, complete, read_history, read_last, save_epoch
 from stale_model.training.validation import validate
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,8 @@ class TrainingData:
     """The list that the training videos were restricted to."""
     listed: int = 0
     """Number of ids in that list that are of the training subset."""
+    features: TrainedFeatures = NO_FEATURES
+    """What is known about the features, for the checkpoint."""
 
 
 def train(
@@ -85,7 +94,7 @@ def train(
     history: list[Epoch] = []
 
     def pack() -> dict[str, Any]:
-        return pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)})
+        return pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)}, data.features)
 
     saved = read_last(folder / LAST, model, clip, description) if resume else None
     if saved is not None:
@@ -163,6 +172,7 @@ def _description(data: TrainingData, config: TrainingConfig) -> dict[str, Any]:
         "seed": config.seed,
         "all_training": True if data.all_training else None,  # None also if a checkpoint was written before
         "train_ids": None if ids is None else len(ids.ids),
+        "recipe": None if data.features.recipe == UNKNOWN_RECIPE else data.features.recipe.to_json(),
         "train_ids_sha256": None if ids is None else ids.digest,
         "videos": sorted(sample.video for sample in data.train),
         "validation_videos": sorted(sample.video for sample in data.validation),

@@ -1,9 +1,11 @@
 """Choosing the videos of a training by subset, list and fraction, and telling what is left out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from stale_model.data.dataset import Selection, sample_fraction, select_videos
+from stale_model.checkpoints.own_checkpoint import TrainedFeatures
+from stale_model.data.common_recipe import find_common_recipe
+from stale_model.data.dataset import Selection, VideoSample, sample_fraction, select_videos
 from stale_model.data.splits import Split
 from stale_model.data.train_ids import TrainIds, read_train_ids
 from stale_model.training.train_request import TRAINING, VALIDATION, TrainRequest
@@ -12,6 +14,8 @@ from stale_model.training.training_report import Reporter, name_few
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+from stale_runtime.inputs.feature_statistics import FeatureStatistics
+from stale_runtime.inputs.recipe import FeatureRecipe, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,8 @@ class ChosenVideos:
     """None if there are none."""
     train_ids: TrainIds | None
     """The list that the training videos were restricted to."""
+    recipe: FeatureRecipe
+    """How all features were made."""
     listed: int = 0
     """Number of ids in that list that are of the training subset."""
 
@@ -59,6 +65,7 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     Raises:
         DatasetError: a file of annotations, subsets or ids cannot be used, or no video is left to train on.
         FeatureError: the folder of features cannot be used.
+        RecipeError: the features were made by several recipes, or the file of the recipe cannot be used.
     """
     info = None if request.video_info is None else read_video_info(request.video_info)
     if info is not None:
@@ -89,7 +96,12 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     unseen = _select_validation(request, known, split.unseen, channels, reporter)
     if unseen is not None:
         reporter.show_selection("validation on unseen classes, once at the end", unseen)
-    return ChosenVideos(training=training, validation=validation, unseen=unseen, train_ids=train_ids, listed=listed)
+    given = read_recipe(request.recipe) if request.recipe is not None else None
+    recipe = find_common_recipe((part for part in (training, validation, unseen) if part is not None), given)
+    reporter.say(f"recipe of the features: {recipe.describe()}")
+    return ChosenVideos(
+        training=training, validation=validation, unseen=unseen, train_ids=train_ids, recipe=recipe, listed=listed
+    )
 
 
 def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporter: Reporter) -> TrainingData:
@@ -106,7 +118,15 @@ def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporte
         all_training=request.all_training,
         train_ids=videos.train_ids,
         listed=videos.listed,
+        features=TrainedFeatures(videos.recipe, _statistics(drawn, videos.training)),
     )
+
+
+def _statistics(drawn: Sequence[VideoSample], known: Selection) -> FeatureStatistics | None:
+    """What the features of some videos look like."""
+    summaries = {sample.video: known.summaries[sample.video] for sample in drawn if sample.video in known.summaries}
+    spacings_s = [s.duration_s / summaries[s.video].snippets for s in drawn if s.video in summaries]
+    return FeatureStatistics.over(list(summaries.values()), spacings_s=spacings_s)
 
 
 def _show_coverage(
