@@ -26,7 +26,6 @@ from stale_runtime.video.decoding_plan import (
     RELIABLE_KEYFRAMES,
     RELIABLE_REFERENCES,
     Action,
-    PacketTable,
     choose_frames,
     plan_decoding,
 )
@@ -135,7 +134,9 @@ class _VideoDecoder:
         start, unit = self._shown[0], float(time_base)
         return choose_frames(self._shown, (start + time / unit for time in wanted))
 
-    def _send_chosen(self, times: "array[int]", frames: Iterator[tuple[int, VideoFrame]], resizer: FrameResizer) -> None:
+    def _send_chosen(
+        self, times: "array[int]", frames: Iterator[tuple[int, VideoFrame]], resizer: FrameResizer
+    ) -> None:
         """For each time, send the last frame that is not later, or the first one."""
         sent, shown, shown_time, content = 0, None, 0, b""
         for time, frame in frames:

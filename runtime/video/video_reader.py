@@ -233,7 +233,9 @@ class _Decoder:
         while filled < len(target):
             if not poll.poll(_STALL_S * 1000):
                 self.close()
-                raise VideoError(f"{self._path}: decoding stood still for {_STALL_S} s and was given up; is it damaged?")
+                raise VideoError(
+                    f"{self._path}: decoding stood still for {_STALL_S} s and was given up; is it damaged?"
+                )
             size = os.readv(descriptor, [target[filled:]])
             if size == 0:
                 raise self._died()
@@ -265,7 +267,14 @@ def _start(path: Path, threads: int) -> "subprocess.Popen[bytes]":
     try:
         with open(path, "rb", buffering=0, opener=open_without_blocking) as file:
             refuse_irregular(file.fileno(), path, VideoError)
-            command = [sys.executable, "-P", "-m", "stale_runtime.video.video_decoder", str(file.fileno()), str(threads)]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "stale_runtime.video.video_decoder",
+                str(file.fileno()),
+                str(threads),
+            ]
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
