@@ -71,16 +71,16 @@ def plan_decoding(table: PacketTable, chosen: Iterable[int], *, keyframes_begin:
         As many bytes as there are packets.
     """
     packets = len(table.times)
-    wanted = set(chosen)
-    plan = bytearray([Action.REFERENCE]) * packets
     if not table.exact:
         return bytearray([Action.SHOW]) * packets
+    wanted = set(chosen)
+    plan = bytearray([Action.REFERENCE]) * packets
     last, group_ends, whole = -1, packets, False
     for index in range(packets - 1, -1, -1):  # from the end, group of pictures by group of pictures
         if table.times[index] in wanted:
             plan[index] = Action.SHOW
             last = max(last, index)
-        if (table.keyframes[index] and (keyframes_begin or index == 0)) or index == 0:
+        if index == 0 or (keyframes_begin and table.keyframes[index]):
             needed = group_ends if whole else last + 1
             for dropped in range(max(needed, index), group_ends):
                 plan[dropped] = Action.DROP

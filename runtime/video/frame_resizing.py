@@ -62,26 +62,19 @@ class FrameResizer:
     def resize(self, frame: VideoFrame, shape: FrameShape) -> bytes:
         """The pixels (S, S, 3) of a frame, row by row."""
         picture = shown_picture(frame, shape, self._reformatter, self._format)
-        stretch = 1 / shape.stretch if shape.is_transposed else shape.stretch
-        box = self._centre(*picture.size, stretch) if self._crops else None
-        return picture.resize((self._size, self._size), self._filter, box=box).tobytes()
-
-    def _centre(self, width: int, height: int, stretch: float) -> tuple[float, float, float, float]:
-        """The part of a picture that is left if its shorter side is resized to S and the centre is cut out of that.
-
-        Pillow resizes a part as it would the whole picture, so nothing that is cut off has to be computed.
-        """
         S = self._size
-        shown_width = width if stretch == 1 else width * stretch
-        shorter = min(shown_width, height)
-        wide, high = (S if side == shorter else int(S * side / shorter) for side in (shown_width, height))
+        if not self._crops:
+            return picture.resize((S, S), self._filter).tobytes()
+        stretch = 1 / shape.stretch if shape.is_transposed else shape.stretch
+        wide, high = _shorter_side_to(S, *picture.size, stretch)
         left, top = (wide - S) // 2, (high - S) // 2
-        return left * width / wide, top * height / high, (left + S) * width / wide, (top + S) * height / high
+        # To resize only the centre, by Pillow's `box`, saves 2 of 5 ms, but moves up to a tenth of the values.
+        return picture.resize((wide, high), self._filter).crop((left, top, left + S, top + S)).tobytes()
 
 
 def load_pillow() -> None:
     """Make Pillow load the modules that it loads on first use."""
-    Image.frombuffer("RGB", (1, 1), bytes(3), "raw", "RGB", 0, 1).resize((2, 2), box=(0, 0, 1, 1)).tobytes()
+    Image.frombuffer("RGB", (1, 1), bytes(3), "raw", "RGB", 0, 1).resize((2, 2)).crop((0, 0, 1, 1)).tobytes()
 
 
 def shown_picture(
@@ -100,6 +93,14 @@ def shown_picture(
     if b + d < 0:
         picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     return picture
+
+
+def _shorter_side_to(size: int, width: int, height: int, stretch: float) -> tuple[int, int]:
+    """Width and height of a picture whose shorter side becomes ``size``, rounded as CLIP's preprocessing does."""
+    shown_width = width if stretch == 1 else width * stretch
+    shorter = min(shown_width, height)
+    wide, high = (size if side == shorter else int(size * side / shorter) for side in (shown_width, height))
+    return wide, high
 
 
 def _find_orientation(frame: VideoFrame) -> tuple[int, int, int, int]:

@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from stale_runtime.video.decoding_plan import PacketTable
 from stale_runtime.video.video_properties import (
     LONGEST_VIDEO_S,
+    MOST_ELONGATED,
     MOST_PIXELS,
     MOST_VIDEO_FRAMES,
     SPARSEST_FRAMES_S,
@@ -81,6 +82,8 @@ def _check_decoder(stream: VideoStream) -> None:
             f"frames of {width} x {height} pixels, expected at most {MOST_PIXELS:,}; make them smaller: "
             "ffmpeg -i IN -vf scale=1280:-2 OUT.mp4"
         )
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise VideoProblem(f"frames of {width} x {height} pixels, expected sides at most {MOST_ELONGATED} times apart")
 
 
 def list_packets(container: InputContainer, stream: VideoStream, stay_alive: Callable[[], None]) -> PacketTable:

@@ -34,6 +34,9 @@ from stale_runtime.video.packet_listing import VideoProblem
 from stale_runtime.video.sample_times import sample_times
 from stale_runtime.video.video_properties import VideoProperties
 
+_ROUNDING = 1e-3
+"""Part of a unit of time by which a frame may be later than the wanted time, because 0.1 has no exact double."""
+
 
 class _FrameDecoder:
     """Decodes the packets of a plan, and counts what is damaged."""
@@ -131,7 +134,8 @@ class _VideoDecoder:
 
     def _chosen_times(self, request: dict[str, Any], time_base: Fraction) -> "array[int]":
         wanted = sample_times(request["rows"], snippet_s=request["snippet_s"], frames=request["frames"])
-        start, unit = self._shown[0], float(time_base)
+        start = self._shown[0] + _ROUNDING
+        unit = float(time_base)
         return choose_frames(self._shown, (start + time / unit for time in wanted))
 
     def _send_chosen(

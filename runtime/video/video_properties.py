@@ -6,6 +6,8 @@ from typing import Final
 
 MOST_PIXELS: Final = 33_554_432
 """Of a frame: width times height, enough for 8K."""
+MOST_ELONGATED: Final = 100
+"""Longer side of a frame by its shorter side."""
 LONGEST_VIDEO_S: Final = 86_400
 """A day."""
 MOST_VIDEO_FRAMES: Final = 16_777_216

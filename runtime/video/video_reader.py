@@ -24,6 +24,7 @@ from stale_runtime.system.text import one_line
 from stale_runtime.video.decoder_messages import HEADER, LARGEST_TEXT, Kind
 from stale_runtime.video.video_properties import MOST_SAMPLES, VideoProperties
 
+_DECODER: Final = "stale_runtime.video.video_decoder"
 _STALL_S: Final = 30
 """Seconds without a message after which a decoder is given up."""
 _NEEDED: Final = ("image_size", "interpolation", "resize", "channel_order", "snippet_s", "frames")
@@ -153,7 +154,7 @@ class VideoFrames(Iterator[NDArray[np.uint8]]):
             raise StopIteration
         batch = np.empty((min(self._batch, self._left), *self._shape), np.uint8)  # (n, S, S, 3)
         for image in batch:
-            self._decoder.read_frame(memoryview(image).cast("B"))
+            self._decoder.read_frame(image.data.cast("B"))
         self._left -= len(batch)
         return batch
 
@@ -245,7 +246,7 @@ class _Decoder:
             if not poll.poll(_STALL_S * 1000):
                 self.close()
                 raise VideoError(
-                    f"{self._path}: decoding stood still for {_STALL_S} s and was given up; is it damaged?"
+                    f"{self._path}: decoding stood still for {_STALL_S} s, so it was given up; is it damaged?"
                 )
             size = os.readv(descriptor, [target[filled:]])
             if size == 0:
@@ -276,7 +277,7 @@ def _start(path: Path, threads: int) -> "subprocess.Popen[bytes]":
                 sys.executable,
                 "-P",
                 "-m",
-                "stale_runtime.video.video_decoder",
+                _DECODER,
                 str(file.fileno()),
                 str(threads),
             ]
@@ -304,4 +305,4 @@ def _check_rows(rows: Sequence[int] | NDArray[np.integer], all_rows: int) -> lis
     wanted = np.asarray(rows, np.int64)
     if wanted.ndim != 1 or len(wanted) == 0 or wanted[0] < 0 or wanted[-1] >= all_rows or (np.diff(wanted) <= 0).any():
         raise ValueError(f"rows {wanted.tolist()[:5]}..., expected ascending indices below {all_rows}")
-    return wanted.tolist()
+    return [int(row) for row in wanted]
