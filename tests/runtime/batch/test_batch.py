@@ -65,7 +65,7 @@ def test_names_that_differ_in_bytes_that_are_no_text_are_of_two_videos(tmp_path:
 
 
 def test_a_folder_without_features_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match=r"no \.npy files in this folder"):
+    with pytest.raises(FeatureError, match=r"no \.npy files or videos in this folder"):
         find_files([tmp_path])
 
 

@@ -13,6 +13,7 @@ PLAIN = RunRequest(
     prompts=Path("classes.txt"),
     bundle=BundleRequest(path=None, expect_sha256=None, verify_key=None),
     backend=None,
+    vision_precision=None,
     length=None,
     window="auto",
     max_detections=None,
