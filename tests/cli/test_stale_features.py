@@ -15,8 +15,8 @@ import pytest
 
 from tests.cli import command
 from tests.cli.same_process import Done, fails, run
-from tests.clips import RECIPE, with_tower, write_clip, write_tower
 from tests.conftest import BuildOnce
+from tests.small_video import RECIPE, with_tower, write_clip, write_tower
 from tests.tiny import CHANNELS
 
 pytest.importorskip("av")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tests.cli import command
 from tests.cli.same_process import fails, run
-from tests.clips import with_tower, write_clip
 from tests.conftest import BuildOnce
+from tests.small_video import with_tower, write_clip
 from tests.tiny import CLASSES
 
 pytest.importorskip("av")

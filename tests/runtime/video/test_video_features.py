@@ -9,7 +9,7 @@ from stale_runtime import Localizer
 from stale_runtime.errors import FeatureError, RecipeError, VideoError
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.video.video_features import ROWS_AT_ONCE, VideoFeatures
-from tests.clips import RECIPE, SIDE, with_tower, write_clip
+from tests.small_video import RECIPE, SIDE, with_tower, write_clip
 from tests.tiny import CLASSES
 
 pytest.importorskip("av")

@@ -41,8 +41,8 @@ def write_clip(path: Path, seconds: float, *, fps: int = 25, seed: int = 0, size
     dice = np.random.default_rng(seed)
     scenes = dice.integers(0, 256, (int(seconds) + 1, 4, 6, 3), dtype=np.uint8)
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=Fraction(fps))
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = W, H, "yuv420p", 2_000_000
+        stream = file.add_stream("mpeg4", rate=Fraction(fps), options={"b": "2000000"})
+        stream.width, stream.height = W, H
         for n in range(round(seconds * fps)):
             tiles = scenes[n // fps].repeat(H // 4, axis=0).repeat(W // 6, axis=1)  # (H, W, 3)
             frame = av.VideoFrame.from_ndarray(np.roll(tiles, n, axis=1), format="rgb24")
