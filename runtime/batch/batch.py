@@ -219,12 +219,7 @@ class BatchRun:
         self, path: Path, journal: Journal | None, finished: VideoDetections | None, watch: Watch | None
     ) -> tuple[Outcome, str | None]:
         """The outcome of a video, and what is likely to be wrong with its features."""
-        if (
-            self._in_seconds
-            and not is_video(path)
-            and self.timeline == NO_TIMELINE
-            and not os.path.exists(sidecar_path(path))
-        ):
+        if self._in_seconds and self._has_no_duration(path):
             text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
             return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), None
         manifest, sample, problem = self.localizer.bundle.manifest, VideoSample(), None
