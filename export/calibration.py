@@ -38,10 +38,15 @@ class Calibration:
     summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
     """What the features of each video look like before they are resampled, by id."""
 
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that videos last, by id, as far as they are known."""
+
     @property
     def statistics(self) -> FeatureStatistics | None:
         """What the features of all videos look like; None if they are zeros."""
-        return FeatureStatistics.over(list(self.summaries.values()))
+        known = self.durations_s.keys() & self.summaries.keys()
+        spacings_s = [self.durations_s[video] / self.summaries[video].snippets for video in known]
+        return FeatureStatistics.over(list(self.summaries.values()), spacings_s=spacings_s)
 
     @property
     def norm(self) -> float:
@@ -50,7 +55,15 @@ class Calibration:
 
 
 def read_calibration(
-    folder: Path, *, count: int, seed: int, channels: int, length: int, unwanted: Collection[str], say: Say
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    channels: int,
+    length: int,
+    unwanted: Collection[str],
+    durations_s: Mapping[str, float],
+    say: Say,
 ) -> Calibration:
     """Draw videos from a folder of training features.
 
@@ -60,6 +73,7 @@ def read_calibration(
         seed: decides which videos are taken.
         channels: C
         length: T to resample them to.
+        durations_s: seconds that videos last, by id; others than those of the folder do not matter.
         unwanted: ids of the videos that the graph will be validated on; the folder must not contain any of them.
         say: called for each unusable file; another video takes its place.
 
@@ -91,7 +105,7 @@ def read_calibration(
     if not features:
         got = str(broken[0]) if broken else "no .npy files"
         raise DatasetError(f"--calibration {folder}: no usable file ({got}); give a folder of training features")
-    return Calibration(features=features, seed=seed, summaries=summaries)
+    return Calibration(features=features, seed=seed, summaries=summaries, durations_s=durations_s)
 
 
 class Activations:
