@@ -19,10 +19,11 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.onnx_session import open_session
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary, summarise
+from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary, summarise_features
 from stale_runtime.inputs.features import resample
 from stale_runtime.system.cpus import available_threads
 
+NO_DURATIONS: Mapping[str, float] = {}
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Methods of choosing a range, and the share of the values that each leaves out at either end."""
 
@@ -62,7 +63,7 @@ def read_calibration(
     channels: int,
     length: int,
     unwanted: Collection[str],
-    durations_s: Mapping[str, float],
+    durations_s: Mapping[str, float] = NO_DURATIONS,
     say: Say,
 ) -> Calibration:
     """Draw videos from a folder of training features.
@@ -96,7 +97,7 @@ def read_calibration(
         try:
             found = read_features(paths[video], channels)
             features[video] = resample(found, length)
-            summary = summarise(found)
+            summary = summarise_features(found)
             if summary is not None:
                 summaries[video] = summary
         except FeatureError as problem:

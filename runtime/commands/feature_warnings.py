@@ -10,7 +10,7 @@ import numpy as np
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.errors import RecipeError
 from stale_runtime.inputs.feature_check import FeatureCheck
-from stale_runtime.inputs.feature_statistics import summarise
+from stale_runtime.inputs.feature_statistics import summarise_features
 from stale_runtime.segments import FloatArray
 from stale_runtime.terminal import console
 
@@ -55,7 +55,7 @@ def compare_stream(
     compared = not check.knows_anything
 
     def compare() -> None:
-        found = check.problem_with(summarise(np.concatenate(held)), snippet_s=snippet_s)
+        found = check.problem_with(summarise_features(np.concatenate(held)[:STREAM_SNIPPETS]), snippet_s=snippet_s)
         if found is not None and strict:
             raise RecipeError(f"stdin: {found}")
         if found is not None:
