@@ -249,7 +249,7 @@ def test_a_training_is_resumed_with_the_recipe_that_it_began_with(
     other = FEATURES._replace(recipe=clip_recipe("mine", snippet_s=0.5))
     with pytest.raises(CheckpointError, match=r"started with snippet s 0\.2, now 0\.5"):
         run(training_data, clip_folder, tmp_path, resume=True, features=other)
-    with pytest.raises(CheckpointError, match="started with recipe .*, now None"):
+    with pytest.raises(CheckpointError, match=r"started with recipe .*, now None"):
         run(training_data, clip_folder, tmp_path, resume=True, features=NO_FEATURES)
     run(training_data, clip_folder, tmp_path, resume=True)
     assert read_checkpoint(tmp_path / BEST, "").features == FEATURES
