@@ -23,7 +23,7 @@ from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar, sidecar_path
 from stale_runtime.inputs.feature_stream import read_rows
 from stale_runtime.inputs.prompts import read_prompts
-from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe, recipe_bytes
+from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe
 from stale_runtime.inputs.videos import read_durations
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
 from tests.fuzz.target import Target
@@ -90,11 +90,12 @@ def recipe_target(folder: Path) -> Target:
     def run(data: bytes) -> object:
         path.write_bytes(data)
         found = read_recipe(path)
-        assert FeatureRecipe.from_json(json.loads(recipe_bytes(found))) == found
+        assert FeatureRecipe.from_json(json.loads(json.dumps(found.to_json()))) == found
         assert found.describe().isprintable()
         return found
 
-    seeds = (recipe_bytes(clip_recipe("tower", snippet_s=0.2, tower_sha256="0" * 64)), b'{"frames": 4}')
+    complete = clip_recipe("tower", snippet_s=0.2, tower_sha256="0" * 64)
+    seeds = (json.dumps(complete.to_json()).encode(), b'{"frames": 4}')
     return Target(seeds=seeds, run=run, mutate=mutate_json)
 
 

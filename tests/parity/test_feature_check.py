@@ -34,4 +34,4 @@ def test_unseen_videos_are_not_warned_of_and_wrong_ones_are(reference: Path) -> 
     assert [check.problem_with(summary_of(video)) for video in unseen] == 48 * [None]
     for number, video in enumerate(unseen):
         assert "another CLIP" in str(check.problem_with(summary_of(rotate(video, seed=number))))
-        assert "length-normalised" in str(check.problem_with(summary_of(video / 10)))
+        assert "length-normalised" in str(check.problem_with(summary_of(np.asarray(video / 10, np.float32))))
