@@ -113,7 +113,7 @@ class FeatureCheck:
                 f"({measured}); {self._make_again}"
             )
         return (
-            "features of another CLIP, with another preprocessing or order of colours, or not of images at all "
+            "features of another CLIP or of another layer of it, or not of images at all "
             f"({measured}); {self._make_again}"
         )
 
