@@ -27,7 +27,7 @@ GENUINE = draw_video(1, snippets=40, channels=CHANNELS)
 WRONG: dict[str, tuple[Array, str]] = {
     "another CLIP": (
         rotate(GENUINE, seed=4),
-        "features of another CLIP, with another preprocessing or order of colours",
+        "features of another CLIP or of another layer of it",
     ),
     "transposed": (draw_video(2, snippets=CHANNELS, channels=CHANNELS).T, "transposed features"),
     "normalised": (GENUINE / np.linalg.norm(GENUINE, axis=1, keepdims=True), "length-normalised features"),
@@ -147,7 +147,15 @@ def test_strict_needs_something_to_compare_with(bundle: Path, work: Path) -> Non
 def pipe(work: Path, features: Array, *options: str) -> "subprocess.CompletedProcess[bytes]":
     data = io.BytesIO()
     np.save(data, np.asarray(features, np.float32))
-    command = (Path(sys.executable).parent / "stale-run", "-", "--prompts", "classes.txt", "--window", "256", *options)
+    command = (
+        str(Path(sys.executable).parent / "stale-run"),
+        "-",
+        "--prompts",
+        "classes.txt",
+        "--window",
+        "256",
+        *options,
+    )
     return subprocess.run(command, cwd=work, input=data.getvalue(), capture_output=True, timeout=120, check=False)
 
 

@@ -92,7 +92,7 @@ def test_the_statistics_of_the_training_are_kept_and_other_calibration_features_
 ) -> None:
     features = TrainedFeatures(clip_recipe("mine", snippet_s=0.2), draw_statistics(channels=tiny.CHANNELS))
     said: list[str] = []
-    short = {video: found / 1000 for video, found in draw_videos(3, seed=1).items()}
+    short = {video: np.asarray(found / 1000, np.float32) for video, found in draw_videos(3, seed=1).items()}
     folder = write_videos(tmp_path / "training", short)
     manifest = export(of=dataclasses.replace(trained, features=features), say=said.append, calibration=folder)
     assert (manifest.recipe, manifest.feature_statistics) == features

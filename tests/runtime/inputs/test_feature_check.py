@@ -43,7 +43,7 @@ def noise(features: Array) -> Array:
     [
         (
             rotate,
-            r"features of another CLIP or of another layer of it, .* \(cosine to the training's .*, expected at least 0.5",
+            r"features of another CLIP or of another layer of it, .* \(cosine to the training's .*, expected at least",
         ),
         (noise, "features of another CLIP.* or not of images at all"),
         (narrow, "features of another CLIP, padded to the width: 256 of 512 columns are zeros"),
