@@ -32,7 +32,7 @@ WRONG: dict[str, tuple[Array, str]] = {
     "transposed": (draw_video(2, snippets=CHANNELS, channels=CHANNELS).T, "transposed features"),
     "normalised": (GENUINE / np.linalg.norm(GENUINE, axis=1, keepdims=True), "length-normalised features"),
     "padded": (np.concatenate([GENUINE, np.zeros_like(GENUINE)]), "padded with zeros: 50% of the rows"),
-    "noise": (np.random.default_rng(2).standard_normal((100, CHANNELS)), "features of another CLIP"),
+    "noise": (np.random.default_rng(2).standard_normal((100, CHANNELS), np.float32), "features of another CLIP"),
 }
 
 
