@@ -240,7 +240,7 @@ def run(request: RunRequest) -> int:
         finished = task.finished(journal)
         if request.resume:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        warnings = FeatureWarnings()
+        warnings = FeatureWarnings(len(task.paths))
         outcomes = tuple(_detect_with_progress(task, journal, finished, warnings))
         for outcome in outcomes:
             if outcome.detections is not None and outcome.detections.damage is not None:

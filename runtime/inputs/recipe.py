@@ -1,6 +1,5 @@
 """How snippet features are made from a video: the feature recipe of a checkpoint."""
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -156,7 +155,7 @@ class FeatureRecipe:
         content = self.to_json()
         known = [f"{name} {_in_words(value)}" for name, value in content.items() if value != UNKNOWN]
         known = [text for text in known if not text.startswith("tower_sha256")]
-        unknown = ", ".join(name for name in self.missing or self.unknown)
+        unknown = ", ".join(name for name in self.unknown if name != "tower_sha256")
         if not known:
             return UNKNOWN
         return ", ".join(known) + (f" ({UNKNOWN}: {unknown})" if unknown else "")
@@ -231,11 +230,6 @@ def read_recipe(path: Path) -> FeatureRecipe:
         return FeatureRecipe.from_json(read_json(path, limit=LARGEST_FILE, error=RecipeError))
     except ValueError as problem:
         raise RecipeError(f"{path}: {problem}") from None
-
-
-def recipe_bytes(recipe: FeatureRecipe) -> bytes:
-    """The content of a recipe's file."""
-    return (json.dumps(recipe.to_json(), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _in_words(value: Any) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stale_runtime.errors import RecipeError
-from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe, recipe_bytes
+from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe
 
 CLIP = clip_recipe("openai/clip-vit-base-patch16", snippet_s=0.2, tower_sha256="0" * 64)
 colours = st.tuples(*3 * [st.floats(0.01, 1)])
@@ -30,7 +30,7 @@ recipes = st.builds(
 
 @given(recipe=recipes)
 def test_a_recipe_comes_back_from_json(recipe: FeatureRecipe) -> None:
-    assert FeatureRecipe.from_json(json.loads(recipe_bytes(recipe))) == recipe
+    assert FeatureRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     assert all((value == "unknown") == (name in recipe.unknown) for name, value in recipe.to_json().items())
 
 
