@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def read_vision_tower(vision: str) -> VisionTower:
             "are prepared as for OpenAI's CLIP"
         ) from problem
     tower = _read_weights(vision, config)
-    return VisionTower(tower=tower, recipe=FeatureRecipe(tower=name, tower_sha256=_digest(tower), **images))
+    return VisionTower(tower=tower, recipe=replace(images, tower=name, tower_sha256=_digest(tower)))
 
 
 def _read_json(vision: str, name: str, *, required: bool = True) -> Any:
@@ -108,8 +108,8 @@ def _vision_config(content: Any) -> CLIPVisionConfig:
     if part.get("num_channels", 3) != 3:
         raise ValueError(f"num_channels is {str(part['num_channels'])[:40]}, expected 3")
     config = CLIPVisionConfig(**kept)
-    if config.patch_size > config.image_size or config.hidden_size % config.num_attention_heads:
-        raise ValueError("the patches are larger than the image, or the heads do not share hidden_size evenly")
+    if config.patch_size > config.image_size:
+        raise ValueError(f"patches of {config.patch_size} pixels are larger than images of {config.image_size}")
     with torch.device("meta"):
         size = sum(4 * weight.numel() for weight in CLIPVisionModelWithProjection(config).parameters())
     if size > LARGEST_TOWER:
@@ -117,8 +117,8 @@ def _vision_config(content: Any) -> CLIPVisionConfig:
     return config
 
 
-def _image_recipe(content: Any, image_size: int) -> dict[str, Any]:
-    """How images are prepared, from ``preprocessor_config.json``: some fields of a ``FeatureRecipe``.
+def _image_recipe(content: Any, image_size: int) -> FeatureRecipe:
+    """How images are prepared, from ``preprocessor_config.json``.
 
     Raises:
         ValueError: images are prepared in a way that a recipe cannot say.
@@ -143,14 +143,14 @@ def _image_recipe(content: Any, image_size: int) -> dict[str, Any]:
     resample = content.get("resample", 3)
     if resample not in _INTERPOLATIONS:
         raise ValueError(f"resample is {str(resample)[:40]}, expected 2 (bilinear) or 3 (bicubic)")
-    return {
-        "image_size": image_size,
-        "interpolation": _INTERPOLATIONS[resample],
-        "resize": "squash" if squash else "crop",
-        "mean": tuple(map(float, content.get("image_mean", CLIP_MEAN))),
-        "deviation": tuple(map(float, content.get("image_std", CLIP_DEVIATION))),
-        "channel_order": "rgb",
-    }
+    return FeatureRecipe(
+        image_size=image_size,
+        interpolation=_INTERPOLATIONS[resample],
+        resize="squash" if squash else "crop",
+        mean=tuple(map(float, content.get("image_mean", CLIP_MEAN))),
+        deviation=tuple(map(float, content.get("image_std", CLIP_DEVIATION))),
+        channel_order="rgb",
+    )
 
 
 def _side(size: Any) -> Any:
