@@ -19,10 +19,11 @@ from stale_runtime.errors import DatasetError, FeatureError, QuantizationError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary, summarise
+from stale_runtime.inputs.feature_statistics import FeatureStatistics, FeatureSummary, summarise_features
 from stale_runtime.inputs.features import resample
 from stale_runtime.system.cpus import available_threads
 
+NO_DURATIONS: Mapping[str, float] = {}
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Methods of choosing a range, and the share of the values that each leaves out at either end."""
 
@@ -38,10 +39,15 @@ class Calibration:
     summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
     """What the features of each video look like before they are resampled, by id."""
 
+    durations_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that videos last, by id, as far as they are known."""
+
     @property
     def statistics(self) -> FeatureStatistics | None:
         """What the features of all videos look like; None if they are zeros."""
-        return FeatureStatistics.over(list(self.summaries.values()))
+        known = self.durations_s.keys() & self.summaries.keys()
+        spacings_s = [self.durations_s[video] / self.summaries[video].snippets for video in known]
+        return FeatureStatistics.over(list(self.summaries.values()), spacings_s=spacings_s)
 
     @property
     def norm(self) -> float:
@@ -50,7 +56,15 @@ class Calibration:
 
 
 def read_calibration(
-    folder: Path, *, count: int, seed: int, channels: int, length: int, unwanted: Collection[str], say: Say
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    channels: int,
+    length: int,
+    unwanted: Collection[str],
+    durations_s: Mapping[str, float] = NO_DURATIONS,
+    say: Say,
 ) -> Calibration:
     """Draw videos from a folder of training features.
 
@@ -60,6 +74,7 @@ def read_calibration(
         seed: decides which videos are taken.
         channels: C
         length: T to resample them to.
+        durations_s: seconds that videos last, by id; others than those of the folder do not matter.
         unwanted: ids of the videos that the graph will be validated on; the folder must not contain any of them.
         say: called for each unusable file; another video takes its place.
 
@@ -82,7 +97,7 @@ def read_calibration(
         try:
             found = read_features(paths[video], channels)
             features[video] = resample(found, length)
-            summary = summarise(found)
+            summary = summarise_features(found)
             if summary is not None:
                 summaries[video] = summary
         except FeatureError as problem:
@@ -91,7 +106,7 @@ def read_calibration(
     if not features:
         got = str(broken[0]) if broken else "no .npy files"
         raise DatasetError(f"--calibration {folder}: no usable file ({got}); give a folder of training features")
-    return Calibration(features=features, seed=seed, summaries=summaries)
+    return Calibration(features=features, seed=seed, summaries=summaries, durations_s=durations_s)
 
 
 class Activations:

@@ -37,6 +37,8 @@ from stale_runtime.bundle.manifest import (
 )
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
+from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
@@ -178,6 +180,7 @@ def _read_calibration(export: _Export, validation: ValidationVideos | None) -> C
         count=options.calibration_videos,
         seed=options.calibration_seed,
         unwanted=validation.features.keys() if validation is not None else (),
+        durations_s=_read_known_durations(options) if validation is not None else {},
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
         say=export.say,
@@ -216,6 +219,14 @@ def _choose_statistics(export: _Export, calibration: Calibration | None) -> Feat
             f"the training: {found[0]}"
         )
     return trained.statistics
+
+
+def _read_known_durations(options: Int8Options) -> dict[str, float]:
+    """Seconds that videos last, by id, of all subsets of the annotations."""
+    assert options.annotations is not None
+    info = read_video_info(Path(options.video_info)) if options.video_info is not None else None
+    videos = read_ground_truth(options.annotations, video_info=info).videos
+    return {video: annotated.duration_s for video, annotated in videos.items() if annotated.duration_s}
 
 
 def _export_graphs(export: _Export) -> _FloatGraphs:

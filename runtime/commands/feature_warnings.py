@@ -10,7 +10,7 @@ import numpy as np
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.errors import RecipeError
 from stale_runtime.inputs.feature_check import FeatureCheck
-from stale_runtime.inputs.feature_statistics import summarise
+from stale_runtime.inputs.feature_statistics import summarise_features
 from stale_runtime.segments import FloatArray
 from stale_runtime.terminal import console
 
@@ -22,7 +22,9 @@ direction was 0.66 where that of whole videos was 0.65, and that of single snipp
 class FeatureWarnings:
     """What is likely to be wrong with the features of a run; the first is printed at once, all are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, videos: int) -> None:
+        """Args: videos: how many the run has."""
+        self._videos = videos
         self.by_path: dict[Path, str] = {}
 
     def add(self, path: Path, text: str) -> None:
@@ -30,7 +32,8 @@ class FeatureWarnings:
         if not self.by_path:
             if sys.stderr.isatty():
                 click.echo(err=True)  # ends the line of a progress bar
-            _warn(f"{text} (of other videos, only --report says it)")
+            more = "" if self._videos == 1 else " (further videos are not warned of; --report lists them)"
+            _warn(f"{text}{more}")
         self.by_path[path] = text
 
 
@@ -52,7 +55,7 @@ def compare_stream(
     compared = not check.knows_anything
 
     def compare() -> None:
-        found = check.problem_with(summarise(np.concatenate(held)), snippet_s=snippet_s)
+        found = check.problem_with(summarise_features(np.concatenate(held)[:STREAM_SNIPPETS]), snippet_s=snippet_s)
         if found is not None and strict:
             raise RecipeError(f"stdin: {found}")
         if found is not None:
@@ -70,4 +73,4 @@ def compare_stream(
 
 
 def _warn(text: str) -> None:
-    console.note(NAME, f"warning: these features may give nonsense, {text}")
+    console.note(NAME, f"warning: {text}")

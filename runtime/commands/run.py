@@ -228,7 +228,7 @@ def run(request: RunRequest) -> int:
         finished = task.finished(journal)
         if request.resume:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        warnings = FeatureWarnings()
+        warnings = FeatureWarnings(len(task.paths))
         outcomes = tuple(_detect_with_progress(task, journal, finished, warnings))
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         if batch.found:

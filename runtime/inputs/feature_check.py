@@ -83,7 +83,7 @@ class FeatureCheck:
 
     def _describe_differences(self, found: FeatureRecipe, names: tuple[str, ...]) -> str:
         told = found.tell_from(self.recipe, names)
-        return f"made by another recipe than the features of the training: {told}; make them with {self._recipe_words}"
+        return f"features made by another recipe than those of the training: {told}; {self._make_again}"
 
     def _zeros(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
         if summary.zero_rows <= known.zero_rows_high + MORE_ZEROS:
@@ -91,8 +91,8 @@ class FeatureCheck:
         if summary.zero_rows == 1:
             return "all rows are zeros; extract the features again"
         return (
-            f"{summary.zero_rows:.0%} of the rows are zeros, in training at most {known.zero_rows_high:.0%}: padded "
-            "with zeros? Remove these rows: features[features.any(axis=1)]"
+            f"padded with zeros: {summary.zero_rows:.0%} of the rows, in training at most {known.zero_rows_high:.0%}; "
+            "remove them: features[features.any(axis=1)]"
         )
 
     def _direction(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
@@ -104,17 +104,17 @@ class FeatureCheck:
         if cosine >= limit:
             return None
         if summary.transposed is not None and float(summary.transposed @ mean) >= limit:
-            return "rows and columns are swapped (transposed): save features.T"
-        found = f"they point elsewhere than the features of the training (cosine {cosine:.2f}, at least {limit:.2f})"
+            return "transposed features, whose rows are channels; save features.T"
+        measured = f"cosine to the training's {cosine:.2f}, expected at least {limit:.2f}"
         if summary.zero_channels:
             C = len(known.direction)
             return (
-                f"{found}, and {summary.zero_channels} of {C} columns are zeros: features of another CLIP, padded to "
-                f"the width? Make them with {self._recipe_words}"
+                f"features of another CLIP, padded to the width: {summary.zero_channels} of {C} columns are zeros "
+                f"({measured}); {self._make_again}"
             )
         return (
-            f"{found}: another CLIP, another preprocessing or order of the colours, or no features of images; make "
-            f"them with {self._recipe_words}"
+            "features of another CLIP, with another preprocessing or order of colours, or not of images at all "
+            f"({measured}); {self._make_again}"
         )
 
     def _norm(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
@@ -122,18 +122,19 @@ class FeatureCheck:
         trained = f"in training {low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"in training {low:.3g} to {high:.3g}"
         if abs(summary.norm - 1) < _ONE and not low - _ONE <= 1 <= high + _ONE:
             return (
-                f"length-normalised: rows have length 1, {trained}; extract them again without dividing by their length"
+                f"length-normalised features: rows of length 1, {trained}; extract them again without dividing rows by "
+                "their length"
             )
         if max(abs(low - 1), abs(high - 1)) < _ONE <= abs(summary.norm - 1):
             return (
-                f"not length-normalised: rows have length {summary.norm:.3g}, in training 1; divide each row by its "
-                "length"
+                f"features that are not length-normalised: rows of length {summary.norm:.3g}, in training 1; divide "
+                "each row by its length"
             )
         if low / NORM_FACTOR <= summary.norm <= high * NORM_FACTOR:
             return None
         return (
-            f"rows have length {summary.norm:.3g}, {trained}: scaled, not projected, or of another CLIP? Make them "
-            f"with {self._recipe_words}"
+            f"scaled features, not projected ones, or of another CLIP: rows of length {summary.norm:.3g}, {trained}; "
+            f"{self._make_again}"
         )
 
     def _spacing(self, snippet_s: float | None, snippets: int) -> str | None:
@@ -142,7 +143,7 @@ class FeatureCheck:
         exact, known = self.recipe.snippet_s, self.statistics
         if exact is not None:
             low, high, factor, trained = exact, exact, RECIPE_SPACING_FACTOR, f"{exact:.3g}"
-        elif known is not None and known.snippet_s_low and known.snippet_s_high:
+        elif known is not None and known.snippet_s_low is not None and known.snippet_s_high is not None:
             low, high, factor = known.snippet_s_low, known.snippet_s_high, SPACING_FACTOR
             trained = f"{low:.3g} to {high:.3g}"
         else:
@@ -150,12 +151,12 @@ class FeatureCheck:
         if low / factor <= snippet_s <= high * factor:
             return None
         return (
-            f"{snippet_s:.3g} s a snippet, in training {trained}: check --fps and --stride, the frames from one row to "
-            "the next, or the duration"
+            f"{snippet_s:.3g} s a snippet, in training {trained}: is --fps or --stride wrong? The stride is the number "
+            "of frames from one row to the next; or give --duration"
         )
 
     @property
-    def _recipe_words(self) -> str:
+    def _make_again(self) -> str:
         if self.recipe == UNKNOWN_RECIPE:
-            return "the CLIP and the preprocessing of the training; ask whoever trained the network for them"
-        return f"the recipe of the training: {self.recipe.describe()}"
+            return "ask whoever trained the network how its features were made, and make yours so"
+        return f"make them as those of the training: {self.recipe.describe()}"

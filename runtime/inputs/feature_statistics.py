@@ -59,7 +59,7 @@ def sample_spans(snippets: int) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def summarise(features: FloatArray) -> FeatureSummary | None:
+def summarise_features(features: FloatArray) -> FeatureSummary | None:
     """Summarise the features of a video (T0, C); None if there are values that are not finite."""
     snippets = len(features)
     sample = features if is_square(features.shape) else np.concatenate([features[s] for s in sample_spans(snippets)])

@@ -21,10 +21,7 @@ def find_common_recipe(selections: Iterable[Selection], given: FeatureRecipe | N
         RecipeError: two recipes differ in a property that both know; or only some of the files have one beside them,
             and the user says nothing about the others.
     """
-    selections = list(selections)
-    samples = [
-        (sample, selection.origins.get(sample.video)) for selection in selections for sample in selection.samples
-    ]
+    samples = [(sample, part.origins.get(sample.video)) for part in selections for sample in part.samples]
     described = [(sidecar_path(sample.path), origin.recipe) for sample, origin in samples if origin is not None]
     if not described:
         return given or UNKNOWN_RECIPE

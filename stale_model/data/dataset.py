@@ -17,7 +17,7 @@ from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Ann
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar
-from stale_runtime.inputs.feature_statistics import FeatureSummary, summarise
+from stale_runtime.inputs.feature_statistics import FeatureSummary, summarise_features
 from stale_runtime.inputs.features import resample
 
 
@@ -118,7 +118,7 @@ def select_videos(
         samples.append(sample)
         if origin is not None:
             origins[sample.video] = origin
-        if (summary := summarise(found_features)) is not None:
+        if (summary := summarise_features(found_features)) is not None:
             summaries[sample.video] = summary
     selection = Selection(
         samples=tuple(samples),

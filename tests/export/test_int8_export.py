@@ -1,10 +1,13 @@
 """The int8 graphs through the whole export, on the tiny network."""
 
 import copy
+import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -14,11 +17,14 @@ from stale_export import Int8Options, export_bundle, exporter, quantization, tor
 from stale_export.localizer_graph import LINEARS
 from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
+from stale_model.checkpoints.own_checkpoint import TrainedFeatures
 from stale_runtime import Localizer, Prompts
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import DatasetError, ExportError, QuantizationError
+from stale_runtime.inputs.recipe import clip_recipe
 from tests import tiny
 from tests.export.int8 import draw_videos, ruin, write_validation, write_videos
+from tests.runtime.inputs.drawn import draw_statistics
 
 Export = Callable[..., Manifest]
 
@@ -33,12 +39,10 @@ def export(
     prompts = Localizer.open(bundle).encode_prompts(tiny.CLASSES)
     annotations, features = write_validation(tmp_path, trained.network, prompts)
 
-    def run(**options: Any) -> Manifest:
+    def run(of: TrainedStale = trained, say: Callable[[str], None] = lambda _: None, **options: Any) -> Manifest:
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
-        return export_bundle(
-            trained, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=lambda _: None
-        )
+        return export_bundle(of, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=say)
 
     return run
 
@@ -57,6 +61,43 @@ def test_a_validated_export_says_so(export: Export, tmp_path: Path) -> None:
         assert record.fp32_map_percent is not None
         assert record.fp32_map_percent > 50
     assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
+
+
+def test_what_the_features_look_like_is_kept(export: Export, tmp_path: Path) -> None:
+    folder = write_videos(tmp_path / "training", videos := draw_videos(12, seed=1))
+    found = export(calibration=folder, calibration_videos=7).feature_statistics
+    assert found is not None
+    assert (found.videos, len(found.direction), found.zero_rows_high) == (7, tiny.CHANNELS, 0)
+    norms = [float(np.median(np.linalg.norm(video, axis=1))) for video in videos.values()]
+    assert min(norms) - 1e-3 <= found.norm_low <= found.norm_high <= max(norms) + 1e-3
+    assert found.snippet_s_low is None, "the annotations are of other videos"
+
+
+def test_calibration_videos_that_are_annotated_say_the_seconds_a_snippet(export: Export, tmp_path: Path) -> None:
+    annotations = json.loads((tmp_path / "annotations.json").read_text())
+    videos = draw_videos(3, seed=1)
+    for video in videos:
+        annotations["database"][video] = {"subset": "training", "duration": 64.0, "annotations": []}
+    (tmp_path / "all.json").write_text(json.dumps(annotations))
+    folder = write_videos(tmp_path / "training", videos)
+    found = export(calibration=folder, annotations=tmp_path / "all.json").feature_statistics
+    assert found is not None
+    spacings_s = [64 / len(video) for video in videos.values()]
+    assert found.snippet_s_low == pytest.approx(min(spacings_s), rel=0.05)
+    assert found.snippet_s_high == pytest.approx(max(spacings_s), rel=0.05)
+
+
+def test_the_statistics_of_the_training_are_kept_and_other_calibration_features_warned_of(
+    export: Export, trained: TrainedStale, tmp_path: Path
+) -> None:
+    features = TrainedFeatures(clip_recipe("mine", snippet_s=0.2), draw_statistics(channels=tiny.CHANNELS))
+    said: list[str] = []
+    short = {video: found / 1000 for video, found in draw_videos(3, seed=1).items()}
+    folder = write_videos(tmp_path / "training", short)
+    manifest = export(of=dataclasses.replace(trained, features=features), say=said.append, calibration=folder)
+    assert (manifest.recipe, manifest.feature_statistics) == features
+    assert any(line.startswith("recipe of the features: tower mine, image_size 224") for line in said)
+    assert any("warning: 3 of 3 videos of --calibration do not look like those of" in line for line in said)
 
 
 def test_without_calibration_the_same_dynamic_graph_is_both(export: Export) -> None:

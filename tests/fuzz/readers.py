@@ -20,8 +20,10 @@ from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.prompt_cache import PromptCache
 from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar, sidecar_path
 from stale_runtime.inputs.feature_stream import read_rows
 from stale_runtime.inputs.prompts import read_prompts
+from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe, recipe_bytes
 from stale_runtime.inputs.videos import read_durations
 from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
 from tests.fuzz.target import Target
@@ -79,6 +81,37 @@ def prompts(folder: Path) -> Target:
         b"long jump\narchery\n# a comment\n\npolo\n",
         "\ufefflong jump\r\n\u0130stanbul\r\ncaf\u00e9\r\n".encode(),
     )
+
+
+def recipe_target(folder: Path) -> Target:
+    """``read_recipe``; what it returns must be written and read again unchanged."""
+    path = folder / "recipe.json"
+
+    def run(data: bytes) -> object:
+        path.write_bytes(data)
+        found = read_recipe(path)
+        assert FeatureRecipe.from_json(json.loads(recipe_bytes(found))) == found
+        assert found.describe().isprintable()
+        return found
+
+    seeds = (recipe_bytes(clip_recipe("tower", snippet_s=0.2, tower_sha256="0" * 64)), b'{"frames": 4}')
+    return Target(seeds=seeds, run=run, mutate=mutate_json)
+
+
+def origin_target(folder: Path) -> Target:
+    """``read_sidecar``; what it returns must be written and read again unchanged."""
+    features = folder / "v.npy"
+
+    def run(data: bytes) -> object:
+        sidecar_path(features).write_bytes(data)
+        found = read_sidecar(features)
+        assert found is not None
+        assert FeatureOrigin.from_json(json.loads(found.to_bytes())) == found
+        return found
+
+    recipe = clip_recipe("tower", snippet_s=0.2)
+    origin = FeatureOrigin(recipe=recipe, duration_s=9.5, snippets=47, source_sha256="0" * 64)
+    return Target(seeds=(origin.to_bytes(),), run=run, mutate=mutate_json)
 
 
 def splits(folder: Path) -> Target:

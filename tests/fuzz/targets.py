@@ -10,6 +10,8 @@ TARGETS: Mapping[str, str] = {
     "npy": "tests.fuzz.readers:npy",
     "npy stream": "tests.fuzz.readers:npy_stream",
     "prompts": "tests.fuzz.readers:prompts",
+    "recipe": "tests.fuzz.readers:recipe_target",
+    "feature-origin": "tests.fuzz.readers:origin_target",
     "splits": "tests.fuzz.readers:splits",
     "train-ids": "tests.fuzz.readers:train_ids",
     "truth": "tests.fuzz.readers:truth",

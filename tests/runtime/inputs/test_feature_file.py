@@ -4,7 +4,7 @@ import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stale_runtime.errors import FeatureError
 from stale_runtime.inputs import feature_file
 from stale_runtime.inputs.feature_file import open_features, read_features
+from stale_runtime.inputs.feature_statistics import summarise_features
 from stale_runtime.inputs.features import MOST_SNIPPETS
 from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 
@@ -35,6 +36,31 @@ def refused(path: Path, match: str) -> None:
         read_features(path, C)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("snippets", [1, 16, 256, 257, 5000])
+def test_a_sample_of_a_file_is_that_of_its_array(snippets: int, order: Literal["C", "F"], tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((snippets, 16)).astype(np.float16)
+    np.save(tmp_path / "v.npy", np.asarray(features, order=order))
+    with open_features(tmp_path / "v.npy", 16) as file:
+        found = file.summarise()
+        np.testing.assert_array_equal(file.read(), features, "the position in the file does not matter")
+    expected = summarise_features(features)
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_allclose(found.direction, expected.direction, rtol=1e-5)
+    assert (found.snippets, found.zero_rows) == (expected.snippets, expected.zero_rows)
+    assert found.norm == pytest.approx(expected.norm)
+    assert (found.transposed is None) == (snippets != 16)
+
+
+def test_a_file_that_is_cut_while_it_is_sampled_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.ones((100, 4), np.float32))
+    with open_features(tmp_path / "v.npy", 4) as file:
+        os.truncate(tmp_path / "v.npy", 500)
+        with pytest.raises(FeatureError, match="changed while it was read"):
+            file.summarise()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f2", ">f4", ">f8"])

@@ -177,7 +177,12 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_each_file_is_read_once_and_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr(dataset_module, "read_features", lambda path, _channels: read.append(path.name))
+
+    def read_features(path: Path, _channels: int) -> NDArray[np.float32]:
+        read.append(path.name)
+        return snippets()
+
+    monkeypatch.setattr(dataset_module, "read_features", read_features)
     for name in ("a", "b", "other"):
         np.save(tmp_path / f"{name}.npy", snippets())
     watched: list[str] = []

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from stale_model import read_checkpoint
 from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.checkpoints.loading import load_plain
-from stale_model.checkpoints.own_checkpoint import StaleWithText
+from stale_model.checkpoints.own_checkpoint import NO_FEATURES, StaleWithText, TrainedFeatures
 from stale_model.data.dataset import select_videos
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.epoch_steps import epoch_batches
@@ -20,9 +20,13 @@ from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
 from stale_model.training.training_loop import TrainingData, train
 from stale_runtime.errors import CheckpointError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
+from stale_runtime.inputs.recipe import clip_recipe
 from tests import tiny
+from tests.runtime.inputs.drawn import draw_statistics
 
 CONFIG = TrainingConfig(epochs=3, batch_size=4, learning_rate=1e-2, length=tiny.LENGTH)
+
+FEATURES = TrainedFeatures(clip_recipe("mine", snippet_s=0.2), draw_statistics(channels=tiny.CHANNELS))
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +43,7 @@ def run(
     config: TrainingConfig = CONFIG,
     resume: bool = False,
     stop_after: int | None = None,
+    features: TrainedFeatures = FEATURES,
 ) -> list[Epoch]:
     """Train a tiny network; ``stop_after`` interrupts after so many epochs."""
     folder.mkdir(exist_ok=True)
@@ -60,7 +65,13 @@ def run(
         Fabric(accelerator="cpu", devices=1),
         model,
         read_clip_parts(str(clip_folder)),
-        TrainingData(train=samples["training"], validation=samples["validation"], classes=tiny.CLASSES, split="closed"),
+        TrainingData(
+            train=samples["training"],
+            validation=samples["validation"],
+            classes=tiny.CLASSES,
+            split="closed",
+            features=features,
+        ),
         config,
         folder,
         resume=resume,
@@ -227,6 +238,21 @@ def test_the_checkpoint_is_plain_and_complete(training_data: Path, clip_folder: 
     trained = read_checkpoint(tmp_path / "out" / BEST, "needs no clip")
     assert trained.classes == tiny.CLASSES
     assert trained.format == "stale-edge"
+    assert trained.features == FEATURES
+
+
+def test_a_training_is_resumed_with_the_recipe_that_it_began_with(
+    training_data: Path, clip_folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(training_data, clip_folder, tmp_path, stop_after=1)
+    other = FEATURES._replace(recipe=clip_recipe("mine", snippet_s=0.5))
+    with pytest.raises(CheckpointError, match=r"started with snippet s 0\.2, now 0\.5"):
+        run(training_data, clip_folder, tmp_path, resume=True, features=other)
+    with pytest.raises(CheckpointError, match=r"started with recipe .*, now None"):
+        run(training_data, clip_folder, tmp_path, resume=True, features=NO_FEATURES)
+    run(training_data, clip_folder, tmp_path, resume=True)
+    assert read_checkpoint(tmp_path / BEST, "").features == FEATURES
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from stale_model.data.splits import Split
 from stale_model.training.train_request import TrainRequest
 from stale_model.training.training_report import Reporter, name_few
 from stale_model.training.video_choice import ChosenVideos, choose_videos, draw_data, read_all_annotations
-from stale_runtime.errors import DatasetError
+from stale_runtime.errors import DatasetError, RecipeError
+from stale_runtime.inputs.feature_origin import FeatureOrigin, sidecar_path
+from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe
 
 CHANNELS = 4
 SPLIT = Split(name="closed", seen=("archery", "polo"), unseen=())
@@ -236,3 +239,47 @@ def test_ambiguous_segments_are_skipped_in_training(folder: Path, capsys: pytest
 def test_names_are_few() -> None:
     assert name_few(["b", "a"]) == "a, b"
     assert name_few("edcba") == "a, b, c and 2 more"
+
+
+def write_origin(folder: Path, video: str, **changes: Any) -> None:
+    origin = FeatureOrigin(
+        recipe=replace(clip_recipe("tower", snippet_s=2), **changes), duration_s=9, snippets=5, source_sha256="0" * 64
+    )
+    sidecar_path(folder / "f" / f"v_{video}.npy").write_bytes(origin.to_bytes())
+
+
+def test_the_recipe_and_what_the_features_look_like_are_kept_for_the_checkpoint(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "recipe.json").write_text('{"tower": "mine", "frames": 4}')
+    write_database(folder, SUBSETS)
+    asked = request(folder, recipe=folder / "recipe.json")
+    chosen = choose(asked)
+    found = draw_data(asked, SPLIT, chosen, Reporter("train", 1, quiet=True)).features
+    assert found.recipe == FeatureRecipe(tower="mine", frames=4)
+    assert "recipe of the features: tower mine, frames 4 (unknown: image_size, " in capsys.readouterr().err
+    assert found.statistics is not None
+    assert found.statistics.videos == 2, "those of the training"
+    assert found.statistics.direction == pytest.approx(CHANNELS * [0.5])
+    assert (found.statistics.norm_low, found.statistics.snippet_s_low) == (2, 9 / 5)
+
+
+def test_features_of_mixed_recipes_are_refused(folder: Path) -> None:
+    write_database(folder, SUBSETS)
+    for video in SUBSETS:
+        write_origin(folder, video)
+    assert choose(request(folder)).recipe == clip_recipe("tower", snippet_s=2)
+    write_origin(folder, "c", channel_order="bgr")
+    with pytest.raises(RecipeError, match=r"v_c\.recipe\.json: channel_order bgr instead of rgb"):
+        choose(request(folder))
+
+
+def test_features_that_do_not_fit_what_stands_beside_them_are_left_out(folder: Path) -> None:
+    write_database(folder, SUBSETS)
+    write_origin(folder, "a")
+    write_origin(folder, "c")
+    np.save(folder / "f" / "v_b.npy", np.ones((6, CHANNELS), np.float32))
+    write_origin(folder, "b")
+    found = choose(request(folder))
+    assert train_videos(found) == ["a"]
+    assert "v_b.recipe.json: says 5 rows, v_b.npy has 6" in found.training.problems["b"]
