@@ -6,6 +6,7 @@
     ├── FeatureError            3   a feature file or array
     ├── RecipeError             3   a feature recipe, or features that were made by another one
     ├── PromptError             3   a prompt or a prompt file
+    ├── VideoError              3   a video that cannot be read, or decoded with what is installed
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that belongs to it
     ├── BackendError            2   a backend that this machine or installation lacks
@@ -51,6 +52,12 @@ class RecipeError(StaleError):
 
 class PromptError(StaleError):
     """A prompt or a prompt file cannot be used."""
+
+    exit_code = 3
+
+
+class VideoError(StaleError):
+    """A video cannot be read, or not with what is installed."""
 
     exit_code = 3
 

@@ -27,6 +27,7 @@ EXIT_CODES = {
     "StaleError": 1,
     "FeatureError": 3,
     "PromptError": 3,
+    "VideoError": 3,
     "DatasetError": 3,
     "CheckpointError": 3,
     "BackendError": 2,
