@@ -12,7 +12,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
-from stale_export.vision_graph import ACTIVATIONS
+from stale_export.vision_graph import ACTIVATIONS, ImageSizes
 from stale_runtime.errors import CheckpointError
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, LARGEST_IMAGE, FeatureRecipe
 from stale_runtime.system.files import MEGABYTE, read_bytes
@@ -67,7 +67,9 @@ def read_vision_tower(vision: str) -> VisionTower:
             "recipe.json"
         ) from problem
     try:
-        images = _image_recipe(_read_json(vision, "preprocessor_config.json", required=False) or {}, config.image_size)
+        images = _image_recipe(
+            _read_json(vision, "preprocessor_config.json", required=False) or {}, ImageSizes.of(config).image
+        )
     except (ValueError, TypeError) as problem:
         raise CheckpointError(
             f"--vision {vision}: preprocessor_config.json: {_shortened(problem)}; correct it, or remove it if images "
@@ -108,8 +110,9 @@ def _vision_config(content: Any) -> CLIPVisionConfig:
     if part.get("num_channels", 3) != 3:
         raise ValueError(f"num_channels is {str(part['num_channels'])[:40]}, expected 3")
     config = CLIPVisionConfig(**kept)
-    if config.patch_size > config.image_size:
-        raise ValueError(f"patches of {config.patch_size} pixels are larger than images of {config.image_size}")
+    sizes = ImageSizes.of(config)
+    if sizes.patch > sizes.image:
+        raise ValueError(f"patches of {sizes.patch} pixels are larger than images of {sizes.image}")
     with torch.device("meta"):
         size = sum(4 * weight.numel() for weight in CLIPVisionModelWithProjection(config).parameters())
     if size > LARGEST_TOWER:
@@ -165,7 +168,7 @@ def _side(size: Any) -> Any:
 
 
 def _read_weights(vision: str, config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
-    disable_progress_bar()  # reading the weights takes a second
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # reading the weights takes a second
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             vision,

@@ -64,7 +64,8 @@ def make_vision_tower(seed: int = 0, **changes: Any) -> CLIPVisionModelWithProje
     """CLIP's vision tower with seeded weights, none of which is zero or one, in evaluation mode."""
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = {**sizes, "image_size": IMAGE_SIZE, "patch_size": 8, "projection_dim": CHANNELS, **changes}
-    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).eval()
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+    tower.train(False)
     randomize(tower, seed)
     with torch.no_grad():
         for name, weight in tower.named_parameters():

@@ -5,7 +5,8 @@ from stale_export.drawn_images import draw_images
 
 def test_images_are_the_same_each_time_and_all_different() -> None:
     images = draw_images(4, 48)
-    assert (images.dtype, images.shape) == (np.uint8, (4, 48, 48, 3))
+    assert images.dtype == np.uint8
+    assert images.shape == (4, 48, 48, 3)
     np.testing.assert_array_equal(draw_images(2, 48), images[:2])
     assert len(np.unique(images.reshape(4, -1), axis=0)) == 4
     assert not np.array_equal(draw_images(1, 48, seed=1), images[:1])

@@ -77,7 +77,7 @@ def test_images_that_are_told_apart_by_little_are_compared_without_their_mean() 
     cosine, centred = vision_export.lowest_image_cosines(wrong, exact)
     assert cosine > LOWEST_FLOAT_COSINE - 1e-3
     assert centred < 0.9
-    assert vision_export.lowest_image_cosines(exact, exact) == (pytest.approx(1), pytest.approx(1))
+    assert min(vision_export.lowest_image_cosines(exact, exact)) > 1 - 1e-9
 
 
 def test_int8_that_means_something_else_is_left_out_with_a_warning(

@@ -53,7 +53,7 @@ def lowest_cosine(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> floa
 @pytest.mark.parametrize("changes", TOWERS.values(), ids=TOWERS)
 def test_the_graph_computes_what_the_tower_does(changes: dict[str, Any]) -> None:
     tower = tiny.make_vision_tower(**changes)
-    images = draw_images(3, tower.config.image_size)
+    images = draw_images(3, changes.get("image_size", tiny.IMAGE_SIZE))
     model = serialize(vision_model(tower, PIXELS))
     wanted = expected(tower, images)
     np.testing.assert_allclose(embed(model, images), wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())

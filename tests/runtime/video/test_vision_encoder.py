@@ -39,7 +39,8 @@ def test_embeddings_are_those_of_the_tower_in_pytorch(
     with torch.no_grad():
         wanted = tower(pixel_values=pixels).image_embeds.numpy()
     got = VisionEncoder.open(Bundle(vision_bundle), precision).embed(IMAGES)
-    assert (got.dtype, got.shape) == (np.float32, (9, tiny.CHANNELS))
+    assert got.dtype == np.float32
+    assert got.shape == (9, tiny.CHANNELS)
     cosines = (got * wanted).sum(axis=1) / np.linalg.norm(got, axis=1) / np.linalg.norm(wanted, axis=1)
     assert cosines.min() > lowest
     assert (cosines.min() < 1 - 1e-6) == (precision != "fp32")
@@ -130,7 +131,9 @@ def test_frames_of_a_row_are_averaged_and_then_normalised() -> None:
     embeddings = np.array([[3, 0], [3, 8], [0, 0], [0, 2]], np.float32)
     recipe = FeatureRecipe(frames=2, normalised=False)
     np.testing.assert_array_equal(average_frames(embeddings, recipe), [[3, 4], [0, 1]])
-    np.testing.assert_allclose(average_frames(embeddings, replace(recipe, normalised=True)), [[0.6, 0.8], [0, 1]])
+    np.testing.assert_allclose(
+        average_frames(embeddings, replace(recipe, normalised=True)), np.array([[0.6, 0.8], [0, 1]])
+    )
     np.testing.assert_array_equal(average_frames(embeddings, FeatureRecipe()), embeddings)
     np.testing.assert_array_equal(average_frames(embeddings[2:3], FeatureRecipe(normalised=True)), [[0, 0]])
     with pytest.raises(ValueError, match="4 embeddings, expected a multiple of 3"):
