@@ -114,7 +114,8 @@ def multiply(scheme: Scheme, rows: NDArray[np.float32], weights: NDArray[np.floa
 @pytest.mark.parametrize("lowest", [None, -0.28])
 def test_a_row_with_large_values_takes_no_precision_from_the_others(lowest: float | None) -> None:
     dice = np.random.default_rng(0)
-    rows, weights = dice.standard_normal((6, 64), np.float32), dice.standard_normal((64, 32), np.float32)
+    rows, weights = dice.standard_normal((6, 64), np.float32), dice.integers(-127, 128, (64, 32)).astype(np.float32)
+    weights[0] = 127  # then all weights are exact in int8
     if lowest is not None:
         rows = np.maximum(rows, np.float32(lowest))
     rows[2] *= 1000 if lowest is None else np.where(rows[2] > 0, 1000, 1)
