@@ -46,4 +46,5 @@ def _draw(size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
         image[inside] = palette[rng.integers(len(palette))] * shade[:, None]
     light = 1 + rng.uniform(-0.5, 0.5) * (x - 0.5) + rng.uniform(-0.5, 0.5) * (y - 0.5)
     image = image * light[..., None] * rng.uniform(0.5, 1.2) + rng.normal(0, rng.uniform(0.005, 0.03), image.shape)
-    return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+    return drawn

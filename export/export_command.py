@@ -13,6 +13,7 @@ from stale_export.int8_options import TEXT_PRECISIONS, Int8Options
 from stale_export.schemes import TARGETS
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
+from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
 from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
 from stale_runtime.bundle.signatures import Signer
@@ -318,15 +319,30 @@ def _table(manifest: Manifest) -> str:
     for record in manifest.parity:
         deviations[record.file] = max(deviations[record.file], record.deviation)
     quantized = {record.file: record for record in manifest.quantization}
+    cosines = _cosines(manifest)
     rows = []
     for name, file in manifest.files.items():
         row = [name, f"{file.size / 1e6:.2f} MB"]
-        if name in quantized:
+        if name in cosines:
+            kind = _int8_kind(quantized[name]) if name in quantized else ""
+            rows.append([*row, f"cosine {cosines[name]:.4f}", kind, "", ""])
+        elif name in quantized:
             rows.append([*row, *_int8_cells(quantized[name])])
         else:
             rows.append([*row, f"{deviations[name]:.1e}" if name in deviations else "", "", "", ""])
     headers = ("file", "size", "max deviation", "int8", "layers in float", "mAP % (change)")
     return tabulate(rows, headers, colalign=("left", "right"), disable_numparse=True)
+
+
+def _cosines(manifest: Manifest) -> dict[str, float]:
+    """How far the embeddings of each vision tower agree: in float with PyTorch's, in int8 with those in float."""
+    vision = manifest.vision
+    found = {layout.VISION_ENCODER: vision.cosine, layout.VISION_ENCODER_INT8: vision.int8_cosine} if vision else {}
+    return {file: cosine for file, cosine in found.items() if cosine is not None}
+
+
+def _int8_kind(record: QuantizationRecord) -> str:
+    return f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
 
 
 def _int8_cells(record: QuantizationRecord) -> list[str]:
@@ -335,8 +351,7 @@ def _int8_cells(record: QuantizationRecord) -> list[str]:
         map_change = "not measured"
     else:
         map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
-    kind = f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
-    return ["", kind, ", ".join(record.float_layers) or "none", map_change]
+    return ["", _int8_kind(record), ", ".join(record.float_layers) or "none", map_change]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -23,6 +24,9 @@ from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.workspace import workspace
 from stale_runtime.video.vision_encoder import VisionEncoder
 from stale_runtime.video.vision_folder import VisionFolder, is_vision_folder, read_vision_folder
+
+if TYPE_CHECKING:
+    from stale_export.vision_graph import Pixels
 
 LOWEST_FLOAT_COSINE = 0.9999
 """The float graph's embedding of an image has at least this cosine with PyTorch's, also after the mean over all images
@@ -85,12 +89,13 @@ def export_vision(vision: str, *, channels: int, recipe: FeatureRecipe, target: 
 def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
     import torch
 
-    from stale_export.vision_graph import Pixels, row_schemes, vision_graph_spec, vision_model
+    from stale_export.vision_graph import ImageSizes, Pixels, row_schemes, vision_graph_spec, vision_model
     from stale_export.vision_tower import read_vision_tower
 
     say(f"reading the vision tower {vision}")
     found = read_vision_tower(vision)
     tower, config = found.tower, found.tower.config
+    sizes = ImageSizes.of(config)
     if config.projection_dim != channels:
         raise ExportError(
             f"--vision {vision}: its embeddings are {config.projection_dim} wide, the network's features {channels}; "
@@ -100,19 +105,18 @@ def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, s
     assert recipe.mean is not None
     assert recipe.deviation is not None
     pixels = Pixels(recipe.mean, recipe.deviation)
-    tokens = (config.image_size // config.patch_size) ** 2 + 1
     spec = VisionSpec(
         recipe=recipe,
         input=layout.IMAGES,
         takes_bytes=True,
         output=layout.IMAGE_EMBEDDINGS,
-        batch=max(1, min(8, _TOKENS_AT_ONCE // tokens)),
+        batch=max(1, min(8, _TOKENS_AT_ONCE // sizes.tokens)),
     )
-    images = draw_images(COMPARED_IMAGES, config.image_size)
+    images = draw_images(COMPARED_IMAGES, sizes.image)
     say("exporting the vision tower")
     model = serialize(vision_model(tower, pixels))
     with torch.no_grad():
-        normalised = torch.from_numpy(_normalise(images, recipe))
+        normalised = torch.from_numpy(_normalise(images, pixels))
         expected = np.concatenate([tower(pixel_values=image[None]).image_embeds.numpy() for image in normalised])
     got = _embed(model, spec, channels, layout.VISION_ENCODER, images)
     spec = replace(spec, cosine=_require_same(got, expected))
@@ -120,7 +124,7 @@ def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, s
     int8 = serialize(vision_model(tower, pixels, schemes))
     record = _record(int8, len(schemes), target)
     graph = QuantizedGraph(model=int8, record=record)
-    return _finish(model, graph, spec, vision_graph_spec(config.image_size, channels), images, got, say)
+    return _finish(model, graph, spec, vision_graph_spec(sizes.image, channels), images, got, say)
 
 
 def _from_onnx(folder: VisionFolder, vision: str, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
@@ -242,10 +246,10 @@ def _complete(vision: str, trained: FeatureRecipe, tower: FeatureRecipe, say: Sa
     return trained.completed_by(tower)
 
 
-def _normalise(images: Images, recipe: FeatureRecipe) -> NDArray[np.float32]:
+def _normalise(images: Images, pixels: "Pixels") -> NDArray[np.float32]:
     """Normalised pixels, as Hugging Face computes them: (B, S, S, 3) -> (B, 3, S, S)."""
-    pixels = (images.astype(np.float64) / 255 - recipe.mean) / recipe.deviation
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+    normalised = (images.astype(np.float64) / 255 - pixels.mean) / pixels.deviation
+    return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def _embed(model: bytes, spec: VisionSpec, channels: int, name: str, images: Images) -> Embeddings:

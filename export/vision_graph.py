@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from stale_export.graph_builder import FLOAT, GraphBuilder
 from stale_export.schemes import RowScheme, Scheme
@@ -49,6 +49,25 @@ class Pixels(NamedTuple):
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+
+
+class ImageSizes(NamedTuple):
+    """Sides of the squares that a tower looks at, in pixels."""
+
+    image: int
+    patch: int
+
+    @classmethod
+    def of(cls, config: CLIPVisionConfig) -> "ImageSizes":
+        """The sizes of a configuration, in which they could also be rectangles."""
+        assert isinstance(config.image_size, int)
+        assert isinstance(config.patch_size, int)
+        return cls(config.image_size, config.patch_size)
+
+    @property
+    def tokens(self) -> int:
+        """N, a token for each whole patch, and the class token."""
+        return (self.image // self.patch) ** 2 + 1
 
 
 def vision_graph_spec(image_size: int, channels: int) -> GraphSpec:
@@ -77,24 +96,24 @@ def vision_model(
         schemes: quantization of its products, see ``row_schemes``; those that are not named stay in float.
     """
     graph = GraphBuilder(schemes=schemes)
-    vision, config = tower.vision_model, tower.config
-    N = (config.image_size // config.patch_size) ** 2 + 1
+    vision, sizes = tower.vision_model, ImageSizes.of(tower.config)
     x = _embed_patches(graph, tower, pixels)  # (B*N, W)
     layers = list(vision.encoder.layers)
     for n, layer in enumerate(layers):
-        x = _Layer(graph, f"{n}", layer, N).apply(x, class_only=n == len(layers) - 1)  # (B*N, W), at last (B, W)
+        x = _Layer(graph, f"{n}", layer, sizes.tokens).apply(
+            x, class_only=n == len(layers) - 1
+        )  # (B*N, W), at last (B, W)
     x = _normalize(graph, "post_norm", vision.post_layernorm, x)
     x = graph.linear(PROJECTION, x, _matrix(tower.visual_projection.weight))  # (B, C)
     graph.name(layout.IMAGE_EMBEDDINGS, x)
-    return graph.model(vision_graph_spec(config.image_size, config.projection_dim))
+    return graph.model(vision_graph_spec(sizes.image, tower.config.projection_dim))
 
 
 def _embed_patches(graph: GraphBuilder, tower: CLIPVisionModelWithProjection, pixels: Pixels) -> str:
     """Cut images (B, S, S, 3) of bytes into patches, embed and normalise these: (B*N, W)."""
     embeddings, norm = tower.vision_model.embeddings, tower.vision_model.pre_layrnorm
     kernel = _array(embeddings.patch_embedding.weight).astype(np.float64)  # (W, 3, P, P)
-    W, _, P, _ = kernel.shape
-    S = tower.config.image_size
+    W, (S, P) = len(kernel), ImageSizes.of(tower.config)
     G = S // P
     mean, deviation = (255 * np.array(values) for values in pixels)
     kernel = kernel.transpose(2, 3, 1, 0) / deviation[:, None]  # (P, P, 3, W)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
-from stale_export.vision_graph import ACTIVATIONS
+from stale_export.vision_graph import ACTIVATIONS, ImageSizes
 from stale_runtime.errors import CheckpointError
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, LARGEST_IMAGE, FeatureRecipe
 from stale_runtime.system.files import MEGABYTE, read_bytes
@@ -67,14 +67,16 @@ def read_vision_tower(vision: str) -> VisionTower:
             "recipe.json"
         ) from problem
     try:
-        images = _image_recipe(_read_json(vision, "preprocessor_config.json", required=False) or {}, config.image_size)
+        images = _image_recipe(
+            _read_json(vision, "preprocessor_config.json", required=False) or {}, ImageSizes.of(config).image
+        )
     except (ValueError, TypeError) as problem:
         raise CheckpointError(
             f"--vision {vision}: preprocessor_config.json: {_shortened(problem)}; correct it, or remove it if images "
             "are prepared as for OpenAI's CLIP"
         ) from problem
     tower = _read_weights(vision, config)
-    return VisionTower(tower=tower, recipe=FeatureRecipe(tower=name, tower_sha256=_digest(tower), **images))
+    return VisionTower(tower=tower, recipe=replace(images, tower=name, tower_sha256=_digest(tower)))
 
 
 def _read_json(vision: str, name: str, *, required: bool = True) -> Any:
@@ -108,8 +110,9 @@ def _vision_config(content: Any) -> CLIPVisionConfig:
     if part.get("num_channels", 3) != 3:
         raise ValueError(f"num_channels is {str(part['num_channels'])[:40]}, expected 3")
     config = CLIPVisionConfig(**kept)
-    if config.patch_size > config.image_size or config.hidden_size % config.num_attention_heads:
-        raise ValueError("the patches are larger than the image, or the heads do not share hidden_size evenly")
+    sizes = ImageSizes.of(config)
+    if sizes.patch > sizes.image:
+        raise ValueError(f"patches of {sizes.patch} pixels are larger than images of {sizes.image}")
     with torch.device("meta"):
         size = sum(4 * weight.numel() for weight in CLIPVisionModelWithProjection(config).parameters())
     if size > LARGEST_TOWER:
@@ -117,8 +120,8 @@ def _vision_config(content: Any) -> CLIPVisionConfig:
     return config
 
 
-def _image_recipe(content: Any, image_size: int) -> dict[str, Any]:
-    """How images are prepared, from ``preprocessor_config.json``: some fields of a ``FeatureRecipe``.
+def _image_recipe(content: Any, image_size: int) -> FeatureRecipe:
+    """How images are prepared, from ``preprocessor_config.json``.
 
     Raises:
         ValueError: images are prepared in a way that a recipe cannot say.
@@ -143,14 +146,14 @@ def _image_recipe(content: Any, image_size: int) -> dict[str, Any]:
     resample = content.get("resample", 3)
     if resample not in _INTERPOLATIONS:
         raise ValueError(f"resample is {str(resample)[:40]}, expected 2 (bilinear) or 3 (bicubic)")
-    return {
-        "image_size": image_size,
-        "interpolation": _INTERPOLATIONS[resample],
-        "resize": "squash" if squash else "crop",
-        "mean": tuple(map(float, content.get("image_mean", CLIP_MEAN))),
-        "deviation": tuple(map(float, content.get("image_std", CLIP_DEVIATION))),
-        "channel_order": "rgb",
-    }
+    return FeatureRecipe(
+        image_size=image_size,
+        interpolation=_INTERPOLATIONS[resample],
+        resize="squash" if squash else "crop",
+        mean=tuple(map(float, content.get("image_mean", CLIP_MEAN))),
+        deviation=tuple(map(float, content.get("image_std", CLIP_DEVIATION))),
+        channel_order="rgb",
+    )
 
 
 def _side(size: Any) -> Any:
@@ -165,7 +168,7 @@ def _side(size: Any) -> Any:
 
 
 def _read_weights(vision: str, config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
-    disable_progress_bar()  # reading the weights takes a second
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # reading the weights takes a second
     try:
         loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             vision,

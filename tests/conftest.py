@@ -97,6 +97,27 @@ def bundle(build_once: BuildOnce, checkpoint: Path, clip_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def vision_folder(build_once: BuildOnce) -> Path:
+    """A tiny vision tower as Hugging Face lays it out, read-only by convention."""
+    from tests import tiny
+
+    return build_once("vision", lambda folder: tiny.write_vision_folder(folder / "tiny-vision")) / "tiny-vision"
+
+
+@pytest.fixture(scope="session")
+def vision_bundle(build_once: BuildOnce, checkpoint: Path, clip_folder: Path, vision_folder: Path) -> Path:
+    """The tiny checkpoint's bundle with a vision tower, at two rows a second; read-only by convention."""
+    from stale_runtime.inputs.recipe import FeatureRecipe
+    from tests import tiny
+
+    def make(folder: Path) -> None:
+        recipe = FeatureRecipe(snippet_s=0.5, frames=1, normalised=False)
+        tiny.write_bundle(folder / "bundle", checkpoint, clip_folder, vision=vision_folder, recipe=recipe)
+
+    return build_once("vision-export", make) / "bundle"
+
+
+@pytest.fixture(scope="session")
 def reference_bundle(build_once: BuildOnce, reference: Path) -> Path:
     """A bundle of the reference checkpoint, at its real size."""
     from stale_runtime import read_prompts

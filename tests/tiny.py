@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
-from transformers import CLIPTextConfig
+from transformers import CLIPTextConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from stale_export import export_bundle
 from stale_model import Stale, StaleConfig, TextTower, read_original_checkpoint
 from stale_model.checkpoints.upstream_names import our_name
 from stale_runtime import Prompts
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 
 CHANNELS = 16
 LENGTH = 16
@@ -23,6 +26,7 @@ CONFIG = StaleConfig(
 )
 START, END = "<|startoftext|>", "<|endoftext|>"
 CONTEXT = 77
+IMAGE_SIZE = 32
 
 
 def write_clip_folder(folder: Path) -> Path:
@@ -53,6 +57,26 @@ def write_clip_folder(folder: Path) -> Path:
     }
     config = {"model_type": "clip", "projection_dim": CHANNELS, "text_config": text, "vision_config": {}}
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def make_vision_tower(seed: int = 0, **changes: Any) -> CLIPVisionModelWithProjection:
+    """CLIP's vision tower with seeded weights, none of which is zero or one, in evaluation mode."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = {**sizes, "image_size": IMAGE_SIZE, "patch_size": 8, "projection_dim": CHANNELS, **changes}
+    tower = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
+    tower.train(False)
+    randomize(tower, seed)
+    with torch.no_grad():
+        for name, weight in tower.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                weight.add_(1)
+    return tower
+
+
+def write_vision_folder(folder: Path, tower: CLIPVisionModelWithProjection | None = None) -> Path:
+    """A folder with the configuration and the weights of a vision tower, as Hugging Face lays it out."""
+    (tower or make_vision_tower()).save_pretrained(folder)
     return folder
 
 
@@ -102,10 +126,20 @@ def save_checkpoint(path: Path, state: dict[str, Tensor], *, prefix: str = "modu
     return path
 
 
-def write_bundle(output: Path, checkpoint: Path, clip_folder: Path, names: Sequence[str] = CLASSES) -> Path:
+def write_bundle(
+    output: Path,
+    checkpoint: Path,
+    clip_folder: Path,
+    names: Sequence[str] = CLASSES,
+    *,
+    vision: Path | None = None,
+    recipe: FeatureRecipe = UNKNOWN_RECIPE,
+) -> Path:
     """Export a checkpoint of the original's format, in silence."""
     trained = read_original_checkpoint(checkpoint, str(clip_folder))
-    export_bundle(trained, Prompts.of(names), output, say=lambda _: None)
+    trained = replace(trained, features=trained.features._replace(recipe=recipe))
+    tower = str(vision) if vision is not None else None
+    export_bundle(trained, Prompts.of(names), output, vision=tower, say=lambda _: None)
     return output
 
 

@@ -1,10 +1,11 @@
 """Opening an untrusted video and listing its packets. Only the decoding process imports this."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 import av
+from av import Packet
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -76,7 +77,7 @@ def _check_decoder(stream: VideoStream) -> None:
         raise VideoProblem(f"its video is encoded as {context.codec.name}, which is not decoded here; {_CONVERT}")
     width, height = context.width, context.height
     if width < 1 or height < 1:
-        raise VideoProblem(f"its frames have no size; {_EXPECTED}")
+        raise VideoProblem(f"its frames have no size, or an impossible one; {_EXPECTED}")
     if width * height > MOST_PIXELS:
         raise VideoProblem(
             f"frames of {width} x {height} pixels, expected at most {MOST_PIXELS:,}; make them smaller: "
@@ -84,6 +85,28 @@ def _check_decoder(stream: VideoStream) -> None:
         )
     if max(width, height) > MOST_ELONGATED * min(width, height):
         raise VideoProblem(f"frames of {width} x {height} pixels, expected sides at most {MOST_ELONGATED} times apart")
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream]]":
+    """The packets of a stream that are not empty, up to the end of the file or the first damage that ends it.
+
+    Raises:
+        av.error.FFmpegError: not even the first one can be read.
+    """
+    found = False
+    while True:
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    found = True
+                    yield packet
+            return
+        except IndexError:  # PyAV knows no streams that begin later, such as a broadcast's, and fails at their packets
+            continue
+        except av.error.FFmpegError as problem:
+            if isinstance(problem, MemoryError) or not found:
+                raise
+            return
 
 
 def list_packets(container: InputContainer, stream: VideoStream, stay_alive: Callable[[], None]) -> PacketTable:
@@ -102,28 +125,22 @@ def list_packets(container: InputContainer, stream: VideoStream, stay_alive: Cal
     if not time_base:
         raise VideoProblem(f"its frames have no times; {_REMUX}")
     exact, end, previous, latest = True, None, 0, None
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            if len(times) == MOST_VIDEO_FRAMES:
-                raise VideoProblem(f"more than {MOST_VIDEO_FRAMES:,} frames; cut it into parts")
-            stated = packet.pts if packet.pts is not None else packet.dts
-            exact = exact and packet.pts is not None
-            time = stated if stated is not None else previous + (packet.duration or 1)
-            latest = _check_order(packet.dts, latest, float(time_base))
-            times.append(time)
-            keyframes.append(packet.is_keyframe)
-            hidden.append(packet.is_discard)
-            if not packet.is_discard:
-                shown_for = min(packet.duration or 0, round(_LAST_FRAME_S / time_base))
-                end = max(time + shown_for, end if end is not None else time)
-            previous = time
-            if len(times) % 256 == 0:
-                stay_alive()
-    except av.error.FFmpegError as problem:
-        if isinstance(problem, MemoryError) or not times:
-            raise
+    for packet in read_packets(container, stream):
+        if len(times) == MOST_VIDEO_FRAMES:
+            raise VideoProblem(f"more than {MOST_VIDEO_FRAMES:,} frames; cut it into parts")
+        stated = packet.pts if packet.pts is not None else packet.dts
+        exact = exact and packet.pts is not None
+        time = stated if stated is not None else previous + (packet.duration or 1)
+        latest = _check_order(packet.dts, latest, float(time_base))
+        times.append(time)
+        keyframes.append(packet.is_keyframe)
+        hidden.append(packet.is_discard)
+        if not packet.is_discard:
+            shown_for = min(packet.duration or 0, round(_LAST_FRAME_S / time_base))
+            end = max(time + shown_for, end if end is not None else time)
+        previous = time
+        if len(times) % 256 == 0:
+            stay_alive()
     if end is None:
         raise VideoProblem(f"has no frames; {_EXPECTED}")
     exact = exact and len(set(times)) == len(times)

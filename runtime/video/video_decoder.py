@@ -59,8 +59,7 @@ class _FrameDecoder:
         skips = self._context.codec.name in RELIABLE_REFERENCES
         last = max((index for index, action in enumerate(plan) if action != Action.DROP), default=-1)
         decoding = False
-        packets = (packet for packet in self._container.demux(self._stream) if packet.size)
-        for index, packet in enumerate(packets):
+        for index, packet in enumerate(packet_listing.read_packets(self._container, self._stream)):
             if index > last:
                 break
             self._sender.stay_alive()
@@ -144,8 +143,7 @@ class _VideoDecoder:
         """For each time, send the last frame that is not later, or the first one."""
         sent, shown, shown_time, content = 0, None, 0, b""
         for time, frame in frames:
-            if shown is not None and time < shown_time:
-                continue  # out of order, as only damaged streams are
+            time = max(time, shown_time) if shown is not None else time  # the order is right even if a time is not
             while sent < len(times) and times[sent] < time and shown is not None:
                 content = content or self._resize(resizer, shown)
                 self._sender.send(Kind.FRAME, content)

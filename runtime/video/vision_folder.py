@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stale_runtime.bundle.bundle import LARGEST_FILE
 from stale_runtime.bundle.manifest import LARGEST_AXIS
@@ -168,10 +169,11 @@ def _find_batch(session: Any, spec: VisionSpec, channels: int, path: Path) -> in
         BundleError: it fails, or gives other shapes or numbers that are not finite.
     """
     S, count = spec.image_size, sum(_BATCHES)
-    images = np.random.default_rng(0).integers(0, 256, (count, S, S, 3), dtype=np.uint8)
-    images[: count // 2] //= 4  # some darker ones
+    drawn = np.random.default_rng(0).integers(0, 256, (count, S, S, 3), dtype=np.uint8)
+    drawn[: count // 2] //= 4  # some darker ones
+    images: NDArray[Any] = drawn
     if not spec.takes_bytes:
-        images = (images / 127.5 - 1).astype(np.float32).transpose(0, 3, 1, 2)
+        images = (drawn / 127.5 - 1).astype(np.float32).transpose(0, 3, 1, 2)
 
     def embed(batch: int) -> Any:
         parts = []

@@ -17,6 +17,7 @@ from tests import tiny
 from tests.cli import same_process
 from tests.cli.command import run
 from tests.cli.same_process import Done
+from tests.runtime.video.encoders import write_encoder
 from tests.signing import make_keys
 
 NAME = "stale-export"
@@ -153,3 +154,31 @@ def test_help_needs_no_torch_and_teaches(work: Path) -> None:
     assert "stale-export --ckpt best.pth" in done.stdout
     for typed in ("--ckpt FILE", "--clip ID|FOLDER", "--output FOLDER", "--target [portable|vnni]"):
         assert typed in done.stdout
+
+
+@pytest.mark.usefixtures("_traced")
+def test_a_bundle_gets_a_vision_tower_and_its_recipe(work: Path, vision_folder: Path) -> None:
+    (work / "how.json").write_text('{"snippet_s": 0.2, "frames": 1, "normalised": false}')
+    done = export(work, *FROM, "--vision", vision_folder, "--recipe", "how.json")
+    assert done.returncode == 0, done.stderr
+    assert "vision_encoder.int8.onnx: cosine of int8 and float embeddings at least 0." in done.stderr
+    assert "unknown; stale-run needs" not in done.stderr
+    assert "vision_encoder.int8.onnx" in done.stdout
+    manifest = Bundle(work / "stale_bundle").manifest
+    assert manifest.vision is not None
+    assert manifest.vision.recipe.usable
+    assert manifest.recipe.snippet_s == manifest.vision.recipe.snippet_s == 0.2
+    checked = run("stale-run", "--self-test", cwd=work)
+    assert checked.returncode == 0, checked.stderr
+    assert "vision tower in int8: image_embeddings" in checked.stdout
+
+
+def test_a_vision_tower_that_cannot_be_used_leaves_nothing_behind(work: Path) -> None:
+    refused(work, *FROM, "--vision", "best.pth", code=3, says="--vision best.pth: a file; give a Hugging Face id")
+    refused(work, *FROM, "--vision", "clip", code=3, says="--vision clip: ")
+    refused(work, *FROM, "--recipe", "none.json", code=3, says="none.json: No such file")
+    tiny.write_vision_folder(work / "wide", tiny.make_vision_tower(projection_dim=24))
+    says = "--vision wide: its embeddings are 24 wide, the network's features 16"
+    refused(work, *FROM, "--vision", "wide", code=1, says=says)
+    write_encoder(work / "narrow", width=12)
+    refused(work, *FROM, "--vision", "narrow", code=3, says="embeddings are 16 wide")

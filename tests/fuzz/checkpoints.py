@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
+from stale_export.vision_tower import read_vision_tower
 from stale_model import read_checkpoint
 from stale_model.checkpoints.clip import read_clip_parts, text_encoder_spec
 from stale_model.checkpoints.legacy_archive import HEAD
@@ -134,6 +135,26 @@ def clip_target(folder: Path) -> Target:
         for name, file in zip(names, files, strict=True):
             (place / name).write_bytes(file)
         return text_encoder_spec(read_clip_parts(str(place)))
+
+    return Target(seeds=(whole,), run=run, mutate=mutate_json)
+
+
+def vision_target(folder: Path) -> Target:
+    """A vision tower's ``config.json`` and ``preprocessor_config.json``, side by side; if it is no JSON, is each."""
+    place = tiny.write_vision_folder(folder / "tiny-vision")
+    names = "config.json", "preprocessor_config.json"
+    images = {"size": {"shortest_edge": tiny.IMAGE_SIZE}, "crop_size": tiny.IMAGE_SIZE, "image_mean": [0.5, 0.5, 0.5]}
+    whole = json.dumps({names[0]: json.loads((place / names[0]).read_bytes()), names[1]: images}).encode()
+
+    def run(data: bytes) -> object:
+        try:
+            content = json.loads(data)
+            files = [json.dumps(content[name]).encode() for name in names]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            files = [data, data]
+        for name, file in zip(names, files, strict=True):
+            (place / name).write_bytes(file)
+        return read_vision_tower(str(place)).recipe
 
     return Target(seeds=(whole,), run=run, mutate=mutate_json)
 

@@ -35,6 +35,7 @@ TARGETS: Mapping[str, str] = {
     "signature": "tests.fuzz.bundles:signature_target",
     "checkpoint": "tests.fuzz.checkpoints:checkpoint_target",
     "clip": "tests.fuzz.checkpoints:clip_target",
+    "vision-tower": "tests.fuzz.checkpoints:vision_target",
 }
 """The function that makes each target, as ``module:function``, so that PyTorch and ONNX load only where needed."""
 

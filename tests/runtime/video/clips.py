@@ -56,24 +56,26 @@ def write_clip(
     pixel_format: str = "yuv420p",
     options: dict[str, str] | None = None,
     aspect: Fraction | None = None,
+    container: str | None = None,
 ) -> Path:
     """Encode pictures (H, W, 3), shown at some times in seconds or at a constant rate."""
     unit = Fraction(1, 1000) if times is not None else Fraction(1, rate)
     height, width, _ = pictures[0].shape
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate if times is None else 1000, options=options or {})
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = unit
         if aspect:
             stream.codec_context.sample_aspect_ratio = aspect
+        stream.codec_context.thread_count = 1  # so that the bytes are the same each time
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts = number if times is None else round(times[number] * 1000)
             frame.time_base = unit
             if times is not None:
                 frame.duration = round(1000 * (times[number + 1] - times[number])) if number + 1 < len(times) else 40
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
     return path
 
 
