@@ -134,7 +134,7 @@ class VideoFrames(Iterator[NDArray[np.uint8]]):
 
     @property
     def damaged_frames(self) -> int:
-        """Frames that could not be decoded completely, of those that were decoded; known once the last batch is read."""
+        """Frames that were decoded, but not completely; known once the last batch is read."""
         return self._decoder.damaged_frames
 
     def __next__(self) -> NDArray[np.uint8]:
