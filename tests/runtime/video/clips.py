@@ -62,7 +62,7 @@ def write_clip(
     """Encode pictures (H, W, 3), shown at some times in seconds or at a constant rate."""
     unit = Fraction(1, 1000) if times is not None else Fraction(1, rate)
     height, width, _ = pictures[0].shape
-    with av.open(str(path), "w", format=container) as output:
+    with av.open(str(path), "w", format=container, options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = unit
