@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from stale_runtime.inputs.feature_file import read_features
     from stale_runtime.inputs.prompts import Prompts, read_prompts
     from stale_runtime.inputs.timeline import Timeline
+    from stale_runtime.video.video_properties import VideoProperties
+    from stale_runtime.video.video_reader import VideoFrames, probe_video, read_video
 
 # ONNX Runtime 1.29 and newer reports usage to its makers unless this is set before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -51,15 +53,19 @@ __all__ = [
     "StaleError",
     "Timeline",
     "VideoDetections",
+    "VideoFrames",
     "VideoInfo",
+    "VideoProperties",
     "__version__",
     "find_bundle",
     "mean_average_precision",
+    "probe_video",
     "read_class_numbers",
     "read_features",
     "read_ground_truth",
     "read_prompts",
     "read_results",
+    "read_video",
     "read_video_info",
 ]
 
@@ -80,14 +86,18 @@ __getattr__, __dir__ = lazily(
         "StaleError": "errors",
         "Timeline": "inputs.timeline",
         "VideoDetections": "detections",
+        "VideoFrames": "video.video_reader",
         "VideoInfo": "evaluation.video_info",
+        "VideoProperties": "video.video_properties",
         "find_bundle": "bundle.bundle",
         "mean_average_precision": "evaluation.mean_average_precision",
+        "probe_video": "video.video_reader",
         "read_class_numbers": "evaluation.thumos14",
         "read_features": "inputs.feature_file",
         "read_ground_truth": "evaluation.ground_truth",
         "read_prompts": "inputs.prompts",
         "read_results": "evaluation.results",
+        "read_video": "video.video_reader",
         "read_video_info": "evaluation.video_info",
     },
 )

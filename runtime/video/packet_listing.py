@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 import av
-from av import Packet
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -87,7 +86,7 @@ def _check_decoder(stream: VideoStream) -> None:
         raise VideoProblem(f"frames of {width} x {height} pixels, expected sides at most {MOST_ELONGATED} times apart")
 
 
-def read_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[VideoStream]]":
+def read_packets(container: InputContainer, stream: VideoStream) -> "Iterator[av.Packet[VideoStream]]":
     """The packets of a stream that are not empty, up to the end of the file or the first damage that ends it.
 
     Raises:

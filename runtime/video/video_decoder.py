@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
-from av import Packet, VideoFrame
+from av import VideoFrame
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -75,7 +75,7 @@ class _FrameDecoder:
             yield from self._frames(packet)
         yield from self._frames(None)
 
-    def _frames(self, packet: "Packet[VideoStream] | None") -> Iterator[tuple[int, VideoFrame]]:
+    def _frames(self, packet: "av.Packet[VideoStream] | None") -> Iterator[tuple[int, VideoFrame]]:
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError as problem:

@@ -145,17 +145,18 @@ class VideoFrames(Iterator[NDArray[np.uint8]]):
 
     @property
     def damaged_frames(self) -> int:
-        """Frames that could not be decoded completely, of those that were decoded; known once all batches are read."""
+        """Frames that were decoded, but not completely; known once the last batch is read."""
         return self._decoder.damaged_frames
 
     def __next__(self) -> NDArray[np.uint8]:
         if self._left == 0:
-            self._decoder.finish()
             raise StopIteration
         batch = np.empty((min(self._batch, self._left), *self._shape), np.uint8)  # (n, S, S, 3)
         for image in batch:
             self._decoder.read_frame(image.data.cast("B"))
         self._left -= len(batch)
+        if self._left == 0:
+            self._decoder.finish()
         return batch
 
     def close(self) -> None:
@@ -201,11 +202,10 @@ class _Decoder:
         self._expect(Kind.FRAME, target)
 
     def finish(self) -> None:
-        """Read what comes after the last frame, once."""
-        if self._end.alive:
-            counts = json.loads(self._expect(Kind.DONE))
-            self.damaged_frames = max(int(counts["damaged_frames"]), 0)
-            self.close()
+        """Read what comes after the last frame."""
+        counts = json.loads(self._expect(Kind.DONE))
+        self.damaged_frames = max(int(counts["damaged_frames"]), 0)
+        self.close()
 
     def close(self) -> None:
         """End the process, and wait until it has ended."""

@@ -25,6 +25,7 @@ from tests.tiny import CHANNELS
 
 EXIT_CODES = {
     "StaleError": 1,
+    "RecipeError": 3,
     "FeatureError": 3,
     "PromptError": 3,
     "VideoError": 3,

@@ -28,7 +28,8 @@ def scene(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     coarse = rng.integers(0, 255, (height // 16 + 2, width // 16 + 2, 3))
     smooth = coarse.repeat(16, 0).repeat(16, 1)[:height, :width]
     waves = 40 * np.sin(np.add.outer(np.arange(height) / 5, np.arange(width) / 7))[..., None]
-    return np.clip(smooth * 0.7 + waves + 40, 0, 255).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.clip(smooth * 0.7 + waves + 40, 0, 255).astype(np.uint8)
+    return picture
 
 
 def numbered(number: int, width: int = 128, height: int = 64) -> NDArray[np.uint8]:
@@ -61,7 +62,7 @@ def write_clip(
     """Encode pictures (H, W, 3), shown at some times in seconds or at a constant rate."""
     unit = Fraction(1, 1000) if times is not None else Fraction(1, rate)
     height, width, _ = pictures[0].shape
-    with av.open(str(path), "w", format=container) as output:
+    with av.open(str(path), "w", format=container, options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = unit

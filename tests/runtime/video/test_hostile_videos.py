@@ -53,7 +53,7 @@ def test_each_hostile_video_is_read_as_far_as_it_goes_or_costs_one_line(hostile:
             assert "failed with exit code" not in result, name
             assert "SIG" not in result, name
         else:
-            assert result[0] <= 4, name
+            assert result[0] <= 30 * video_properties.SPARSEST_FRAMES_S / 0.5, name  # a time may be flipped
             assert name.startswith(("flipped", "cut", "four-billion", "elsewhere", "wrong-size")), name
     assert all(isinstance(results[name], str) for name in hostile if REFUSED.match(name))
     assert sum(isinstance(result, tuple) for result in results.values()) >= 10
