@@ -7,6 +7,7 @@ Its edges are the mean of those of similar candidates. A candidate that one wind
 The constants were chosen on joined development videos, which are not among the reference videos.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ MOST_PER_CLASS = 600
 """How many of the best candidates of a class soft-NMS gets."""
 SAME = 0.5
 """Segments that overlap by a greater tIoU show the same action."""
-LOWEST_SCORE = 1e-4
+LOWEST_SCORE = 0.003
 """Detections with a lower score are noise."""
 
 
@@ -52,9 +53,30 @@ class Candidates(NamedTuple):
     windows: NDArray[np.intp]
     """(N,) index of the window that proposes it."""
 
-    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Candidates":
-        """Some of the candidates."""
-        return Candidates(*(column[chosen] for column in self))
+    @classmethod
+    def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
+        """The candidates of all parts, one part after the other; none if there are no parts."""
+        none = cls(np.zeros((0, 2)), np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.intp))
+        parts = [none, *parts]
+        return cls(
+            np.concatenate([part.segments for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.cut_off for part in parts]),
+            np.concatenate([part.windows for part in parts]),
+        )
+
+    def of_windows(self, chosen: NDArray[np.bool_]) -> "Candidates":
+        """The candidates of some of the windows (W,), which are numbered anew."""
+        kept = chosen[self.windows]
+        numbers = np.cumsum(chosen) - 1
+        return Candidates(
+            self.segments[kept],
+            self.classes[kept],
+            self.scores[kept],
+            self.cut_off[kept],
+            numbers[self.windows[kept]],
+        )
 
 
 def judge(candidates: Candidates, windows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Ranked:
@@ -92,20 +114,13 @@ def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
     """
     parts = []
     for label in np.unique(ranked.classes):
-        members = np.flatnonzero(ranked.classes == label)
-        members = members[np.argsort(-ranked.scores[members], kind="stable")[:MOST_PER_CLASS]]
-        segments, scores = ranked.segments[members], ranked.scores[members]
+        same = ranked.where(ranked.classes == label).best(MOST_PER_CLASS)
         before = earlier.segments[earlier.classes == label]
-        if len(before):
-            scores = scores * np.exp(-(temporal_iou(segments[:, None], before) ** 2) / SIGMA).prod(axis=1)
-        same = np.zeros(len(members), dtype=np.intp)
-        taken, taken_scores = soft_nms(segments, scores, same, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
-        parts.append(Ranked(ranked.classes[members[taken]], segments[taken], taken_scores))
-    if not parts:
-        return ranked
-    joined = Ranked(*map(np.concatenate, zip(*parts, strict=True)))
-    best_first = np.argsort(-joined.scores, kind="stable")[:most]
-    return Ranked(*(column[best_first] for column in joined))
+        decay = np.exp(-(temporal_iou(same.segments[:, None], before) ** 2) / SIGMA).prod(axis=1)  # 1 without any
+        scores = same.scores * decay
+        taken, taken_scores = soft_nms(same.segments, scores, same.classes, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
+        parts.append(same.where(taken)._replace(scores=taken_scores))
+    return Ranked.joined(parts).best(most)
 
 
 def distinct(ranked: Ranked, most: int) -> Segments:
@@ -118,10 +133,8 @@ def distinct(ranked: Ranked, most: int) -> Segments:
     Returns:
         (M, 2), best first.
     """
-    best_first = np.argsort(-ranked.scores, kind="stable")
-    segments = ranked.segments[best_first[ranked.scores[best_first] > LOWEST_SCORE]]
     taken = np.zeros((0, 2))
-    for segment in segments:
+    for segment in ranked.where(ranked.scores > LOWEST_SCORE).best(None).segments:
         if len(taken) == most:
             break
         if temporal_iou(segment, taken).max(initial=0) <= SAME:

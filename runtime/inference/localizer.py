@@ -22,7 +22,7 @@ from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.stream import BATCH, StreamDecoder
-from stale_runtime.inference.windows import LARGEST
+from stale_runtime.inference.windows import LARGEST, shows_one_scene
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features, cut_into_pieces
 from stale_runtime.inputs.prompts import Prompts, as_prompts
@@ -162,12 +162,8 @@ class Localizer:
         """
         check_seconds(duration_s, "duration_s")
         check_features(features, self.bundle.manifest.channels)
-        encoded, largest = self._encoded(prompts), self.window_for(len(features))
-        if largest is None:
-            rows = self._detect_whole(features, duration_s, encoded)
-        else:
-            blocks = cut_into_pieces(features, BLOCK_SNIPPETS)
-            rows = self._detect_long(blocks, len(features), duration_s, encoded, largest)
+        largest = self.window_for(features)
+        rows = self._detect(features, duration_s, self._encoded(prompts), largest)
         return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
 
     def detect_file(
@@ -196,10 +192,13 @@ class Localizer:
         path = Path(path)
         video, encoded = video_id(path.stem), self._encoded(prompts)
         with open_features(path, self.bundle.manifest.channels) as file:
-            duration_s, largest = timeline.duration_of(video, file.snippets), self.window_for(file.snippets)
-            if largest is None:
-                rows = self._detect_whole(file.read(), duration_s, encoded)
+            duration_s, longest_whole = timeline.duration_of(video, file.snippets), self.longest_whole
+            if longest_whole is None or file.snippets <= longest_whole:
+                features = file.read()
+                largest = self.window_for(features)
+                rows = self._detect(features, duration_s, encoded, largest)
             else:
+                largest = self._largest_window
                 blocks = watch(file.blocks(), file.block_count) if watch is not None else file.blocks()
                 rows = self._detect_long(blocks, file.snippets, duration_s, encoded, largest)
         return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
@@ -260,7 +259,9 @@ class Localizer:
             raise ValueError("a stream with most_detections, which are known only at its end; leave it out")
         return DetectionStream(
             self._stream_decoder(encoded, self._largest_window),
-            lambda features, duration_s: self._detect_whole(features, min(duration_s, LONGEST_S), encoded),
+            lambda features, duration_s: self._detect(
+                features, min(duration_s, LONGEST_S), encoded, self.window_for(features)
+            ),
             longest_whole=longest_whole,
             names=encoded.names,
             channels=self.bundle.manifest.channels,
@@ -293,7 +294,7 @@ class Localizer:
 
     @property
     def longest_whole(self) -> int | None:
-        """Most snippets of a video that is looked at as a whole, not through windows; None if there is no limit.
+        """Most snippets of a video that may be looked at as a whole; None if there is no limit.
 
         If windows are ``auto``, this is twice the trained T: a longer video that is resampled to T shows an action of a
         few seconds in too few snippets. There is no limit if a length was asked for, nor with the ``upstream`` decoder,
@@ -305,10 +306,19 @@ class Localizer:
             return None
         return WHOLE_LENGTHS * self.bundle.manifest.temporal_scale
 
-    def window_for(self, snippets: int) -> int | None:
-        """Snippets of the largest windows that a video of this many snippets is looked at through; None for none."""
-        longest_whole = self.longest_whole
-        return None if longest_whole is None or snippets <= longest_whole else self._largest_window
+    def window_for(self, features: FloatArray) -> int | None:
+        """Snippets of the largest windows that a video (T0, C) is looked at through; None to look at it as a whole.
+
+        If windows are ``auto``, a video of up to ``longest_whole`` snippets is looked at as a whole, unless it has more
+        snippets than the trained T and a cut parts it into scenes.
+        """
+        longest_whole, snippets = self.longest_whole, len(features)
+        if longest_whole is None:
+            return None
+        whole = snippets <= longest_whole
+        if whole and snippets > self.bundle.manifest.temporal_scale:
+            whole = shows_one_scene(features)
+        return None if whole else self._largest_window
 
     @property
     def _largest_window(self) -> int:
@@ -323,7 +333,7 @@ class Localizer:
         Raises:
             OutOfMemoryError: there is not enough.
         """
-        if self.window_for(1) is None:
+        if self.longest_whole != 0:
             self._network.require_memory(prompts, self.length_for(1))
         else:
             self._network.require_memory(prompts, self._window_length, windows=BATCH)
@@ -357,10 +367,13 @@ class Localizer:
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
 
-    def _detect_whole(
-        self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
+    def _detect(
+        self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts, largest: int | None
     ) -> tuple[Detection, ...]:
-        """Find actions in checked features (T0, C) of a video, resampled to T."""
+        """Find actions in checked features (T0, C) of a video, through windows or as a whole."""
+        if largest is not None:
+            blocks = cut_into_pieces(features, BLOCK_SNIPPETS)
+            return self._detect_long(blocks, len(features), duration_s, prompts, largest)
         most = self.settings.most_detections or MOST_DETECTIONS
         outputs = self._outputs(features, prompts)
         return decode_detections(
@@ -388,9 +401,12 @@ class Localizer:
 
     def _stream_decoder(self, prompts: EncodedPrompts, largest: int) -> StreamDecoder:
         T = self._window_length
-        self._network.require_memory(prompts, T, windows=BATCH)
+        scene_length = T if isinstance(self.length, int) and self.settings.length else min(2 * T, layout.LONGEST)
+        self._network.require_memory(prompts, scene_length, windows=BATCH)
         forward = partial(self._network.run_windows, prompts=prompts)
-        return StreamDecoder(forward, prompts.names, T, largest=largest, classes=self.settings.classes)
+        return StreamDecoder(
+            forward, prompts.names, T, scene_length=scene_length, largest=largest, classes=self.settings.classes
+        )
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         self._network.require_memory(prompts, self.length_for(len(features)))

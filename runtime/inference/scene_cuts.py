@@ -74,11 +74,13 @@ def scene_changes(features: FloatArray) -> FloatArray:
 
 def find_peaks(changes: FloatArray, threshold: float) -> NDArray[np.intp]:
     """Positions that are higher than the threshold and than all within ``SHORTEST_SHOT``; the first of equal ones."""
-    above = np.flatnonzero(changes > threshold)
     reach = SHORTEST_SHOT - 1
-    starts = np.maximum(above - reach, 0)
-    highest = [int(start + changes[start : t + reach + 1].argmax()) == t for start, t in zip(starts, above, strict=True)]
-    return above[np.array(highest, dtype=bool)]
+    peaks: list[int] = []
+    for t in np.flatnonzero(changes > threshold).tolist():
+        first = max(t - reach, 0)
+        if first + int(changes[first : t + reach + 1].argmax()) == t:  # argmax takes the first
+            peaks.append(t)
+    return np.array(peaks, dtype=np.intp)
 
 
 def cut_threshold(changes: FloatArray) -> float:

@@ -71,10 +71,8 @@ class StreamDecoder:
         self._stepped = 0
         self._tile = 0
         self._windows = np.zeros((0, 2), np.int64)
-        self._candidates = Candidates(
-            np.zeros((0, 2)), np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.intp)
-        )
-        self._final = Ranked(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros(0))
+        self._candidates = Candidates.joined([])
+        self._final = Ranked.joined([])
 
     @property
     def delay(self) -> int:
@@ -138,14 +136,14 @@ class StreamDecoder:
             self._add(window, found, length)
 
     def _add(self, window: Window, found: Ranked, length: int) -> None:
-        good = found.scores > LOWEST_SCORE
-        segments, scores = found.segments[good], found.scores[good]
+        found = found.where(found.scores > LOWEST_SCORE)
+        segments = found.segments
         cut_off = (segments[:, 0] == 0) & (not window.opens) | (segments[:, 1] == length) & (not window.closes)
         places = window.start + segments * ((window.end - window.start) / length)
-        number = np.full(len(scores), len(self._windows))
-        added = Candidates(places, found.classes[good], scores, cut_off, number)
+        number = np.full(len(segments), len(self._windows))
+        added = Candidates(places, found.classes, found.scores, cut_off, number)
         self._windows = np.concatenate([self._windows, [window[:2]]])
-        self._candidates = Candidates(*map(np.concatenate, zip(self._candidates, added, strict=True)))
+        self._candidates = Candidates.joined([self._candidates, added])
 
     def _merge(self, complete: int) -> Iterator[Ranked]:
         """Return the detections of the tiles up to a position before which no window starts any more."""
@@ -156,9 +154,8 @@ class StreamDecoder:
             most = max(FEWEST, (end - start) // SNIPPETS_PER_DETECTION)
             final = suppress(self._judged(start, end), self._final, most)
             self._tile += 1
-            known = Ranked(*map(np.concatenate, zip(self._final, final, strict=True)))
-            reaching = known.segments[:, 1] > end - size
-            self._final = Ranked(*(column[reaching] for column in known))
+            known = Ranked.joined([self._final, final])
+            self._final = known.where(known.segments[:, 1] > end - size)
             if len(final.scores):
                 yield final._replace(classes=self._shown[final.classes])
 
@@ -186,8 +183,5 @@ class StreamDecoder:
         self._snippets = self._snippets[needed - self._snippets_from :].copy()
         self._snippets_from = needed
         alive = self._windows[:, 1] > self._tile * size - size
-        chosen = alive[self._candidates.windows]
-        renumbered = np.cumsum(alive) - 1
-        self._candidates = self._candidates.where(chosen)
-        self._candidates = self._candidates._replace(windows=renumbered[self._candidates.windows])
+        self._candidates = self._candidates.of_windows(alive)
         self._windows = self._windows[alive]

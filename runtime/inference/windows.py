@@ -59,6 +59,11 @@ class WindowSchedule:
         """Snippets after which no window that starts at a snippet is added any more."""
         return self.largest + LOOKAHEAD
 
+    @property
+    def scenes(self) -> int:
+        """Scenes that have ended in the last 4 ``largest`` snippets."""
+        return len(self._borders) - 1
+
     def advance(self, rows: FloatArray, rows_from: int, until: int) -> list[Window]:
         """The windows that have become due.
 
@@ -134,6 +139,13 @@ class WindowSchedule:
     def _newest_end(self, size: int) -> int:
         """Where the newest of the regular windows of a size ends."""
         return self._next_starts[size] - size // 2 + size
+
+
+def shows_one_scene(features: FloatArray) -> bool:
+    """Whether no cut parts the snippets (N, C) of a whole video into scenes."""
+    schedule = WindowSchedule()
+    schedule.finish(features.astype(np.float32), 0, len(features))
+    return schedule.scenes == 1
 
 
 def _parts_scenes(cut: int, cuts: NDArray[np.intp], known: int) -> bool:

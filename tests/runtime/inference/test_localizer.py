@@ -15,6 +15,7 @@ from stale_runtime.decoding.standard_decoder import decode_standard
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder
+from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs import feature_file
 from stale_runtime.inputs.features import resample
 from tests import tiny
@@ -532,8 +533,8 @@ def test_windows_are_for_long_videos_or_by_request(
     localizer = Localizer.open(bundle, **options)
     assert localizer.longest_whole == longest
     for snippets in (1, 32, 33, 40):
-        expected = None if longest is None or snippets <= longest else options.get("window", 1024)
-        assert localizer.window_for(snippets) == expected
+        expected = None if longest is None or snippets <= longest else options.get("window", LARGEST)
+        assert localizer.window_for(features[:snippets]) == expected
         assert localizer.detect(features[:snippets], tiny.CLASSES).window == expected
 
 
