@@ -24,7 +24,7 @@ STEP = 256
 for files and streams, whatever the pieces are in which snippets arrive."""
 NEIGHBOURHOOD = 232
 """Snippets on each side of a cut in which cuts are counted."""
-SHORTEST_SCENE = 80
+SHORTEST_SCENE = 72
 """Snippets: where cuts are closer on average, they part shots, not scenes."""
 LOOKAHEAD = CutFinder.DELAY + NEIGHBOURHOOD
 """Snippets after a cut that must be known to decide whether it parts scenes."""
@@ -152,4 +152,4 @@ def _parts_scenes(cut: int, cuts: NDArray[np.intp], known: int) -> bool:
     """Whether the cuts around are so rare that a cut parts scenes, not shots of one scene."""
     start, end = max(cut - NEIGHBOURHOOD, 0), min(cut + NEIGHBOURHOOD, known)
     around = np.count_nonzero((start < cuts) & (cuts < end))
-    return bool(around < 3 or (end - start) / around >= SHORTEST_SCENE)
+    return bool((end - start) / (around + 1) >= SHORTEST_SCENE)
