@@ -57,6 +57,9 @@ class SeeingNetwork:
     def _record(self, positions: NDArray[np.float64]) -> None:
         """Find out which window this is from its positions (T,), which are at the middles of T equal parts."""
         T = len(positions)
+        if positions[0] == positions[-1]:  # one snippet
+            self.windows.append((positions[0], positions[0] + 1))
+            return
         part = (positions[3 * T // 4] - positions[T // 4]) / (3 * T // 4 - T // 4)
         middle = positions[T // 4] + (T / 2 - T // 4 - 0.5) * part + 0.5
         self.windows.append((middle - T * part / 2, middle + T * part / 2))

@@ -86,9 +86,7 @@ def test_cuts_are_where_scenes_meet(lengths: tuple[int, ...]) -> None:
 
 
 @given(st.integers(0, 200), st.sampled_from([1e-3, 1.0, 1e5]), st.integers(0, 9))
-def test_cuts_do_not_depend_on_how_long_features_are_nor_on_which_are_kept(
-    more: int, size: float, seed: int
-) -> None:
+def test_cuts_do_not_depend_on_how_long_features_are_nor_on_which_are_kept(more: int, size: float, seed: int) -> None:
     features, borders = draw_scenes((300, 80, 500 + more), seed=seed)
     scaled = features * size * np.random.default_rng(seed).uniform(0.5, 2, (len(features), 1)).astype(np.float32)
     assert cuts_of(scaled) == cuts_of(features) == borders
