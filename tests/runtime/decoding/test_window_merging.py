@@ -109,7 +109,8 @@ def test_a_candidate_that_an_edge_cuts_off_counts_less() -> None:
     alone = judged([(10, 40, 0, 0.8, True, 0)], windows)
     np.testing.assert_allclose(alone.scores, 0.8 * EDGE_PENALTY)
     as_support = [
-        judged([(60, 90, 0, 0.5, False, 0), (60, 90, 0, 0.5, cut_off, 1)], windows).scores[0] for cut_off in (0, 1)
+        judged([(60, 90, 0, 0.5, False, 0), (60, 90, 0, 0.5, cut_off, 1)], windows).scores[0]
+        for cut_off in (False, True)
     ]
     assert as_support[0] > as_support[1]
 

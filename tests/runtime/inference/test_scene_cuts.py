@@ -26,7 +26,7 @@ def cuts_of(features: NDArray[Any], *, kept: int | None = None) -> list[int]:
     for until in [*range(STEP, N, STEP), N]:
         first = 0 if kept is None else max(until - STEP - kept, 0)
         finder.add(features[first:], first, until)
-    return finder.cuts(N - SHORTEST_SHOT).tolist()
+    return [int(cut) for cut in finder.cuts(N - SHORTEST_SHOT)]
 
 
 @given(st.integers(0, 60), st.integers(3, 20), st.integers(0, 2**32 - 1))
