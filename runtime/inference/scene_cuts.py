@@ -13,6 +13,8 @@ DEVIATIONS = 5.5
 """How many deviations above its median a change must be to be a cut."""
 HISTORY = 4096
 """Snippets whose changes decide how large a change is a cut."""
+ROUNDING = 1e-5
+"""Changes up to this one may be rounding errors of float32: features that do not change have no cuts."""
 _MAD_TO_DEVIATION = 1.4826
 """Ratio of standard deviation to median absolute deviation of normal noise."""
 
@@ -45,6 +47,8 @@ class CutFinder:
 
     def cuts(self, until: int) -> NDArray[np.intp]:
         """The cuts among the last ``HISTORY`` positions, up to a position, ascending; more snippets may change them."""
+        if len(self._changes) <= 2 * SHORTEST_SHOT:  # too few to know how large changes usually are
+            return np.zeros(0, np.intp)
         peaks = find_peaks(self._changes, cut_threshold(self._changes)) + self._changes_from
         return peaks[peaks <= until]
 
@@ -69,7 +73,8 @@ def scene_changes(features: FloatArray) -> FloatArray:
     squares = np.einsum("nc,nc->n", sums, sums)
     before, after = slice(None, -CONTEXT), slice(CONTEXT, None)
     products = np.einsum("nc,nc->n", sums[before], sums[after])
-    return np.asarray(1 - products / np.maximum(np.sqrt(squares[before] * squares[after]), 1e-9), np.float64)
+    cosines = products / np.maximum(np.sqrt(squares[before] * squares[after]), 1e-9)
+    return np.asarray((1 - cosines).clip(0, 2), np.float64)  # cosines may round to more than 1
 
 
 def find_peaks(changes: FloatArray, threshold: float) -> NDArray[np.intp]:
@@ -86,4 +91,4 @@ def find_peaks(changes: FloatArray, threshold: float) -> NDArray[np.intp]:
 def cut_threshold(changes: FloatArray) -> float:
     """The height from which on a change is a cut, from those around it."""
     median = np.median(changes)
-    return float(median + DEVIATIONS * _MAD_TO_DEVIATION * np.median(np.abs(changes - median)))
+    return max(float(median + DEVIATIONS * _MAD_TO_DEVIATION * np.median(np.abs(changes - median))), ROUNDING)

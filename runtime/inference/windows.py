@@ -51,6 +51,7 @@ class WindowSchedule:
         self._longest_single = 2 * largest // 3  # snippets of a scene that is only looked at as a whole
         self._finder = CutFinder()
         self._decided = 0
+        self._scenes = 0
         self._borders = [0]
         self._next_starts = dict.fromkeys(self._sizes, 0)
 
@@ -61,8 +62,8 @@ class WindowSchedule:
 
     @property
     def scenes(self) -> int:
-        """Scenes that have ended in the last 4 ``largest`` snippets."""
-        return len(self._borders) - 1
+        """Scenes that have ended."""
+        return self._scenes
 
     def advance(self, rows: FloatArray, rows_from: int, until: int) -> list[Window]:
         """The windows that have become due.
@@ -100,7 +101,7 @@ class WindowSchedule:
         )
 
     def _due(self, until: int, known: int) -> list[Window]:
-        """The windows that end up to a position, if all cuts up to ``known`` are."""
+        """The windows that end before a position, if all cuts up to ``known`` are."""
         windows: list[Window] = []
         cuts = self._finder.cuts(known)
         for cut in cuts[(cuts > self._decided) & (cuts <= until)]:
@@ -119,32 +120,32 @@ class WindowSchedule:
         if length > self._longest_single:
             sizes = tuple(size for size in self._sizes if size < length)
             windows = self._regular(sizes, end)
-            windows += [Window(end - size, end, False, True) for size in sizes if self._newest_end(size) < end]
+            windows += [Window(end - size, end, False, True) for size in sizes]
         if 0 < length <= self.largest:
             windows.append(Window(start, end, True, True))
-        self._borders = [border for border in self._borders if border > end - 4 * self.largest] + [end]
+        self._scenes += 1
+        kept = 2 * self.largest + self.delay + STEP  # snippets before this border that ``around`` may be asked for
+        self._borders = [border for border in self._borders if border >= end - kept] + [end]
         self._next_starts = dict.fromkeys(self._sizes, end)
         return windows
 
     def _regular(self, sizes: tuple[int, ...], until: int) -> list[Window]:
-        """Half overlapping windows of the scene that has not ended, up to a position in it."""
+        """Half overlapping windows of the last scene that end before a position, which may be the scene's end."""
         windows: list[Window] = []
         for size in sizes:
-            while self._next_starts[size] + size <= until:
+            while self._next_starts[size] + size < until:
                 start = self._next_starts[size]
                 windows.append(Window(start, start + size, start == self._borders[-1], False))
                 self._next_starts[size] += size // 2
         return windows
 
-    def _newest_end(self, size: int) -> int:
-        """Where the newest of the regular windows of a size ends."""
-        return self._next_starts[size] - size // 2 + size
-
 
 def shows_one_scene(features: FloatArray) -> bool:
     """Whether no cut parts the snippets (N, C) of a whole video into scenes."""
-    schedule = WindowSchedule()
-    schedule.finish(features.astype(np.float32), 0, len(features))
+    schedule, rows = WindowSchedule(), features.astype(np.float32)
+    for until in range(STEP, len(rows), STEP):
+        schedule.advance(rows, 0, until)
+    schedule.finish(rows, 0, len(rows))
     return schedule.scenes == 1
 
 
