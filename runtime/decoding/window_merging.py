@@ -159,7 +159,8 @@ def _votes(
     holds = shared >= HELD * (ends - starts)[:, None]
     own = window[first] == candidates.windows[judged, None]
     counted = (support * (holds[:, window[first]] | own)).sum(axis=1)
-    return np.asarray(counted * (1 + MISSING_VOTES) / (np.maximum(holds.sum(axis=1), 1) + MISSING_VOTES))
+    votes = counted * (1 + MISSING_VOTES) / (np.maximum(holds.sum(axis=1), 1) + MISSING_VOTES)
+    return np.asarray(np.minimum(votes, 1))
 
 
 def _mean_edges(

@@ -23,7 +23,7 @@ SECOND_LOOKS = 6
 SECOND_LOOK_SIZE = 3
 """Size of that window, in lengths of the segment."""
 SNIPPETS_PER_DETECTION = 4
-"""One detection is returned for so many snippets, but at least ``FEWEST`` of a video."""
+"""One detection is returned for so many snippets of a tile, but at least ``FEWEST``."""
 FEWEST = 100
 
 Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, FloatArray]]]
