@@ -102,9 +102,9 @@ _RUN_DETAILS = (
     default="auto",
     show_default=True,
     help="Snippets of the largest windows that a video is looked at through; smaller ones go with them. auto: windows "
-    f"of up to {LARGEST} for videos with more snippets than twice the trained length, in which a look at the whole "
-    "misses short actions. off: always look at the whole. Smaller numbers suit short actions and make streams faster "
-    "to answer; larger ones, actions of many minutes.",
+    f"of up to {LARGEST} for videos with more snippets than twice the trained length, or with several scenes, where a "
+    "look at the whole misses short actions. off: always look at the whole. Smaller numbers suit short actions "
+    "and make streams faster to answer; larger ones, actions of many minutes.",
 )
 @click.option(
     "--max-detections",

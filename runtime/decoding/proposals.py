@@ -1,5 +1,6 @@
 """Types and functions that both decoders use: class scores, runs of a mask, proposals, ranked segments."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,14 +28,33 @@ class Proposals(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """The final segments of one video, best first."""
+    """Segments of one video with their scores; from a decoder, best first."""
 
     classes: NDArray[np.intp]
     """(N,) index of the class among the prompts."""
     segments: Segments
-    """(N, 2) start and end, in fractions of the video."""
+    """(N, 2) start and end, in fractions of the video or in snippets."""
     scores: FloatArray
     """(N,) score of each segment."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Ranked"]) -> "Ranked":
+        """The segments of all parts, one part after the other."""
+        if not parts:
+            return cls(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros(0))
+        return cls(
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.segments for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Ranked":
+        """Some of the segments, by mask or index."""
+        return Ranked(self.classes[chosen], self.segments[chosen], self.scores[chosen])
+
+    def best(self, most: int | None) -> "Ranked":
+        """The best segments, best first; None for all."""
+        return self.where(np.argsort(-self.scores, kind="stable")[:most])
 
 
 def class_scores(cas_logits: FloatArray) -> FloatArray:

@@ -102,7 +102,7 @@ def find_candidates(
     scores = (likeness * contrast).ravel()  # (C*N,)
     best_first = np.argsort(-scores, kind="stable")[:most]
     label, candidate = np.divmod(best_first, len(starts))
-    segments = np.stack([starts[candidate], ends[candidate]], axis=1)
+    segments = np.stack([starts[candidate], ends[candidate]], axis=1).astype(np.float64)
     return Ranked(labels[label], segments, scores[best_first])
 
 

@@ -1,10 +1,13 @@
 """Merging of what overlapping windows of a long video propose.
 
 A window ranks its candidates without knowing the rest of the video, and cuts actions at its edges. So candidates are
-judged by all windows that hold them: one is good if most of these windows propose nearly the same segment with a high
-score. Its edges are the mean of those of similar candidates.
+judged by all windows that hold them: one is good if these windows propose nearly the same segment with a high score.
+Its edges are the mean of those of similar candidates. A candidate that one window alone holds keeps its score.
+
+The constants were chosen on joined development videos, which are not among the reference videos.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +19,7 @@ from stale_runtime.segments import FloatArray, Segments, temporal_iou
 
 EDGE_PENALTY = 0.1
 """Factor for the score of a candidate that a window's edge cuts off."""
-VOTE_POWER = 3
+VOTE_POWER = 5
 """Exponent of tIoU in a vote; the higher, the more alike a window's candidate must be to support another."""
 FUSION_POWER = 8
 """Exponent of tIoU when edges are averaged."""
@@ -26,13 +29,13 @@ HELD = 0.9
 """Part of a candidate that a window must contain to have a say about it."""
 MISSING_VOTES = 0.5
 """Windows without support that are added to those that hold a candidate: a few votes say less than many."""
-VOTE_SHARE = 0.8
-"""Exponent of the vote in the final score; the candidate's own score has the rest."""
 SIGMA = 0.8
 """Tolerance of soft-NMS."""
 MOST_PER_CLASS = 600
 """How many of the best candidates of a class soft-NMS gets."""
-LOWEST_SCORE = 1e-4
+SAME = 0.5
+"""Segments that overlap by a greater tIoU show the same action."""
+LOWEST_SCORE = 0.003
 """Detections with a lower score are noise."""
 
 
@@ -50,9 +53,30 @@ class Candidates(NamedTuple):
     windows: NDArray[np.intp]
     """(N,) index of the window that proposes it."""
 
-    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Candidates":
-        """Some of the candidates."""
-        return Candidates(*(column[chosen] for column in self))
+    @classmethod
+    def joined(cls, parts: Sequence["Candidates"]) -> "Candidates":
+        """The candidates of all parts, one part after the other; none if there are no parts."""
+        none = cls(np.zeros((0, 2)), np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.intp))
+        parts = [none, *parts]
+        return cls(
+            np.concatenate([part.segments for part in parts]),
+            np.concatenate([part.classes for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.cut_off for part in parts]),
+            np.concatenate([part.windows for part in parts]),
+        )
+
+    def of_windows(self, chosen: NDArray[np.bool_]) -> "Candidates":
+        """The candidates of some of the windows (W,), which are numbered anew."""
+        kept = chosen[self.windows]
+        numbers = np.cumsum(chosen) - 1
+        return Candidates(
+            self.segments[kept],
+            self.classes[kept],
+            self.scores[kept],
+            self.cut_off[kept],
+            numbers[self.windows[kept]],
+        )
 
 
 def judge(candidates: Candidates, windows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Ranked:
@@ -74,8 +98,7 @@ def judge(candidates: Candidates, windows: NDArray[np.int64], chosen: NDArray[np
         overlap = temporal_iou(candidates.segments[judged, None], candidates.segments[others])  # (m, n)
         votes[judged] = _votes(overlap, scores, candidates, windows, judged, others)
         segments[judged] = _mean_edges(overlap, scores, candidates, judged, others)
-    final = scores ** (1 - VOTE_SHARE) * votes**VOTE_SHARE
-    return Ranked(candidates.classes[chosen], segments[chosen], final[chosen])
+    return Ranked(candidates.classes[chosen], segments[chosen], votes[chosen])
 
 
 def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
@@ -91,20 +114,32 @@ def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
     """
     parts = []
     for label in np.unique(ranked.classes):
-        members = np.flatnonzero(ranked.classes == label)
-        members = members[np.argsort(-ranked.scores[members], kind="stable")[:MOST_PER_CLASS]]
-        segments, scores = ranked.segments[members], ranked.scores[members]
+        same = ranked.where(ranked.classes == label).best(MOST_PER_CLASS)
         before = earlier.segments[earlier.classes == label]
-        if len(before):
-            scores = scores * np.exp(-(temporal_iou(segments[:, None], before) ** 2) / SIGMA).prod(axis=1)
-        same = np.zeros(len(members), dtype=np.intp)
-        taken, taken_scores = soft_nms(segments, scores, same, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
-        parts.append(Ranked(ranked.classes[members[taken]], segments[taken], taken_scores))
-    if not parts:
-        return ranked
-    joined = Ranked(*map(np.concatenate, zip(*parts, strict=True)))
-    best_first = np.argsort(-joined.scores, kind="stable")[:most]
-    return Ranked(*(column[best_first] for column in joined))
+        decay = np.exp(-(temporal_iou(same.segments[:, None], before) ** 2) / SIGMA).prod(axis=1)  # 1 without any
+        scores = same.scores * decay
+        taken, taken_scores = soft_nms(same.segments, scores, same.classes, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
+        parts.append(same.where(taken)._replace(scores=taken_scores))
+    return Ranked.joined(parts).best(most)
+
+
+def distinct(ranked: Ranked, most: int) -> Segments:
+    """The best segments, whatever their class, without those that overlap a better one by more than ``SAME``.
+
+    Args:
+        ranked: N candidates.
+        most: most segments to return.
+
+    Returns:
+        (M, 2), best first.
+    """
+    taken = np.zeros((0, 2))
+    for segment in ranked.where(ranked.scores > LOWEST_SCORE).best(None).segments:
+        if len(taken) == most:
+            break
+        if temporal_iou(segment, taken).max(initial=0) <= SAME:
+            taken = np.concatenate([taken, segment[None]])
+    return taken
 
 
 def _votes(
@@ -124,7 +159,8 @@ def _votes(
     holds = shared >= HELD * (ends - starts)[:, None]
     own = window[first] == candidates.windows[judged, None]
     counted = (support * (holds[:, window[first]] | own)).sum(axis=1)
-    return np.asarray(counted / (np.maximum(holds.sum(axis=1), 1) + MISSING_VOTES))
+    votes = counted * (1 + MISSING_VOTES) / (np.maximum(holds.sum(axis=1), 1) + MISSING_VOTES)
+    return np.asarray(np.minimum(votes, 1))
 
 
 def _mean_edges(

@@ -173,10 +173,4 @@ def decode_blocks(decoder: StreamDecoder, blocks: Iterable[FloatArray], *, most:
     """
     parts = [part for block in blocks for part in decoder.push(block)]
     parts += decoder.finish()
-    if not parts:
-        return Ranked(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros(0))
-    scores = np.concatenate([part.scores for part in parts])
-    best_first = np.argsort(-scores, kind="stable")[:most]
-    classes = np.concatenate([part.classes for part in parts])
-    segments = np.concatenate([part.segments for part in parts])
-    return Ranked(classes[best_first], segments[best_first], scores[best_first])
+    return Ranked.joined(parts).best(most)

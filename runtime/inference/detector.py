@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from stale_runtime.decoding.decoders import decode_detections, label_segments
 from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
@@ -84,22 +86,41 @@ class Detector:
             watch: gets the blocks.
         """
         snippets = features.snippets
-        largest = self._lengths.window_for(snippets)
-        if largest is None:
-            rows = self.detect_whole(read(self._lengths.length_for(snippets)), duration_s, prompts)
+        blocks = features.blocks if watch is None else partial(_watched, features, watch)
+        if self._lengths.is_long(snippets):
+            largest = self._lengths.largest_window
+            rows = self._detect_long(blocks(), snippets, duration_s, prompts)
+            return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
+        if self._lengths.may_have_scenes(snippets):
+            held = np.concatenate(list(blocks()))
         else:
-            blocks = features.blocks() if watch is None else watch(features.blocks(), features.block_count)
-            ranked = decode_blocks(self.stream_decoder(prompts, largest), blocks, most=self._most)
-            rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
+            held = read(self._lengths.length_for(snippets))
+        window = self._lengths.window_for(held)
+        rows = self._look(held, window is not None, duration_s, prompts)
+        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=window)
 
-    def detect_whole(
+    def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
     ) -> tuple[Detection, ...]:
-        """Find actions in features (T0, C) of a video, resampled to T."""
+        """Find actions in features (T0, C) of a video that are in memory."""
+        through_windows = self._lengths.window_for(features) is not None
+        return self._look(features, through_windows, duration_s, prompts)
+
+    def _look(
+        self, features: FloatArray, through_windows: bool, duration_s: float | None, prompts: EncodedPrompts
+    ) -> tuple[Detection, ...]:
+        if through_windows:
+            return self._detect_long([features], len(features), duration_s, prompts)
         outputs = self.outputs(features, prompts)
         most = self._most or MOST_DETECTIONS
         return decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
+
+    def _detect_long(
+        self, blocks: Iterable[FloatArray], snippets: int, duration_s: float | None, prompts: EncodedPrompts
+    ) -> tuple[Detection, ...]:
+        """Find actions through windows."""
+        ranked = decode_blocks(self.stream_decoder(prompts), blocks, most=self._most)
+        return label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         """The network's outputs for features (T0, C) of a video, resampled to T."""
@@ -107,9 +128,19 @@ class Detector:
         self._network.require_memory(prompts, T)
         return self._network.run(self._network.inputs(features, T, prompts))
 
-    def stream_decoder(self, prompts: EncodedPrompts, largest: int) -> StreamDecoder:
-        """What looks at a video through windows of at most ``largest`` snippets."""
-        T = self._lengths.window_length
-        self._network.require_memory(prompts, T, windows=BATCH)
-        forward = partial(self._network.run_windows, prompts=prompts)
-        return StreamDecoder(forward, prompts.names, T, largest=largest, classes=self._classes)
+    def stream_decoder(self, prompts: EncodedPrompts) -> StreamDecoder:
+        """What looks at a video through windows."""
+        lengths = self._lengths
+        self._network.require_memory(prompts, lengths.scene_length, windows=BATCH)
+        return StreamDecoder(
+            partial(self._network.run_windows, prompts=prompts),
+            prompts.names,
+            lengths.window_length,
+            scene_length=lengths.scene_length,
+            largest=lengths.largest_window,
+            classes=self._classes,
+        )
+
+
+def _watched(features: Features, watch: Watch) -> Iterable[FloatArray]:
+    return watch(features.blocks(), features.block_count)

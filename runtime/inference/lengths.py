@@ -4,7 +4,8 @@ from typing import Literal
 
 from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
-from stale_runtime.inference.windows import LARGEST
+from stale_runtime.inference.windows import LARGEST, shows_one_scene
+from stale_runtime.segments import FloatArray
 
 WHOLE_LENGTHS = 2
 """Videos of at most so many times the trained T are looked at as a whole, if windows are ``auto``."""
@@ -26,7 +27,8 @@ class Lengths:
         self.length = length or trained
         """T that features are resampled to, or ``auto``."""
         self.window = window
-        self._whole_only = window == "off" or isinstance(length, int) or decoder != DEFAULT_DECODER
+        self._fixed = isinstance(length, int)
+        self._whole_only = window == "off" or self._fixed or decoder != DEFAULT_DECODER
 
     def length_for(self, snippets: int) -> int:
         """See ``Localizer.length_for``."""
@@ -41,10 +43,20 @@ class Lengths:
             return 0
         return None if self._whole_only else WHOLE_LENGTHS * self._trained
 
-    def window_for(self, snippets: int) -> int | None:
+    def window_for(self, features: FloatArray) -> int | None:
         """See ``Localizer.window_for``."""
-        longest_whole = self.longest_whole
-        return None if longest_whole is None or snippets <= longest_whole else self.largest_window
+        snippets = len(features)
+        if self.is_long(snippets) or (self.may_have_scenes(snippets) and not shows_one_scene(features)):
+            return self.largest_window
+        return None
+
+    def is_long(self, snippets: int) -> bool:
+        """Whether a video is looked at through windows whatever it shows."""
+        return self.longest_whole is not None and snippets > self.longest_whole
+
+    def may_have_scenes(self, snippets: int) -> bool:
+        """Whether a video that is not long is looked at through windows if it shows several scenes."""
+        return self.longest_whole is not None and snippets > self._trained
 
     @property
     def largest_window(self) -> int:
@@ -55,3 +67,8 @@ class Lengths:
     def window_length(self) -> int:
         """T that windows are resampled to."""
         return self._trained if self.length == "auto" else self.length
+
+    @property
+    def scene_length(self) -> int:
+        """T that long scenes are resampled to."""
+        return self.window_length if self._fixed else min(2 * self._trained, layout.LONGEST)

@@ -306,8 +306,8 @@ class Localizer:
         if self.settings.most_detections is not None:
             raise ValueError("a stream with most_detections, which are known only at its end; leave it out")
         return DetectionStream(
-            self._detector.stream_decoder(encoded, self._lengths.largest_window),
-            lambda features, duration_s: self._detector.detect_whole(features, min(duration_s, LONGEST_S), encoded),
+            self._detector.stream_decoder(encoded),
+            lambda features, duration_s: self._detector.detect_held(features, min(duration_s, LONGEST_S), encoded),
             longest_whole=longest_whole,
             names=encoded.names,
             channels=self.bundle.manifest.channels,
@@ -337,7 +337,7 @@ class Localizer:
 
     @property
     def longest_whole(self) -> int | None:
-        """Most snippets of a video that is looked at as a whole, not through windows; None if there is no limit.
+        """Most snippets of a video that may be looked at as a whole; None if there is no limit.
 
         If windows are ``auto``, this is twice the trained T: a longer video that is resampled to T shows an action of a
         few seconds in too few snippets. There is no limit if a length was asked for, nor with the ``upstream`` decoder,
@@ -345,9 +345,13 @@ class Localizer:
         """
         return self._lengths.longest_whole
 
-    def window_for(self, snippets: int) -> int | None:
-        """Snippets of the largest windows that a video of this many snippets is looked at through; None for none."""
-        return self._lengths.window_for(snippets)
+    def window_for(self, features: FloatArray) -> int | None:
+        """Snippets of the largest windows that a video (T0, C) is looked at through; None to look at it as a whole.
+
+        If windows are ``auto``, a video of up to ``longest_whole`` snippets is looked at as a whole, unless it has more
+        snippets than the trained T and a cut parts it into scenes.
+        """
+        return self._lengths.window_for(features)
 
     def require_memory(self, prompts: EncodedPrompts) -> None:
         """Make sure that there is memory for the shortest video; a run over many checks this before the first.
@@ -358,7 +362,7 @@ class Localizer:
         Raises:
             OutOfMemoryError: there is not enough.
         """
-        if self.window_for(1) is None:
+        if self.longest_whole != 0:
             self._network.require_memory(prompts, self.length_for(1))
         else:
             self._network.require_memory(prompts, self._lengths.window_length, windows=BATCH)

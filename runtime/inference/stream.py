@@ -1,6 +1,7 @@
 """Detection in a video of any length, window by window, while its snippets arrive."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +9,21 @@ from numpy.typing import NDArray
 from stale_runtime.decoding.decoders import unreported_class
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import CLASSES, find_candidates
-from stale_runtime.decoding.window_merging import LOWEST_SCORE, Candidates, judge, suppress
-from stale_runtime.inference.windows import LARGEST, LOOKAHEAD, STEP, Window, WindowSchedule
+from stale_runtime.decoding.window_merging import LOWEST_SCORE, Candidates, distinct, judge, suppress
+from stale_runtime.inference.windows import LARGEST, LOOKAHEAD, SMALLEST, STEP, Window, WindowSchedule
 from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
-MOST_CANDIDATES = 40
+MOST_CANDIDATES = 25
 """Candidates that a window may propose."""
-BATCH = 8
-"""Most windows that the network gets at once."""
-SNIPPETS_PER_DETECTION = 2
-"""One detection is returned for so many snippets, but at least ``FEWEST``."""
+BATCH = 2
+"""Most windows that the network gets at once; more are slower, because their intermediate results leave the cache."""
+SECOND_LOOKS = 6
+"""Segments for each 1,000 snippets that are looked at once more, through a window of their own."""
+SECOND_LOOK_SIZE = 3
+"""Size of that window, in lengths of the segment."""
+SNIPPETS_PER_DETECTION = 4
+"""One detection is returned for so many snippets of a tile, but at least ``FEWEST``."""
 FEWEST = 100
 
 Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, FloatArray]]]
@@ -38,41 +43,54 @@ class StreamDecoder:
         names: Sequence[str],
         length: int,
         *,
+        scene_length: int | None = None,
         largest: int = LARGEST,
         classes: int = CLASSES,
     ) -> None:
-        """Args: forward: runs the network; names: K classes; length: T; largest: snippets of the largest window."""
-        self._forward, self._length, self._classes = forward, length, classes
+        """Start with a new video.
+
+        Args:
+            forward: runs the network.
+            names: names of the K classes.
+            length: T that windows are resampled to.
+            scene_length: T that scenes of more than twice ``length`` snippets are resampled to; None for ``length``.
+            largest: snippets of the largest windows.
+            classes: classes that are considered for each window.
+        """
+        self._forward, self._classes = forward, classes
+        self._length, self._scene_length = length, scene_length or length
         self._schedule = WindowSchedule(largest)
         hidden, K = unreported_class(names), len(names)
         self._shown = np.array([k for k in range(K) if k != hidden])
         rows = self._shown if hidden is None else np.append(self._shown, hidden)
         self._rows = np.append(rows, K)  # of the class activation sequence
-        self._snippets: NDArray[np.float32] | None = None
+        self._waiting: list[NDArray[np.float32]] = []
+        self._received = 0
+        self._snippets = np.zeros((0, 0), np.float32)
         self._snippets_from = 0
         self._stepped = 0
         self._tile = 0
         self._windows = np.zeros((0, 2), np.int64)
-        self._candidates = Candidates(
-            np.zeros((0, 2)), np.zeros(0, np.intp), np.zeros(0), np.zeros(0, np.bool_), np.zeros(0, np.intp)
-        )
-        self._final = Ranked(np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros(0))
+        self._candidates = Candidates.joined([])
+        self._final = Ranked.joined([])
 
     @property
     def delay(self) -> int:
         """Most snippets from the middle of a detection to the snippet that makes it final."""
-        return self._schedule.largest + self._schedule.delay + STEP
+        moved = self._schedule.largest // 3 + 1  # by averaging edges: segments of at most ``largest`` overlap by half
+        return self._schedule.largest + self._schedule.delay + STEP + moved
 
     @property
     def received(self) -> int:
         """Snippets so far."""
-        return self._snippets_from + (0 if self._snippets is None else len(self._snippets))
+        return self._received
 
     def push(self, snippets: FloatArray) -> Iterator[Ranked]:
         """Take more snippets (n, C), and return what has become final: segments in snippets, best first."""
-        rows = snippets.astype(np.float32)
-        self._snippets = rows if self._snippets is None else np.concatenate([self._snippets, rows])
-        while self._stepped + STEP < self.received:
+        self._waiting.append(snippets.astype(np.float32))
+        self._received += len(snippets)
+        while self._stepped + STEP < self._received:
+            self._take_waiting()
             self._stepped += STEP
             self._run(self._schedule.advance(self._snippets, self._snippets_from, self._stepped))
             yield from self._merge(self._stepped - self._schedule.delay)
@@ -80,76 +98,91 @@ class StreamDecoder:
 
     def finish(self) -> Iterator[Ranked]:
         """Return the rest, at the end of the video."""
-        if self._snippets is None:
-            return
-        N = self.received
-        self._run(self._schedule.finish(self._snippets, self._snippets_from, N))
-        yield from self._merge(N + 2 * self._schedule.largest)
+        if self._received:
+            self._take_waiting()
+            self._run(self._schedule.finish(self._snippets, self._snippets_from, self._received))
+            yield from self._merge(self._received + 2 * self._schedule.largest)
 
-    def push_all(self, features: FloatArray) -> Ranked:
-        """All detections of a video (N, C), best first."""
-        parts = [part for n in range(0, len(features), STEP) for part in self.push(features[n : n + STEP])]
-        parts += self.finish()
-        if not parts:
-            return self._final
-        joined = Ranked(*map(np.concatenate, zip(*parts, strict=True)))
-        best_first = np.argsort(-joined.scores, kind="stable")
-        return Ranked(*(column[best_first] for column in joined))
+    def _take_waiting(self) -> None:
+        """Put the snippets that wait behind those that are kept: not one by one, as each time copies all."""
+        kept = [self._snippets] if self._snippets.size else []
+        if self._waiting:
+            self._snippets = np.concatenate([*kept, *self._waiting])
+            self._waiting = []
 
     def _run(self, windows: list[Window]) -> None:
         """Add the candidates of some windows."""
-        assert self._snippets is not None
-        for n in range(0, len(windows), BATCH):
-            batch = windows[n : n + BATCH]
-            pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in batch]
-            outputs = self._forward(np.stack([resample(piece, self._length) for piece in pieces]))
-            for window, (cas_logits, action_masks) in zip(batch, outputs, strict=True):
-                self._add(
-                    window,
-                    find_candidates(
-                        cas_logits[self._rows],
-                        action_masks,
-                        reported=len(self._shown),
-                        most=MOST_CANDIDATES,
-                        classes=self._classes,
-                    ),
-                )
+        by_length = sorted(windows, key=self._length_of)
+        for T, same_length in groupby(by_length, key=self._length_of):
+            waiting = list(same_length)
+            for n in range(0, len(waiting), BATCH):
+                self._run_batch(waiting[n : n + BATCH], T)
 
-    def _add(self, window: Window, found: Ranked) -> None:
-        good = found.scores > LOWEST_SCORE
-        segments, scores = found.segments[good], found.scores[good]
-        cut_off = (segments[:, 0] == 0) & (not window.opens) | (segments[:, 1] == self._length) & (not window.closes)
-        places = window.start + segments * ((window.end - window.start) / self._length)
-        number = np.full(len(scores), len(self._windows))
-        added = Candidates(places, found.classes[good], scores, cut_off, number)
+    def _length_of(self, window: Window) -> int:
+        """T that a window is resampled to."""
+        long_scene = window.opens and window.closes and window.end - window.start > 2 * self._length
+        return self._scene_length if long_scene else self._length
+
+    def _run_batch(self, windows: list[Window], length: int) -> None:
+        pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in windows]
+        outputs = self._forward(np.stack([resample(piece, length) for piece in pieces]))
+        for window, (cas_logits, action_masks) in zip(windows, outputs, strict=True):
+            found = find_candidates(
+                cas_logits[self._rows],
+                action_masks,
+                reported=len(self._shown),
+                most=MOST_CANDIDATES,
+                classes=self._classes,
+            )
+            self._add(window, found, length)
+
+    def _add(self, window: Window, found: Ranked, length: int) -> None:
+        found = found.where(found.scores > LOWEST_SCORE)
+        segments = found.segments
+        cut_off = (segments[:, 0] == 0) & (not window.opens) | (segments[:, 1] == length) & (not window.closes)
+        places = window.start + segments * ((window.end - window.start) / length)
+        number = np.full(len(segments), len(self._windows))
+        added = Candidates(places, found.classes, found.scores, cut_off, number)
         self._windows = np.concatenate([self._windows, [window[:2]]])
-        self._candidates = Candidates(*map(np.concatenate, zip(self._candidates, added, strict=True)))
+        self._candidates = Candidates.joined([self._candidates, added])
 
     def _merge(self, complete: int) -> Iterator[Ranked]:
         """Return the detections of the tiles up to a position before which no window starts any more."""
         size = self._schedule.largest
-        while (self._tile + 1) * size <= complete and self._tile * size < self.received:
-            start, end = self._tile * size, (self._tile + 1) * size
-            middle = self._candidates.segments.mean(axis=1)
-            ranked = judge(self._candidates, self._windows, (start <= middle) & (middle < end))
-            most = max(FEWEST, min(size, self.received - start) // SNIPPETS_PER_DETECTION)
-            final = suppress(ranked, self._final, most)
+        while (self._tile + 1) * size <= complete and self._tile * size < self._received:
+            start, end = self._tile * size, min((self._tile + 1) * size, self._received)
+            self._look_again(self._judged(start, end), end - start)
+            most = max(FEWEST, (end - start) // SNIPPETS_PER_DETECTION)
+            final = suppress(self._judged(start, end), self._final, most)
             self._tile += 1
-            known = Ranked(*map(np.concatenate, zip(self._final, final, strict=True)))
-            reaching = known.segments[:, 1] > end - size
-            self._final = Ranked(*(column[reaching] for column in known))
+            known = Ranked.joined([self._final, final])
+            self._final = known.where(known.segments[:, 1] > end - size)
             if len(final.scores):
-                yield Ranked(self._shown[final.classes], final.segments, final.scores)
+                yield final._replace(classes=self._shown[final.classes])
+
+    def _judged(self, start: int, end: int) -> Ranked:
+        """The candidates whose middle is in a tile, with the scores that all windows give them."""
+        middle = self._candidates.segments.mean(axis=1)
+        return judge(self._candidates, self._windows, (start <= middle) & (middle < end))
+
+    def _look_again(self, ranked: Ranked, snippets: int) -> None:
+        """Look at the best segments of a tile through windows of their own."""
+        windows = []
+        for start, end in distinct(ranked, -(-SECOND_LOOKS * snippets // 1000)):
+            size = max(round(SECOND_LOOK_SIZE * (end - start)), SMALLEST)
+            window = self._schedule.around(start, end, size)
+            window = window._replace(start=max(window.start, 0), end=min(window.end, self._received))
+            known = (self._windows == window[:2]).all(axis=1).any() or window in windows
+            if window.end - window.start <= self._schedule.largest and not known:
+                windows.append(window)
+        self._run(windows)
 
     def _forget(self) -> None:
         """Drop the snippets, windows and candidates that nothing needs any more."""
-        assert self._snippets is not None
-        needed = max(self._stepped - self._schedule.largest - LOOKAHEAD - 2 * STEP, self._snippets_from)
+        size = self._schedule.largest
+        needed = max(min(self._tile * size - size, self._stepped - size - LOOKAHEAD - STEP), self._snippets_from)
         self._snippets = self._snippets[needed - self._snippets_from :].copy()
         self._snippets_from = needed
-        alive = self._windows[:, 1] > self._tile * self._schedule.largest - self._schedule.largest
-        chosen = alive[self._candidates.windows]
-        renumbered = np.cumsum(alive) - 1
-        self._candidates = self._candidates.where(chosen)
-        self._candidates = self._candidates._replace(windows=renumbered[self._candidates.windows])
+        alive = self._windows[:, 1] > self._tile * size - size
+        self._candidates = self._candidates.of_windows(alive)
         self._windows = self._windows[alive]

@@ -1,27 +1,33 @@
-"""Which windows of a long video are looked at, decided while its snippets arrive."""
+"""Which windows of a long video are looked at, decided while its snippets arrive.
+
+A short scene is looked at as a whole, a long one through windows of three sizes. No window reaches from one scene into
+another, because the network was trained on videos that show one. Where cuts are frequent, they are taken for those
+between the shots of one scene.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stale_runtime.inference.scene_cuts import CONTEXT, SHORTEST_SCENE, cut_threshold, find_peaks, scene_changes
+from stale_runtime.inference.scene_cuts import SHORTEST_SHOT, CutFinder
 from stale_runtime.segments import FloatArray
 
-LARGEST = 1024
+LARGEST = 768
 """Snippets of the largest windows, unless asked for otherwise."""
 SHORTEST, LONGEST = 64, 4096
 """Snippets that the largest windows may have."""
-SCALES = 4
-"""How many sizes of windows there are, each half of the next."""
 SMALLEST = 32
-"""Fewest snippets from one cut to another for a window between them."""
+"""Snippets that a window has at least, unless its scene has less."""
 STEP = 256
-"""After how many more snippets windows are looked at. Every result depends on it, so that a stream gives what a file
-gives, whatever the pieces are in which it arrives."""
-LOOKAHEAD = 256
-"""Snippets after a cut that are known when it is decided."""
-HISTORY = 4096
-"""Snippets whose changes decide how large a change is a cut."""
+"""Snippets after which the windows that have become due are looked at. Every result depends on it, so it is the same
+for files and streams, whatever the pieces are in which snippets arrive."""
+NEIGHBOURHOOD = 232
+"""Snippets on each side of a cut in which cuts are counted."""
+SHORTEST_SCENE = 72
+"""Snippets: where cuts are closer on average, they part shots, not scenes."""
+LOOKAHEAD = CutFinder.DELAY + NEIGHBOURHOOD
+"""Snippets after a cut that must be known to decide whether it parts scenes."""
 
 
 class Window(NamedTuple):
@@ -30,108 +36,121 @@ class Window(NamedTuple):
     start: int
     end: int
     opens: bool
-    """Whether it starts with a scene or the video, so that it cuts off nothing there."""
+    """Whether a scene starts with it, so that it cuts off nothing there."""
     closes: bool
-    """Whether it ends with a scene or the video."""
+    """Whether a scene ends with it."""
 
 
 class WindowSchedule:
-    """The windows of one video: of four sizes, half overlapping, and those from one cut between scenes to another."""
+    """The windows of one video."""
 
     def __init__(self, largest: int = LARGEST) -> None:
-        """Args: largest: snippets of the largest window."""
+        """Args: largest: snippets of the largest windows."""
         self.largest = largest
-        self._sizes = tuple(max(largest >> n, 1) for n in range(SCALES))
-        self._seen: set[tuple[int, int]] = set()
-        self._cuts = [0]
-        self._changes: FloatArray = np.zeros(1)
-        self._changes_from = 0
-        self._rows_from = 0
+        self._sizes = tuple(size for size in (largest // 4, largest // 2, largest) if size >= SMALLEST)
+        self._longest_single = 2 * largest // 3  # snippets of a scene that is only looked at as a whole
+        self._finder = CutFinder()
         self._decided = 0
+        self._scenes = 0
+        self._borders = [0]
+        self._next_starts = dict.fromkeys(self._sizes, 0)
 
     @property
     def delay(self) -> int:
         """Snippets after which no window that starts at a snippet is added any more."""
         return self.largest + LOOKAHEAD
 
+    @property
+    def scenes(self) -> int:
+        """Scenes that have ended."""
+        return self._scenes
+
     def advance(self, rows: FloatArray, rows_from: int, until: int) -> list[Window]:
-        """The windows that have become due after ``STEP`` more snippets.
+        """The windows that have become due.
 
         Args:
             rows: (n, C) the snippets that are kept.
             rows_from: position of the first of them.
-            until: position up to which windows are due; later snippets are not looked at.
+            until: position up to which snippets are looked at, ``STEP`` more than in the last call.
         """
-        due = [
-            Window(end - size, end, end == size, False)
-            for size in self._sizes
-            for end in range(until - STEP + 1, until + 1)
-            if end >= size and (end - size) % max(size // 2, 1) == 0
-        ]
-        self._add_changes(rows, rows_from, until)
-        threshold = cut_threshold(self._changes[-HISTORY:])
-        return self._new([*due, *self._between_cuts(until - LOOKAHEAD, threshold)])
+        self._finder.add(rows, rows_from, until)
+        return self._due(until - LOOKAHEAD, until - CutFinder.DELAY)
 
     def finish(self, rows: FloatArray, rows_from: int, length: int) -> list[Window]:
-        """The windows that are due at the end of the video.
+        """The remaining windows of a video of this length, for ``advance``'s arguments."""
+        self._finder.add(rows, rows_from, length)
+        return [*self._due(length, length - SHORTEST_SHOT), *self._close_scene(length)]
+
+    def around(self, start: float, end: float, size: int) -> Window:
+        """A window around a segment that does not reach into a scene which the segment is not in.
 
         Args:
-            rows: (n, C) the snippets that are kept, up to the end.
-            rows_from: position of the first of them.
-            length: snippets of the video.
+            start: of the segment, in snippets.
+            end: of the segment.
+            size: snippets of the window, if no scene begins or ends there.
         """
-        regular = [
-            Window(start, start + size, start == 0, start + size == length)
-            for size in self._sizes
-            if size < length
-            for start in range(0, length - size + 1, max(size // 2, 1))
-            if start + size > length - STEP
-        ]
-        last = [Window(max(length - size, 0), length, size >= length, True) for size in self._sizes]
-        self._add_changes(rows, rows_from, length)
-        threshold = cut_threshold(self._changes[-HISTORY:])
-        self._changes[max(length - SHORTEST_SCENE + 1 - self._changes_from, 0) :] = 0
-        cuts = self._between_cuts(length, threshold)
-        self._cuts.append(length)
-        return self._new([*regular, *last, *cuts, *self._windows_to_last_cut()])
+        first = round((start + end - size) / 2)
+        slack = 0.1 * (end - start)
+        opening = max((border for border in self._borders if first <= border <= start + slack), default=None)
+        closing = min((border for border in self._borders if end - slack <= border <= first + size), default=None)
+        return Window(
+            first if opening is None else opening,
+            first + size if closing is None else closing,
+            opening is not None,
+            closing is not None,
+        )
 
-    def _new(self, windows: list[Window]) -> list[Window]:
-        found = []
-        for window in windows:
-            if window[:2] not in self._seen:
-                self._seen.add(window[:2])
-                found.append(window)
-        newest = max((window.end for window in found), default=0)
-        self._seen = {place for place in self._seen if place[1] > newest - 4 * self.largest}
-        return found
-
-    def _add_changes(self, rows: FloatArray, rows_from: int, until: int) -> None:
-        """Compute the changes at positions whose context is known."""
-        start = self._changes_from + len(self._changes)
-        first = max(start - CONTEXT, 0)
-        known = rows[max(first - rows_from, 0) : until - rows_from]
-        changes = scene_changes(known)[start - first : until - CONTEXT + 1 - first]
-        changes[: max(SHORTEST_SCENE - start, 0)] = 0
-        kept = HISTORY + LOOKAHEAD + STEP
-        self._changes = np.concatenate([self._changes, changes])
-        dropped = max(len(self._changes) - kept, 0)
-        self._changes, self._changes_from = self._changes[dropped:], self._changes_from + dropped
-
-    def _between_cuts(self, until: int, threshold: float) -> list[Window]:
-        """Decide the cuts up to a position, and return the windows that end there."""
-        windows = []
-        for peak in find_peaks(self._changes, threshold) + self._changes_from:
-            if self._decided < peak <= until:
-                self._cuts.append(int(peak))
-                windows += self._windows_to_last_cut()
+    def _due(self, until: int, known: int) -> list[Window]:
+        """The windows that end before a position, if all cuts up to ``known`` are."""
+        windows: list[Window] = []
+        cuts = self._finder.cuts(known)
+        for cut in cuts[(cuts > self._decided) & (cuts <= until)]:
+            if _parts_scenes(cut, cuts, known):
+                windows += self._close_scene(int(cut))
         self._decided = max(until, self._decided)
-        self._cuts = self._cuts[-3:]
+        if until - self._borders[-1] > self._longest_single:
+            windows += self._regular(self._sizes, until)
         return windows
 
-    def _windows_to_last_cut(self) -> list[Window]:
-        end = self._cuts[-1]
-        return [
-            Window(start, end, True, True)
-            for start in self._cuts[-3:-1][::-1]
-            if SMALLEST <= end - start <= self.largest
-        ]
+    def _close_scene(self, end: int) -> list[Window]:
+        """The last windows of the scene that ends here."""
+        start = self._borders[-1]
+        length = end - start
+        windows: list[Window] = []
+        if length > self._longest_single:
+            sizes = tuple(size for size in self._sizes if size < length)
+            windows = self._regular(sizes, end)
+            windows += [Window(end - size, end, False, True) for size in sizes]
+        if 0 < length <= self.largest:
+            windows.append(Window(start, end, True, True))
+        self._scenes += 1
+        kept = 2 * self.largest + self.delay + STEP  # snippets before this border that ``around`` may be asked for
+        self._borders = [border for border in self._borders if border >= end - kept] + [end]
+        self._next_starts = dict.fromkeys(self._sizes, end)
+        return windows
+
+    def _regular(self, sizes: tuple[int, ...], until: int) -> list[Window]:
+        """Half overlapping windows of the last scene that end before a position, which may be the scene's end."""
+        windows: list[Window] = []
+        for size in sizes:
+            while self._next_starts[size] + size < until:
+                start = self._next_starts[size]
+                windows.append(Window(start, start + size, start == self._borders[-1], False))
+                self._next_starts[size] += size // 2
+        return windows
+
+
+def shows_one_scene(features: FloatArray) -> bool:
+    """Whether no cut parts the snippets (N, C) of a whole video into scenes."""
+    schedule, rows = WindowSchedule(), features.astype(np.float32)
+    for until in range(STEP, len(rows), STEP):
+        schedule.advance(rows, 0, until)
+    schedule.finish(rows, 0, len(rows))
+    return schedule.scenes == 1
+
+
+def _parts_scenes(cut: int, cuts: NDArray[np.intp], known: int) -> bool:
+    """Whether the cuts around are so rare that a cut parts scenes, not shots of one scene."""
+    start, end = max(cut - NEIGHBOURHOOD, 0), min(cut + NEIGHBOURHOOD, known)
+    around = np.count_nonzero((start < cuts) & (cuts < end))
+    return bool((end - start) / (around + 1) >= SHORTEST_SCENE)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_runtime.decoding.proposals import Proposals, class_scores, longest_runs
+from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, longest_runs
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1), st.sampled_from([1, 100, 1e30]))
@@ -54,3 +54,42 @@ def test_longest_runs_are_those_found_by_looking(rows: list[list[bool]]) -> None
 def test_a_score_is_mask_score_times_class_score() -> None:
     proposals = Proposals(np.zeros(2, dtype=np.intp), np.zeros((2, 2)), np.array([0.5, 2.0]), np.array([0.5, 0.25]))
     np.testing.assert_array_equal(proposals.scores, [0.25, 0.5])
+
+
+def ranked(classes: list[int], scores: list[float]) -> Ranked:
+    starts = np.arange(len(scores), dtype=np.float64)
+    return Ranked(np.array(classes, np.intp), np.stack([starts, starts + 1], axis=1), np.array(scores, np.float64))
+
+
+def test_joined_are_the_parts_one_after_the_other() -> None:
+    parts = [ranked([1, 2], [0.1, 0.2]), ranked([], []), ranked([0], [0.9])]
+    joined = Ranked.joined(parts)
+    assert joined.classes.tolist() == [1, 2, 0]
+    assert joined.segments.tolist() == [[0, 1], [1, 2], [0, 1]]
+    assert joined.scores.tolist() == [0.1, 0.2, 0.9]
+
+
+def test_no_parts_are_no_segments_but_of_the_right_shapes() -> None:
+    none = Ranked.joined([])
+    assert [field.shape for field in none] == [(0,), (0, 2), (0,)]
+    assert [field.dtype.kind for field in none] == ["i", "f", "f"]
+    assert len(none.best(3).scores) == len(none.best(None).scores) == 0
+
+
+def test_some_are_chosen_by_mask_or_index() -> None:
+    some = ranked([4, 5, 6], [0.1, 0.2, 0.3])
+    for chosen in (np.array([True, False, True]), np.array([0, 2])):
+        found = some.where(chosen)
+        assert found.classes.tolist() == [4, 6]
+        assert found.segments.tolist() == [[0, 1], [2, 3]]
+        assert found.scores.tolist() == [0.1, 0.3]
+    assert some.where(np.array([2, 0])).classes.tolist() == [6, 4]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=20), st.none() | st.integers(0, 25))
+def test_the_best_come_first_and_of_equal_ones_the_earlier(scores: list[float], most: int | None) -> None:
+    best = ranked([*range(len(scores))], scores).best(most)
+    expected = sorted(range(len(scores)), key=lambda n: (-scores[n], n))[:most]
+    assert best.classes.tolist() == expected
+    assert best.scores.tolist() == [scores[n] for n in expected]
+    assert best.segments[:, 0].tolist() == expected

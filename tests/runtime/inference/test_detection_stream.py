@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stale_runtime import Detection, Localizer, Timeline
 from stale_runtime.errors import FeatureError
 from stale_runtime.inference.stream import BATCH
+from stale_runtime.inference.windows import LARGEST
 from tests import tiny
 
 C = tiny.CHANNELS
@@ -61,7 +62,8 @@ def test_a_stream_gives_what_the_file_gives(bundle: Path, tmp_path: Path, snippe
     features = draw(snippets)
     np.save(tmp_path / "video.npy", features)
     expected = localizer.detect_file(tmp_path / "video.npy", tiny.CLASSES, timeline=Timeline(snippet_s=0.2))
-    assert expected.window == (None if window == "auto" and snippets <= WHOLE else 1024 if window == "auto" else window)
+    by_length = None if snippets <= WHOLE else LARGEST
+    assert expected.window == (by_length if window == "auto" else window)
     for size in (7, 256, 5000):
         stream = localizer.stream(tiny.CLASSES, snippet_s=0.2)
         found = [row for n in range(0, snippets, size) for row in stream.push(features[n : n + size])]

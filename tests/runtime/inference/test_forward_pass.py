@@ -48,11 +48,11 @@ def test_memory_is_checked_for_all_windows_of_a_batch(bundle: Path, monkeypatch:
     monkeypatch.setattr(forward_pass, "require_memory", refuse)
     features = np.ones((100, tiny.CHANNELS), np.float32)
     expected = []
-    for window, windows in (("off", 1), ("auto", BATCH), (64, BATCH)):
+    for window, length, windows in (("off", 16, 1), ("auto", 32, BATCH), (64, 32, BATCH)):  # 2T for scenes
         localizer = Localizer.open(bundle, window=window)  # type: ignore[arg-type]
-        with pytest.raises(OutOfMemoryError, match="T=16 with 3 prompts: too much; take a smaller --length or fewer"):
+        with pytest.raises(OutOfMemoryError, match=f"^T={length} with 3 prompts: too much; take a smaller --length or"):
             localizer.detect(features, tiny.CLASSES)
-        expected.append(detection_bytes(length=16, classes=3, channels=tiny.CHANNELS, windows=windows))
+        expected.append(detection_bytes(length=length, classes=3, channels=tiny.CHANNELS, windows=windows))
     assert asked == expected
     assert expected[0] < expected[1]
     with pytest.raises(OutOfMemoryError):

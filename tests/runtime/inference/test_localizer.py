@@ -15,6 +15,7 @@ from stale_runtime.decoding.standard_decoder import decode_standard
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder
+from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs import feature_file
 from stale_runtime.inputs.features import resample
 from tests import tiny
@@ -532,9 +533,32 @@ def test_windows_are_for_long_videos_or_by_request(
     localizer = Localizer.open(bundle, **options)
     assert localizer.longest_whole == longest
     for snippets in (1, 32, 33, 40):
-        expected = None if longest is None or snippets <= longest else options.get("window", 1024)
-        assert localizer.window_for(snippets) == expected
+        expected = None if longest is None or snippets <= longest else options.get("window", LARGEST)
+        assert localizer.window_for(features[:snippets]) == expected
         assert localizer.detect(features[:snippets], tiny.CLASSES).window == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_short_video_is_looked_at_through_windows_if_it_has_a_cut(
+    bundle: Path, tmp_path: Path, dtype: type[np.floating[Any]]
+) -> None:
+    copy = altered(bundle, tmp_path / "copy", temporal_scale=100)
+    automatic, whole, windows = (Localizer.open(copy, window=window) for window in ("auto", "off", LARGEST))
+    cases = [(150, 150), (200, 100), (101, 50), (100, 50), (200, 200), (101, 101), (201, 201)]
+    dice = np.random.default_rng(0)
+    for snippets, cut in cases:
+        scenes = np.where(np.arange(snippets) < cut, 1, -1)[:, None] * dice.standard_normal(C)
+        video = (scenes + 0.2 * dice.standard_normal((snippets, C))).astype(dtype)
+        expected = LARGEST if snippets > 200 or (snippets > 100 and cut < snippets) else None
+        assert automatic.window_for(video) == expected
+        found = automatic.detect(video, tiny.CLASSES, video="video")
+        assert found == (whole if expected is None else windows).detect(video, tiny.CLASSES)
+        assert found.window == expected
+        np.save(tmp_path / "video.npy", video)
+        assert automatic.detect_file(tmp_path / "video.npy", tiny.CLASSES) == found
+        rows = list(automatic.stream(tiny.CLASSES, snippet_s=1 / snippets).detections([video[:60], video[60:]]))
+        rows.sort(key=lambda row: -row.score)
+        np.testing.assert_allclose([row[1:] for row in rows], numbers(found), rtol=0, atol=1e-6)
 
 
 def test_a_bundle_s_own_decoder_must_have_the_options(bundle: Path, tmp_path: Path) -> None:
