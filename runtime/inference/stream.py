@@ -180,9 +180,10 @@ class StreamDecoder:
     def _forget(self) -> None:
         """Drop the snippets, windows and candidates that nothing needs any more."""
         size = self._schedule.largest
-        needed = max(min(self._tile * size - size, self._stepped - size - LOOKAHEAD - STEP), self._snippets_from)
-        self._snippets = self._snippets[needed - self._snippets_from :].copy()
-        self._snippets_from = needed
+        needed = min(self._tile * size - size, self._stepped - size - LOOKAHEAD - STEP)
+        if needed - self._snippets_from >= size:  # not at each step, because it copies the rest
+            self._snippets = self._snippets[needed - self._snippets_from :].copy()
+            self._snippets_from = needed
         alive = self._windows[:, 1] > self._tile * size - size
         self._candidates = self._candidates.of_windows(alive)
         self._windows = self._windows[alive]
