@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.signatures import Signer
+from stale_runtime.inference.windows import LARGEST
 from tests.cli import command
 from tests.cli.same_process import fails, run
 from tests.signing import make_keys
@@ -450,7 +451,7 @@ def test_an_interruption_while_modules_load_takes_one_line(work: Path) -> None:
 def test_windows_are_chosen_by_the_video_if_not_by_the_user(work: Path) -> None:
     """The tiny network was trained for 16 snippets; v_one has 40, and those in the folder fewer than 32."""
     options = ("v_one.npy", "features", "--prompts", "classes.txt", "--format", "json", "--report", "r.json", "-v")
-    cases: dict[str, list[int | None]] = {"auto": [1024, None, None, None], "off": [None] * 4, "64": [64] * 4}
+    cases: dict[str, list[int | None]] = {"auto": [LARGEST, None, None, None], "off": [None] * 4, "64": [64] * 4}
     for window, expected in cases.items():
         done = run("stale-run", *options, "--window", window, cwd=work)
         assert done.returncode == 0, done.stderr

@@ -207,7 +207,15 @@ def test_borders_are_known_as_long_as_segments_near_them_are_looked_at_again(
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(
     ("lengths", "one"),
-    [((1,), True), ((150,), True), ((75, 75), False), ((20, 130), False), ((5000,), True), ((100, 4900), False)],
+    [
+        ((1,), True),
+        ((150,), True),
+        ((90, 90), False),
+        ((20, 150), False),
+        ((60, 60), True),
+        ((5000,), True),
+        ((100, 4900), False),
+    ],
 )
 def test_scenes_are_told_from_one_scene(lengths: tuple[int, ...], one: bool, dtype: type[np.floating[Any]]) -> None:
     features, _ = draw_scenes(lengths)
