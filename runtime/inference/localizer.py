@@ -21,7 +21,7 @@ from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
-from stale_runtime.inference.stream import BATCH, StreamDecoder
+from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
 from stale_runtime.inference.windows import LARGEST, shows_one_scene
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features, cut_into_pieces
@@ -405,7 +405,13 @@ class Localizer:
         self._network.require_memory(prompts, scene_length, windows=BATCH)
         forward = partial(self._network.run_windows, prompts=prompts)
         return StreamDecoder(
-            forward, prompts.names, T, scene_length=scene_length, largest=largest, classes=self.settings.classes
+            forward,
+            prompts.names,
+            T,
+            scene_length=scene_length,
+            largest=largest,
+            classes=self.settings.classes,
+            fewest=max(FEWEST, self.settings.most_detections or 0),
         )
 
     def _outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
