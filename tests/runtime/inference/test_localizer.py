@@ -599,6 +599,7 @@ def test_more_detections_than_usual_can_be_asked_for(bundle: Path) -> None:
     assert len(usual) == 2 * FEWEST
     more = Localizer.open(bundle, window=256, most_detections=500).detect(video, tiny.CLASSES).detections
     assert len(usual) < len(more) <= 500
+    assert more[:20] == usual[:20]
 
 
 def test_a_file_of_a_long_video_gives_what_its_array_gives(
