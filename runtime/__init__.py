@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stale_runtime.inference.settings import Settings
     from stale_runtime.inputs.feature_file import read_features
     from stale_runtime.inputs.prompts import Prompts, read_prompts
+    from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe
     from stale_runtime.inputs.timeline import Timeline
     from stale_runtime.video.video_properties import VideoProperties
     from stale_runtime.video.video_reader import VideoFrames, probe_video, read_video
@@ -43,6 +44,7 @@ __all__ = [
     "Detection",
     "DetectionStream",
     "EncodedPrompts",
+    "FeatureRecipe",
     "GroundTruth",
     "Localizer",
     "MeanAveragePrecision",
@@ -57,6 +59,7 @@ __all__ = [
     "VideoInfo",
     "VideoProperties",
     "__version__",
+    "clip_recipe",
     "find_bundle",
     "mean_average_precision",
     "probe_video",
@@ -64,6 +67,7 @@ __all__ = [
     "read_features",
     "read_ground_truth",
     "read_prompts",
+    "read_recipe",
     "read_results",
     "read_video",
     "read_video_info",
@@ -86,7 +90,10 @@ __getattr__, __dir__ = lazily(
         "StaleError": "errors",
         "Timeline": "inputs.timeline",
         "VideoDetections": "detections",
+        "FeatureRecipe": "inputs.recipe",
         "VideoFrames": "video.video_reader",
+        "clip_recipe": "inputs.recipe",
+        "read_recipe": "inputs.recipe",
         "VideoInfo": "evaluation.video_info",
         "VideoProperties": "video.video_properties",
         "find_bundle": "bundle.bundle",

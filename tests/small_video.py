@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import FileRecord, Manifest
 from stale_runtime.bundle.vision_spec import VisionSpec
-from stale_runtime.inputs.recipe import FeatureRecipe, recipe_bytes
+from stale_runtime.inputs.recipe import FeatureRecipe
 from tests.runtime.helpers import altered
 from tests.tiny import CHANNELS
 
@@ -73,14 +73,14 @@ def tower_bytes(seed: int = 0) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def write_tower(folder: Path, recipe: FeatureRecipe = RECIPE) -> Path:
     """A folder with that tower and its recipe, as others publish them."""
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(tower_bytes())
-    (folder / "recipe.json").write_bytes(recipe_bytes(recipe))
+    (folder / "recipe.json").write_bytes(json.dumps(recipe.to_json()).encode())
     return folder
 
 

@@ -106,7 +106,7 @@ def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
 
     Args:
         ranked: N candidates.
-        earlier: detections that are final already; they lower the scores of what overlaps them.
+        earlier: detections that are final already; they lower the scores of what overlaps them and is no better.
         most: most candidates to return.
 
     Returns:
@@ -115,9 +115,9 @@ def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
     parts = []
     for label in np.unique(ranked.classes):
         same = ranked.where(ranked.classes == label).best(MOST_PER_CLASS)
-        before = earlier.segments[earlier.classes == label]
-        decay = np.exp(-(temporal_iou(same.segments[:, None], before) ** 2) / SIGMA).prod(axis=1)  # 1 without any
-        scores = same.scores * decay
+        before = earlier.where(earlier.classes == label)
+        decay = np.exp(-(temporal_iou(same.segments[:, None], before.segments) ** 2) / SIGMA)
+        scores = same.scores * np.where(before.scores >= same.scores[:, None], decay, 1).prod(axis=1)  # 1 without any
         taken, taken_scores = soft_nms(same.segments, scores, same.classes, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
         parts.append(same.where(taken)._replace(scores=taken_scores))
     return Ranked.joined(parts).best(most)

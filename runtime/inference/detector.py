@@ -12,7 +12,7 @@ from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.inference.detection_stream import decode_blocks
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
 from stale_runtime.inference.lengths import Lengths
-from stale_runtime.inference.stream import BATCH, StreamDecoder
+from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
 from stale_runtime.inputs.features import cut_into_pieces
 from stale_runtime.segments import FloatArray
 
@@ -139,6 +139,7 @@ class Detector:
             scene_length=lengths.scene_length,
             largest=lengths.largest_window,
             classes=self._classes,
+            fewest=max(FEWEST, self._most or 0),
         )
 
 

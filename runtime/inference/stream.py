@@ -25,6 +25,7 @@ SECOND_LOOK_SIZE = 3
 SNIPPETS_PER_DETECTION = 4
 """One detection is returned for so many snippets of a tile, but at least ``FEWEST``."""
 FEWEST = 100
+"""Detections that a tile may have, however short it is, unless more are asked for."""
 
 Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, FloatArray]]]
 """Features (B, T, C) of B windows -> class activation sequence (K+1, T) and action masks (T, T) of each."""
@@ -46,6 +47,7 @@ class StreamDecoder:
         scene_length: int | None = None,
         largest: int = LARGEST,
         classes: int = CLASSES,
+        fewest: int = FEWEST,
     ) -> None:
         """Start with a new video.
 
@@ -56,8 +58,9 @@ class StreamDecoder:
             scene_length: T that scenes of more than twice ``length`` snippets are resampled to; None for ``length``.
             largest: snippets of the largest windows.
             classes: classes that are considered for each window.
+            fewest: detections that a tile may have, however short it is.
         """
-        self._forward, self._classes = forward, classes
+        self._forward, self._classes, self._fewest = forward, classes, fewest
         self._length, self._scene_length = length, scene_length or length
         self._schedule = WindowSchedule(largest)
         hidden, K = unreported_class(names), len(names)
@@ -152,7 +155,7 @@ class StreamDecoder:
         while (self._tile + 1) * size <= complete and self._tile * size < self._received:
             start, end = self._tile * size, min((self._tile + 1) * size, self._received)
             self._look_again(self._judged(start, end), end - start)
-            most = max(FEWEST, (end - start) // SNIPPETS_PER_DETECTION)
+            most = max(self._fewest, (end - start) // SNIPPETS_PER_DETECTION)
             final = suppress(self._judged(start, end), self._final, most)
             self._tile += 1
             known = Ranked.joined([self._final, final])

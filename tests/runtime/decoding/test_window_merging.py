@@ -201,12 +201,21 @@ def test_earlier_detections_lower_scores_and_raise_none(some: Ranked, earlier: R
     assert after.scores.sum() <= free.scores.sum() * (1 + 1e-9)
 
 
+def test_earlier_detections_do_not_lower_better_scores() -> None:
+    """As in soft-NMS. Otherwise an action that lies across two tiles would lose its best candidate to worse ones."""
+    some = ranked([(0, 10, 20, 0.8), (0, 10, 19, 0.3)])
+    found = suppress(some, ranked([(0, 9, 20, 0.1), (0, 9, 19, 0.5)]), 10)
+    assert found.scores[0] == 0.8
+    alone = suppress(some, ranked([]), 10)
+    assert found.scores[1] < alone.scores[1]
+
+
 def test_what_was_returned_before_is_not_returned_again() -> None:
     some = ranked([(0, 10, 20, 0.8), (1, 10, 20, 0.7), (0, 30, 40, 0.6)])
-    found = suppress(some, ranked([(0, 10, 20, 0.1)]), 10)
+    found = suppress(some, ranked([(0, 10, 20, 0.8)]), 10)
     np.testing.assert_array_equal(found.classes, [1, 0, 0])
     np.testing.assert_allclose(found.scores, [0.7, 0.6, 0.8 * np.exp(-1 / SIGMA)])
-    twice = suppress(some, ranked([(0, 10, 20, 0.1), (0, 10, 20, 0.2)]), 10)
+    twice = suppress(some, ranked([(0, 10, 20, 0.8), (0, 10, 20, 0.9)]), 10)
     np.testing.assert_allclose(twice.scores[2], 0.8 * np.exp(-2 / SIGMA))
     assert len(suppress(some, ranked([]), 2).scores) == 2
 

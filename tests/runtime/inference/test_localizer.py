@@ -14,6 +14,7 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.decoding.standard_decoder import decode_standard
 from stale_runtime.errors import BundleError, ChecksumError, DatasetError, FeatureError, PromptError
 from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.stream import FEWEST
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder
 from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs import feature_file
@@ -590,6 +591,15 @@ def test_the_best_detections_are_kept(bundle: Path, features: Features, window: 
     found = Localizer.open(bundle, window=window).detect(features, tiny.CLASSES).detections
     few = Localizer.open(bundle, window=window, most_detections=3).detect(features, tiny.CLASSES).detections
     assert few == found[:3]
+
+
+def test_more_detections_than_usual_can_be_asked_for(bundle: Path) -> None:
+    video = np.random.default_rng(0).standard_normal((500, C)).astype(np.float32)
+    usual = Localizer.open(bundle, window=256).detect(video, tiny.CLASSES).detections
+    assert len(usual) == 2 * FEWEST
+    more = Localizer.open(bundle, window=256, most_detections=500).detect(video, tiny.CLASSES).detections
+    assert len(usual) < len(more) <= 500
+    assert more[:20] == usual[:20]
 
 
 def test_a_file_of_a_long_video_gives_what_its_array_gives(

@@ -36,7 +36,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_blocks_are_all_rows(clip: Path) -> None:
     features = VideoFeatures(clip, Colours())
     blocks = list(features.blocks())
-    assert (features.snippets, features.duration_s) == (100, pytest.approx(20, abs=0.05))
+    assert features.snippets == 100
+    assert features.duration_s == pytest.approx(20, abs=0.05)
     assert [len(block) for block in blocks] == [ROWS_AT_ONCE, 100 - ROWS_AT_ONCE]
     assert len(blocks) == features.block_count
     assert {block.dtype for block in blocks} == {np.dtype(np.float16)}
@@ -95,7 +96,8 @@ def test_damage_is_told(clip: Path, tmp_path: Path) -> None:
 def test_the_localizer_finds_in_a_video_what_is_in_its_features(clip: Path, bundle: Path, tmp_path: Path) -> None:
     localizer = Localizer.open(with_tower(bundle, tmp_path / "bundle"), window="off")
     found = localizer.detect_video(clip, CLASSES)
-    assert (found.video, found.duration_s, found.window) == ("clip", pytest.approx(20, abs=0.05), None)
+    assert (found.video, found.window) == ("clip", None)
+    assert found.duration_s == pytest.approx(20, abs=0.05)
     features = np.concatenate(list(VideoFeatures(clip, localizer._vision.open()).blocks()))
     assert found.detections == localizer.detect(features, CLASSES, duration_s=found.duration_s).detections
     assert len(found) > 0
