@@ -45,4 +45,4 @@ def start_evaluation() -> None:
 
 def start_features() -> None:
     """Run ``stale-features``."""
-    launch("stale_runtime.commands.features", "stale-features")
+    launch("stale_runtime.commands.extract_features", "stale-features")

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stale_runtime.batch.feature_comparison import VideoSample, find_problem
+from stale_runtime.batch.feature_comparison import RowSample, find_problem
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
@@ -222,7 +222,7 @@ class BatchRun:
         if self._in_seconds and self._has_no_duration(path):
             text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
             return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), None
-        manifest, sample, problem = self.localizer.bundle.manifest, VideoSample(), None
+        manifest, sample, problem = self.localizer.bundle.manifest, RowSample(), None
         if not is_video(path):
             problem = find_problem(path, manifest, self.timeline)
         if finished is not None or (problem is not None and self.strict):

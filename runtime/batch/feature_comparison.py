@@ -45,7 +45,7 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
     return f"{path}: {found}" if found is not None else None
 
 
-class VideoSample:
+class RowSample:
     """The first features of a video, which are kept while they are computed."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.inference.detection_stream import decode_blocks
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
-from stale_runtime.inference.lengths import Lengths
+from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
 from stale_runtime.inputs.features import cut_into_pieces
 from stale_runtime.segments import FloatArray
@@ -60,7 +60,9 @@ class FeatureArray:
 class Detector:
     """Runs a network and decodes its outputs; threads may share it."""
 
-    def __init__(self, network: ForwardPass, lengths: Lengths, *, decoder: str, classes: int, most: int | None) -> None:
+    def __init__(
+        self, network: ForwardPass, lengths: LengthRules, *, decoder: str, classes: int, most: int | None
+    ) -> None:
         """Args: decoder, classes, most: as for ``Localizer.open``."""
         self._network, self._lengths = network, lengths
         self._decoder, self._classes, self._most = decoder, classes, most

@@ -11,7 +11,7 @@ WHOLE_LENGTHS = 2
 """Videos of at most so many times the trained T are looked at as a whole, if windows are ``auto``."""
 
 
-class Lengths:
+class LengthRules:
     """How a localizer looks at videos; the methods are those of ``Localizer``."""
 
     def __init__(

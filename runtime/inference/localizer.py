@@ -19,7 +19,7 @@ from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.detection_stream import DetectionStream
 from stale_runtime.inference.detector import Detector, FeatureArray, Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
-from stale_runtime.inference.lengths import Lengths
+from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
@@ -74,7 +74,7 @@ class Localizer:
                 f"{bundle.path}: the manifest's temporal scale is {manifest.temporal_scale}, expected "
                 f"{layout.SHORTEST} to {layout.LONGEST}; {COPY_AGAIN}"
             )
-        self._lengths = Lengths(
+        self._lengths = LengthRules(
             manifest.temporal_scale, length=settings.length, window=settings.window, decoder=self.decoder
         )
         self.length, self.window = self._lengths.length, self._lengths.window

@@ -16,7 +16,7 @@ from tests.cli.command import assert_failed
 
 COMMANDS = {
     "stale-run": "stale_runtime.commands.run",
-    "stale-features": "stale_runtime.commands.features",
+    "stale-features": "stale_runtime.commands.extract_features",
     "stale-eval": "stale_runtime.commands.evaluate",
     "stale-export": "stale_export.export_command",
     "stale-train": "stale_model.train_command",

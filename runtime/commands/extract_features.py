@@ -116,7 +116,7 @@ def stale_features(
     )
     request = FeaturesRequest(encoder=encoder, **options)
     require_video_reader()
-    return extract(request, request.output) if request.output is not None else compare(request)
+    return extract(request, request.output) if request.output is not None else compare_recipes(request)
 
 
 def main() -> None:
@@ -154,7 +154,7 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     return _conclude(outcomes, meter)
 
 
-def compare(request: FeaturesRequest) -> int:
+def compare_recipes(request: FeaturesRequest) -> int:
     """Compare published features with those by several recipes, and print a table.
 
     Returns:
@@ -168,12 +168,12 @@ def compare(request: FeaturesRequest) -> int:
     published = read_features(request.compare, encoder.channels)
     trials = compare_recipes(request.videos[0], encoder, published)
     found = list(console.progress(trials, label="Comparing", total=most_trials()))
-    console.echo(comparison_table(found))
+    console.echo(recipe_table(found))
     console.echo(_describe_best(found, encoder.recipe))
     return 0
 
 
-def comparison_table(trials: Sequence[Trial]) -> str:
+def recipe_table(trials: Sequence[Trial]) -> str:
     """A table of all trials, best first."""
     from tabulate import tabulate  # only tables need it
 
