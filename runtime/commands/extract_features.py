@@ -116,7 +116,7 @@ def stale_features(
     )
     request = FeaturesRequest(encoder=encoder, **options)
     require_video_reader()
-    return extract(request, request.output) if request.output is not None else compare_recipes(request)
+    return extract(request, request.output) if request.output is not None else ask_published(request)
 
 
 def main() -> None:
@@ -154,7 +154,7 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     return _conclude(outcomes, meter)
 
 
-def compare_recipes(request: FeaturesRequest) -> int:
+def ask_published(request: FeaturesRequest) -> int:
     """Compare published features with those by several recipes, and print a table.
 
     Returns:
