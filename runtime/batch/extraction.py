@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, Re
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar, sidecar_path
 from stale_runtime.system.files import open_without_blocking, reason, refuse_irregular, why_unwritten
-from stale_runtime.system.workspace import sync_folder, workspace, write_durably
+from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
 from stale_runtime.video.video_features import ImageEncoder, Rows, VideoFeatures, Watch
 
 _REPLACE = "give --overwrite, or another -o"
@@ -95,9 +95,10 @@ class Extraction:
         if workers == 1:
             yield from (self.extract(path, encoder) for path in paths)
             return
-        with _pool(workers) as pool:
+        with _pool(workers, self.folder) as pool:
             try:
-                yield from pool.map(partial(_extract_in_worker, self), paths)
+                for future in [pool.submit(_extract_in_worker, self, path) for path in paths]:
+                    yield future.result()
             except BrokenProcessPool as problem:
                 raise OutOfMemoryError(
                     f"a worker process was killed, as it happens if memory runs out; the videos before are done: take "
@@ -188,16 +189,20 @@ def _publish(space: Path, target: Path, origin: FeatureOrigin) -> None:
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, which are ended if the block ends with an error or is interrupted."""
+def _pool(workers: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes; if the block ends with an error or is interrupted, they are ended, and what they began removed.
+
+    The block must not cancel futures: in Python 3.11, a pool whose workers end prints a traceback for each of those.
+    """
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         yield pool
         pool.shutdown()
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
             worker.terminate()
+        pool.shutdown(cancel_futures=True)
+        sweep(folder)
         raise
 
 

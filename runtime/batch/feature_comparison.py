@@ -34,11 +34,12 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
         with open_features(path, manifest.channels) as file:
             summary, snippets = file.summarise(), file.snippets
         duration_s = timeline.duration_of(video_id(path.stem), snippets)
-        origin = read_sidecar(path, snippets=snippets)
-    except RecipeError as problem:
-        return str(problem)
     except StaleError:
         return None
+    try:
+        origin = read_sidecar(path, snippets=snippets)
+    except RecipeError as problem:
+        return None if duration_s is None else str(problem)  # detection needs the duration from it, and says so
     found = check.problem_with(
         summary, origin=origin, snippet_s=duration_s / snippets if duration_s is not None else None
     )

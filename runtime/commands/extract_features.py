@@ -28,6 +28,8 @@ NAME = "stale-features"
 MOST_WORKERS = 256
 _CLEAR = 0.95
 """Mean cosine above which a recipe fits. Rounding, another decoder of videos and int8 leave more than that."""
+_TIE = 0.001
+"""Mean cosines that are closer than that tell recipes apart no better than chance."""
 _FRAME = {"crop": "centre", "squash": "whole"}
 
 
@@ -261,8 +263,9 @@ def _conclude(outcomes: Sequence[Extracted], meter: _Meter) -> int:
         console.note(NAME, f"error: {problem}")
     kept = sum(outcome.kept for outcome in outcomes)
     done = len(outcomes) - len(problems) - kept
-    parts = [f"{done:,} videos, {meter.seconds:,.1f} s, in {meter.elapsed_s:,.1f} s: {meter}"] if done else []
-    parts += [f"{kept:,} were done before"] if kept else []
+    videos = "video" if done == 1 else "videos"
+    parts = [f"{done:,} {videos}, {meter.seconds:,.1f} s, in {meter.elapsed_s:,.1f} s: {meter}"] if done else []
+    parts += [f"{kept:,} {'was' if kept == 1 else 'were'} done before"] if kept else []
     parts += [f"{len(problems):,} of {len(outcomes):,} failed"] if problems else []
     console.note(NAME, "; ".join(parts))
     if not problems:
@@ -288,7 +291,9 @@ def _describe_best(trials: Sequence[Trial], own: FeatureRecipe) -> str:
     recipe = best.recipe
     found = f"channel_order {recipe.channel_order}, resize {recipe.resize}, snippet_s {recipe.snippet_s:.6g}"
     agrees = all(getattr(own, name) == getattr(recipe, name) for name in ("channel_order", "resize", "snippet_s"))
-    return f"Best: {found}{', as the recipe in use says' if agrees else '; the recipe in use says otherwise'}."
+    text = f"Best: {found}{', as the recipe in use says' if agrees else '; the recipe in use says otherwise'}."
+    close = sum(trial.mean > best.mean - _TIE for trial in trials) - 1
+    return f"{text} {close} more fit as well: compare a longer video, with motion and colours." if close else text
 
 
 if __name__ == "__main__":

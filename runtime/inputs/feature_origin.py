@@ -85,5 +85,6 @@ def read_sidecar(features: Path, *, snippets: int | None = None) -> FeatureOrigi
         if snippets not in (None, origin.snippets):
             raise ValueError(f"says {origin.snippets:,} rows, {features.name} has {snippets:,}")
         return origin
-    except (ValueError, OSError) as problem:
-        raise RecipeError(f"{path}: {problem}; delete it, or make the features again with stale-features") from None
+    except (ValueError, OSError, RecipeError) as problem:
+        where = "" if isinstance(problem, RecipeError) else f"{path}: "
+        raise RecipeError(f"{where}{problem}; delete it, or make the features again with stale-features") from None

@@ -93,6 +93,14 @@ def test_what_stands_beside_the_features_is_compared(work: Path) -> None:
     assert "says 7 rows, genuine.npy has 40" in detect(work, "genuine.npy").stderr
 
 
+def test_what_is_broken_beside_the_features_is_said_once(work: Path) -> None:
+    (work / "genuine.recipe.json").write_text("{")
+    assert detect(work, "genuine.npy", "--duration", "20").stderr.count("not valid JSON") == 1
+    done = run("stale-run", "genuine.npy", "--prompts", "classes.txt", cwd=work)
+    assert done.returncode == 3
+    assert done.stderr.count("not valid JSON") == 1, done.stderr
+
+
 def test_a_run_warns_once_and_the_report_lists_all(work: Path) -> None:
     for n, (features, _) in enumerate(WRONG.values()):
         save(work / "videos" / f"w{n}.npy", features)

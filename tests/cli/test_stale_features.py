@@ -112,7 +112,8 @@ def test_what_is_done_is_skipped(work: Path) -> None:
     extract(work, "videos/a.mp4", "-o", "feats")
     before = (work / "feats" / "a.npy").stat()
     done = extract(work, "videos", "-o", "feats")
-    assert "1 were done before" in done.stderr
+    assert "2 videos, 3.0 s, in " in done.stderr
+    assert "; 1 was done before" in done.stderr
     after = (work / "feats" / "a.npy").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert len(list((work / "feats").glob("*.npy"))) == 3
@@ -158,6 +159,7 @@ def test_an_interrupted_run_leaves_whole_files_and_continues(work: Path) -> None
     assert running.returncode == 130
     assert len(said.strip().splitlines()) == 1, said
     assert "repeat the command to continue" in said
+    assert not list((work / "feats").glob(".stale-*"))
     for path in (work / "feats").glob("*.npy"):
         assert np.load(path).shape[1] == CHANNELS
         assert path.with_suffix(".recipe.json").exists()
@@ -193,6 +195,15 @@ def test_published_features_may_be_spread_over_the_video(work: Path) -> None:
     extract(work, "videos/a.mp4", "-o", "published", "--vision", "tower")
     done = run(NAME, "--compare", "published/a.npy", "videos/a.mp4", cwd=work)
     assert done.stdout.splitlines()[2].split() == ["rgb", "centre", "3.25", "(spread)", "13", "1.0000", "1.0000"]
+
+
+def test_recipes_that_a_video_cannot_tell_apart_are_said_to_be_more(work: Path) -> None:
+    write_clip(work / "short.mp4", 0.04)
+    extract(work, "short.mp4", "-o", "published")
+    done = run(NAME, "--compare", "published/short.npy", "short.mp4", cwd=work)
+    *_, says = done.stdout.splitlines()
+    assert says.startswith("Best: channel_order rgb, resize crop, snippet_s 0.2")
+    assert says.endswith(" more fit as well: compare a longer video, with motion and colours.")
 
 
 def test_features_of_another_video_fit_no_recipe(work: Path) -> None:

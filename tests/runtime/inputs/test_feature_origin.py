@@ -65,3 +65,10 @@ def test_a_folder_in_place_of_the_origin_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.recipe.json").mkdir()
     with pytest.raises(RecipeError, match="Is a directory"):
         read_sidecar(tmp_path / "a.npy")
+
+
+def test_a_broken_origin_s_remedy_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "a.recipe.json").write_text("{")
+    with pytest.raises(RecipeError, match=r"a\.recipe\.json: not valid JSON .*; delete it, or make") as refused:
+        read_sidecar(tmp_path / "a.npy")
+    assert str(refused.value).count("a.recipe.json") == 1
