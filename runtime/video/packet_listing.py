@@ -123,7 +123,7 @@ def list_packets(container: InputContainer, stream: VideoStream, stay_alive: Cal
     time_base = stream.time_base
     if not time_base:
         raise VideoProblem(f"its frames have no times; {_REMUX}")
-    exact, end, previous, latest = True, None, 0, None
+    exact, last, end, previous, latest = True, None, None, 0, None
     for packet in read_packets(container, stream):
         if len(times) == MOST_VIDEO_FRAMES:
             raise VideoProblem(f"more than {MOST_VIDEO_FRAMES:,} frames; cut it into parts")
@@ -134,9 +134,8 @@ def list_packets(container: InputContainer, stream: VideoStream, stay_alive: Cal
         times.append(time)
         keyframes.append(packet.is_keyframe)
         hidden.append(packet.is_discard)
-        if not packet.is_discard:
-            shown_for = min(packet.duration or 0, round(_LAST_FRAME_S / time_base))
-            end = max(time + shown_for, end if end is not None else time)
+        if not packet.is_discard and (last is None or time >= last):  # mp4 states durations in the order of decoding
+            last, end = time, time + min(packet.duration or 0, round(_LAST_FRAME_S / time_base))
         previous = time
         if len(times) % 256 == 0:
             stay_alive()

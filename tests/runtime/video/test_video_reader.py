@@ -119,6 +119,12 @@ def test_frames_of_a_variable_rate_are_sampled_by_the_time_at_which_they_are_sho
     assert by_rate != wanted
 
 
+def test_a_long_still_before_the_last_frames_does_not_make_the_video_longer(tmp_path: Path) -> None:
+    times = [*(0.1 * n for n in range(20)), *(10 + 0.1 * n for n in range(20))]
+    path = write_clip(tmp_path / "still.mp4", [numbered(n) for n in range(40)], times=times, options=GOP)
+    assert probe_video(path).duration_s == pytest.approx(12, abs=0.15)
+
+
 def test_several_frames_a_row_are_spread_evenly_in_it(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", [numbered(n) for n in range(50)])
     recipe = FeatureRecipe(**{**vars(SQUASHED), "snippet_s": 0.4, "frames": 5})
