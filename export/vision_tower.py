@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from stale_export.vision_graph import ACTIVATIONS, ImageSizes
+from stale_model.checkpoints.clip import read_pretrained
 from stale_runtime.errors import CheckpointError
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, LARGEST_IMAGE, FeatureRecipe
 from stale_runtime.system.files import MEGABYTE, read_bytes
@@ -169,25 +170,7 @@ def _side(size: Any) -> Any:
 
 def _read_weights(vision: str, config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # reading the weights takes a second
-    try:
-        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            vision,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=Path(vision).is_dir(),
-            output_loading_info=True,
-        )
-        tower, found = loaded
-    except Exception as problem:  # transformers raises many kinds
-        raise CheckpointError(
-            f"--vision {vision}: its weights cannot be read ({_shortened(problem)}); expected model.safetensors"
-        ) from problem
-    if missing := sorted(found["missing_keys"]):
-        raise CheckpointError(f"--vision {vision}: its weights lack {missing[0]}; use the files of a complete CLIP")
-    for name, weights in tower.state_dict().items():
-        if weights.is_floating_point() and not weights.isfinite().all():
-            raise CheckpointError(f"--vision {vision}: {name} contains NaN or infinity; download its files again")
+    tower = read_pretrained(CLIPVisionModelWithProjection, vision, config, option="--vision")
     tower.eval()
     return tower  # type: ignore[no-any-return]
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
 from stale_runtime.decoding.decoders import decode_detections, label_segments
 from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
@@ -82,36 +80,32 @@ class Detector:
         Args:
             video: its id.
             features: are read block by block if it is looked at through windows.
-            read: T -> features (T0, C) that will be resampled to T, if it is looked at as a whole.
+            read: T -> features (T0, C) of which those rows are right that resampling them to T reads; for T0, all.
             duration_s: how long it lasts; None for fractions of the video.
             prompts: K encoded prompts.
             watch: gets the blocks.
         """
-        snippets = features.snippets
-        blocks = features.blocks if watch is None else partial(_watched, features, watch)
-        if self._lengths.is_long(snippets):
-            largest = self._lengths.largest_window
-            rows = self._detect_long(blocks(), snippets, duration_s, prompts)
-            return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=largest)
-        if self._lengths.may_have_scenes(snippets):
-            held = np.concatenate(list(blocks()))
+        snippets, lengths = features.snippets, self._lengths
+        window: int | None = lengths.largest_window
+        if lengths.is_long(snippets):
+            blocks = features.blocks() if watch is None else watch(features.blocks(), features.block_count)
+            rows = self._detect_long(blocks, snippets, duration_s, prompts)
         else:
-            held = read(self._lengths.length_for(snippets))
-        window = self._lengths.window_for(held)
-        rows = self._look(held, window is not None, duration_s, prompts)
+            held = read(snippets if lengths.may_have_scenes(snippets) else lengths.length_for(snippets))
+            window = lengths.window_for(held)
+            rows = self._detect_held(held, window, duration_s, prompts)
         return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=window)
 
     def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
     ) -> tuple[Detection, ...]:
         """Find actions in features (T0, C) of a video that are in memory."""
-        through_windows = self._lengths.window_for(features) is not None
-        return self._look(features, through_windows, duration_s, prompts)
+        return self._detect_held(features, self._lengths.window_for(features), duration_s, prompts)
 
-    def _look(
-        self, features: FloatArray, through_windows: bool, duration_s: float | None, prompts: EncodedPrompts
+    def _detect_held(
+        self, features: FloatArray, window: int | None, duration_s: float | None, prompts: EncodedPrompts
     ) -> tuple[Detection, ...]:
-        if through_windows:
+        if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts)
         outputs = self.outputs(features, prompts)
         most = self._most or MOST_DETECTIONS
@@ -143,7 +137,3 @@ class Detector:
             classes=self._classes,
             fewest=max(FEWEST, self._most or 0),
         )
-
-
-def _watched(features: Features, watch: Watch) -> Iterable[FloatArray]:
-    return watch(features.blocks(), features.block_count)

@@ -83,11 +83,6 @@ class StreamDecoder:
         moved = self._schedule.largest // 3 + 1  # by averaging edges: segments of at most ``largest`` overlap by half
         return self._schedule.largest + self._schedule.delay + STEP + moved
 
-    @property
-    def received(self) -> int:
-        """Snippets so far."""
-        return self._received
-
     def push(self, snippets: FloatArray) -> Iterator[Ranked]:
         """Take more snippets (n, C), and return what has become final: segments in snippets, best first."""
         self._waiting.append(snippets.astype(np.float32))

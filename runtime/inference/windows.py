@@ -51,7 +51,8 @@ class WindowSchedule:
         self._longest_single = 2 * largest // 3  # snippets of a scene that is only looked at as a whole
         self._finder = CutFinder()
         self._decided = 0
-        self._scenes = 0
+        self.scenes = 0
+        """Scenes that have ended."""
         self._borders = [0]
         self._next_starts = dict.fromkeys(self._sizes, 0)
 
@@ -59,11 +60,6 @@ class WindowSchedule:
     def delay(self) -> int:
         """Snippets after which no window that starts at a snippet is added any more."""
         return self.largest + LOOKAHEAD
-
-    @property
-    def scenes(self) -> int:
-        """Scenes that have ended."""
-        return self._scenes
 
     def advance(self, rows: FloatArray, rows_from: int, until: int) -> list[Window]:
         """The windows that have become due.
@@ -123,7 +119,7 @@ class WindowSchedule:
             windows += [Window(end - size, end, False, True) for size in sizes]
         if 0 < length <= self.largest:
             windows.append(Window(start, end, True, True))
-        self._scenes += 1
+        self.scenes += 1
         kept = 2 * self.largest + self.delay + STEP  # snippets before this border that ``around`` may be asked for
         self._borders = [border for border in self._borders if border >= end - kept] + [end]
         self._next_starts = dict.fromkeys(self._sizes, end)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PretrainedConfig
 from transformers.utils.hub import cached_file
 
 from stale_runtime.bundle.manifest import TextEncoderSpec
@@ -173,6 +173,43 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
         raise CheckpointError(f"--clip {clip.name}: {problem}; expected CLIP's tokenizer") from problem
 
 
+def read_pretrained(kind: Any, source: str, config: PretrainedConfig, *, option: str) -> Any:
+    """Read one of transformers' models with its weights in safetensors. Nothing is unpickled.
+
+    Args:
+        kind: the model's class.
+        source: a Hugging Face id, or a folder.
+        config: of the model; the one that transformers finds is not used.
+        option: what named the source, for messages.
+
+    Returns:
+        The model, in float32.
+
+    Raises:
+        CheckpointError: weights cannot be read, are missing, or contain NaN or infinity.
+    """
+    try:
+        model, found = kind.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=Path(source).is_dir(),
+            output_loading_info=True,
+        )
+    except Exception as problem:  # transformers raises many kinds
+        first = " ".join(str(problem).split())[:200] or type(problem).__name__
+        raise CheckpointError(
+            f"{option} {source}: its weights cannot be read ({first}); expected model.safetensors"
+        ) from problem
+    if missing := sorted(found["missing_keys"]):
+        raise CheckpointError(f"{option} {source}: its weights lack {missing[0]}; use the files of a complete CLIP")
+    for name, weights in model.state_dict().items():
+        if weights.is_floating_point() and not weights.isfinite().all():
+            raise CheckpointError(f"{option} {source}: {name} contains NaN or infinity; download its files again")
+    return model
+
+
 def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
     """The text tower with CLIP's own weights; None if the folder contains no weights.
 
@@ -183,27 +220,9 @@ def read_tower(clip: str, config: CLIPTextConfig) -> TextTower | None:
     Raises:
         CheckpointError: there are weights, but they cannot be used.
     """
-    is_folder = Path(clip).is_dir()
-    if is_folder and not any(Path(clip).glob("*.safetensors")):
+    if Path(clip).is_dir() and not any(Path(clip).glob("*.safetensors")):
         return None
-    try:
-        loaded: Any = CLIPTextModelWithProjection.from_pretrained(
-            clip,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=is_folder,
-            output_loading_info=True,
-        )
-        pretrained, found = loaded
-    except Exception as problem:  # transformers raises many kinds
-        first = " ".join(str(problem).split())[:200] or type(problem).__name__
-        raise CheckpointError(f"--clip {clip}: its weights cannot be read ({first})") from problem
-    if missing := sorted(found["missing_keys"]):
-        raise CheckpointError(f"--clip {clip}: its weights lack {missing[0]}; use the files of a complete CLIP")
-    for name, weights in pretrained.state_dict().items():
-        if not weights.isfinite().all():
-            raise CheckpointError(f"--clip {clip}: {name} contains NaN or infinity; download its files again")
+    pretrained = read_pretrained(CLIPTextModelWithProjection, clip, config, option="--clip")
     tower = TextTower(config)
     tower.clip = pretrained
     return tower

@@ -127,13 +127,7 @@ def clip_target(folder: Path) -> Target:
     whole = json.dumps({name: json.loads((place / name).read_bytes()) for name in names}).encode()
 
     def run(data: bytes) -> object:
-        try:
-            content = json.loads(data)
-            files = [json.dumps(content[name]).encode() for name in names]
-        except (ValueError, RecursionError, TypeError, KeyError):
-            files = [data, data]
-        for name, file in zip(names, files, strict=True):
-            (place / name).write_bytes(file)
+        _write_side_by_side(place, names, data)
         return text_encoder_spec(read_clip_parts(str(place)))
 
     return Target(seeds=(whole,), run=run, mutate=mutate_json)
@@ -147,13 +141,7 @@ def vision_target(folder: Path) -> Target:
     whole = json.dumps({names[0]: json.loads((place / names[0]).read_bytes()), names[1]: images}).encode()
 
     def run(data: bytes) -> object:
-        try:
-            content = json.loads(data)
-            files = [json.dumps(content[name]).encode() for name in names]
-        except (ValueError, RecursionError, TypeError, KeyError):
-            files = [data, data]
-        for name, file in zip(names, files, strict=True):
-            (place / name).write_bytes(file)
+        _write_side_by_side(place, names, data)
         return read_vision_tower(str(place)).recipe
 
     return Target(seeds=(whole,), run=run, mutate=mutate_json)
@@ -307,3 +295,14 @@ def _few(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {
         name: tensor for name, tensor in state.items() if tensor.ndim < 3 and tensor.numel() < 20 and "norm" in name
     }
+
+
+def _write_side_by_side(place: Path, names: tuple[str, ...], data: bytes) -> None:
+    """Write the JSON files that an input holds side by side; if it is no JSON, each of them is the input."""
+    try:
+        content = json.loads(data)
+        files = [json.dumps(content[name]).encode() for name in names]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        files = [data] * len(names)
+    for name, file in zip(names, files, strict=True):
+        (place / name).write_bytes(file)
