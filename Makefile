@@ -85,22 +85,29 @@ fuzz: $(VENV)/installed
 	STALE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python -m tests.fuzz.run all --inputs $(FUZZ_INPUTS) --jobs 2
 
+# Each command is printed as it runs, and does the same when it is typed.
 DEMO := build/demo
+SEED ?= 0
 demo: $(VENV)/installed
 	rm -rf $(DEMO)
-	$(BIN)/python -m stale_model.demo $(DEMO)
-	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/features \
+	$(BIN)/python -m stale_model.demo $(DEMO) --seed $(SEED)
+	$(BIN)/stale-features $(DEMO)/videos/training -o $(DEMO)/features/training --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-features $(DEMO)/videos/validation -o $(DEMO)/features/validation --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/features/training \
 	  --seen $(DEMO)/splits/seen.txt --unseen $(DEMO)/splits/unseen.txt --clip $(DEMO)/clip --freeze-text \
-	  --epochs 16 --batch-size 8 --learning-rate 4e-4 -o $(DEMO)/training
-	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth -o $(DEMO)/bundle
-	$(BIN)/stale-run "$$(ls $(DEMO)/features/*.npy | tail -1)" --prompts $(DEMO)/splits/all.txt \
-	  --durations $(DEMO)/annotations.json --bundle $(DEMO)/bundle
-	$(BIN)/stale-run $(DEMO)/features --prompts $(DEMO)/splits/all.txt --durations $(DEMO)/annotations.json \
-	  --bundle $(DEMO)/bundle --format json -o $(DEMO)/detections.json
+	  --epochs 12 --batch-size 8 --learning-rate 4e-4 --seed $(SEED) -o $(DEMO)/training
+	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision -o $(DEMO)/bundle \
+	  --calibration $(DEMO)/features/training --validate $(DEMO)/annotations.json \
+	  --validation-features $(DEMO)/features/validation
+	$(BIN)/stale-run $(DEMO)/videos/validation/validation_0001.mp4 --prompts $(DEMO)/splits/all.txt \
+	  --bundle $(DEMO)/bundle
+	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \
+	  --format json -o $(DEMO)/detections.json
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
+	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO)
 
 # Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
 DEVICE ?= cuda
