@@ -91,14 +91,14 @@ SEED ?= 0
 demo: $(VENV)/installed
 	rm -rf $(DEMO)
 	$(BIN)/python -m stale_model.demo $(DEMO) --seed $(SEED)
-	$(BIN)/stale-features $(DEMO)/videos/training -o $(DEMO)/features/training --vision $(DEMO)/vision --workers 2
-	$(BIN)/stale-features $(DEMO)/videos/validation -o $(DEMO)/features/validation --vision $(DEMO)/vision --workers 2
-	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/features/training \
+	$(BIN)/stale-features $(DEMO)/videos/training -o $(DEMO)/training_features --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-features $(DEMO)/videos/validation -o $(DEMO)/validation_features --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/training_features \
 	  --seen $(DEMO)/splits/seen.txt --unseen $(DEMO)/splits/unseen.txt --clip $(DEMO)/clip --freeze-text \
 	  --epochs 12 --batch-size 8 --learning-rate 4e-4 --seed $(SEED) -o $(DEMO)/training
 	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision -o $(DEMO)/bundle \
-	  --calibration $(DEMO)/features/training --validate $(DEMO)/annotations.json \
-	  --validation-features $(DEMO)/features/validation
+	  --calibration $(DEMO)/training_features --validate $(DEMO)/annotations.json \
+	  --validation-features $(DEMO)/validation_features
 	$(BIN)/stale-run $(DEMO)/videos/validation/validation_0001.mp4 --prompts $(DEMO)/splits/all.txt \
 	  --bundle $(DEMO)/bundle
 	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \

@@ -15,8 +15,8 @@ import click
 import numpy as np
 
 from stale_model.demo.demo_classes import SEEN, SPLITS, UNSEEN
+from stale_model.demo.demo_footage import write_video
 from stale_model.demo.demo_towers import DemoTowers
-from stale_model.demo.footage import write_video
 from stale_model.demo.stills import draw_stills
 from stale_model.demo.timelines import DemoVideo, draw_timelines
 from stale_model.demo.tower_files import text_tower_files, write_vision_folder

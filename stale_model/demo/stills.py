@@ -8,10 +8,10 @@ from PIL import Image
 
 from stale_model.demo.captions import Concept, draw_caption
 from stale_model.demo.demo_classes import IDLE, THINGS, UNSEEN_PAIRS, VERBS
+from stale_model.demo.demo_footage import HEIGHT
 from stale_model.demo.demo_towers import SIDE
 from stale_model.demo.drawing.camera import Camera
 from stale_model.demo.drawing.scene import Scene
-from stale_model.demo.footage import HEIGHT
 
 _ACTIONS = 0.72
 """Share of the stills that show an action."""

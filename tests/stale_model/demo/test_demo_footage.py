@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stale_model.demo.demo_classes import IDLE, SEEN, UNSEEN, verb_and_thing
+from stale_model.demo.demo_footage import FRAMES_PER_SECOND, draw_frames, write_video
 from stale_model.demo.drawing.camera import Camera
-from stale_model.demo.footage import FRAMES_PER_SECOND, draw_frames, write_video
 from stale_model.demo.shots import plan_shots
 from stale_model.demo.timelines import DemoVideo, draw_timelines
 from stale_runtime import probe_video
