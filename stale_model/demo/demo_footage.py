@@ -19,7 +19,7 @@ HEIGHT: Final = 120
 """Pixels of a frame; its width is 160."""
 _FINER = 2
 _NOISE = 3
-_OPTIONS = {"crf": "26", "preset": "veryfast", "x264-params": "mbtree=0"}
+_OPTIONS = {"crf": "29", "preset": "veryfast", "x264-params": "mbtree=0"}
 """With its macroblock tree, x264 encodes one film in thirty otherwise than before."""
 
 

@@ -26,9 +26,11 @@ _HIDDEN, _LAYERS, _HEADS = 64, 2, 2
 
 
 class ImageTower(nn.Module):
-    """Convolutions down to 8 by 8 places, which get an embedding of where they are, and one more down to 4 by 4.
+    """Convolutions down to 4 by 4 places, and the mean and the maximum over them.
 
-    A vision transformer of this size needs far more images; CLIP, too, was published with either kind.
+    Nothing tells where in the image something is: a fence that is carried is higher up than one that stands, and has to
+    look like a fence all the same. A vision transformer of this size needs far more images; CLIP was published with
+    either kind.
     """
 
     def __init__(self, channels: int = CHANNELS, maps: int = _MAPS) -> None:
@@ -45,10 +47,8 @@ class ImageTower(nn.Module):
             _convolution(2 * maps, 2 * maps, 1),
             _convolution(2 * maps, 4 * maps, 2),
             _convolution(4 * maps, 4 * maps, 1),
-            _convolution(4 * maps, 4 * maps, 1),
+            _convolution(4 * maps, 8 * maps, 2),
         )
-        self.places = nn.Parameter(torch.zeros(1, 4 * maps, SIDE // 8, SIDE // 8))
-        self.head = _convolution(4 * maps, 8 * maps, 2)
         self.projection = nn.Linear(16 * maps, channels, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class ImageTower(nn.Module):
         Returns:
             (B, C)
         """
-        maps = self.head(self.body(images) + self.places)  # (B, 8 * maps, SIDE / 16, SIDE / 16)
+        maps = self.body(images)  # (B, 8 * maps, SIDE / 16, SIDE / 16)
         pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)  # (B, 16 * maps)
         embeddings: Tensor = self.projection(pooled)
         return embeddings
@@ -87,7 +87,7 @@ class DemoTowers:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             text = CLIPTextModelWithProjection(make_text_config(tokenizer, channels=channels))
-            return cls(image=ImageTower(channels), text=text.eval(), tokenizer=tokenizer)
+            return cls(image=ImageTower(channels), text=text.train(mode=False), tokenizer=tokenizer)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings of K texts: (K, C)."""

@@ -51,7 +51,7 @@ def draw_stills(count: int, seed: int, *, unseen: bool) -> Stills:
             doing = _draw_doing(thing, rng, unseen=unseen)
             time_s, since_s = rng.uniform(0, _LONGEST_S), rng.uniform(0, _LONGEST_ACTION_S)
             frame = camera.film(doing, time_s=time_s, since_s=since_s, rng=rng)
-            images[len(concepts)] = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            images[len(concepts)] = np.asarray(Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
             concepts.append(Concept(doing, thing))
             captions.append(draw_caption(concepts[-1], scene.place, rng))
     return Stills(images=images, concepts=tuple(concepts), captions=tuple(captions))

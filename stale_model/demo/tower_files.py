@@ -1,6 +1,5 @@
 """The demo's towers as files: the text tower as on Hugging Face, and the image tower as ONNX with its recipe."""
 
-import io
 import json
 import logging
 import warnings
@@ -92,9 +91,7 @@ def _export(tower: ImageTower) -> bytes:
             verbose=False,
         )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer, external_data=False)
-    return buffer.getvalue()
+    return bytes(program.model_proto.SerializeToString())
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from stale_runtime.inputs.features import CLIP_NORM
 _WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 _HIGHEST_SCALE = 100.0
-_SHIFT = 3
-"""Most pixels that the images of a batch are shifted by."""
+_SHIFTS = (8, 6)
+"""Most pixels that the images of a batch are shifted by, up or down, and to the left or right."""
 _EVALUATED = 250
 
 
@@ -81,7 +81,7 @@ def train_towers(
         loss.backward()
         optimizer.step()
     towers.image.eval()
-    towers.text.eval()
+    towers.text.train(mode=False)
     _make_as_long_as_clip(towers, stills)
 
 
@@ -144,7 +144,7 @@ def _augmented(stills: Stills, rows: Sequence[int], rng: np.random.Generator) ->
     images = stills.images[rows]  # (B, SIDE, SIDE, 3)
     mirrored = rng.random(len(rows)) < 0.5
     images[mirrored] = images[mirrored, :, ::-1]
-    down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2).tolist()
+    down, right = (int(rng.integers(-most, most + 1)) for most in _SHIFTS)
     return torch.roll(normalise_pixels(images), (down, right), (2, 3))
 
 

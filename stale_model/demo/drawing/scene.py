@@ -119,7 +119,7 @@ class Scene:
 
 
 def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    return options[rng.integers(len(options))]
+    return options[int(rng.integers(len(options)))]
 
 
 def _difference(first: Colour, second: Colour) -> int:

@@ -162,4 +162,5 @@ def test_a_still_camera_s_frames_are_bytes_of_the_wanted_size() -> None:
     frame: Frame = Camera(Scene.draw(0, "car"), height=60, finer=2).film(
         "washing", time_s=0, since_s=0, rng=np.random.default_rng(0)
     )
-    assert (frame.shape, frame.dtype) == ((60, 80, 3), np.uint8)
+    assert frame.shape == (60, 80, 3)
+    assert frame.dtype == np.uint8
