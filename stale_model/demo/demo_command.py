@@ -6,10 +6,10 @@ trained on the seen classes finds the unseen ones by their names alone.
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeAlias
 
 import click
 import numpy as np
@@ -32,17 +32,12 @@ HELD_OUT = 1000
 """Stills that show how good the towers are."""
 _COMPARED = 9
 _HELD_OUT_SEED = 1_000_000
-T = TypeVar("T")
+Watch: TypeAlias = Callable[[Iterable[Any], str, int], Iterable[Any]]
+"""Gets items, what is done to them, and how many there are, and yields them; it can show progress, because work is done
+after each."""
 
 
-class Watch(Protocol):
-    """Yields the items that it gets, and can show progress, because work is done after each."""
-
-    def __call__(self, items: Iterable[T], label: str, total: int, /) -> Iterable[T]:
-        """Yield the items, given what is done to them and how many there are."""
-
-
-def watch_nothing(items: Iterable[T], _label: str, _total: int, /) -> Iterable[T]:
+def watch_nothing(items: Iterable[Any], _label: str, _total: int) -> Iterable[Any]:
     """Show no progress."""
     return items
 
@@ -177,7 +172,7 @@ def demo(folder: Path, videos: int, validation_videos: int, stills: int, epochs:
     """  # noqa: D301 -- click reads the backslash
     started = time.perf_counter()
 
-    def watch(items: Iterable[T], label: str, total: int, /) -> Iterable[T]:
+    def watch(items: Iterable[Any], label: str, total: int) -> Iterable[Any]:
         return console.progress(items, label=label, total=total)
 
     size = DemoSize(videos=videos, validation_videos=validation_videos, stills=stills, epochs=epochs)
