@@ -168,7 +168,9 @@ def validate_vision(
         return tower.without_int8()
     say(f"{file}: {compared}")
     records = tuple(
-        replace(record, map_percent=score, fp32_map_percent=exact) if record.file == file else record
+        replace(record, map_percent=score, fp32_map_percent=exact, validation_videos=count)
+        if record.file == file
+        else record
         for record in tower.records
     )
     return replace(tower, records=records)
