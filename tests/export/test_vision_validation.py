@@ -56,9 +56,11 @@ def find(work: Path, said: list[str] | None = None, folder: str = "videos") -> F
     )
 
 
-def embed(work: Path, tower: ExportedVision, said: list[str] | None = None) -> EmbeddedFootage:
+def embed(
+    work: Path, tower: ExportedVision, said: list[str] | None = None, length: int = tiny.LENGTH
+) -> EmbeddedFootage:
     say = said.append if said is not None else lambda _: None
-    return embed_footage(find(work), tower, channels=tiny.CHANNELS, length=tiny.LENGTH, say=say)
+    return embed_footage(find(work), tower, channels=tiny.CHANNELS, length=length, say=say)
 
 
 def validate(
@@ -70,17 +72,19 @@ def validate(
     return validate_vision(tower, footage, localizer, prompts=prompts, max_drop=max_drop, say=say)
 
 
-@pytest.mark.parametrize("frames", [1, 3])
-def test_videos_are_embedded_as_stale_run_embeds_them(work: Path, vision_folder: Path, frames: int) -> None:
+@pytest.mark.parametrize(("frames", "length"), [(1, tiny.LENGTH), (1, 5), (3, tiny.LENGTH), (1, 100)])
+def test_videos_are_embedded_as_stale_run_embeds_them(
+    work: Path, vision_folder: Path, frames: int, length: int
+) -> None:
     tower = tower_of(vision_folder, replace(RECIPE, frames=frames, normalised=frames > 1))
-    footage = embed(work, tower)
+    footage = embed(work, tower, length=length)
     assert footage.in_int8 is not None
     both = {layout.VISION_ENCODER: footage.in_float, layout.VISION_ENCODER_INT8: footage.in_int8}
     for file, videos in both.items():
         encoder = VisionEncoder(tower.files[file], tower.spec, channels=tiny.CHANNELS, name=file)
         for video, features in videos.features.items():
-            expected = VideoFeatures(find(work).paths[video], encoder).read_resampled(tiny.LENGTH)
-            np.testing.assert_array_equal(features, resample_for_graph(expected, tiny.LENGTH))
+            expected = VideoFeatures(find(work).paths[video], encoder).read_resampled(length)
+            np.testing.assert_array_equal(features, resample_for_graph(expected, length))
     assert not np.array_equal(both[layout.VISION_ENCODER].features["1"], both[layout.VISION_ENCODER_INT8].features["1"])
 
 
