@@ -24,10 +24,15 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
     Raises:
         FeatureError: the folder cannot be read, contains no such file, or contains two files of one video.
     """
-    return _files(folder, _is_feature_file, ".npy files", option=option)
+    found: dict[str, Path] = {}
+    for path in _files(folder, is_feature_file, ".npy files", option=option):
+        other = found.setdefault(video_id(path.stem), path)
+        if other is not path:
+            raise FeatureError(f"{path}: the same video id as {other}; rename or remove one of them")
+    return found
 
 
-def video_files(folder: Path, *, features: bool) -> dict[str, Path]:
+def video_files(folder: Path, *, features: bool) -> list[Path]:
     """List the videos of a folder, without opening them. Hidden files are skipped.
 
     Args:
@@ -35,34 +40,28 @@ def video_files(folder: Path, *, features: bool) -> dict[str, Path]:
         features: whether ``.npy`` files are listed too.
 
     Returns:
-        Paths by video id, sorted by file name.
+        Paths sorted by file name; several may be of one video.
 
     Raises:
-        FeatureError: as for ``feature_files``.
+        FeatureError: the folder cannot be read, or contains no such file.
     """
     if not features:
         return _files(folder, is_video, "videos")
-    return _files(folder, lambda path: is_video(path) or _is_feature_file(path), ".npy files or videos")
+    return _files(folder, lambda path: is_video(path) or is_feature_file(path), ".npy files or videos")
 
 
-def _is_feature_file(path: Path) -> bool:
+def is_feature_file(path: Path) -> bool:
+    """Whether a file's name is that of a feature file."""
     return path.name.endswith(".npy")
 
 
-def _files(folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None = None) -> dict[str, Path]:
+def _files(folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None = None) -> list[Path]:
     name = f"{option} {folder}" if option else str(folder)
     try:
         names = sorted(os.listdir(folder))
     except OSError as problem:
         raise FeatureError(f"{name}: {reason(problem)}; give a folder of {what}") from problem
-    found: dict[str, Path] = {}
-    for file in names:
-        path = folder / file
-        if file.startswith(".") or not wanted(path):
-            continue
-        other = found.setdefault(video_id(path.stem), path)
-        if other is not path:
-            raise FeatureError(f"{path}: the same video id as {other}; rename or remove one of them")
+    found = [folder / file for file in names if not file.startswith(".") and wanted(folder / file)]
     if not found:
         raise FeatureError(f"{name}: no {what} in this folder; give the folder that contains them")
     return found
