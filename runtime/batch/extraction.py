@@ -227,7 +227,8 @@ def _pool(workers: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
 
     The block must not cancel futures: in Python 3.11, a pool whose workers end prints a traceback for each of those.
     """
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    with _signals_blocked():  # Python's tracker of semaphores is started here
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         yield pool
         pool.shutdown()

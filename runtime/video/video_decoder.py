@@ -210,6 +210,8 @@ def main() -> None:
             sys.exit(1)
         except (av.error.FFmpegError, ValueError, OverflowError) as problem:
             sender.send(Kind.PROBLEM, f"cannot be decoded ({problem}); is it damaged?"[:1000].encode())
+        except OSError as problem:
+            sender.send(Kind.PROBLEM, f"cannot be read ({problem.strerror}); copy it from its disk or server".encode())
 
 
 if __name__ == "__main__":

@@ -97,6 +97,11 @@ def _examine(
 
 
 def _read_recipe(folder: Path) -> FeatureRecipe:
+    if not (folder / RECIPE_FILE).exists():
+        raise RecipeError(
+            f"{folder}: no {RECIPE_FILE}, expected one that says how the image encoder gets its images, at least "
+            f"{', '.join(_NEEDED)}; write it as docs/features.md shows"
+        )
     recipe = read_recipe(folder / RECIPE_FILE)
     if unknown := [name for name in _NEEDED if getattr(recipe, name) is None]:
         raise RecipeError(
