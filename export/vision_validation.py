@@ -16,7 +16,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError, VideoError
 from stale_runtime.evaluation.ground_truth import GroundTruth
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inputs.feature_folder import video_files
+from stale_runtime.inputs.feature_folder import paths_by_id, video_files
 from stale_runtime.inputs.features import check_features, resample_for_graph, rows_read
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.video.video_reader import probe_video, read_video, require_video_reader
@@ -69,7 +69,7 @@ def find_footage(
         VideoError: the extra ``video`` is not installed.
     """
     require_video_reader()
-    found = video_files(folder, features=False, option=OPTION)
+    found = paths_by_id(video_files(folder, features=False, option=OPTION))
     truth = read_truth(annotations, subset=subset, video_info=video_info)
     known = keep_videos(truth, found)
     if not known.labels:

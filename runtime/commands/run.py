@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -283,7 +284,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
     Raises:
         StaleError: something cannot be used.
     """
-    paths = find_files(request.features)
+    paths = find_files(request.features, say=partial(console.note, NAME))
     videos = any(map(is_video, paths))
     if videos:
         require_video_reader()

@@ -4,6 +4,7 @@ It gets the video as an open file and writes ``decoder_messages``. FFmpeg reads 
 after the process has given up all that it does not need for that.
 """
 
+import gc
 import json
 import os
 import signal
@@ -158,6 +159,7 @@ class _VideoDecoder:
             self._sender.send(Kind.FRAME, content)
 
     def _resize(self, resizer: FrameResizer, frame: VideoFrame) -> bytes:
+        gc.collect()  # a frame and its side data refer to each other, so nothing else frees the one before
         return resizer.resize(frame, FrameShape.of(frame, self._stretch))
 
     def _first_frame(self) -> VideoFrame:
@@ -186,12 +188,14 @@ def _serve(file: BinaryIO, threads: int, sender: Sender) -> None:
 
 def main() -> None:
     """Decode the video that is open as the first argument says."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a group of processes gets them; the parent ends this one
     sender = Sender(os.dup(1))
     os.dup2(2, 1)  # what a library prints is no message
     av.logging.set_level(None)
     load_all_modules("av")
     load_pillow()
+    gc.freeze()  # what is loaded stays, so that collecting costs little
     threads = int(sys.argv[2])
     with open(int(sys.argv[1]), "rb", buffering=0) as file:
         confine(threads=threads)
@@ -206,6 +210,8 @@ def main() -> None:
             sys.exit(1)
         except (av.error.FFmpegError, ValueError, OverflowError) as problem:
             sender.send(Kind.PROBLEM, f"cannot be decoded ({problem}); is it damaged?"[:1000].encode())
+        except OSError as problem:
+            sender.send(Kind.PROBLEM, f"cannot be read ({problem.strerror}); copy it from its disk or server".encode())
 
 
 if __name__ == "__main__":
