@@ -95,8 +95,8 @@ def _resampled_maps(matches: Matches, draws: NDArray[np.int32]) -> NDArray[np.fl
     totals = np.zeros(draws.shape[1])
     counts = np.zeros(draws.shape[1])
     for matched in matches.classes.values():
-        annotations = draws[matched.annotated].sum(axis=0)  # (resamples,)
-        step = max(1, _CELLS // max(1, len(matched.video)))
+        annotations = draws[matched.truth.video].sum(axis=0)  # (resamples,)
+        step = max(1, _CELLS // max(1, len(matched.found.video)))
         parts = [draws[:, first : first + step] for first in range(0, draws.shape[1], step)]
         recalled = np.concatenate([_weighted_precision(matched, part) for part in parts])  # (resamples,)
         totals += np.divide(recalled, annotations, out=np.zeros_like(totals), where=annotations > 0)
@@ -110,18 +110,19 @@ def _weighted_precision(matched: MatchedClass, draws: NDArray[np.int32]) -> NDAr
     It is needed only where a detection is a true positive, because between those precision falls.
     """
     sums = np.zeros(draws.shape[1])
-    right = np.flatnonzero(matched.hits.any(axis=1))  # (P,) true positives at any threshold
+    all_hits = matched.hits
+    right = np.flatnonzero(all_hits.any(axis=1))  # (P,) true positives at any threshold
     if not len(right):
         return sums
-    weights = draws[matched.video[: right[-1] + 1]]  # (D, resamples)
+    weights = draws[matched.found.video[: right[-1] + 1]]  # (D, resamples)
     weights[matched.excused[: right[-1] + 1]] = 0
     counted = np.cumsum(np.add.reduceat(weights, [0, *(right[:-1] + 1)], axis=0), axis=0)  # (P, resamples)
-    weights = draws[matched.video[right]]  # (P, resamples)
+    weights = draws[matched.found.video[right]]  # (P, resamples)
     excused = matched.excused[right, None]
-    for hits in matched.hits[right].T:  # (P,) at each threshold
+    for hits in all_hits[right].T:  # (P,) at each threshold
         weight = weights[hits]
         excepted = np.cumsum(np.where(excused[hits], weight, 0), axis=0)  # those that are excused, but do match
         precision = np.cumsum(weight, axis=0) / np.maximum(counted[hits] + excepted, 1)
         interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         sums += (interpolated * weight).sum(axis=0)
-    return sums / matched.hits.shape[1]
+    return sums / all_hits.shape[1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +23,41 @@ _MATCHING_BYTES = 60
 """Bytes for each cell of a table of annotations, in addition to ten for each threshold."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MatchedClass:
-    """The D detections of one class, best first, and which of them match one of its N annotations."""
+class SegmentTable(NamedTuple):
+    """Detections or annotations of all videos, N of them."""
 
     video: NDArray[np.int64]
-    """(D,) index of the detection's video in the ground truth; -1 for every video outside it."""
+    """(N,) index of the video in the ground truth; -1 for every video outside it."""
+    segments: FloatArray
+    """(N, 2) start and end."""
     scores: FloatArray
-    """(D,) never rising."""
-    hits: NDArray[np.bool_]
-    """(D, thresholds) whether the detection is a true positive at each threshold of tIoU."""
+    """(N,) of the detections; 0 for annotations."""
+
+    def take(self, rows: NDArray[Any]) -> "SegmentTable":
+        """Some of the rows, by their numbers or by a mask."""
+        return SegmentTable(self.video[rows], self.segments[rows], self.scores[rows])
+
+
+NO_SEGMENTS = SegmentTable(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedClass:
+    """The detections of one class, and which annotation each of them matches."""
+
+    found: SegmentTable
+    """D detections, best score first."""
+    truth: SegmentTable
+    """The annotations."""
+    taken: NDArray[np.int32]
+    """(D, thresholds) number of the annotation that the detection matches at each threshold of tIoU; -1 for none."""
     excused: NDArray[np.bool_]
     """(D,) whether the detection is ignored where it matches nothing, because it overlaps an ambiguous segment."""
-    annotated: NDArray[np.int64]
-    """(N,) index of the video of each annotation."""
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """(D, thresholds) whether the detection is a true positive."""
+        return self.taken >= 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +66,8 @@ class Matches:
 
     classes: Mapping[str, MatchedClass]
     """By name, each class that has annotations, in the order of the ground truth."""
-    foreign: MatchedClass
-    """The detections of classes without annotations, none of which can match."""
+    foreign: Mapping[str, MatchedClass]
+    """By name, each other class that has detections, none of which can match."""
     videos: int
     """Number of videos of the ground truth."""
     foreign_videos: int
@@ -82,7 +103,7 @@ def match_detections(
         for i, video in enumerate(ground_truth.videos.values())
         for annotation in video.annotations
     )
-    ambiguous = annotations.pop(AMBIGUOUS, _NO_ROWS)
+    ambiguous = annotations.pop(AMBIGUOUS, NO_SEGMENTS)
     if not annotations:
         raise ValueError("the ground truth contains no annotation")
     outside = {video: len(rows) for video, rows in detections.items() if video not in index and rows}
@@ -95,19 +116,20 @@ def match_detections(
         for video, rows in counted.items()
         for row in rows
     )
-    classes = {
-        label: _match_class(found.get(label, _NO_ROWS), truth, ambiguous, thresholds)
-        for label, truth in annotations.items()
-    }
-    unmatched = _group_by_label(
-        (index.get(video, _OUTSIDE), "", row.start, row.end, row.score)
+    foreign_found = _group_by_label(
+        (index.get(video, _OUTSIDE), row.label, row.start, row.end, row.score)
         for video, rows in counted.items()
         for row in rows
         if row.label in foreign
     )
     return Matches(
-        classes=classes,
-        foreign=_match_class(unmatched.get("", _NO_ROWS), _NO_ROWS, ambiguous, thresholds),
+        classes={
+            label: match_segments(found.get(label, NO_SEGMENTS), truth, ambiguous, thresholds)
+            for label, truth in annotations.items()
+        },
+        foreign={
+            label: match_segments(rows, NO_SEGMENTS, ambiguous, thresholds) for label, rows in foreign_found.items()
+        },
         videos=len(index),
         foreign_videos=len(outside),
         foreign_video_detections=sum(outside.values()),
@@ -115,15 +137,16 @@ def match_detections(
     )
 
 
-def _match_class(found: "_Rows", truth: "_Rows", ambiguous: "_Rows", thresholds: FloatArray) -> MatchedClass:
-    order = np.argsort(found.scores, kind="stable")[::-1]  # of equal scores, the later one first
-    best_first = _Rows(found.video[order], found.segments[order], found.scores[order])
+def match_segments(
+    found: SegmentTable, truth: SegmentTable, ambiguous: SegmentTable, thresholds: FloatArray
+) -> MatchedClass:
+    """Match the detections of one class to its annotations, at each threshold of tIoU."""
+    best_first = found.take(np.argsort(found.scores, kind="stable")[::-1])  # of equal scores, the later one first
     return MatchedClass(
-        video=best_first.video,
-        scores=best_first.scores,
-        hits=_matches(best_first.video, best_first.segments, truth, thresholds),
+        found=best_first,
+        truth=truth,
+        taken=_take_annotations(best_first, truth, thresholds),
         excused=_overlaps_any(best_first, ambiguous),
-        annotated=truth.video,
     )
 
 
@@ -139,30 +162,18 @@ def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[
     return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
 
 
-class _Rows(NamedTuple):
-    """Detections or annotations of one class."""
-
-    video: NDArray[np.int64]
-    """(N,) index of the video."""
-    segments: FloatArray
-    """(N, 2) start and end."""
-    scores: FloatArray
-    """(N,) of the detections; 0 for annotations."""
-
-
-_NO_ROWS = _Rows(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0))
-
-
-def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
+def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, SegmentTable]:
     """Group rows of video index, label, start, end and score by their label."""
     grouped: dict[str, list[tuple[int, float, float, float]]] = {}
     for video, label, start, end, score in rows:
         grouped.setdefault(label, []).append((video, start, end, score))
     tables = {label: np.array(group, dtype=np.float64) for label, group in grouped.items()}
-    return {label: _Rows(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3]) for label, table in tables.items()}
+    return {
+        label: SegmentTable(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3]) for label, table in tables.items()
+    }
 
 
-def _overlaps_any(found: _Rows, ambiguous: _Rows) -> NDArray[np.bool_]:
+def _overlaps_any(found: SegmentTable, ambiguous: SegmentTable) -> NDArray[np.bool_]:
     """Which detections overlap an ambiguous segment of their video, however little: (D,)."""
     overlaps = np.zeros(len(found.video), dtype=np.bool_)
     if not len(ambiguous.video) or not len(found.video):
@@ -183,34 +194,34 @@ def _overlap(found: FloatArray, truth: FloatArray) -> FloatArray:
     return np.where(no_length, 1.0, temporal_iou(found, truth))
 
 
-def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Which detections, given best first, match an annotation: (D, thresholds).
+def _take_annotations(best_first: SegmentTable, truth: SegmentTable, thresholds: FloatArray) -> NDArray[np.int32]:
+    """The annotation that each detection matches, -1 for none: (D, thresholds).
 
     Detections of different videos never compete for an annotation. So the best detections of all videos are matched in
     one step, then the second best, and so on.
     """
-    hits = np.zeros((len(video), len(thresholds)), dtype=np.bool_)
-    if not len(video) or not len(truth.video):
-        return hits
-    truth_segments, is_real, row_of_video = _padded_by_video(truth, len(thresholds))
-    rows = np.array([row_of_video.get(v, -1) for v in video.tolist()])
+    taken = np.full((len(best_first.video), len(thresholds)), -1, dtype=np.int32)
+    if not len(best_first.video) or not len(truth.video):
+        return taken
+    truth_segments, number, row_of_video = _padded_by_video(truth, len(thresholds))
+    rows = np.array([row_of_video.get(v, -1) for v in best_first.video.tolist()])
     candidates = np.flatnonzero(rows >= 0)
     rank = _rank_within(rows[candidates])
-    free = np.repeat(is_real[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
+    free = np.repeat((number >= 0)[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
     for detections in _split_by_rank(candidates, rank):
         row = rows[detections]  # (n,), each video at most once
-        overlap = _overlap(segments[detections, None], truth_segments[row])  # (n, G)
+        overlap = _overlap(best_first.segments[detections, None], truth_segments[row])  # (n, G)
         overlap = np.where(free[row], overlap[:, :, None], -1.0)  # (n, G, thresholds)
         chosen = overlap.argmax(axis=1)  # (n, thresholds)
         hit = np.take_along_axis(overlap, chosen[:, None], axis=1)[:, 0] >= thresholds
-        hits[detections] = hit
+        taken[detections] = np.where(hit, number[row[:, None], chosen], -1)
         n, threshold = np.nonzero(hit)
         free[row[n], chosen[n, threshold], threshold] = False
-    return hits
+    return taken
 
 
-def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
-    """Annotations of V videos, padded to G each, (V, G, 2); which of them are real, (V, G); and the row of each video.
+def _padded_by_video(truth: SegmentTable, thresholds: int) -> tuple[FloatArray, NDArray[np.int64], dict[int, int]]:
+    """Annotations of V videos, padded to G each, (V, G, 2); their numbers, -1 for padding, (V, G); each video's row.
 
     The annotations of each video are in reverse order, because the evaluation takes the later annotation if overlaps
     are equal.
@@ -224,9 +235,9 @@ def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray
     require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer videos at once")
     padded = np.zeros((V, G, 2))
     padded[row, place] = truth.segments
-    is_real = np.zeros(padded.shape[:2], dtype=np.bool_)
-    is_real[row, place] = True
-    return padded, is_real, {video: i for i, video in enumerate(videos.tolist())}
+    number = np.full(padded.shape[:2], -1)
+    number[row, place] = np.arange(len(row))
+    return padded, number, {video: i for i, video in enumerate(videos.tolist())}
 
 
 def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -93,7 +93,7 @@ def average_matches(matches: Matches, tious: Sequence[float]) -> MeanAveragePrec
         classes=len(matches.classes),
         foreign_videos=matches.foreign_videos,
         foreign_video_detections=matches.foreign_video_detections,
-        foreign_label_detections=len(matches.foreign.video),
+        foreign_label_detections=sum(len(matched.found.video) for matched in matches.foreign.values()),
         ambiguous_segments=matches.ambiguous_segments,
         ambiguous_detections=sum(int(matched.excused.sum()) for matched in matches.classes.values()),
     )
@@ -105,4 +105,4 @@ def average_precision(matched: MatchedClass) -> FloatArray:
     counted = np.cumsum(hits | ~matched.excused[:, None], axis=0)  # (D, thresholds)
     precision = np.cumsum(hits, axis=0) / np.maximum(counted, 1)  # (D, thresholds)
     interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, thresholds)
-    return np.asarray((interpolated * hits).sum(axis=0) / len(matched.annotated))
+    return np.asarray((interpolated * hits).sum(axis=0) / len(matched.truth.video))

@@ -102,7 +102,7 @@ def score_curve(
     matches = match_detections(
         detections, ground_truth, tious=(tiou,), foreign_labels="ignored", foreign_videos=foreign_videos
     )
-    groups = [*matches.classes.values(), *([matches.foreign] if foreign_labels == "published" else [])]
+    groups = [*matches.classes.values(), *(matches.foreign.values() if foreign_labels == "published" else ())]
     return _pool(groups, tiou)
 
 
@@ -113,16 +113,16 @@ def harmonic_mean(precision: float, recall: float) -> float:
 
 def _pool(groups: Sequence[MatchedClass], tiou: float) -> ScoreCurve:
     """The curve of the detections of several classes, which are matched at one threshold."""
-    scores = np.concatenate([group.scores for group in groups])
+    scores = np.concatenate([group.found.scores for group in groups])
     hits = np.concatenate([group.hits[:, 0] for group in groups])
     counted = hits | ~np.concatenate([group.excused for group in groups])
     best_first = np.argsort(-scores, kind="stable")
     best_first = best_first[counted[best_first]]
     scores = scores[best_first]
     true_positives = np.cumsum(hits[best_first])
-    last_of_score = np.flatnonzero(np.diff(scores, append=-np.inf))
+    last_of_score = np.flatnonzero(np.append(scores[1:] != scores[:-1], np.ones(len(scores[:1]), dtype=np.bool_)))
     true_positives = true_positives[last_of_score]
-    annotations = sum(len(group.annotated) for group in groups)
+    annotations = sum(len(group.truth.video) for group in groups)
     return ScoreCurve(
         scores=tuple(scores[last_of_score].tolist()),
         precision=tuple((true_positives / (last_of_score + 1)).tolist()),
