@@ -4,8 +4,10 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+from stale_runtime.evidence import Evidence
 
 SECONDS, FRACTION, SNIPPETS = "seconds", "fraction of the video", "snippets"
 """Units of start and end."""
@@ -38,6 +40,9 @@ class VideoDetections:
     """Snippets of the largest windows that the video was looked at through; None if it was looked at as a whole."""
     damage: str | None = None
     """What is damaged in the video file; None if nothing is, or features were given instead."""
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    """What a page draws beside the detections; None unless it was asked for. It is in neither ``to_json`` nor
+    ``to_csv``, takes up to 200 kB a video, and ``replace(video, evidence=None)`` lets go of it."""
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)
