@@ -15,7 +15,7 @@ from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
-from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
+from stale_runtime.bundle.manifest import Manifest, MapChangeRecord, QuantizationRecord
 from stale_runtime.bundle.signatures import Signer
 from stale_runtime.errors import ExportError, RecipeError
 from stale_runtime.evaluation.activitynet import CLASSES
@@ -320,6 +320,7 @@ def _table(manifest: Manifest) -> str:
         deviations[record.file] = max(deviations[record.file], record.deviation)
     quantized = {record.file: record for record in manifest.quantization}
     cosines = _cosines(manifest)
+    changes = {change.file: change for change in manifest.map_changes}
     rows = []
     for name, file in manifest.files.items():
         row = [name, f"{file.size / 1e6:.2f} MB"]
@@ -327,7 +328,7 @@ def _table(manifest: Manifest) -> str:
             kind = _int8_kind(quantized[name]) if name in quantized else ""
             rows.append([*row, f"cosine {cosines[name]:.4f}", kind, "", ""])
         elif name in quantized:
-            rows.append([*row, *_int8_cells(quantized[name])])
+            rows.append([*row, *_int8_cells(quantized[name], changes.get(name))])
         else:
             rows.append([*row, f"{deviations[name]:.1e}" if name in deviations else "", "", "", ""])
     headers = ("file", "size", "max deviation", "int8", "layers in float", "mAP % (change)")
@@ -345,12 +346,13 @@ def _int8_kind(record: QuantizationRecord) -> str:
     return f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
 
 
-def _int8_cells(record: QuantizationRecord) -> list[str]:
+def _int8_cells(record: QuantizationRecord, change: MapChangeRecord | None) -> list[str]:
     """The table's cells for an int8 graph, from its deviation on."""
     if record.map_percent is None or record.fp32_map_percent is None:
         map_change = "not measured"
     else:
-        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
+        interval = "" if change is None else f", 95 %: {change.low:+.2f} to {change.high:+.2f}"
+        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f}{interval})"
     return ["", _int8_kind(record), ", ".join(record.float_layers) or "none", map_change]
 
 

@@ -20,7 +20,7 @@ FORMAT_VERSION = 4
 _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
-    4: {"reading_score": None},
+    4: {"reading_score": None, "map_changes": []},
 }
 """What each version of the format added, and what it is in older bundles."""
 LONGEST_CONTEXT = 4096
@@ -149,6 +149,20 @@ class QuantizationRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MapChangeRecord:
+    """By how much the average mAP of an int8 graph differs from the float graph's on the validation videos."""
+
+    file: str
+    difference: float
+    """In percent points: int8 minus float."""
+    low: float
+    """Lower end of the 95 % interval from a paired bootstrap over videos, in percent points."""
+    high: float
+    """Upper end. Where the interval contains 0, the videos do not tell the difference from chance."""
+    videos: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything that is known about a bundle."""
 
@@ -179,6 +193,8 @@ class Manifest:
     """The vision tower; None for a bundle without one, which takes features only."""
     reading_score: ReadingScore | None = None
     """The score from which on F1 is best; None if it was not measured on validation videos."""
+    map_changes: tuple[MapChangeRecord, ...] = ()
+    """Of each int8 localizer graph; empty without validation videos."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):

@@ -106,7 +106,10 @@ def _truth_rows(
     scale = 1.0
     if video.duration_s is None:
         if not annotated.duration_s:
-            return None, "Neither the run nor the ground truth says how long the video is, so annotations are not shown."
+            return (
+                None,
+                "Neither the run nor the ground truth says how long the video is, so annotations are not shown.",
+            )
         scale = 1 / annotated.duration_s
     rows = (row for row in annotated.annotations if row.label != AMBIGUOUS)
     return [
