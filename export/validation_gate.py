@@ -1,6 +1,6 @@
 """The limit on the mAP that an int8 localizer may lose, measured on annotated videos."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,11 +54,11 @@ class MapGate:
 
     def measure(self, model: bytes) -> float:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
-        return self._score(self.find(model))
+        return self.score(self.find(model))
 
     def measure_outputs(self, run: RunVideo) -> float:
         """Like ``measure``, for any function that computes the outputs of a video."""
-        return self._score(self._find(run))
+        return self.score(self._find(run))
 
     def find(self, model: bytes) -> Found:
         """What a localizer graph finds in the videos, with the default decoder."""
@@ -73,7 +73,8 @@ class MapGate:
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
         return found
 
-    def _score(self, found: Found) -> float:
+    def score(self, found: Found) -> float:
+        """Average mAP of what ``find`` returned, in percent."""
         return 100 * mean_average_precision(found, self.videos.truth).average
 
     def accepts(self, score: float, exact: float) -> bool:
@@ -116,17 +117,15 @@ def read_validation(
         DatasetError: the annotations cannot be read, no annotated video has features, or one has no duration.
         FeatureError: the folder or a feature file cannot be used.
     """
-    info = read_video_info(video_info) if video_info is not None else None
-    truth = read_ground_truth(annotations, subset=subset, video_info=info)
+    truth = read_truth(annotations, subset=subset, video_info=video_info)
     paths = feature_files(folder, option="--validation-features")
-    videos = {name: video for name, video in truth.videos.items() if name in paths}
-    known = GroundTruth(videos=videos)
+    known = keep_videos(truth, paths)
     if not known.labels:
         raise DatasetError(
             f"--validation-features {folder}: {len(paths)} files, none of them of an annotated video of {annotations}, "
             f"subset {subset}; expected files such as v_{next(iter(truth.videos))}.npy"
         )
-    for name, video in videos.items():
+    for name, video in known.videos.items():
         if video.duration_s is None or not video.duration_s > 0:
             raise DatasetError(
                 f"{annotations}: video {name!r} has no duration, which mAP needs; give --video-info FILE"
@@ -136,7 +135,22 @@ def read_validation(
         features={
             name: resample_for_graph(read_features(path, channels), length)
             for name, path in paths.items()
-            if name in videos
+            if name in known.videos
         },
         length=length,
     )
+
+
+def read_truth(annotations: Path, *, subset: str, video_info: Path | None) -> GroundTruth:
+    """Read the annotations that mAP is measured with, see ``read_validation``.
+
+    Raises:
+        DatasetError: they cannot be read.
+    """
+    info = read_video_info(video_info) if video_info is not None else None
+    return read_ground_truth(annotations, subset=subset, video_info=info)
+
+
+def keep_videos(truth: GroundTruth, wanted: Collection[str]) -> GroundTruth:
+    """The annotations of some videos only, by their ids, in the order of the annotations."""
+    return GroundTruth(videos={name: video for name, video in truth.videos.items() if name in wanted})

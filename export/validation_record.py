@@ -1,39 +1,32 @@
 """What the manifest says of the validation videos: how sure each change of mAP is, and the score worth reading."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 from stale_export.say import Say
 from stale_export.validation_gate import Found, MapGate
-from stale_runtime.bundle.manifest import MapChangeRecord
+from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.bundle.reading_score import MOST_POINTS, ReadingScore
-from stale_runtime.evaluation.map_change import MapChange, map_change
+from stale_runtime.evaluation.ground_truth import GroundTruth
+from stale_runtime.evaluation.map_change import map_change
 from stale_runtime.evaluation.score_threshold import score_curve
 
 
-def record_map_changes(
-    gate: MapGate, found: Mapping[str, Found], baseline: Found, *, say: Say
-) -> tuple[MapChangeRecord, ...]:
-    """Compare the mAP of int8 graphs with the float graph's, with an interval from a paired bootstrap over videos.
+def record_map_change(
+    record: QuantizationRecord, found: Found, baseline: Found, truth: GroundTruth, *, say: Say
+) -> QuantizationRecord:
+    """Add to the record of an int8 graph the interval of its change of mAP, from a paired bootstrap over videos.
 
     Args:
-        gate: has the videos.
-        found: what each int8 graph finds, by file name.
-        baseline: what the float graph finds.
-        say: called with one line a graph.
+        record: of the int8 graph.
+        found: what is found with it, in the videos of ``truth``.
+        baseline: what is found in float.
+        truth: annotations.
+        say: called with one line.
     """
-    videos = len(gate.videos.features)
-    records = []
-    for file, detections in found.items():
-        change = map_change(detections, baseline, gate.videos.truth)
-        say(f"{file}: mAP {change.describe()} against float on {videos} videos{_judge(change)}")
-        records.append(
-            MapChangeRecord(file=file, difference=change.difference, low=change.low, high=change.high, videos=videos)
-        )
-    return tuple(records)
-
-
-def _judge(change: MapChange) -> str:
-    return "; so few videos do not tell it from no change" if change.may_be_chance else ""
+    change = map_change(found, baseline, truth)
+    doubt = "; these videos do not tell that from chance" if change.may_be_chance else ""
+    say(f"{record.file}: change of mAP {change.describe()} on {len(truth.videos):,} videos{doubt}")
+    return replace(record, map_change_low=change.low, map_change_high=change.high)
 
 
 def record_reading_score(gate: MapGate, file: str, found: Found, *, say: Say) -> ReadingScore | None:
