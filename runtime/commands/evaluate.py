@@ -306,7 +306,8 @@ def _notes(
         yield (
             f"{result.ambiguous_segments} segments are labelled Ambiguous, which is no class; "
             f"{result.ambiguous_detections} detections overlap one and are ignored where they match nothing, as in "
-            f"THUMOS14's toolkit: the average is {result.average:.4f}; as false positives, {charged:.4f}"
+            f"THUMOS14's toolkit: the average is {100 * result.average:.2f} %; as false positives, "
+            f"{100 * charged:.2f} %"
         )
 
 
@@ -321,7 +322,7 @@ def _difference(
     if average == result.average:
         return f"{chosen if chosen == 'ignored' else 'counted as published'}; {option} would give the same"
     how = "ignored" if chosen == "ignored" else "counted as in the published evaluation"
-    return f"{how}, the average is {result.average:.4f}; with {option}, {average:.4f}"
+    return f"{how}, the average is {100 * result.average:.2f} %; with {option}, {100 * average:.2f} %"
 
 
 def _render(request: EvaluationRequest, result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth) -> str:
@@ -341,15 +342,14 @@ def _render(request: EvaluationRequest, result: MeanAveragePrecision, found: Res
 
 def _page(request: EvaluationRequest, measured: Measured, found: ResultsFile, truth: GroundTruth) -> str:
     from stale_runtime.page.evaluation_page import evaluation_page  # only pages need it
-    from stale_runtime.page.video_links import find_pages
+    from stale_runtime.page.page_folder import find_pages
 
-    mistakes = find_mistakes(
-        found.videos, truth, min_score=measured.point.score, tiou=measured.curve.tiou, **request.rules
-    )
+    score, tiou = measured.point.score, measured.curve.tiou
+    mistakes = find_mistakes(found.videos, truth, min_score=score, tiou=tiou, **request.rules)
     pages = {}
     if request.pages is not None and request.output is not None:
         pages = find_pages(request.pages, truth.videos, page=request.output)
-    return evaluation_page(measured, mistakes, title=request.detections.name, pages=pages)
+    return evaluation_page(measured, mistakes, name=request.detections.name, pages=pages)
 
 
 if __name__ == "__main__":

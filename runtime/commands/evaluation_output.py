@@ -1,6 +1,7 @@
 """The figures of an evaluation as a table and as JSON."""
 
 import json
+from collections.abc import Sequence
 
 from stale_runtime.evaluation.measured import Measured
 
@@ -10,23 +11,33 @@ AVERAGE_PROPOSALS = (1, 5, 10, 100)
 
 def evaluation_table(measured: Measured) -> str:
     """A table for people, in percent."""
-    from tabulate import tabulate  # only tables need it
-
     result, point, recall = measured.precision, measured.point, measured.recall
-    rows = [(f"{tiou:.2f}", f"{100 * value:.2f}") for tiou, value in result.per_tiou.items()]
-    rows.append(("average", f"{100 * result.average:.2f}"))
-    table = tabulate(rows, ("tIoU", "mAP %"), disable_numparse=True, colalign=("right", "right"))
-    recalls = ", ".join(f"AR@{n} {100 * recall.at(n):.2f} %" for n in AVERAGE_PROPOSALS)
+    rows = [(f"{tiou:.2f}", value) for tiou, value in result.per_tiou.items()]
+    shares = [
+        ("precision", point.precision),
+        ("recall", point.recall),
+        ("F1", point.f1),
+        *((f"AR@{n}", recall.at(n)) for n in AVERAGE_PROPOSALS),
+        ("area under AR", recall.area),
+    ]
+    where = "" if measured.min_score is not None else ", where F1 is best"
     return (
-        f"{table}\n"
-        f"from score {point.score:.3f} on{'' if measured.min_score is not None else ', where F1 is best'}: "
-        f"precision {100 * point.precision:.2f} %, recall {100 * point.recall:.2f} %, F1 {100 * point.f1:.2f} % "
-        f"(tIoU {measured.curve.tiou:.2f}, all classes together); mAP and AR are of all detections\n"
-        f"average recall, whatever the class: {recalls}; area under AR-AN {100 * recall.area:.2f} %\n"
+        f"{_percent_table([*rows, ('average', result.average)], ('tIoU', 'mAP %'))}\n\n"
+        f"{_percent_table(shares, ('measure', '%'))}\n"
+        f"precision, recall, F1: of detections that score {point.score:.4g} or more{where}, at tIoU "
+        f"{measured.curve.tiou:.2f}\n"
+        "mAP, AR: of all detections\n"
         f"{result.videos} videos, {result.classes} classes with ground truth\n"
         f"foreign labels: {measured.foreign_labels} ({result.foreign_label_detections} detections); "
         f"foreign videos: {measured.foreign_videos} ({result.foreign_video_detections} detections)"
     )
+
+
+def _percent_table(rows: Sequence[tuple[str, float]], headers: tuple[str, str]) -> str:
+    from tabulate import tabulate  # only tables need it
+
+    cells = [(name, f"{100 * value:.2f}") for name, value in rows]
+    return tabulate(cells, headers, disable_numparse=True, colalign=("right", "right"))
 
 
 def evaluation_json(measured: Measured) -> str:

@@ -84,6 +84,8 @@ manifests = st.builds(
             map_percent=st.one_of(st.none(), number),
             fp32_map_percent=st.one_of(st.none(), number),
             validation_videos=st.one_of(st.none(), whole),
+            map_change_low=st.one_of(st.none(), number),
+            map_change_high=st.one_of(st.none(), number),
         )
     ),
     recipe=st.builds(FeatureRecipe, frames=st.none() | st.integers(1, 1000), normalised=st.none() | st.booleans()),
