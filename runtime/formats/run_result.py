@@ -28,6 +28,8 @@ class RunResult:
     """Program and version that made the detections."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the detections depend on, for JSON: bundle, backend, decoder and so on."""
+    recipe: str | None = None
+    """How the features of videos were made, on one line; None if the bundle does not say."""
     external: str | None = None
     """The external data that labels came from; None if there is none."""
     ground_truth: GroundTruth | None = None
