@@ -90,12 +90,12 @@ def export_bundle(
         OSError: the bundle cannot be written.
     """
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
-    validation, footage = _read_validation(export), _find_footage(export, vision)
+    validation, footage = _read_validation(export), _find_footage(export, vision, prompts)
     calibration = _read_calibration(export, validation, footage)
     tower = _export_vision(export, vision)
-    embedded_footage = _embed_footage(export, tower, footage)
     say(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
+    embedded_footage = _embed_footage(export, tower, footage)
     graphs = _export_graphs(export)
     parity = _compare_graphs(export, graphs, embedded)
     if embedded_footage is not None and tower is not None:
@@ -183,7 +183,7 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
     )
 
 
-def _find_footage(export: _Export, vision: str | None) -> Footage | None:
+def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> Footage | None:
     options = export.int8
     if options.annotations is None or options.validation_videos is None:
         return None
@@ -194,6 +194,7 @@ def _find_footage(export: _Export, vision: str | None) -> Footage | None:
         Path(options.validation_videos),
         subset=options.annotations_subset,
         video_info=Path(options.video_info) if options.video_info is not None else None,
+        classes=prompts.names,
         say=export.say,
     )
 

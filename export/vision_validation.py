@@ -1,7 +1,7 @@
 """What an int8 vision tower costs in mAP, measured on annotated videos that are embedded with it and in float."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +50,9 @@ class EmbeddedFootage:
     """None if there is no int8 tower."""
 
 
-def find_footage(annotations: Path, folder: Path, *, subset: str, video_info: Path | None, say: Say) -> Footage:
+def find_footage(
+    annotations: Path, folder: Path, *, subset: str, video_info: Path | None, classes: Collection[str], say: Say
+) -> Footage:
     """Find the files of annotated videos, without opening them; a video without a file is left out.
 
     Args:
@@ -58,10 +60,12 @@ def find_footage(annotations: Path, folder: Path, *, subset: str, video_info: Pa
         folder: contains a video file for each video.
         subset: subset of the annotations.
         video_info: file with the subset of each video, see ``read_video_info``; None if the annotations have it.
+        classes: names that will be looked for.
         say: called with the number of videos.
 
     Raises:
-        DatasetError: the annotations cannot be read, or no annotated video has a file.
+        DatasetError: the annotations cannot be read, no annotated video has a file, or those that have show none of the
+            classes.
         FeatureError: the folder cannot be read, has no videos, or two of one id.
         VideoError: the extra ``video`` is not installed.
     """
@@ -73,6 +77,11 @@ def find_footage(annotations: Path, folder: Path, *, subset: str, video_info: Pa
         raise DatasetError(
             f"{OPTION} {folder}: {len(found)} videos, none of them an annotated one of {annotations}, subset {subset}; "
             f"expected files such as v_{next(iter(truth.videos))}.mp4"
+        )
+    if not set(known.labels) & set(classes):
+        raise DatasetError(
+            f"{OPTION} {folder}: its {len(known.videos):,} annotated videos are of other classes, such as "
+            f"{known.labels[0]!r}, than the {len(classes):,} that are looked for; give the annotated ones by --classes"
         )
     say(f"{OPTION} {folder}: {len(known.videos):,} of the {len(truth.videos):,} annotated videos are there")
     paths = {name: path for name, path in found.items() if name in known.videos}
