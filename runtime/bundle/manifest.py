@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.reading_score import ReadingScore
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.inputs.feature_check import FeatureCheck
@@ -15,10 +16,11 @@ from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
-    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None}
+    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
+    4: {"reading_score": None},
 }
 """What each version of the format added, and what it is in older bundles."""
 LONGEST_CONTEXT = 4096
@@ -175,6 +177,8 @@ class Manifest:
     """What these features look like; None if neither the training nor the export saw them."""
     vision: VisionSpec | None = None
     """The vision tower; None for a bundle without one, which takes features only."""
+    reading_score: ReadingScore | None = None
+    """The score from which on F1 is best; None if it was not measured on validation videos."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):

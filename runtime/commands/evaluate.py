@@ -13,7 +13,8 @@ from stale_runtime import __version__
 from stale_runtime.detections import FRACTION
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
-from stale_runtime.evaluation.mean_average_precision import ForeignRule, MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.matching import ForeignRule
+from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
 from stale_runtime.evaluation.results import ResultsFile, read_results
 from stale_runtime.evaluation.thumos14 import CLASS_LIST, is_text_form, read_class_numbers
 from stale_runtime.evaluation.video_info import read_video_info

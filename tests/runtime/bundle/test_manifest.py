@@ -188,7 +188,7 @@ def test_recipe_and_statistics_of_features_come_back() -> None:
 
 def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
     content = json.loads(MANIFEST.to_bytes()) | {"format_version": 2}
-    del content["recipe"], content["feature_statistics"], content["vision"]
+    del content["recipe"], content["feature_statistics"], content["vision"], content["reading_score"]
     data = encoded(content)
     found = Manifest.from_bytes(data)
     assert found == replace(MANIFEST, format_version=2)
