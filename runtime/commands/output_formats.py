@@ -11,5 +11,3 @@ OUTPUT_FORMATS: Mapping[str, OutputFormat] = {**FORMATS, HTML.name: HTML}
 """By name, in the order in which help lists them."""
 HIGHEST_SCORE: Final = 1e6
 """Largest ``--min-score``; scores of the upstream decoder may exceed 1."""
-UNMEASURED_SCORE: Final = 0.1
-"""Score from which on people see detections, if the bundle does not say at which its F1 was best."""

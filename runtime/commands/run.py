@@ -7,7 +7,8 @@ import click
 
 from stale_runtime import __version__
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.commands.output_formats import HIGHEST_SCORE, OUTPUT_FORMATS, UNMEASURED_SCORE
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
+from stale_runtime.commands.output_formats import HIGHEST_SCORE, OUTPUT_FORMATS
 from stale_runtime.commands.run_files import run_files
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
@@ -141,7 +142,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
     metavar="X",
     help="Leave out detections that score less; 0 keeps all.  [default: for formats that people read "
     f"({', '.join(form.name for form in OUTPUT_FORMATS.values() if form.for_people)}) the score at which the bundle's "
-    f"F1 was best, {UNMEASURED_SCORE} if that was not measured; else all are written]",
+    f"F1 was best, {DEFAULT_READING_SCORE} if that was not measured; else all are written]",
 )
 @click.option(
     "--ground-truth",

@@ -8,13 +8,15 @@ from typing import Any
 
 from stale_runtime import __version__
 from stale_runtime.batch.batch import BatchRun
-from stale_runtime.commands.output_formats import UNMEASURED_SCORE
+from stale_runtime.bundle.manifest import Manifest
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.errors import StaleError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
+from stale_runtime.formats.frames import round_frame_rate
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.videos import is_video
@@ -64,7 +66,7 @@ class RunOutput:
         return cls(
             request=request,
             task=task,
-            min_score=choose_min_score(request),
+            min_score=choose_min_score(request, task.localizer.bundle.manifest),
             ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset),
         )
 
@@ -138,11 +140,13 @@ class RunOutput:
         return rates
 
 
-def choose_min_score(request: RunRequest) -> float | None:
+def choose_min_score(request: RunRequest, manifest: Manifest) -> float | None:
     """The score from which on detections are written; None for all."""
     if request.min_score is not None:
         return request.min_score
-    return UNMEASURED_SCORE if request.form.for_people else None
+    if not request.form.for_people:
+        return None
+    return DEFAULT_READING_SCORE if manifest.reading_score is None else manifest.reading_score.score
 
 
 def frame_rate(video: Path) -> float | None:
@@ -151,7 +155,7 @@ def frame_rate(video: Path) -> float | None:
         known = probe_video(video)
     except StaleError:
         return None
-    return known.frames / known.duration_s
+    return round_frame_rate(known.frames / known.duration_s)
 
 
 def describe_result(result: RunResult, *, folder: bool) -> str:

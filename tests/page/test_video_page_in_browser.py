@@ -63,7 +63,10 @@ def draw(page: "Page") -> None:
 
 def set_slider(page: "Page", slider: str, value: float) -> None:
     page.evaluate(
-        "([id, value]) => { const s = document.getElementById(id); s.value = value; s.dispatchEvent(new Event('input')); }",
+        """([id, value]) => {
+             document.getElementById(id).value = value;
+             document.getElementById(id).dispatchEvent(new Event("input"));
+           }""",
         [slider, value],
     )
     draw(page)
@@ -109,7 +112,8 @@ def test_the_bars_on_the_screen_are_those_of_the_paths(show: Open) -> None:
 def test_overlapping_bars_are_stacked_the_best_on_top(show: Open) -> None:
     page = show(video_page(sample(), SETTINGS))
     tops = page.evaluate(
-        "[...document.querySelectorAll('#lanes .lane:first-child .bar')].map((p) => [p.getAttribute('class'), p.getBBox().y])"
+        """[...document.querySelectorAll("#lanes .lane:first-child .bar")]
+             .map((path) => [path.getAttribute("class"), path.getBBox().y])"""
     )
     assert dict(tops) == {"bar found shade-4": 0, "bar found shade-2": 14}
 
