@@ -110,6 +110,8 @@ class BatchRun:
     """Whether to stop at the first error."""
     strict: bool = False
     """Whether features that are not like those of the training are an error."""
+    evidence: bool = False
+    """Whether the videos that are detected now have ``evidence``. Those that a journal contains have none."""
 
     @property
     def has_videos(self) -> bool:
@@ -229,7 +231,9 @@ class BatchRun:
             return Outcome(path, finished, None), problem
         state = file_state(path)  # before reading, so that a later change of the file is noticed
         watch = sample.watch(watch) if is_video(path) else watch
-        (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
+        (outcome,) = self.localizer.detect_many(
+            [path], self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
+        )
         if is_video(path):
             problem = sample.find_problem(path, manifest)
         refused = problem is not None and self.strict

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
+from stale_runtime.commands.html_format import HTML
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.formats.registry import FORMATS
 
-OUTPUT_FORMATS: Mapping[str, OutputFormat] = FORMATS
+OUTPUT_FORMATS: Mapping[str, OutputFormat] = {**FORMATS, HTML.name: HTML}
 """By name, in the order in which help lists them."""
 HIGHEST_SCORE: Final = 1e6
 """Largest ``--min-score``; scores of the upstream decoder may exceed 1."""

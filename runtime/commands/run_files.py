@@ -118,6 +118,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
         top=request.top,
         fail_fast=request.fail_fast,
         strict=request.strict,
+        evidence=request.form.shows_evidence,
     )
 
 

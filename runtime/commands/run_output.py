@@ -119,10 +119,12 @@ class RunOutput:
         return RunResult(
             videos=videos,
             paths=paths,
+            failed=tuple((outcome.path, str(outcome.error)) for outcome in outcomes if outcome.error is not None),
             min_score=self.min_score,
             top=self.request.top,
             version=f"stale-edge {__version__}",
             run={name: value for name, value in self.task.report_settings().items() if name in _RUN_DETAILS},
+            recipe=self.task.localizer.bundle.manifest.recipe.describe(),
             external=f"{_EXTERNAL[self.task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None,
             ground_truth=self.ground_truth,
             frame_rates=self._frame_rates(paths, videos) if self.request.form.needs_frame_rate else {},

@@ -18,6 +18,8 @@ class RunResult:
     """All detections of each video, whatever they score. What a page draws beside them is in ``evidence``."""
     paths: tuple[Path, ...]
     """The video or feature file of each of ``videos``."""
+    failed: tuple[tuple[Path, str], ...] = ()
+    """The files of videos that failed, each with the reason."""
     min_score: float | None = None
     """Score from which on detections are written, or where a page's slider starts; None for all of them."""
     top: int | None = None
@@ -26,6 +28,8 @@ class RunResult:
     """Program and version that made the detections."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the detections depend on, for JSON: bundle, backend, decoder and so on."""
+    recipe: str | None = None
+    """How the features of videos were made, on one line; None if the bundle does not say."""
     external: str | None = None
     """The external data that labels came from; None if there is none."""
     ground_truth: GroundTruth | None = None
@@ -58,4 +62,4 @@ class RunResult:
 
     def of_video(self, n: int, *, output: Path | None) -> "RunResult":
         """The result of the ``n``-th video alone, for a file of its own."""
-        return replace(self, videos=(self.videos[n],), paths=(self.paths[n],), output=output)
+        return replace(self, videos=(self.videos[n],), paths=(self.paths[n],), failed=(), output=output)

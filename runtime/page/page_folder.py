@@ -4,7 +4,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -39,9 +40,31 @@ def why_not_replaceable(folder: Path) -> str | None:
     return None
 
 
+def find_pages(folder: Path, videos: Collection[str], page: Path) -> dict[str, str]:
+    """The addresses of the pages of videos, by video id, as seen from another page.
+
+    Videos whose page has no unmistakable name are left out: those whose names differ only in characters that a file's
+    name does not keep, and those whose name is that of the index.
+
+    Args:
+        folder: what a ``PageFolder`` wrote.
+        videos: ids.
+        page: where the page with the links is written.
+    """
+    stems = {video: plain_stem(video) for video in videos}
+    uses = Counter([INDEX.removesuffix(".html"), *(stem.lower() for stem in stems.values())])
+    paths = {video: folder / f"{stem}.html" for video, stem in stems.items() if uses[stem.lower()] == 1}
+    return {video: relative_url(path, page) for video, path in paths.items() if os.path.isfile(path) and _is_page(path)}
+
+
 def _is_page(path: Path) -> bool:
     with open(path, "rb") as file:
         return _OURS in file.read(_HEAD)
+
+
+def plain_stem(video: str) -> str:
+    """The name of a video's page, without its suffix, as long as no other video's is the same."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", video).strip(".")[:_LONGEST_STEM] or "video"
 
 
 class PageFolder:
@@ -123,7 +146,7 @@ class PageFolder:
 
     def _new_name(self, video: str) -> str:
         """A file name that every file system takes, different from the others even where case does not count."""
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", video).strip(".")[:_LONGEST_STEM] or "video"
+        plain = plain_stem(video)
         stem, number = plain, 1
         while stem.lower() in self._names:
             number += 1

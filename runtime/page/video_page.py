@@ -2,11 +2,11 @@
 
 import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo
@@ -14,8 +14,8 @@ from stale_runtime.evidence import ClassScores
 from stale_runtime.page.html_document import html_document, read_asset
 from stale_runtime.system.text import one_line
 
-_SCRIPTS = ("common.js", "table.js", "matching.js", "timeline.js")
-_STYLES = ("table.css", "video_page.css")
+_SCRIPTS = ("common.js", "table.js", "matching.js", "timeline.js", "video_page.js")
+_STYLES = ("table.css", "uplot.css", "video_page.css")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def video_page(
         "run": settings.run,
         "notes": [one_line(note) for note in (*notes, damage, why_not) if note is not None],
         "media": media,
-        "media_name": None if media is None else one_line(_unquoted(media)),
+        "media_name": None if media is None else one_line(unquote(media)),
         "poster": [[round(frame.time_s, 3), _jpeg_url(frame.jpeg)] for frame in poster],
         "detections": [
             [_number(labels, row.label), _digits(row.start), _digits(row.end), _digits(row.score)] for row in video
@@ -73,13 +73,12 @@ def video_page(
         "curves": None if scores is None else _curves(scores, labels),
         "labels": list(labels),
     }
-    with_curves = scores is not None
+    drawn = () if scores is None else (_uplot(), read_asset("curves.js"))
     return html_document(
         title=f"{video.video[:200]}: actions",
         body=read_asset("video_page.html"),
-        styles=[read_asset(name) for name in (*_STYLES, *(("uplot.css",) if with_curves else ()))],
-        scripts=[*([_uplot(), read_asset("curves.js")] if with_curves else []), *map(read_asset, _SCRIPTS)]
-        + [read_asset("video_page.js")],
+        styles=[read_asset(name) for name in _STYLES],
+        scripts=[*drawn, *map(read_asset, _SCRIPTS)],
         data=data,
         plays_media=media is not None,
     )
@@ -106,7 +105,7 @@ def _truth_rows(
     scale = 1.0
     if video.duration_s is None:
         if not annotated.duration_s:
-            return None, "Neither the run nor the ground truth says how long the video is, so annotations are not shown."
+            return None, "Nothing says how long the video is, so its annotations, which are in seconds, are not shown."
         scale = 1 / annotated.duration_s
     rows = (row for row in annotated.annotations if row.label != AMBIGUOUS)
     return [
@@ -117,7 +116,7 @@ def _truth_rows(
 def _curves(scores: ClassScores, labels: dict[str, int]) -> dict[str, Any]:
     return {
         "labels": [_number(labels, label) for label in scores.labels],
-        "times": _all_digits(scores.times.tolist()),
+        "times": [_digits(time) for time in scores.times.tolist()],
         "scores": [[round(score, 3) for score in row] for row in scores.scores.tolist()],
     }
 
@@ -137,15 +136,5 @@ def _digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _all_digits(values: Iterable[float]) -> list[float]:
-    return [_digits(value) for value in values]
-
-
 def _jpeg_url(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-def _unquoted(url: str) -> str:
-    from urllib.parse import unquote
-
-    return unquote(url)

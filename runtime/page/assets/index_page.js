@@ -22,7 +22,7 @@ function classCell(row) {
 
 const table = sortedTable(byId("table"), {
   caption: "Videos; a header sorts by its column",
-  pageSize: 1000,
+  pageSize: 200,
   sortBy: 0,
   columns: [
     { title: "Video", value: (row) => row.video.toLowerCase(), cell: (row) => make("a", { href: row.href }, nameNode(row.video)) },

@@ -10,14 +10,31 @@ const SHADES = 5;
 
 /** Put each detection into the first row where it overlaps no better one. Returns the number of rows. */
 function stackBars(detections) {
-  const rows = [];
+  const rows = []; // the bars of each in order of time; what found no room is drawn in the last, but not in here
   for (const detection of detections) {
-    let row = rows.findIndex((placed) => placed.every((d) => detection.end <= d.start || d.end <= detection.start));
-    if (row < 0) row = rows.length < MOST_ROWS ? rows.push([]) - 1 : MOST_ROWS - 1;
-    rows[row].push(detection);
-    detection.row = row;
+    let number = 0;
+    let place = -1;
+    for (; number < rows.length; number++) {
+      place = placeInRow(rows[number], detection);
+      if (place >= 0) break;
+    }
+    if (place >= 0) rows[number].splice(place, 0, detection);
+    else if (number < MOST_ROWS) rows.push([detection]);
+    detection.row = Math.min(number, MOST_ROWS - 1);
   }
   return rows.length;
+}
+
+/** Where in a row without overlaps, ordered by time, there is room for a bar; -1 if there is none. */
+function placeInRow(row, { start, end }) {
+  let [low, high] = [0, row.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (row[middle].start < start) low = middle + 1;
+    else high = middle;
+  }
+  const isFree = (low === 0 || row[low - 1].end <= start) && (low === row.length || end <= row[low].start);
+  return isFree ? low : -1;
 }
 
 /**
