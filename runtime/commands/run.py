@@ -140,7 +140,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--min-score",
     type=Number(0, HIGHEST_SCORE),
     metavar="X",
-    help="Leave out detections that score less, or start the slider of html there; 0 keeps all.  [default: for formats that people read "
+    help="Leave out detections that score less, or start the slider of html there; 0 keeps all.  [default: for "
+    "formats that people read "
     f"({', '.join(form.name for form in OUTPUT_FORMATS.values() if form.for_people)}) the score at which the bundle's "
     f"F1 was best, {DEFAULT_READING_SCORE} if that was not measured; else all are written]",
 )
