@@ -382,7 +382,10 @@ def _int8_cells(record: QuantizationRecord) -> tuple[str, str, str]:
     if record.map_percent is None or record.fp32_map_percent is None:
         map_change = "not measured"
     else:
-        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
+        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f}"
+        if record.map_change_low is not None and record.map_change_high is not None:
+            map_change += f", 95 %: {record.map_change_low:+.2f} to {record.map_change_high:+.2f}"
+        map_change += ")"
     kind = f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
     return kind, ", ".join(record.float_layers) or "none", map_change
 

@@ -22,6 +22,7 @@ from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, tex
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
+from stale_export.validation_record import record_map_change, record_reading_score
 from stale_export.vision_export import ExportedVision, export_vision
 from stale_export.vision_validation import EmbeddedFootage, Footage, embed_footage, find_footage, validate_vision
 from stale_model import Stale, TrainedStale
@@ -40,6 +41,7 @@ from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.video_info import read_video_info
+from stale_runtime.inference.backends import default_backend
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
@@ -117,6 +119,8 @@ def export_bundle(
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
     manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    if gate is not None:
+        manifest = _add_validation(export, manifest, gate, graphs.localizer, quantized)
     if tower is not None:
         contents |= tower.files
         manifest = _add_vision(manifest, tower)
@@ -240,6 +244,23 @@ def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None
         return None
     channels, recipe = export.network.config.channels, export.trained.features.recipe
     return export_vision(vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say)
+
+
+def _add_validation(
+    export: _Export, manifest: Manifest, gate: MapGate, localizer: bytes, quantized: tuple[QuantizedGraph, ...]
+) -> Manifest:
+    """Say how sure each change of mAP is, and from which score on detections are worth reading."""
+    baseline = gate.find(localizer)
+    found = {graph.record.file: gate.find(graph.model) for graph in quantized}
+    records = tuple(
+        record_map_change(record, found[record.file], baseline, gate.videos.truth, say=export.say)
+        if record.file in found
+        else record
+        for record in manifest.quantization
+    )
+    file = default_backend(manifest).file
+    reading_score = record_reading_score(gate, file, found.get(file, baseline), say=export.say)
+    return replace(manifest, quantization=records, reading_score=reading_score)
 
 
 def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stale_export.graph_runner import Features, run_on_video
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
+from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
@@ -23,6 +24,8 @@ from stale_runtime.system.cpus import available_threads
 
 RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
 """Features (S, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+Found = Mapping[str, Sequence[Detection]]
+"""Detections by video id, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +54,27 @@ class MapGate:
 
     def measure(self, model: bytes) -> float:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
-        session = open_session(model, name="localizer", threads=available_threads())
-        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+        return self.score(self.find(model))
 
     def measure_outputs(self, run: RunVideo) -> float:
         """Like ``measure``, for any function that computes the outputs of a video."""
+        return self.score(self._find(run))
+
+    def find(self, model: bytes) -> Found:
+        """What a localizer graph finds in the videos, with the default decoder."""
+        session = open_session(model, name="localizer", threads=available_threads())
+        return self._find(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+
+    def _find(self, run: RunVideo) -> Found:
         found = {}
         for video, features in self.videos.features.items():
             cas_logits, masks = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
+        return found
+
+    def score(self, found: Found) -> float:
+        """Average mAP of what ``find`` returned, in percent."""
         return 100 * mean_average_precision(found, self.videos.truth).average
 
     def accepts(self, score: float, exact: float) -> bool:

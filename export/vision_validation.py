@@ -11,6 +11,7 @@ import numpy as np
 from stale_export.graph_runner import Features
 from stale_export.say import Say
 from stale_export.validation_gate import MapGate, ValidationVideos, keep_videos, read_truth
+from stale_export.validation_record import record_map_change
 from stale_export.vision_export import ExportedVision
 from stale_runtime.bundle import layout
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError, VideoError
@@ -165,9 +166,11 @@ def validate_vision(
         return tower
     file, count = layout.VISION_ENCODER_INT8, len(footage.in_float.features)
     gate = MapGate(videos=footage.in_float, prompts=prompts, max_drop=max_drop)
-    exact = gate.measure(localizer)
+    baseline = gate.find(localizer)
+    exact = gate.score(baseline)
     gate.require_meaning(file, exact)
-    score = replace(gate, videos=footage.in_int8).measure(localizer)
+    found = replace(gate, videos=footage.in_int8).find(localizer)
+    score = gate.score(found)
     compared = f"mAP {score:.2f} with its features of {count:,} videos against {exact:.2f} with the float tower's"
     if not gate.accepts(score, exact):
         say(
@@ -177,7 +180,13 @@ def validate_vision(
         return tower.without_int8()
     say(f"{file}: {compared}")
     records = tuple(
-        replace(record, map_percent=score, fp32_map_percent=exact, validation_videos=count)
+        record_map_change(
+            replace(record, map_percent=score, fp32_map_percent=exact, validation_videos=count),
+            found,
+            baseline,
+            gate.videos.truth,
+            say=say,
+        )
         if record.file == file
         else record
         for record in tower.records

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -88,11 +88,31 @@ def json_rows(video: VideoDetections) -> list[dict[str, Any]]:
     return [{"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video]
 
 
-def detections_csv(videos: Iterable[VideoDetections]) -> str:
-    """Comma-separated rows of video, label, start, end, score and unit, with a header."""
+def unit_of(videos: Iterable[VideoDetections]) -> str:
+    """The unit of the segments of these videos.
+
+    Raises:
+        ValueError: the durations of some videos are known, and those of others are not.
+    """
+    units = {video.unit for video in videos}
+    if len(units) > 1:
+        raise ValueError("some videos are in seconds and some in fractions, expected one unit for all")
+    return FRACTION if units == {FRACTION} else SECONDS
+
+
+def detections_csv(videos: Sequence[VideoDetections]) -> str:
+    """Comma-separated rows with a header that says the unit.
+
+    The columns are video, label, start_s, end_s and score; start_fraction and end_fraction instead if the times are
+    fractions of the video.
+
+    Raises:
+        ValueError: the durations of some videos are known, and those of others are not.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["video", "label", "start", "end", "score", "unit"])
+    unit = "fraction" if unit_of(videos) == FRACTION else "s"
+    writer.writerow(["video", "label", f"start_{unit}", f"end_{unit}", "score"])
     for video in videos:
-        writer.writerows([video.video, *row, video.unit] for row in video)
+        writer.writerows([video.video, *row] for row in video)
     return buffer.getvalue()

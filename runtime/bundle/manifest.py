@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.reading_score import ReadingScore
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.inputs.feature_check import FeatureCheck
@@ -18,10 +19,13 @@ from stale_runtime.system.json_dataclasses import build
 FORMAT_VERSION = 4
 _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
-    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None}
+    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
+    4: {"reading_score": None},
 }
 """What each version of the format added, and what it is in older bundles."""
-_ADDED_TO_QUANTIZATION: Mapping[int, Mapping[str, Any]] = {4: {"validation_videos": None}}
+_ADDED_TO_QUANTIZATION: Mapping[int, Mapping[str, Any]] = {
+    4: {"validation_videos": None, "map_change_low": None, "map_change_high": None}
+}
 """What each version added to ``QuantizationRecord``."""
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
@@ -148,6 +152,11 @@ class QuantizationRecord:
     """Average mAP of the float graph on the same videos; for a vision tower, both are the localizer's in float."""
     validation_videos: int | None = None
     """How many videos mAP was measured on; None if it was not, or before format version 4."""
+    map_change_low: float | None = None
+    """Lower end of the 95 % interval of the change, ``map_percent`` minus ``fp32_map_percent``, from a paired bootstrap
+    over the videos. Where the interval contains 0, they do not tell the change from chance."""
+    map_change_high: float | None = None
+    """Upper end of that interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +188,8 @@ class Manifest:
     """What these features look like; None if neither the training nor the export saw them."""
     vision: VisionSpec | None = None
     """The vision tower; None for a bundle without one, which takes features only."""
+    reading_score: ReadingScore | None = None
+    """The score from which on F1 is best; None if it was not measured on validation videos."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):

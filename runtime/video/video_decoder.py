@@ -101,8 +101,10 @@ class _VideoDecoder:
         self._shown = self._table.shown
         duration = packet_listing.find_duration(self._table, self._shown, stream)
         declared = packet_listing.declared_duration(container, stream)
-        first = self._first_frame()
+        codec = stream.codec_context.codec.name
         self._stretch = float(stream.sample_aspect_ratio or 1)
+        container.close()  # what it holds, such as attachments, would be held again by the next one
+        first = self._first_frame()
         shape = FrameShape.of(first, self._stretch)
         size = (first.height, first.width) if shape.is_transposed else (first.width, first.height)
         self.properties = VideoProperties(
@@ -112,7 +114,7 @@ class _VideoDecoder:
             height=size[1],
             rotation=shape.rotation,
             frames=len(self._shown),
-            codec=stream.codec_context.codec.name,
+            codec=codec,
             pixel_format=first.format.name,
         )
 
@@ -170,8 +172,9 @@ class _VideoDecoder:
         """
         container, stream = packet_listing.open_stream(self._file, self._threads)
         every = bytearray([Action.SHOW]) * len(self._table.times)
-        for _, frame in _FrameDecoder(container, stream, self._sender).decode(every):
-            return frame
+        with container:
+            for _, frame in _FrameDecoder(container, stream, self._sender).decode(every):
+                return frame
         raise VideoProblem("none of its frames can be decoded; is it damaged?")
 
 

@@ -84,6 +84,8 @@ manifests = st.builds(
             map_percent=st.one_of(st.none(), number),
             fp32_map_percent=st.one_of(st.none(), number),
             validation_videos=st.one_of(st.none(), whole),
+            map_change_low=st.one_of(st.none(), number),
+            map_change_high=st.one_of(st.none(), number),
         )
     ),
     recipe=st.builds(FeatureRecipe, frames=st.none() | st.integers(1, 1000), normalised=st.none() | st.booleans()),
@@ -189,7 +191,12 @@ def test_recipe_and_statistics_of_features_come_back() -> None:
 
 def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
     content = json.loads(MANIFEST.to_bytes()) | {"format_version": 2}
-    del content["recipe"], content["feature_statistics"], content["vision"]
+    del (
+        content["recipe"],
+        content["feature_statistics"],
+        content["vision"],
+        content["reading_score"],
+    )
     data = encoded(content)
     found = Manifest.from_bytes(data)
     assert found == replace(MANIFEST, format_version=2)

@@ -1,6 +1,8 @@
 import io
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from stale_runtime.video import video_features
 from stale_runtime.video.poster_frames import HIGHEST, MOST_JPEG_BYTES, WIDEST, PosterMaker
 from stale_runtime.video.video_features import VideoFeatures
 from stale_runtime.video.video_properties import VideoProperties
+from stale_runtime.video.video_reader import VideoFrames, read_video
 from tests.runtime.video.clips import numbered, read_number, write_clip
 from tests.small_video import with_tower
 from tests.tiny import CLASSES
@@ -80,9 +83,13 @@ def test_frames_are_those_of_their_times_and_evenly_spread(counting: Path, frame
 
 
 def test_nothing_else_is_decoded_or_embedded_for_them(counting: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    original = video_features.read_video
-    monkeypatch.setattr(video_features, "read_video", lambda *a, **k: calls.append(k) or original(*a, **k))
+    calls: list[Mapping[str, Any]] = []
+
+    def counted(*arguments: Any, **options: Any) -> VideoFrames:
+        calls.append(options)
+        return read_video(*arguments, **options)
+
+    monkeypatch.setattr(video_features, "read_video", counted)
     with_, without = Eye(), Eye()
     features = VideoFeatures(counting, with_, poster=True)
     assert features.poster == ()
