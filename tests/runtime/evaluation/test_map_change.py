@@ -14,14 +14,14 @@ from tests.runtime.evaluation.test_mean_average_precision import Found, founds, 
 LABELS = ("jump", "run", "swim")
 
 
-def draw_videos(generator: np.random.Generator, videos: int) -> GroundTruth:
+def draw_videos(generator: np.random.Generator, videos: int, *, ambiguous: float = 0.05) -> GroundTruth:
     """Videos of 100 s with one to three actions, some of them ambiguous."""
     drawn = {}
     for i in range(videos):
         rows = []
         for _ in range(generator.integers(1, 4)):
             start, length = generator.uniform(0, 70), generator.uniform(5, 30)
-            label = AMBIGUOUS if generator.random() < 0.05 else str(generator.choice(LABELS))
+            label = AMBIGUOUS if generator.random() < ambiguous else str(generator.choice(LABELS))
             rows.append(Annotation(label, start, start + length))
         drawn[f"v{i}"] = AnnotatedVideo(duration_s=100.0, annotations=tuple(rows))
     return GroundTruth(videos=drawn)
@@ -77,7 +77,7 @@ def test_each_draw_is_the_map_of_the_videos_drawn_as_often_as_they_were_drawn(fo
 
 def test_ambiguous_segments_excuse_in_every_draw() -> None:
     generator = np.random.default_rng(0)
-    truth = draw_videos(generator, 20)
+    truth = draw_videos(generator, 20, ambiguous=0.4)
     assert truth.ambiguous_segments > 0
     found = detect(generator, truth, 3)
     draws = _draw_videos(20, 3, seed=0)
