@@ -24,7 +24,13 @@ from stale_export.torch_quantization import make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
 from stale_export.validation_record import record_map_change, record_reading_score
 from stale_export.vision_export import ExportedVision, export_vision
-from stale_export.vision_validation import EmbeddedFootage, Footage, embed_footage, find_footage, validate_vision
+from stale_export.vision_validation import (
+    AnnotatedFootage,
+    EmbeddedFootage,
+    embed_footage,
+    find_footage,
+    validate_vision,
+)
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.bundle import layout
@@ -183,7 +189,7 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
     )
 
 
-def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> Footage | None:
+def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:
     options = export.int8
     if options.annotations is None or options.validation_videos is None:
         return None
@@ -199,7 +205,9 @@ def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> Foot
     )
 
 
-def _embed_footage(export: _Export, tower: ExportedVision | None, footage: Footage | None) -> EmbeddedFootage | None:
+def _embed_footage(
+    export: _Export, tower: ExportedVision | None, footage: AnnotatedFootage | None
+) -> EmbeddedFootage | None:
     if tower is None or footage is None:
         return None
     if layout.VISION_ENCODER_INT8 not in tower.files and export.int8.validation_features is not None:
@@ -218,7 +226,7 @@ def _validate_vision(
 
 
 def _read_calibration(
-    export: _Export, validation: ValidationVideos | None, footage: Footage | None
+    export: _Export, validation: ValidationVideos | None, footage: AnnotatedFootage | None
 ) -> Calibration | None:
     options = export.int8
     if options.calibration is None:

@@ -31,7 +31,7 @@ _TOLERANCE_S, _TOLERANCE = 2.0, 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footage:
+class AnnotatedFootage:
     """Annotated videos with their files."""
 
     folder: Path
@@ -52,7 +52,7 @@ class EmbeddedFootage:
 
 def find_footage(
     annotations: Path, folder: Path, *, subset: str, video_info: Path | None, classes: Collection[str], say: Say
-) -> Footage:
+) -> AnnotatedFootage:
     """Find the files of annotated videos, without opening them; a video without a file is left out.
 
     Args:
@@ -85,10 +85,12 @@ def find_footage(
         )
     say(f"{OPTION} {folder}: {len(known.videos):,} of the {len(truth.videos):,} annotated videos are there")
     paths = {name: path for name, path in found.items() if name in known.videos}
-    return Footage(folder=folder, truth=known, paths=paths)
+    return AnnotatedFootage(folder=folder, truth=known, paths=paths)
 
 
-def embed_footage(footage: Footage, tower: ExportedVision, *, channels: int, length: int, say: Say) -> EmbeddedFootage:
+def embed_footage(
+    footage: AnnotatedFootage, tower: ExportedVision, *, channels: int, length: int, say: Say
+) -> EmbeddedFootage:
     """Embed videos with the float tower and the int8 one. Each is decoded once; one that cannot be is left out.
 
     Args:
@@ -230,7 +232,7 @@ def _embed_video(path: Path, encoders: Sequence[VisionEncoder], length: int, say
     return _Embedded(video.duration_s, features)
 
 
-def _with_durations(footage: Footage, durations_s: Mapping[str, float], say: Say) -> GroundTruth:
+def _with_durations(footage: AnnotatedFootage, durations_s: Mapping[str, float], say: Say) -> GroundTruth:
     """The annotations of the videos that were read, which last as long as their files, as in ``stale-run``."""
     known = keep_videos(footage.truth, durations_s).videos
     others = [

@@ -114,7 +114,7 @@ class EvaluationRequest:
 
     def evaluate_scores(self, found: ResultsFile, truth: GroundTruth) -> ScoreCurve:
         """Precision, recall and F1 over scores, as requested."""
-        return score_curve(found.videos, truth, **self.rules)
+        return score_curve(found.videos, truth, foreign_labels=self.foreign_labels, foreign_videos=self.foreign_videos)
 
     def evaluate_recall(self, found: ResultsFile, truth: GroundTruth) -> AverageRecall:
         """AR@AN, as requested."""

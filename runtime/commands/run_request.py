@@ -247,7 +247,7 @@ class RunRequest:
                 )
 
     def _check_outputs(self) -> None:
-        if self.writes_folder:
+        if self.output is not None and self.writes_folder:
             check_output_folder(self.output)
         else:
             check_output(self.output)

@@ -125,4 +125,4 @@ def _weighted_precision(matched: MatchedClass, draws: NDArray[np.int32]) -> NDAr
         precision = np.cumsum(weight, axis=0) / np.maximum(counted[hits] + excepted, 1)
         interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         sums += (interpolated * weight).sum(axis=0)
-    return sums / all_hits.shape[1]
+    return np.asarray(sums / all_hits.shape[1])

@@ -6,7 +6,7 @@ from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
 from tests import tiny
-from tests.export.test_torch_quantization import encode
+from tests.export.int8 import encode
 
 TRUTH = GroundTruth(
     videos={f"v{i}": AnnotatedVideo(duration_s=9.0, annotations=(Annotation("jump", 1, 5),)) for i in range(12)}

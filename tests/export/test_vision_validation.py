@@ -10,7 +10,13 @@ import pytest
 
 from stale_export import vision_validation
 from stale_export.vision_export import ExportedVision, export_vision
-from stale_export.vision_validation import EmbeddedFootage, Footage, embed_footage, find_footage, validate_vision
+from stale_export.vision_validation import (
+    AnnotatedFootage,
+    EmbeddedFootage,
+    embed_footage,
+    find_footage,
+    validate_vision,
+)
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
@@ -44,7 +50,7 @@ def tower_of(folder: Path, recipe: FeatureRecipe = RECIPE) -> ExportedVision:
     return export_vision(str(folder), channels=tiny.CHANNELS, recipe=recipe, target="portable", say=lambda _: None)
 
 
-def find(work: Path, said: list[str] | None = None, folder: str = "videos") -> Footage:
+def find(work: Path, said: list[str] | None = None, folder: str = "videos") -> AnnotatedFootage:
     say = said.append if said is not None else lambda _: None
     return find_footage(
         work / "annotations.json",
