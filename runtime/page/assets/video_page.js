@@ -63,6 +63,7 @@ function renderCount(askedTruth) {
     parts.push(`${right} right and ${state.shown.length - right} wrong at tIoU ${state.tiou.toFixed(2)}`);
     parts.push(`${right} of ${count(askedTruth.length, "annotated action")} found`);
   }
+  if (detections.length && !state.shown.length) parts.push(`the best one scores ${best.toFixed(2)}`);
   byId("count").textContent = `${parts.join("; ")}.`;
 }
 
