@@ -87,7 +87,7 @@ def test_the_links_of_the_index_work_in_a_browser(work: Path, browser: "Browser"
         with watched_page(browser) as watched:
             page = watched.open(work / "pages" / "index.html")
             page.locator("tbody a").nth(n).click()
-            page.wait_for_url(lambda url: "index" not in url)
+            page.wait_for_url(lambda url: "index.html" not in url)
             assert page.inner_text("h1") == name
             assert watched.messages == []
 

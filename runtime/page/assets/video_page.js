@@ -14,7 +14,7 @@ let hasVideo = data.media !== null;
 let curves = null;
 
 const timeText = (time, decimals) => formatTime(time, inSeconds, decimals);
-const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : "wrong");
+const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : row.overlap >= state.tiou ? "wrong (found already)" : "wrong");
 
 // What is shown
 
