@@ -119,6 +119,16 @@ def vision_bundle(build_once: BuildOnce, checkpoint: Path, clip_folder: Path, vi
 
 
 @pytest.fixture(scope="session")
+def annotated_videos(build_once: BuildOnce, vision_bundle: Path) -> Path:
+    """A folder with ``videos`` and ``annotations.json``, where that bundle finds what is annotated; read-only."""
+    from tests.export.annotated_videos import write_annotated_videos
+
+    return (
+        build_once("annotated-videos", lambda folder: write_annotated_videos(folder / "data", vision_bundle)) / "data"
+    )
+
+
+@pytest.fixture(scope="session")
 def reference_bundle(build_once: BuildOnce, reference: Path) -> Path:
     """A bundle of the reference checkpoint, at its real size."""
     from stale_runtime import read_prompts

@@ -52,5 +52,8 @@ class ReadingScore:
                 f"reading_score is of {reprlib.repr(self.videos)} videos at tIoU {self.tiou}, expected 1 or more, and "
                 "a tIoU above 0 and at most 1"
             )
-        if sorted(self.curve_scores, reverse=True) != list(self.curve_scores):
-            raise ValueError("reading_score has scores out of order, expected falling ones")
+        falls = sorted(self.curve_scores, reverse=True) == list(self.curve_scores)
+        if not falls or sorted(self.curve_recall) != list(self.curve_recall):
+            raise ValueError(
+                "reading_score has points out of order, expected falling scores and recall that never falls"
+            )

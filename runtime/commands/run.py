@@ -140,7 +140,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--min-score",
     type=Number(0, HIGHEST_SCORE),
     metavar="X",
-    help="Leave out detections that score less; 0 keeps all.  [default: for formats that people read "
+    help="Leave out detections that score less, or start the slider of html there; 0 keeps all.  [default: for "
+    "formats that people read "
     f"({', '.join(form.name for form in OUTPUT_FORMATS.values() if form.for_people)}) the score at which the bundle's "
     f"F1 was best, {DEFAULT_READING_SCORE} if that was not measured; else all are written]",
 )
@@ -148,7 +149,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--ground-truth",
     type=PATH,
     metavar="FILE",
-    help="Annotations to show beside the detections, in the formats that stale-eval reads; for formats that show them.",
+    help="Annotations to show beside the detections, in the formats that stale-eval reads; for --format "
+    f"{', '.join(form.name for form in OUTPUT_FORMATS.values() if form.shows_ground_truth)}.",
 )
 @click.option("--subset", metavar="NAME", help="With --ground-truth: use the annotations of this subset only.")
 @click.option(
@@ -204,6 +206,8 @@ def stale_run(
       stale-run holiday.mp4 --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
+      stale-run videos/ --prompts classes.txt --format vtt -o subtitles/
+      stale-run videos/ --prompts classes.txt --format jsonl | jq .video
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
       extract-features camera | stale-run - --width 512 --prompts classes.txt --fps 25 --stride 5
     """  # noqa: D301 -- click reads the backslash

@@ -94,7 +94,6 @@ def prepare_run(request: RunRequest) -> BatchRun:
         StaleError: something cannot be used.
     """
     paths = find_files(request.features)
-    request.check_inputs_are_kept(paths)
     if request.form.needs_seconds and not request.says_times and not any(map(says_duration, paths)):
         raise click.UsageError(
             f"--format {request.form.name} needs seconds; give --durations FILE, or --fps with --stride"
@@ -107,6 +106,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
     prepared = prepare_localizer(request, prompts, videos=videos)
+    request.check_inputs_are_kept(paths, prepared.localizer.bundle.path)
     return BatchRun(
         localizer=prepared.localizer,
         prompts=prepared.prompts,

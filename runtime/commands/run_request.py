@@ -257,7 +257,7 @@ class RunRequest:
         written = () if self.output is None else (destination(self.output), self.journal)
         if self.report is not None and destination(self.report) in written:
             raise click.UsageError("-o and --report are the same file, or its journal; give two different files")
-        self.check_inputs_are_kept(())
+        self.check_inputs_are_kept()
 
     @property
     def journal(self) -> Path | None:
@@ -267,11 +267,12 @@ class RunRequest:
         output = destination(self.output)
         return journal_path(output / JOURNAL_NAME if self.writes_folder else output)
 
-    def check_inputs_are_kept(self, found: Iterable[Path]) -> None:
+    def check_inputs_are_kept(self, found: Iterable[Path] = (), bundle: Path | None = None) -> None:
         """Make sure that no file that is read would be replaced by one that is written.
 
         Args:
             found: videos and feature files in the folders that were given.
+            bundle: the folder of the bundle; None if it is not known yet.
 
         Raises:
             click.UsageError: one would be.
@@ -282,12 +283,12 @@ class RunRequest:
             "--external-classifier": self.external_classifier,
             "--ground-truth": self.ground_truth,
             "--verify": self.bundle.verify_key,
-            "--bundle": self.bundle.path,
+            "--bundle": bundle or self.bundle.path,
         }
         files = [path for path in self.features if not os.path.isdir(path)]
-        for option, output in (("-o", None if self.writes_folder else self.output), ("--report", self.report)):
+        for option, output in (("-o", self.output), ("--report", self.report)):
             check_not_an_input(output, {**inputs, **_with_origins(files)}, option)
-            if output is not None and os.path.exists(output):
+            if output is not None and os.path.isfile(output):
                 check_not_an_input(output, _with_origins(found), option)
 
     def timeline(self) -> Timeline:

@@ -17,6 +17,8 @@ class MeanAveragePrecision:
 
     per_tiou: Mapping[float, float]
     """mAP at each tIoU threshold."""
+    per_class: Mapping[str, float]
+    """Average precision of each class that has ground truth, averaged over the thresholds."""
     videos: int
     """Number of evaluated videos, including those without any detection."""
     classes: int
@@ -86,9 +88,10 @@ def mean_average_precision(
 
 def average_matches(matches: Matches, tious: Sequence[float]) -> MeanAveragePrecision:
     """The mAP of detections that are matched already, at these thresholds of tIoU."""
-    precision = [average_precision(matched) for matched in matches.classes.values()]
+    precision = {label: average_precision(matched) for label, matched in matches.classes.items()}
     return MeanAveragePrecision(
-        per_tiou=dict(zip(tious, np.mean(precision, axis=0).tolist(), strict=True)),
+        per_tiou=dict(zip(tious, np.mean(list(precision.values()), axis=0).tolist(), strict=True)),
+        per_class={label: float(values.mean()) for label, values in precision.items()},
         videos=matches.videos,
         classes=len(matches.classes),
         foreign_videos=matches.foreign_videos,

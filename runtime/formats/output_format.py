@@ -46,7 +46,7 @@ class OutputFormat:
         return self.module is not None and find_spec(self.module) is None
 
     def files(self, result: RunResult, folder: Path) -> Iterator[tuple[str, bytes]]:
-        """Write each video as a file of its own, and at last the index if there is one.
+        """Write each video as a file of its own, named after the video's, and at last the index if there is one.
 
         Args:
             result: the run.
@@ -56,7 +56,7 @@ class OutputFormat:
             Name and content of each file.
         """
         taken = () if self.index is None else (self.index[0],)
-        names = make_file_names([video.video for video in result.videos], self.suffix, taken=taken)
+        names = make_file_names([path.stem for path in result.paths], self.suffix, taken=taken)
         for n, name in enumerate(names):
             yield name, as_bytes(self.render(result.of_video(n, output=folder / name)))
         if self.index is not None:

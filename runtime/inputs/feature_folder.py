@@ -27,12 +27,13 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
     return _files(folder, _is_feature_file, ".npy files", option=option)
 
 
-def video_files(folder: Path, *, features: bool) -> dict[str, Path]:
+def video_files(folder: Path, *, features: bool, option: str | None = None) -> dict[str, Path]:
     """List the videos of a folder, without opening them. Hidden files are skipped.
 
     Args:
         folder: contains one file for each video.
         features: whether ``.npy`` files are listed too.
+        option: the command-line option that named the folder, for messages.
 
     Returns:
         Paths by video id, sorted by file name.
@@ -41,8 +42,8 @@ def video_files(folder: Path, *, features: bool) -> dict[str, Path]:
         FeatureError: as for ``feature_files``.
     """
     if not features:
-        return _files(folder, is_video, "videos")
-    return _files(folder, lambda path: is_video(path) or _is_feature_file(path), ".npy files or videos")
+        return _files(folder, is_video, "videos", option=option)
+    return _files(folder, lambda path: is_video(path) or _is_feature_file(path), ".npy files or videos", option=option)
 
 
 def _is_feature_file(path: Path) -> bool:

@@ -88,7 +88,10 @@ def test_detections_in_other_videos_are_false_positives_unless_ignored_and_both_
     assert "1 detections are in 1 videos outside the ground truth; counted as in the published evaluation" in (
         done.stderr
     )
-    assert f"{charged['average']:.4f}; with --foreign-videos ignored, {ignored['average']:.4f}" in done.stderr
+    assert (
+        f"{100 * charged['average']:.2f} %; with --foreign-videos ignored, {100 * ignored['average']:.2f} %"
+        in done.stderr
+    )
     assert done.stdout.splitlines()[-1].endswith("foreign videos: published (1 detections)")
 
 
@@ -110,7 +113,7 @@ def test_ambiguous_segments_are_no_class_and_are_said(work: Path) -> None:
     assert (result["ambiguous_segments"], result["ambiguous_detections"]) == (1, 1)
     done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
     assert "1 segments are labelled Ambiguous, which is no class; 1 detections overlap one" in done.stderr
-    assert "the average is 0.5000; as false positives, 0.2500" in done.stderr
+    assert "the average is 50.00 %; as false positives, 25.00 %" in done.stderr
 
 
 def test_results_txt_grows_by_the_original_s_line(work: Path) -> None:

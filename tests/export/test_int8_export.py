@@ -158,8 +158,9 @@ def test_a_leak_is_refused_before_anything_is_made(
     [
         ({"target": "sse"}, "target 'sse', expected one of portable, vnni"),
         ({"text_precision": "int4"}, "text_precision 'int4'"),
-        ({"annotations": Path("x")}, "annotations and validation_features go together"),
-        ({"validation_features": Path("x")}, "annotations and validation_features go together"),
+        ({"annotations": Path("x")}, "annotations go together with validation_features or validation_videos"),
+        ({"validation_features": Path("x")}, "annotations go together with validation_features or validation_videos"),
+        ({"validation_videos": Path("x")}, "annotations go together with validation_features or validation_videos"),
         ({"video_info": Path("x")}, "video_info without annotations"),
         ({"calibration_videos": 0}, "calibration_videos 0"),
         ({"max_map_drop": -1.0}, "max_map_drop -1.0"),
