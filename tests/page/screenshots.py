@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[2] / "docs"
 VIDEO = "-oExUcmbTEE"
 """The README's example: two long jumps."""
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 COLOURS = 128
 """Of a picture's palette, which halves its size."""
 
@@ -41,8 +42,8 @@ def main() -> int:
         print(done.stderr.strip(), file=sys.stderr)
         for path, stem in ((folder / "pages" / "index.html", "index"), (find_page(folder / "pages"), "page")):
             for size, width in ((WIDE, "wide"), (PHONE, "phone")):
-                for scheme in ("light", "dark"):
-                    take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)  # type: ignore[arg-type]
+                for scheme in SCHEMES:
+                    take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)
     return 0
 
 
@@ -54,7 +55,7 @@ def find_page(folder: Path) -> Path:
 def take(
     browser: "Browser", path: Path, picture: Path, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
-    """Take a picture of a page, as far as a window of twice its width reaches, with the first detection chosen."""
+    """Take a picture of the upper part of a page, with the first detection chosen."""
     with watched_page(browser, size, scheme) as watched:
         page = watched.open(path)
         page.keyboard.press("n")
