@@ -52,7 +52,7 @@ def record_reading_score(gate: MapGate, file: str, found: Found, *, say: Say) ->
         recall=best.recall,
         f1=best.f1,
         tiou=curve.tiou,
-        videos=len(gate.videos.features),
+        videos=len(gate.videos.truth.videos),
         file=file,
         curve_scores=thinned.scores,
         curve_precision=thinned.precision,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 MOST_POINTS = 101
 """Most points of a precision/recall curve in a manifest."""
-DEFAULT_READING_SCORE = 0.45
-"""The score for people where a bundle has none."""
+DEFAULT_READING_SCORE = 0.4
+"""The score for people where a bundle has none; see ``docs/evaluation.md`` for how it was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)

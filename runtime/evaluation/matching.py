@@ -93,10 +93,10 @@ def match_detections(
     Raises:
         ValueError: the ground truth contains no annotation, or a threshold is out of range.
     """
-    thresholds = np.asarray(tious, dtype=np.float64)
-    if not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
+    asked = np.asarray(tious, dtype=np.float64)
+    if not len(asked) or not ((asked > 0) & (asked <= 1)).all():
         raise ValueError(f"tIoU thresholds {list(tious)}: expected numbers in (0, 1]")
-    thresholds = _spaced_as_published(thresholds)
+    thresholds = _spaced_as_published(asked)
     index = {video: i for i, video in enumerate(ground_truth.videos)}
     annotations = _group_by_label(
         (i, annotation.label, annotation.start_s, annotation.end_s, 0.0)
