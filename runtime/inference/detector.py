@@ -57,7 +57,7 @@ class FeatureArray:
         return cut_into_pieces(self._features, BLOCK_SNIPPETS)
 
 
-class Found(NamedTuple):
+class FoundWithCurves(NamedTuple):
     """What was found in a video."""
 
     detections: tuple[Detection, ...]
@@ -126,13 +126,13 @@ class Detector:
         duration_s: float | None,
         prompts: EncodedPrompts,
         evidence: bool,
-    ) -> Found:
+    ) -> FoundWithCurves:
         if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts, evidence)
         outputs = self.outputs(features, prompts)
         most = self._most or MOST_DETECTIONS
         rows = decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
-        return Found(rows, whole_curves(outputs.cas_logits) if evidence else None)
+        return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None)
 
     def _detect_long(
         self,
@@ -141,12 +141,12 @@ class Detector:
         duration_s: float | None,
         prompts: EncodedPrompts,
         evidence: bool,
-    ) -> Found:
+    ) -> FoundWithCurves:
         """Find actions through windows."""
         curves = WindowCurves(len(prompts.names), snippets) if evidence else None
         ranked = decode_blocks(self.stream_decoder(prompts, curves), blocks, most=self._most)
         rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
-        return Found(rows, None if curves is None else curves.finish())
+        return FoundWithCurves(rows, None if curves is None else curves.finish())
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         """The network's outputs for features (T0, C) of a video, resampled to T."""

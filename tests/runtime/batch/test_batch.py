@@ -1,12 +1,18 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from stale_runtime.batch.batch import SOME_FAILED, Batch, find_files
+from stale_runtime import Localizer
+from stale_runtime.batch.batch import SOME_FAILED, Batch, BatchRun, find_files
+from stale_runtime.batch.journal import Journal
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import FeatureError, OutOfMemoryError
+from stale_runtime.inference.localizer import NO_TIMELINE
 from stale_runtime.inference.outcome import Outcome
+from tests import tiny
 
 FOUND = VideoDetections(video="a", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
 GOOD = Outcome(Path("a.npy"), FOUND, None)
@@ -75,3 +81,27 @@ def test_two_files_of_one_video_are_refused(tmp_path: Path, other: str) -> None:
     paths = [tmp_path / "a.npy", tmp_path / other]
     with pytest.raises(FeatureError, match=r"the same video id as .*rename one of them, or leave it out"):
         find_files(paths)
+
+
+def test_evidence_comes_with_what_is_detected_now_but_not_from_a_journal(
+    bundle: Path, features: NDArray[np.float32], tmp_path: Path
+) -> None:
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, features)
+    localizer = Localizer.open(bundle)
+    prompts = localizer.encode_prompts(tiny.CLASSES)
+    paths = tuple(find_files([tmp_path]))
+    plain, asked = (
+        BatchRun(localizer=localizer, prompts=prompts, paths=paths, timeline=NO_TIMELINE, top=2, evidence=evidence)
+        for evidence in (False, True)
+    )
+    assert plain.journal_settings() == asked.journal_settings()
+    with Journal(tmp_path / "journal", plain.journal_settings(), resume=False) as journal:
+        first = next(plain.detect(journal, {}))
+    with Journal(tmp_path / "journal", asked.journal_settings(), resume=True) as journal:
+        old, new = asked.detect(journal, asked.finished(journal))
+    assert first.evidence is old.evidence is None
+    assert first.detections == old.detections
+    assert new.evidence is not None
+    assert new.evidence.class_scores is not None
+    assert len(new.result()) == 2

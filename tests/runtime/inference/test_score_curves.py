@@ -20,7 +20,7 @@ from stale_runtime.inference.stream import StreamDecoder
 from stale_runtime.inference.windows import LARGEST, SHORTEST, Window
 from stale_runtime.segments import FloatArray
 from tests import tiny
-from tests.runtime.inference.synthetic_videos import SeeingNetwork, draw_scenes, plant
+from tests.runtime.inference.synthetic_videos import POSITION, SeeingNetwork, draw_scenes, plant
 
 Features = NDArray[np.float32]
 NAMES = ("archery", "long jump", "polo")
@@ -245,3 +245,45 @@ def test_outcomes_carry_evidence_only_if_it_was_asked_for(bundle: Path, tmp_path
     assert good.evidence is good.result().evidence is not None
     assert bad.evidence is None
     assert all(outcome.evidence is None for outcome in localizer.detect_many(paths, tiny.CLASSES))
+
+
+def test_only_the_largest_windows_are_joined() -> None:
+    """Of a network that is sure in large windows only, and in any that shows a whole scene."""
+    video = plant(draw_scenes((3000, 300, 100))[0], [], 1)
+
+    def by_size(batch: Features) -> Iterator[tuple[FloatArray, FloatArray]]:
+        for window in batch:
+            T = len(window)
+            snippets = float(window[-1, 1] - window[0, 1]) / POSITION
+            sure = 6 if snippets > 0.9 * LARGEST or window[0, 1] > 2999 * POSITION else -6
+            yield np.stack([np.full(T, sure), np.zeros(T)]), np.eye(T, dtype=np.float32)
+
+    assert joined_curves(by_size, video, classes=1).min() > 0.99
+
+
+class WatchedCurves(WindowCurves):
+    """Records how far behind each window's start the curves are settled."""
+
+    def __init__(self, classes: int, snippets: int) -> None:
+        super().__init__(classes, snippets)
+        self.settled, self.behind = 0, [0]
+
+    def settle(self, until: int) -> None:
+        self.settled = max(self.settled, until)
+        super().settle(until)
+
+    def add(self, window: Window, cas_logits: FloatArray) -> None:
+        self.behind.append(window.start - self.settled)
+        super().add(window, cas_logits)
+
+
+@pytest.mark.parametrize("largest", [SHORTEST, LARGEST])
+def test_curves_are_settled_while_the_video_is_read(largest: int) -> None:
+    video = plant(draw_scenes((6000, 700, 300))[0], [], 3)
+    curves = WatchedCurves(3, len(video))
+    decoder = StreamDecoder(SeeingNetwork(3), NAMES, 16, largest=largest, curves=curves)
+    list(decoder.push(video))
+    list(decoder.finish())
+    assert len(curves.behind) > 6000 / largest
+    assert min(curves.behind) >= 0
+    assert max(curves.behind) <= decoder.delay
