@@ -99,11 +99,8 @@ def _best(rows: Sequence[Detection]) -> tuple[tuple[str, float], ...]:
 def _append(cues: list[Cue], cue: Cue) -> None:
     """Add a cue, or lengthen the last one if that ends where this begins and has the same labels."""
     last = cues[-1] if cues else None
-    if (
-        last is None
-        or last.end_ms != cue.start_ms
-        or {label for label, _ in last.labels} != {label for label, _ in cue.labels}
-    ):
+    touches = last is not None and last.end_ms == cue.start_ms
+    if last is None or not touches or dict(last.labels).keys() != dict(cue.labels).keys():
         cues.append(cue)
         return
     rows = [Detection(label, 0.0, 0.0, score) for label, score in (*last.labels, *cue.labels)]

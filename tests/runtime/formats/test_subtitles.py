@@ -44,7 +44,7 @@ def read_subrip(text: str) -> list[tuple[float, float, str]]:
 
 def read_web_vtt(text: str) -> list[tuple[float, float, str]]:
     """What the library webvtt-py reads: start and end in seconds, and text without its markup."""
-    cues = webvtt.from_string(text)
+    cues = webvtt.from_string(text).captions
     return [(_seconds(cue.start), _seconds(cue.end), cue.raw_text) for cue in cues]
 
 
