@@ -6,6 +6,7 @@ from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.page.index_page import IndexRow, index_page
+from stale_runtime.page.page_folder import INDEX
 from stale_runtime.page.video_page import PageSettings, relative_url, video_page
 
 _NO_PLACE = "The page was written to stdout, so it cannot refer to the video; -o FILE would play it here."
@@ -68,6 +69,6 @@ HTML = OutputFormat(
     single_video=True,
     shows_ground_truth=True,
     shows_evidence=True,
-    index=("index.html", render_index),
+    index=(INDEX, render_index),
 )
 """Pages. A run over several videos writes one for each, and ``index.html``."""

@@ -19,6 +19,7 @@ from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.text import as_text
 from stale_runtime.terminal import console
@@ -116,6 +117,7 @@ class RunOutput:
         found = [(outcome.path, outcome.detections) for outcome in outcomes if outcome.detections is not None]
         paths, videos = tuple(path for path, _ in found), tuple(video for _, video in found)
         external = self.request.external_classifier
+        recipe = self.task.localizer.bundle.manifest.recipe
         return RunResult(
             videos=videos,
             paths=paths,
@@ -124,7 +126,7 @@ class RunOutput:
             top=self.request.top,
             version=f"stale-edge {__version__}",
             run={name: value for name, value in self.task.report_settings().items() if name in _RUN_DETAILS},
-            recipe=self.task.localizer.bundle.manifest.recipe.describe(),
+            recipe=None if recipe == UNKNOWN_RECIPE else recipe.describe(),
             external=f"{_EXTERNAL[self.task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None,
             ground_truth=self.ground_truth,
             frame_rates=self._frame_rates(paths, videos) if self.request.form.needs_frame_rate else {},

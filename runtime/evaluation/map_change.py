@@ -83,6 +83,36 @@ def map_change(
     return MapChange(difference=new - old, low=float(low), high=float(high))
 
 
+def resampled_maps(
+    detections: Mapping[str, Sequence[Detection]],
+    ground_truth: GroundTruth,
+    *,
+    tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Average mAP over each of the draws of videos that ``map_change`` compares two mAPs on.
+
+    With the same ground truth, number and seed, the n-th draw is of the same videos. So the middle 95 % of the
+    differences between two such arrays are the interval of ``map_change``, also between runs on different days.
+
+    Args:
+        detections: by video id, in the unit of the ground truth.
+        ground_truth: the videos to evaluate, and their annotations.
+        tious: thresholds in (0, 1]; mAP is averaged over them.
+        resamples: number of draws, at least 1.
+        seed: of the draws.
+
+    Returns:
+        (resamples,) in [0, 1]; NaN for a draw without annotations.
+
+    Raises:
+        ValueError: the ground truth contains no annotation, or a threshold is out of range.
+    """
+    matches = match_detections(detections, ground_truth, tious=tious)
+    return _resampled_maps(matches, _draw_videos(len(ground_truth.videos), resamples, seed))
+
+
 def _draw_videos(videos: int, resamples: int, seed: int) -> NDArray[np.int32]:
     """How often each video is in each draw: (videos + 1, resamples). The last row is of videos outside, always 1."""
     generator = np.random.default_rng(seed)

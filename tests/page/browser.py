@@ -62,3 +62,14 @@ def watched_page(
         yield Watched(context.new_page())
     finally:
         context.close()
+
+
+def wait_until(page: "Page", condition: str) -> None:
+    """Wait until JavaScript is true; Playwright's own way evaluates text, which the policy of the page forbids."""
+    page.evaluate(
+        f"""async () => {{
+          const isTrue = () => {condition};
+          for (let frame = 0; frame < 600 && !isTrue(); frame++) await new Promise(requestAnimationFrame);
+          if (!isTrue()) throw new Error("still not true: " + isTrue);
+        }}"""
+    )

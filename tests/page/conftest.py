@@ -1,4 +1,4 @@
-"""A Chromium for the tests of pages. Without it they are skipped."""
+"""What the tests of pages share."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,20 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import BuildOnce
-from tests.page.browser import Watched, find_chromium, running_chromium, watched_page
+from tests.page.browser import Watched, watched_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    pytest.importorskip("playwright", reason="no playwright; install it with: pip install '.[dev]'")
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip("no Chromium; install it, for example with: apt-get install chromium")
-    with running_chromium(chromium) as running:
-        yield running
 
 
 @pytest.fixture

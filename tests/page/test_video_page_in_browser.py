@@ -10,7 +10,7 @@ import pytest
 
 from stale_runtime.detections import Detection
 from stale_runtime.page.video_page import relative_url, video_page
-from tests.page.browser import PHONE, WIDE, Watched, watched_page
+from tests.page.browser import PHONE, WIDE, Watched, wait_until, watched_page
 from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample
 
 if TYPE_CHECKING:
@@ -70,17 +70,6 @@ def set_slider(page: "Page", slider: str, value: float) -> None:
         [slider, value],
     )
     draw(page)
-
-
-def wait_until(page: "Page", condition: str) -> None:
-    """Wait until JavaScript is true; Playwright's own way evaluates text, which the policy of the page forbids."""
-    page.evaluate(
-        f"""async () => {{
-          const isTrue = () => {condition};
-          for (let frame = 0; frame < 600 && !isTrue(); frame++) await new Promise(requestAnimationFrame);
-          if (!isTrue()) throw new Error("still not true: " + isTrue);
-        }}"""
-    )
 
 
 def video_time(page: "Page") -> float:

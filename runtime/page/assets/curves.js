@@ -9,6 +9,9 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
   const now = make("div", { class: "now" });
   let plot = null;
   const ticks = () => tickTimes(view, place.clientWidth - leftSpace(), inSeconds); // like those of the timeline
+  // A label at the very edge would be cut off.
+  const isInside = (time) => time <= view.to - 0.03 * (view.to - view.from);
+  const tickLabel = (time) => (isInside(time) ? formatTime(time, inSeconds, ticks().decimals) : "");
 
   function build() {
     const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -23,7 +26,7 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
         cursor: { drag: { x: false, y: false }, y: false },
         scales: { x: { time: false, range: () => [view.from, view.to] }, y: { range: [0, 1] } },
         axes: [
-          { ...axis, size: 30, splits: () => ticks().times, values: (_, times) => times.map((t) => formatTime(t, inSeconds, ticks().decimals)) },
+          { ...axis, size: 30, splits: () => ticks().times, values: (_, times) => times.map(tickLabel) },
           { ...axis, size: Math.max(40, leftSpace()) },
         ],
         series: [

@@ -14,7 +14,7 @@ let hasVideo = data.media !== null;
 let curves = null;
 
 const timeText = (time, decimals) => formatTime(time, inSeconds, decimals);
-const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : "wrong");
+const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : row.overlap >= state.tiou ? "wrong (found already)" : "wrong");
 
 // What is shown
 
@@ -63,6 +63,7 @@ function renderCount(askedTruth) {
     parts.push(`${right} right and ${state.shown.length - right} wrong at tIoU ${state.tiou.toFixed(2)}`);
     parts.push(`${right} of ${count(askedTruth.length, "annotated action")} found`);
   }
+  if (detections.length && !state.shown.length) parts.push(`the best one scores ${best.toFixed(2)}`);
   byId("count").textContent = `${parts.join("; ")}.`;
 }
 
