@@ -141,6 +141,7 @@ def test_the_tiou_decides_what_is_right(show: Open) -> None:
     page = show(video_page(sample(), JUDGED, annotated=TRUTH))
     assert bars(page, ".truth") == [("Archery", 50.5, 59.0), ("Long jump", 11.0, 19.0)]
     assert bars(page, ".right") == [("Long jump", 12.0, 18.0)]
+    assert page.locator("#table tbody tr", has_text="found already").inner_text().startswith("Long jump\t0:11.0")
     set_slider(page, "tiou", 0.8)  # that detection has 0.75, the wider one 0.8
     assert bars(page, ".right") == [("Long jump", 11.0, 21.0)]
     assert "1 right and 3 wrong at tIoU 0.80; 1 of 2 annotated actions found" in page.inner_text("#count")
