@@ -17,9 +17,11 @@ RECIPE = clip_recipe("tower", snippet_s=0.1, image_size=SIDE)
 _MOST_FRAMES = 40
 """Frames that are read of an input, which may claim to be long."""
 _CODECS = {"mp4": "libx264", "mkv": "libx264", "webm": "vp9", "avi": "mpeg4", "ts": "libx264", "mov": "mjpeg"}
-_NAMES = (b"moov", b"mvhd", b"tkhd", b"mdhd", b"stsd", b"avcC", b"stts", b"ctts", b"stsc", b"stsz", b"stco", b"stss")
-_NAMES += (b"elst", b"dref", b"mdat", b"avih", b"strh", b"strf", b"movi", b"idx1", b"\x1aE\xdf\xa3", b"\x15I\xa9f")
-_NAMES += (b"\x16T\xaek", b"\x1fC\xb6u", b"\x1cS\xbbk", b"\xa3", b"\xe0", b"\xb0", b"\xba", b"\x2a\xd7\xb1", b"G")
+_NAMES: tuple[bytes, ...] = (
+    *(b"moov", b"mvhd", b"tkhd", b"mdhd", b"stsd", b"avcC", b"stts", b"ctts", b"stsc", b"stsz", b"stco", b"stss"),
+    *(b"elst", b"dref", b"mdat", b"avih", b"strh", b"strf", b"movi", b"idx1", b"\x1aE\xdf\xa3", b"\x15I\xa9f"),
+    *(b"\x16T\xaek", b"\x1fC\xb6u", b"\x1cS\xbbk", b"\xa3", b"\xe0", b"\xb0", b"\xba", b"\x2a\xd7\xb1", b"G"),
+)
 """What stands before numbers in mp4, mov, avi, mkv, webm and ts."""
 _NUMBERS = (0, 1, 2, 255, 65535, 65536, 100_000, 2**31 - 1, 2**31, 2**32 - 1)
 

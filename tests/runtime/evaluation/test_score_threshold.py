@@ -47,10 +47,12 @@ def test_each_point_is_that_of_the_detections_above_it_alone(found: Found, truth
 def test_the_best_score_is_where_the_harmonic_mean_is_highest() -> None:
     curve = score_curve(FOUND, TRUTH)
     assert curve.scores == (0.9, 0.8, 0.5, 0.2, 0.1)
-    assert curve.precision == (1, 1 / 3, 2 / 4, 3 / 5, 3 / 6)
+    assert list(curve.precision) == [1, 1 / 3, 2 / 4, 3 / 5, 3 / 6]
     assert curve.recall == pytest.approx((1 / 3, 1 / 3, 2 / 3, 1, 1))
-    assert curve.best == ScorePoint(score=0.2, precision=0.6, recall=1.0, f1=pytest.approx(0.75))
-    assert curve.at(0.3) == ScorePoint(score=0.3, precision=0.5, recall=pytest.approx(2 / 3), f1=pytest.approx(4 / 7))
+    assert (curve.best.score, curve.best.precision, curve.best.recall) == (0.2, 0.6, 1.0)
+    assert curve.best.f1 == pytest.approx(0.75)
+    point = curve.at(0.3)
+    assert (point.precision, point.recall, point.f1) == pytest.approx((0.5, 2 / 3, 4 / 7))
     assert curve.at(1.0) == ScorePoint(score=1.0, precision=0, recall=0, f1=0)
 
 
