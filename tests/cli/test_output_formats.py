@@ -125,7 +125,7 @@ def test_a_folder_gets_a_file_for_each_video(work: Path, name: str) -> None:
     folder = work / "made"
     done = run("stale-run", "features", *PROMPTS, *TIMES, "--format", name, "-o", "made", cwd=work)
     assert done.returncode == 0, done.stderr
-    assert "in 3 videos (score 0.40 and above), written in made, a file a video" in done.stderr
+    assert "in 3 videos (score 0.4 and above), written in made, a file a video" in done.stderr
     suffix = OUTPUT_FORMATS[name].suffix
     assert {f"{video}{suffix}" for video in NAMES} <= {path.name for path in folder.iterdir()}
     assert not [path for path in folder.iterdir() if path.suffix not in (suffix,)]

@@ -49,6 +49,7 @@ def test_the_best_score_is_where_the_harmonic_mean_is_highest() -> None:
     assert curve.scores == (0.9, 0.8, 0.5, 0.2, 0.1)
     assert list(curve.precision) == [1, 1 / 3, 2 / 4, 3 / 5, 3 / 6]
     assert curve.recall == pytest.approx((1 / 3, 1 / 3, 2 / 3, 1, 1))
+    assert curve.best is not None
     assert (curve.best.score, curve.best.precision, curve.best.recall) == (0.2, 0.6, 1.0)
     assert curve.best.f1 == pytest.approx(0.75)
     point = curve.at(0.3)
