@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.videos import is_video
+from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.output import write_output
 from stale_runtime.video.video_reader import require_video_reader
@@ -38,12 +40,12 @@ def run_files(request: RunRequest) -> int:
     task = prepare_run(request)
     output = RunOutput.prepare(request, task)
     ready = time.perf_counter()
-    with _open_journal(request, task) as journal:
+    with _open_journal(request, task) as journal, _open_workspace(output) as folder:
         finished = task.finished(journal)
         if request.resume:
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
         warnings = FeatureWarnings(len(task.paths))
-        outcomes = tuple(_detect_with_progress(task, journal, finished, warnings, output))
+        outcomes = tuple(_detect_with_progress(task, journal, finished, warnings, output, folder))
         _note_damage(outcomes)
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         output.write(outcomes)
@@ -73,6 +75,7 @@ def _detect_with_progress(
     finished: Mapping[Path, VideoDetections],
     warnings: FeatureWarnings,
     output: RunOutput,
+    folder: Path | None,
 ) -> Iterator[Outcome]:
     """Detect, and show on a terminal how many videos are done, or how much of a single long one."""
     several = len(task.paths) > 1
@@ -83,7 +86,7 @@ def _detect_with_progress(
         warn=warnings.add,
     )
     for outcome in console.progress(outcomes, label="Detecting", total=len(task.paths)) if several else outcomes:
-        yield outcome
+        yield outcome if folder is None else output.make_early(outcome, folder)
         if output.streams and not output.print_line(outcome):
             return  # nobody reads them any more
 
@@ -140,6 +143,22 @@ def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | Non
         except KeyboardInterrupt:
             done = f"{len(journal):,} of {videos:,} videos are done"
             raise KeyboardInterrupt(f"{done}; repeat the command with --resume to continue") from None
+
+
+@contextmanager
+def _open_workspace(output: RunOutput) -> Iterator[Path | None]:
+    """A temporary folder for files that are made early, beside where they will be; None if there are none."""
+    path = output.request.output
+    if path is None or not output.makes_early:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            path.mkdir(exist_ok=True)
+            folder = stack.enter_context(workspace(path))
+        except OSError as problem:
+            raise click.UsageError(f"-o {path}: {why_unwritten(problem)}") from problem
+        yield folder
 
 
 def _conclude(batch: Batch) -> int:

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import click
 
 from stale_runtime import __version__
 from stale_runtime.batch.batch import BatchRun
@@ -17,10 +19,12 @@ from stale_runtime.errors import StaleError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
+from stale_runtime.formats.output_format import as_bytes
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 from stale_runtime.inputs.videos import is_video
+from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import as_text
 from stale_runtime.terminal import console
 from stale_runtime.terminal.output import write_output, write_output_folder
@@ -55,6 +59,8 @@ class RunOutput:
     """Score from which on detections are written; None for all."""
     ground_truth: GroundTruth | None
     """Annotations to show beside them."""
+    made: dict[Path, Path] = field(default_factory=dict)
+    """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
 
     @classmethod
     def prepare(cls, request: RunRequest, task: BatchRun) -> "RunOutput":
@@ -91,6 +97,36 @@ class RunOutput:
         result = self._result([outcome])
         return console.echo(str(self.request.form.render(result)), nl=False)
 
+    @property
+    def makes_early(self) -> bool:
+        """Whether files are made as soon as their video is done: what pages show would fill the memory."""
+        return self.request.form.shows_evidence and self.request.writes_folder
+
+    def make_early(self, outcome: Outcome, folder: Path) -> Outcome:
+        """Make the file of a finished video, to be written with the others later.
+
+        Args:
+            outcome: of the video.
+            folder: a temporary one.
+
+        Returns:
+            The outcome without what only the file shows.
+
+        Raises:
+            click.UsageError: there is no place for the file.
+        """
+        output = self.request.output
+        if outcome.detections is None or output is None:
+            return outcome
+        result = self._result([outcome]).of_video(0, output=output / outcome.path.name)
+        place = folder / str(len(self.made))
+        try:
+            place.write_bytes(as_bytes(self.request.form.render(result)))
+        except OSError as problem:
+            raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
+        self.made[outcome.path] = place
+        return outcome._replace(detections=replace(outcome.detections, evidence=None))
+
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Write the videos that did not fail, and say what was found.
 
@@ -107,7 +143,7 @@ class RunOutput:
         if form.name == "csv" and result.unit == FRACTION:
             console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")
         if output is not None and self.request.writes_folder:
-            write_output_folder(form.files(result, output), output)
+            write_output_folder(form.files(result, output, self.made), output)
         elif not self.streams:
             write_output(form.render(result), output)
         if output is not None or self.request.verbose or sys.stdout.isatty():

@@ -1,6 +1,6 @@
 """One of the formats that detections can be written in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,20 +45,23 @@ class OutputFormat:
         """Whether the library that it needs is not installed."""
         return self.module is not None and find_spec(self.module) is None
 
-    def files(self, result: RunResult, folder: Path) -> Iterator[tuple[str, bytes]]:
+    def files(self, result: RunResult, folder: Path, made: Mapping[Path, Path]) -> Iterator[tuple[str, bytes]]:
         """Write each video as a file of its own, named after the video's, and at last the index if there is one.
 
         Args:
             result: the run.
             folder: where the files will be.
+            made: where the content of a file lies that was made before, by the path of its video or features.
 
         Yields:
             Name and content of each file.
         """
         taken = () if self.index is None else (self.index[0],)
         names = make_file_names([path.stem for path in result.paths], self.suffix, taken=taken)
-        for n, name in enumerate(names):
-            yield name, as_bytes(self.render(result.of_video(n, output=folder / name)))
+        for n, (path, name) in enumerate(zip(result.paths, names, strict=True)):
+            early = made.get(path)
+            content = self.render(result.of_video(n, output=folder / name)) if early is None else early.read_bytes()
+            yield name, as_bytes(content)
         if self.index is not None:
             name, write = self.index
             yield name, as_bytes(write(result, tuple(names)))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from stale_runtime.commands.run_output import RunOutput
+from stale_runtime.inference.outcome import Outcome
 from tests.cli.same_process import fails, run
 from tests.tiny import CLASSES
 
@@ -72,6 +75,22 @@ def test_a_folder_of_pages_has_an_index_that_leads_to_them(work: Path) -> None:
     files = {path.name for path in (work / "pages").iterdir()}
     assert len(files) == 4
     assert files >= {"index.html", "a.html", "b b.html"}
+
+
+def test_what_pages_show_is_not_kept_until_the_end(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def write(output: RunOutput, outcomes: Sequence[Outcome]) -> None:
+        kept.extend(outcome.evidence for outcome in outcomes)
+        write_all(output, outcomes)
+
+    write_all = RunOutput.write
+    monkeypatch.setattr(RunOutput, "write", write)
+    assert run("stale-run", "features", *PROMPTS, "-o", "pages", cwd=work).returncode == 0
+    assert kept == [None] * 3
+    assert run("stale-run", "features/b b.npy", *PROMPTS, "-o", "b.html", cwd=work).returncode == 0
+    assert kept[3] is not None
+    assert (work / "b.html").read_text() == (work / "pages" / "b b.html").read_text()
 
 
 def test_a_file_cannot_hold_the_pages_of_a_folder(work: Path) -> None:
