@@ -1,5 +1,7 @@
 # make test          make a virtual environment, install, run the tests
 # make check         lint, types, layering, dead code
+# make browser       install Chromium for the tests of pages, where that is possible
+# make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          made-up videos, training, export, detection and evaluation, in a few minutes
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
@@ -20,7 +22,7 @@ BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help test check lint types layering deadcode drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
+.PHONY: help test check lint types layering deadcode browser screenshots drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -65,6 +67,19 @@ drawing: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Debian's package, as root or with a sudo that does not ask. If that is not possible, the tests of pages are skipped.
+CHROMIUM := chromium chromium-browser google-chrome google-chrome-stable
+browser:
+	@for name in $(CHROMIUM); do if command -v $$name; then exit 0; fi; done; \
+	if test "$$(id -u)" = 0; then as_root=; else as_root='sudo -n'; fi; \
+	if command -v apt-get >/dev/null && $$as_root apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $$as_root apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	then command -v chromium; \
+	else echo 'Chromium is missing and cannot be installed here: the tests of pages in a browser will be skipped.'; fi
+
+screenshots: $(VENV)/installed
+	$(BIN)/python -m tests.page.screenshots
 
 # Install the runtime alone, as an edge box does: no extras, no torch.
 core:

@@ -7,16 +7,37 @@ from typing import Any, TypeVar
 
 import click
 
+from stale_bench.bench_options import (
+    SECONDS,
+    bundle_option,
+    format_option,
+    lengths_option,
+    output_option,
+    prompts_option,
+    render_option,
+    seed_option,
+    threads_option,
+)
 from stale_bench.benchmark_backends import ALL, BACKENDS
 from stale_bench.measuring.benchmark import Benchmark
 from stale_bench.measuring.plan import BenchmarkRequest, Plan
 from stale_bench.measuring.prepare import prepare
 from stale_bench.measuring.thesis import ThesisRequest
 from stale_bench.progress import Progress
-from stale_bench.reporting import plots, tables, thesis_tables
-from stale_bench.reporting.benchmark_results import Results, read_benchmark_results
+from stale_bench.reporting import plots, tables
+from stale_bench.reporting.benchmark_results import Results, check_can_be_shown, read_benchmark_results
 from stale_bench.reporting.compare import compare, comparison_table
-from stale_bench.reporting.report import STYLES, CompareRequest, Form, ReportRequest, render
+from stale_bench.reporting.report import (
+    STYLES,
+    CompareRequest,
+    Form,
+    MakeReport,
+    ReportRequest,
+    is_page,
+    make_report,
+    make_thesis_report,
+    render_report,
+)
 from stale_bench.reporting.summary import summarise
 from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
 from stale_runtime import __version__
@@ -26,58 +47,17 @@ from stale_runtime.inputs.features import MOST_SNIPPETS
 from stale_runtime.launch import INTERRUPTED
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Length, Lengths, Number, SpaceSeparated
-from stale_runtime.terminal.output import write_output
+from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
+from stale_runtime.terminal.output import check_not_an_input, write_output
 
 NAME = "stale-bench"
 SOME_FAILED = 5
 EXIT_CODES = (
     "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
 )
-FORMATS = click.Choice(["table", "json", "csv", "markdown"])
-SECONDS = Number(min=1, max=1e6)
 _RANGES = ("lengths", "snippets")
 
 Request = TypeVar("Request")
-
-lengths_option = click.option(
-    "--lengths",
-    cls=SpaceSeparated,
-    type=Lengths(),
-    metavar="N|START:STOP:STEP ...",
-    help="Snippets that videos are resampled to.  [default: the length that the bundle was trained for]",
-)
-bundle_option = click.option(
-    "--bundle", type=PATH, metavar="FOLDER", help="Bundle to measure.  [default: $STALE_BUNDLE, then ./stale_bundle]"
-)
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="CPU threads that a backend may use; each worker stays on that many CPUs.",
-)
-prompts_option = click.option(
-    "--prompts",
-    type=PATH,
-    metavar="FILE",
-    help="Class names to look for, one per line.  [default: those whose embeddings are in the bundle]",
-)
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31),
-    metavar="N",
-    default=0,
-    show_default=True,
-    help="Seed of everything that is random: features, weights, the order of turns.",
-)
-format_option = click.option(
-    "--format", "form", type=FORMATS, default="table", show_default=True, help="How to print the results."
-)
-output_option = click.option(
-    "-o", "--output", type=PATH, metavar="FILE", help="Also write all results, with every sample, to this JSON file."
-)
 
 
 @click.group(invoke_without_command=True, epilog=EXIT_CODES)
@@ -141,6 +121,7 @@ output_option = click.option(
     metavar="FILE.png|FILE.svg",
     help="Draw latency, memory and mAP over length to this image; with --snippets, over N.",
 )
+@render_option
 @click.option(
     "--compare", nargs=2, type=PATH, metavar="OLD NEW", help="Measure nothing, but compare two files that -o wrote."
 )
@@ -156,8 +137,9 @@ def stale_bench(
     context: click.Context,
     /,
     form: Form,
-    output: Path | None,
+    outputs: tuple[Path, ...],
     plot: Path | None,
+    render: Path | None,
     compare: tuple[Path, Path] | None,
     despite: tuple[str, ...],
     **options: Any,
@@ -172,12 +154,13 @@ def stale_bench(
       stale-bench --backend all --lengths 100 200 400 800 --features feats/ --ground-truth gt.json -o results.json
       stale-bench --backend upstream-int8 ort-int8 --snippets 200 1000 3000 30000
       stale-bench --snippets 350 700 1400 2800 --features feats/ --ground-truth gt.json --plot lengths.png
+      stale-bench --lengths 100 200 -o results.json -o results.html
+      stale-bench --render results.json --format html -o results.html
       stale-bench --compare old.json new.json
       stale-bench thesis
       stale-bench soak
     """  # noqa: D301 -- click reads the backslash
-    command_line = click.core.ParameterSource.COMMANDLINE
-    given = {name for name in context.params if context.get_parameter_source(name) == command_line}
+    given = _given(context)
     if (subcommand := context.invoked_subcommand) is not None:
         if given:
             raise click.UsageError(_misplaced(context, subcommand, given))
@@ -189,7 +172,10 @@ def stale_bench(
         return _compare(_make_request(CompareRequest, old=old, new=new, despite=despite, form=form))
     if despite:
         raise click.UsageError("--despite belongs to --compare")
-    report = _make_request(ReportRequest, form=form, output=output, plot=plot)
+    report = _make_request(ReportRequest, form=form, outputs=outputs, plot=plot)
+    if render is not None:
+        _check_only_renders(context, given)
+        return _render(render, report)
     return _measure(_make_request(BenchmarkRequest, **_flatten_ranges(options)), report)
 
 
@@ -223,7 +209,11 @@ def stale_bench(
 )
 @format_option
 @output_option
-def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
+@render_option
+@click.pass_context
+def thesis_command(
+    context: click.Context, /, form: Form, outputs: tuple[Path, ...], render: Path | None, **options: Any
+) -> int:
     """Repeat the measurements of the thesis.
 
     The thesis measured the dynamically quantized original on a CPU, at lengths from 100 to 3000; this project's
@@ -231,14 +221,14 @@ def thesis_command(form: Form, output: Path | None, **options: Any) -> int:
 
     \b
       stale-bench thesis --format markdown -o thesis.json
+      stale-bench thesis --render thesis.json -o thesis.html
     """  # noqa: D301 -- click reads the backslash
+    report = _make_request(ReportRequest, form=form, outputs=outputs)
+    if render is not None:
+        _check_only_renders(context, _given(context))
+        return _render(render, report, make_thesis_report)
     request = _make_request(ThesisRequest, **_flatten_ranges(options))
-    table = thesis_tables.gpu_table if request.device == "cuda" else thesis_tables.thesis_table
-    return _measure(
-        request.to_benchmark(),
-        ReportRequest(form=form, output=output),
-        lambda results, form: table(results, STYLES[form]) if form in STYLES else render(results, form),
-    )
+    return _measure(request.to_benchmark(), report, make_thesis_report)
 
 
 @stale_bench.command("soak", epilog=EXIT_CODES)
@@ -311,6 +301,17 @@ def _make_request(kind: Callable[..., Request], **options: Any) -> Request:
         raise click.UsageError(str(problem)) from problem
 
 
+def _given(context: click.Context) -> set[str]:
+    """Names of the options on the command line."""
+    command_line = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) == command_line}
+
+
+def _check_only_renders(context: click.Context, given: set[str]) -> None:
+    if others := given - {"render", "form", "outputs", "plot"}:
+        raise click.UsageError(f"--render measures nothing, so leave out {_first_option(context, others)}")
+
+
 def _flatten_ranges(options: dict[str, Any]) -> dict[str, Any]:
     """Replace the ranges of ``--lengths`` and ``--snippets`` by each number once, in the order given."""
     ranges: dict[str, Sequence[tuple[int, ...]]] = {name: options[name] for name in _RANGES if name in options}
@@ -332,7 +333,7 @@ def _first_option(context: click.Context, names: set[str]) -> str:
     return min(options[name] for name in names)
 
 
-def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[[Results, Form], str] = render) -> int:
+def _measure(request: BenchmarkRequest, report: ReportRequest, make: MakeReport = make_report) -> int:
     """Measure, print and write the results, and return the exit code."""
     report.check()
     with workspace() as cache:
@@ -345,12 +346,32 @@ def _measure(request: BenchmarkRequest, report: ReportRequest, render: Callable[
     if report.form == "csv":
         for note in tables.missing_notes(results):
             console.note(NAME, note)
-    console.echo(render(results, report.form), nl=False)
-    if report.output is not None:
-        write_output(results.to_json(), report.output)
+    _write(results, report, make)
+    return _exit_code(results)
+
+
+def _render(path: Path, report: ReportRequest, make: MakeReport = make_report) -> int:
+    """Report again what an earlier run measured."""
+    report.check()
+    for output in report.outputs:
+        check_not_an_input(output, {"--render": path}, "-o")
+    check_not_an_input(report.plot, {"--render": path}, "--plot")
+    results = read_benchmark_results(path)
+    check_can_be_shown(results, path)
+    _write(results, report, make)
+    return 0
+
+
+def _write(results: Results, report: ReportRequest, make: MakeReport) -> None:
+    """Print results, and write them to files; the JSON first, because it cannot be made from the others."""
+    if report.prints:
+        console.echo(render_report(results, report.form, make), nl=False)
+    for output in sorted(report.outputs, key=is_page):
+        write_output(render_report(results, "html" if is_page(output) else "json", make), output)
     if report.plot is not None:
         write_output(plots.plot(results, report.plot.suffix.lower()), report.plot, "--plot")
-    return _exit_code(results)
+    if written := [*report.outputs, *([] if report.plot is None else [report.plot])]:
+        console.note(NAME, f"{len(results.rows)} rows written to {', '.join(map(str, written))}")
 
 
 def _run(plan: Plan) -> Results:

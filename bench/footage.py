@@ -1,13 +1,14 @@
 """Videos of about a given number of snippets: random ones, or feature files that are joined end to end."""
 
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_runtime.detections import Detection
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.inputs.feature_file import read_features
@@ -29,6 +30,8 @@ class Footage:
     """Ids of the videos that are timed: those that have all the snippets that were asked for."""
     evaluation: Evaluation | None
     """What mAP is computed on, in snippets, as if each took a second; None for no mAP."""
+    pieces: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Ids of the videos that each joined video consists of, in order; none of random videos."""
 
     def timed_video(self, launch: int) -> str:
         """Id of the video that a launch is timed on; each launch takes another one, if there is one."""
@@ -94,8 +97,11 @@ def joined_footage(
         needed = 2 * np.dtype(np.float16).itemsize * lengths[video] * channels  # the pieces, and all in one
         require_memory(needed, f"joining {len(group)} videos", "measure shorter videos")
         _save(path, np.concatenate([read_features(pieces.files[piece], channels) for piece in group]))
-    joined = evaluation and _join_annotations(evaluation, dict(zip(files, groups, strict=True)), pieces.snippets)
-    return Footage(videos=MeasuredVideos(files=files, snippets=lengths), timed=timed, evaluation=joined)
+    joined_pieces = dict(zip(files, groups, strict=True))
+    joined = evaluation and _join_annotations(evaluation, joined_pieces, pieces.snippets)
+    return Footage(
+        videos=MeasuredVideos(files=files, snippets=lengths), timed=timed, evaluation=joined, pieces=joined_pieces
+    )
 
 
 def group_pieces(snippets: Mapping[str, int], wanted: int, *, seed: int) -> list[tuple[str, ...]]:
@@ -131,21 +137,60 @@ def keep_annotated(videos: MeasuredVideos, evaluation: Evaluation) -> tuple[Meas
     return replace(kept, left_out={**videos.left_out, **unknown}), replace(evaluation, truth=truth)
 
 
+def join_detections(
+    found: Mapping[str, Sequence[Detection]],
+    pieces: Mapping[str, Sequence[str]],
+    snippets: Mapping[str, int],
+    evaluation: Evaluation,
+) -> dict[str, list[Detection]]:
+    """Move what was found in each video alone to where that video is in a joined one.
+
+    Its mAP stays the same, but it can be compared with what was found in the joined videos, video by video.
+
+    Args:
+        found: detections of the pieces, in seconds.
+        pieces: ids of the pieces of each joined video, in order.
+        snippets: of each piece.
+        evaluation: annotations of the pieces, which have their durations.
+
+    Returns:
+        Detections of each joined video, in snippets.
+    """
+    return {
+        video: [
+            Detection(label, start + scale * start_s, start + scale * end_s, score)
+            for piece, start, scale in _places(parts, snippets, evaluation)
+            for label, start_s, end_s, score in found.get(piece, ())
+        ]
+        for video, parts in pieces.items()
+    }
+
+
 def _join_annotations(
-    evaluation: Evaluation, groups: Mapping[str, Iterable[str]], snippets: Mapping[str, int]
+    evaluation: Evaluation, groups: Mapping[str, Sequence[str]], snippets: Mapping[str, int]
 ) -> Evaluation:
     """Annotations of joined videos in snippets, from those of their pieces in seconds."""
     videos: dict[str, AnnotatedVideo] = {}
     for video, pieces in groups.items():
-        start, rows = 0, []
-        for piece in pieces:
-            scale = snippets[piece] / evaluation.durations_s[piece]
-            for label, start_s, end_s in evaluation.truth.videos[piece].annotations:
-                rows.append(Annotation(label, start + scale * start_s, start + scale * end_s))
-            start += snippets[piece]
-        videos[video] = AnnotatedVideo(duration_s=float(start), annotations=tuple(rows))
+        rows = [
+            Annotation(label, start + scale * start_s, start + scale * end_s)
+            for piece, start, scale in _places(pieces, snippets, evaluation)
+            for label, start_s, end_s in evaluation.truth.videos[piece].annotations
+        ]
+        length = sum(snippets[piece] for piece in pieces)
+        videos[video] = AnnotatedVideo(duration_s=float(length), annotations=tuple(rows))
     durations = {video: known.duration_s for video, known in videos.items() if known.duration_s is not None}
     return Evaluation(truth=GroundTruth(videos=videos), durations_s=durations)
+
+
+def _places(
+    pieces: Sequence[str], snippets: Mapping[str, int], evaluation: Evaluation
+) -> Iterator[tuple[str, int, float]]:
+    """Each piece of a joined video, the snippet at which it begins, and its snippets a second."""
+    start = 0
+    for piece in pieces:
+        yield piece, start, snippets[piece] / evaluation.durations_s[piece]
+        start += snippets[piece]
 
 
 def _save(path: Path, features: FloatArray) -> None:

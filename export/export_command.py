@@ -95,8 +95,8 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "--validate",
     type=PATH,
     metavar="FILE",
-    help="Annotations, in the formats that stale-eval reads. With --validation-features, the mAP of "
-    "every graph is measured, as stale-eval's default. If int8 loses more than --max-map-drop in a graph that "
+    help="Annotations, in the formats that stale-eval reads. With --validation-features or --validate-videos, the mAP "
+    "of every graph is measured, as stale-eval's default. If int8 loses more than --max-map-drop in a graph that "
     "stale-run loads, nothing is written; torch-int8, which only stale-bench runs, may lose more, with a warning.",
 )
 @click.option(
@@ -115,6 +115,14 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
 )
 @click.option(
     "--validation-features", type=PATH, metavar="FOLDER", help="Features (.npy files) of the annotated videos."
+)
+@click.option(
+    "--validate-videos",
+    type=PATH,
+    metavar="FOLDER",
+    help="The annotated videos themselves, for --vision: mAP is measured with features of the float and of the int8 "
+    "vision tower. If int8 loses more than --max-map-drop, the bundle gets the float one only. Without "
+    "--validation-features, the float tower's features of these videos validate the localizer, too.",
 )
 @click.option(
     "--max-map-drop",
@@ -183,6 +191,7 @@ def stale_export(
     validation_subset: str,
     video_info: Path | None,
     validation_features: Path | None,
+    validate_videos: Path | None,
     max_map_drop: float,
     target: str,
     weight_bits: int | None,
@@ -205,12 +214,12 @@ def stale_export(
       stale-export --ckpt best.pth --calibration train_feats/ \\
         --validate annotations.json --validation-features val_feats/
     A bundle that takes video files:
-      stale-export --ckpt best.pth --vision openai/clip-vit-base-patch16
+      stale-export --ckpt best.pth --vision openai/clip-vit-base-patch16 \\
+        --validate annotations.json --validate-videos val_videos/
     """  # noqa: D301 -- click reads the backslash
-    if (validate is None) != (validation_features is None):
-        raise click.UsageError("--validate and --validation-features go together; give both, or neither")
-    if video_info is not None and validate is None:
-        raise click.UsageError("--video-info without --validate; give the annotations whose subsets it says")
+    _check_validation(
+        validate=validate, features=validation_features, videos=validate_videos, video_info=video_info, vision=vision
+    )
     request = ExportRequest(
         checkpoint=ckpt,
         clip=clip,
@@ -227,6 +236,7 @@ def stale_export(
             annotations_subset=validation_subset,
             video_info=video_info,
             validation_features=validation_features,
+            validation_videos=validate_videos,
             max_map_drop=max_map_drop,
             target=target,
             weight_bits=weight_bits,
@@ -241,6 +251,32 @@ def stale_export(
 def main() -> None:
     """Run ``stale-export``."""
     console.run_command(stale_export, NAME)
+
+
+def _check_validation(
+    *, validate: Path | None, features: Path | None, videos: Path | None, video_info: Path | None, vision: str | None
+) -> None:
+    """Make sure that the options about validation go together.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    if videos is not None and vision is None:
+        raise click.UsageError(
+            "--validate-videos without --vision; give the vision tower that computes their features, or "
+            "--validation-features instead"
+        )
+    if validate is None:
+        given = {"--validation-features": features, "--validate-videos": videos}
+        for option in (option for option, value in given.items() if value is not None):
+            raise click.UsageError(f"{option} without --validate; give the annotations of these videos")
+        if video_info is not None:
+            raise click.UsageError("--video-info without --validate; give the annotations whose subsets it says")
+    elif features is None and videos is None:
+        raise click.UsageError(
+            "--validate without --validation-features or --validate-videos; give the features of the annotated videos, "
+            "or with --vision the videos themselves"
+        )
 
 
 def _export(request: ExportRequest) -> Manifest:
@@ -324,10 +360,10 @@ def _table(manifest: Manifest) -> str:
     for name, file in manifest.files.items():
         row = [name, f"{file.size / 1e6:.2f} MB"]
         if name in cosines:
-            kind = _int8_kind(quantized[name]) if name in quantized else ""
-            rows.append([*row, f"cosine {cosines[name]:.4f}", kind, "", ""])
+            kind, _, change = _int8_cells(quantized[name]) if name in quantized else ("", "", "")
+            rows.append([*row, f"cosine {cosines[name]:.4f}", kind, "", change])
         elif name in quantized:
-            rows.append([*row, *_int8_cells(quantized[name])])
+            rows.append([*row, "", *_int8_cells(quantized[name])])
         else:
             rows.append([*row, f"{deviations[name]:.1e}" if name in deviations else "", "", "", ""])
     headers = ("file", "size", "max deviation", "int8", "layers in float", "mAP % (change)")
@@ -341,17 +377,17 @@ def _cosines(manifest: Manifest) -> dict[str, float]:
     return {file: cosine for file, cosine in found.items() if cosine is not None}
 
 
-def _int8_kind(record: QuantizationRecord) -> str:
-    return f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
-
-
-def _int8_cells(record: QuantizationRecord) -> list[str]:
-    """The table's cells for an int8 graph, from its deviation on."""
+def _int8_cells(record: QuantizationRecord) -> tuple[str, str, str]:
+    """The table's cells for an int8 graph: how it was quantized, its layers in float, and its mAP."""
     if record.map_percent is None or record.fp32_map_percent is None:
         map_change = "not measured"
     else:
-        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f})"
-    return ["", _int8_kind(record), ", ".join(record.float_layers) or "none", map_change]
+        map_change = f"{record.map_percent:.2f} ({record.map_percent - record.fp32_map_percent:+.2f}"
+        if record.map_change_low is not None and record.map_change_high is not None:
+            map_change += f", 95 %: {record.map_change_low:+.2f} to {record.map_change_high:+.2f}"
+        map_change += ")"
+    kind = f"{record.kind}, {record.integer_operators_found} of {record.integer_operators_expected} operators"
+    return kind, ", ".join(record.float_layers) or "none", map_change
 
 
 if __name__ == "__main__":

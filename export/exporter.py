@@ -22,7 +22,15 @@ from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, tex
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
+from stale_export.validation_record import record_map_change, record_reading_score
 from stale_export.vision_export import ExportedVision, export_vision
+from stale_export.vision_validation import (
+    AnnotatedFootage,
+    EmbeddedFootage,
+    embed_footage,
+    find_footage,
+    validate_vision,
+)
 from stale_model import Stale, TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.bundle import layout
@@ -39,6 +47,7 @@ from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.video_info import read_video_info
+from stale_runtime.inference.backends import default_backend
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
@@ -77,20 +86,27 @@ def export_bundle(
 
     Raises:
         ExportError: a graph that stale-run loads cannot be exported, differs from the network, or loses too much mAP.
-        DatasetError: calibration or validation data cannot be used.
+        DatasetError, FeatureError: calibration or validation data cannot be used.
         PromptError: a class name is too long for the text tower.
         CheckpointError: the tokenizer does not fit the text tower, or the vision tower cannot be used.
-        RecipeError: the folder of the vision tower cannot be used.
+        RecipeError: the folder of the vision tower cannot be used, or its recipe does not suffice for videos to
+            validate on.
+        VideoError: there are validation videos, and the extra ``video`` is not installed.
+        ValueError: there are validation videos, and no vision tower.
         OSError: the bundle cannot be written.
     """
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
-    validation = _read_validation(export)
-    calibration = _read_calibration(export, validation)
+    validation, footage = _read_validation(export), _find_footage(export, vision, prompts)
+    calibration = _read_calibration(export, validation, footage)
     tower = _export_vision(export, vision)
     say(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
+    embedded_footage = _embed_footage(export, tower, footage)
     graphs = _export_graphs(export)
     parity = _compare_graphs(export, graphs, embedded)
+    if embedded_footage is not None and tower is not None:
+        tower = _validate_vision(export, tower, embedded_footage, graphs.localizer, embedded.encoded)
+        validation = validation or embedded_footage.in_float
     gate = _make_gate(export, validation, embedded.encoded)
     quantized = _quantize_localizer(export, embedded.encoded, calibration, gate)
     torch_backends = make_torch_backends(export.network, gate, say=say)
@@ -109,6 +125,8 @@ def export_bundle(
     }
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
     manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    if gate is not None:
+        manifest = _add_validation(export, manifest, gate, graphs.localizer, quantized)
     if tower is not None:
         contents |= tower.files
         manifest = _add_vision(manifest, tower)
@@ -171,16 +189,58 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
     )
 
 
-def _read_calibration(export: _Export, validation: ValidationVideos | None) -> Calibration | None:
+def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:
+    options = export.int8
+    if options.annotations is None or options.validation_videos is None:
+        return None
+    if vision is None:
+        raise ValueError("validation_videos without vision; give the vision tower that computes their features")
+    return find_footage(
+        Path(options.annotations),
+        Path(options.validation_videos),
+        subset=options.annotations_subset,
+        video_info=Path(options.video_info) if options.video_info is not None else None,
+        classes=prompts.names,
+        say=export.say,
+    )
+
+
+def _embed_footage(
+    export: _Export, tower: ExportedVision | None, footage: AnnotatedFootage | None
+) -> EmbeddedFootage | None:
+    if tower is None or footage is None:
+        return None
+    if layout.VISION_ENCODER_INT8 not in tower.files and export.int8.validation_features is not None:
+        export.say("there is no int8 vision tower to compare on --validate-videos, so these are not read")
+        return None
+    config = export.network.config
+    return embed_footage(footage, tower, channels=config.channels, length=config.temporal_scale, say=export.say)
+
+
+def _validate_vision(
+    export: _Export, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
+) -> ExportedVision:
+    return validate_vision(
+        tower, footage, localizer, prompts=prompts, max_drop=export.int8.max_map_drop, say=export.say
+    )
+
+
+def _read_calibration(
+    export: _Export, validation: ValidationVideos | None, footage: AnnotatedFootage | None
+) -> Calibration | None:
     options = export.int8
     if options.calibration is None:
         return None
+    unwanted = {
+        *(validation.features if validation is not None else ()),
+        *(footage.paths if footage is not None else ()),
+    }
     return read_calibration(
         Path(options.calibration),
         count=options.calibration_videos,
         seed=options.calibration_seed,
-        unwanted=validation.features.keys() if validation is not None else (),
-        durations_s=_read_known_durations(options) if validation is not None else {},
+        unwanted=unwanted,
+        durations_s=_read_known_durations(options) if options.annotations is not None else {},
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
         say=export.say,
@@ -192,6 +252,23 @@ def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None
         return None
     channels, recipe = export.network.config.channels, export.trained.features.recipe
     return export_vision(vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say)
+
+
+def _add_validation(
+    export: _Export, manifest: Manifest, gate: MapGate, localizer: bytes, quantized: tuple[QuantizedGraph, ...]
+) -> Manifest:
+    """Say how sure each change of mAP is, and from which score on detections are worth reading."""
+    baseline = gate.find(localizer)
+    found = {graph.record.file: gate.find(graph.model) for graph in quantized}
+    records = tuple(
+        record_map_change(record, found[record.file], baseline, gate.videos.truth, say=export.say)
+        if record.file in found
+        else record
+        for record in manifest.quantization
+    )
+    file = default_backend(manifest).file
+    reading_score = record_reading_score(gate, file, found.get(file, baseline), say=export.say)
+    return replace(manifest, quantization=records, reading_score=reading_score)
 
 
 def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:

@@ -27,6 +27,10 @@ class Int8Options:
     """File with subset and duration of each video, for annotations without them; see ``read_video_info``."""
     validation_features: str | os.PathLike[str] | None = None
     """Folder with the features of the annotated videos."""
+    validation_videos: str | os.PathLike[str] | None = None
+    """Folder with the annotated videos themselves, on which the int8 vision tower is compared with the float one.
+
+    Without ``validation_features``, the float tower's features of these videos validate the localizer, too."""
     max_map_drop: float = 0.5
     """Most points of mAP that a graph which ``stale-run`` loads may lose against the float graph, at least 0."""
     target: str = "portable"
@@ -41,8 +45,11 @@ class Int8Options:
             raise ValueError(f"target {self.target!r}, expected one of {', '.join(TARGETS)}")
         if self.text_precision not in TEXT_PRECISIONS:
             raise ValueError(f"text_precision {self.text_precision!r}, expected {' or '.join(TEXT_PRECISIONS)}")
-        if (self.annotations is None) != (self.validation_features is None):
-            raise ValueError("annotations and validation_features go together; give both, or neither")
+        has_videos = self.validation_features is not None or self.validation_videos is not None
+        if (self.annotations is None) == has_videos:
+            raise ValueError(
+                "annotations go together with validation_features or validation_videos; give both, or neither"
+            )
         if self.video_info is not None and self.annotations is None:
             raise ValueError(
                 "video_info without annotations; give the annotations whose subsets it says, or leave it out"

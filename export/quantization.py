@@ -131,6 +131,7 @@ class Quantizer:
             calibration_seed=calibration.seed if calibration else None,
             map_percent=repaired.score,
             fp32_map_percent=self._exact if self.gate else None,
+            validation_videos=len(self.gate.videos.features) if self.gate else None,
         )
 
     def _repair(self, file: str, schemes: Mapping[str, Scheme], remedies: Sequence[str]) -> _Repaired:

@@ -66,6 +66,7 @@ def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> To
         integer_operators_found=found,
         map_percent=score,
         fp32_map_percent=exact,
+        validation_videos=len(gate.videos.features) if gate is not None else None,
     )
     return TorchBackends(files={**files, int8: packed}, records=(record,))
 

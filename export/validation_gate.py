@@ -1,6 +1,6 @@
 """The limit on the mAP that an int8 localizer may lose, measured on annotated videos."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stale_export.graph_runner import Features, run_on_video
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
+from stale_runtime.detections import Detection
 from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
@@ -23,6 +24,8 @@ from stale_runtime.system.cpus import available_threads
 
 RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
 """Features (S, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+Found = Mapping[str, Sequence[Detection]]
+"""Detections by video id, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +54,27 @@ class MapGate:
 
     def measure(self, model: bytes) -> float:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
-        session = open_session(model, name="localizer", threads=available_threads())
-        return self.measure_outputs(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+        return self.score(self.find(model))
 
     def measure_outputs(self, run: RunVideo) -> float:
         """Like ``measure``, for any function that computes the outputs of a video."""
+        return self.score(self._find(run))
+
+    def find(self, model: bytes) -> Found:
+        """What a localizer graph finds in the videos, with the default decoder."""
+        session = open_session(model, name="localizer", threads=available_threads())
+        return self._find(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+
+    def _find(self, run: RunVideo) -> Found:
         found = {}
         for video, features in self.videos.features.items():
             cas_logits, masks = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
+        return found
+
+    def score(self, found: Found) -> float:
+        """Average mAP of what ``find`` returned, in percent."""
         return 100 * mean_average_precision(found, self.videos.truth).average
 
     def accepts(self, score: float, exact: float) -> bool:
@@ -103,17 +117,15 @@ def read_validation(
         DatasetError: the annotations cannot be read, no annotated video has features, or one has no duration.
         FeatureError: the folder or a feature file cannot be used.
     """
-    info = read_video_info(video_info) if video_info is not None else None
-    truth = read_ground_truth(annotations, subset=subset, video_info=info)
+    truth = read_truth(annotations, subset=subset, video_info=video_info)
     paths = feature_files(folder, option="--validation-features")
-    videos = {name: video for name, video in truth.videos.items() if name in paths}
-    known = GroundTruth(videos=videos)
+    known = keep_videos(truth, paths)
     if not known.labels:
         raise DatasetError(
             f"--validation-features {folder}: {len(paths)} files, none of them of an annotated video of {annotations}, "
             f"subset {subset}; expected files such as v_{next(iter(truth.videos))}.npy"
         )
-    for name, video in videos.items():
+    for name, video in known.videos.items():
         if video.duration_s is None or not video.duration_s > 0:
             raise DatasetError(
                 f"{annotations}: video {name!r} has no duration, which mAP needs; give --video-info FILE"
@@ -123,7 +135,22 @@ def read_validation(
         features={
             name: resample_for_graph(read_features(path, channels), length)
             for name, path in paths.items()
-            if name in videos
+            if name in known.videos
         },
         length=length,
     )
+
+
+def read_truth(annotations: Path, *, subset: str, video_info: Path | None) -> GroundTruth:
+    """Read the annotations that mAP is measured with, see ``read_validation``.
+
+    Raises:
+        DatasetError: they cannot be read.
+    """
+    info = read_video_info(video_info) if video_info is not None else None
+    return read_ground_truth(annotations, subset=subset, video_info=info)
+
+
+def keep_videos(truth: GroundTruth, wanted: Collection[str]) -> GroundTruth:
+    """The annotations of some videos only, by their ids, in the order of the annotations."""
+    return GroundTruth(videos={name: video for name, video in truth.videos.items() if name in wanted})

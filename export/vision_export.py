@@ -57,6 +57,17 @@ class ExportedVision:
     recording: Mapping[str, NDArray[np.generic]]
     """Images and their embeddings, for the self-test."""
 
+    def without_int8(self) -> "ExportedVision":
+        """The float tower alone."""
+        int8 = layout.VISION_ENCODER_INT8
+        return ExportedVision(
+            files={name: content for name, content in self.files.items() if name != int8},
+            spec=replace(self.spec, int8_cosine=None),
+            graphs={name: graph for name, graph in self.graphs.items() if name != int8},
+            records=tuple(record for record in self.records if record.file != int8),
+            recording={name: values for name, values in self.recording.items() if name != VISION_REPLAY},
+        )
+
 
 def export_vision(vision: str, *, channels: int, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
     """Make the image encoder of a bundle, in float and, if that is close enough, in int8.

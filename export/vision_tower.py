@@ -62,10 +62,11 @@ def read_vision_tower(vision: str) -> VisionTower:
     try:
         config = _vision_config(_read_json(vision, "config.json"))
     except Exception as problem:  # transformers raises many kinds, for missing files and for wrong ones
+        here = "" if folder.exists() else "there is no such folder here, and "
         raise CheckpointError(
-            f"--vision {vision}: no CLIP configuration ({_shortened(problem)}); give a Hugging Face id that can be "
-            "reached from here, a folder with config.json and weights in safetensors, or one with an .onnx file and "
-            "recipe.json"
+            f"--vision {vision}: {here}no CLIP configuration ({_shortened(problem)}); give a Hugging Face id "
+            "that can be reached from here, a folder with config.json and weights in safetensors, or one with an .onnx "
+            "file and recipe.json"
         ) from problem
     try:
         images = _image_recipe(

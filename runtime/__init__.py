@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stale_runtime.evaluation.results import read_results
     from stale_runtime.evaluation.thumos14 import read_class_numbers
     from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+    from stale_runtime.evidence import ClassScores, Evidence, PosterFrame
     from stale_runtime.inference.detection_stream import DetectionStream
     from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
     from stale_runtime.inference.localizer import Localizer
@@ -41,15 +42,18 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Bundle",
+    "ClassScores",
     "Detection",
     "DetectionStream",
     "EncodedPrompts",
+    "Evidence",
     "FeatureRecipe",
     "GroundTruth",
     "Localizer",
     "MeanAveragePrecision",
     "Outcome",
     "Outputs",
+    "PosterFrame",
     "Prompts",
     "Settings",
     "StaleError",
@@ -77,6 +81,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "Bundle": "bundle.bundle",
+        "ClassScores": "evidence",
+        "Evidence": "evidence",
+        "PosterFrame": "evidence",
         "Detection": "detections",
         "DetectionStream": "inference.detection_stream",
         "EncodedPrompts": "inference.forward_pass",

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+
+from stale_runtime.evidence import Evidence
 
 SECONDS, FRACTION, SNIPPETS = "seconds", "fraction of the video", "snippets"
 """Units of start and end."""
@@ -38,6 +40,9 @@ class VideoDetections:
     """Snippets of the largest windows that the video was looked at through; None if it was looked at as a whole."""
     damage: str | None = None
     """What is damaged in the video file; None if nothing is, or features were given instead."""
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    """What a page draws beside the detections; None unless it was asked for. It is in neither ``to_json`` nor
+    ``to_csv``, takes up to 200 kB a video, and ``replace(video, evidence=None)`` lets go of it."""
 
     def __iter__(self) -> Iterator[Detection]:
         return iter(self.detections)
@@ -83,11 +88,31 @@ def json_rows(video: VideoDetections) -> list[dict[str, Any]]:
     return [{"label": row.label, "score": row.score, "segment": [row.start, row.end]} for row in video]
 
 
-def detections_csv(videos: Iterable[VideoDetections]) -> str:
-    """Comma-separated rows of video, label, start, end, score and unit, with a header."""
+def unit_of(videos: Iterable[VideoDetections]) -> str:
+    """The unit of the segments of these videos.
+
+    Raises:
+        ValueError: the durations of some videos are known, and those of others are not.
+    """
+    units = {video.unit for video in videos}
+    if len(units) > 1:
+        raise ValueError("some videos are in seconds and some in fractions, expected one unit for all")
+    return FRACTION if units == {FRACTION} else SECONDS
+
+
+def detections_csv(videos: Sequence[VideoDetections]) -> str:
+    """Comma-separated rows with a header that says the unit.
+
+    The columns are video, label, start_s, end_s and score; start_fraction and end_fraction instead if the times are
+    fractions of the video.
+
+    Raises:
+        ValueError: the durations of some videos are known, and those of others are not.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["video", "label", "start", "end", "score", "unit"])
+    unit = "fraction" if unit_of(videos) == FRACTION else "s"
+    writer.writerow(["video", "label", f"start_{unit}", f"end_{unit}", "score"])
     for video in videos:
-        writer.writerows([video.video, *row, video.unit] for row in video)
+        writer.writerows([video.video, *row] for row in video)
     return buffer.getvalue()

@@ -17,20 +17,20 @@ def launch(module: str, name: str) -> None:
     try:
         command = import_module(module)
     except BaseException as problem:
-        if not was_interrupted(problem):
+        if find_interruption(problem) is None:
             raise
         print(f"{name}: error: interrupted; no work had started", file=sys.stderr)
         sys.exit(INTERRUPTED)
     command.main()
 
 
-def was_interrupted(problem: BaseException | None) -> bool:
-    """Whether Ctrl-C caused an error: libraries that are interrupted while they load raise errors of their own."""
+def find_interruption(problem: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that caused an error: libraries that are interrupted while they load raise errors of their own."""
     while problem is not None:
         if isinstance(problem, KeyboardInterrupt):
-            return True
+            return problem
         problem = problem.__cause__ or problem.__context__
-    return False
+    return None
 
 
 def start_run() -> None:

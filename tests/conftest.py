@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from playwright.sync_api import Browser
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 ACTIVITYNET = REFERENCE.parent / "activitynet"
@@ -118,6 +119,16 @@ def vision_bundle(build_once: BuildOnce, checkpoint: Path, clip_folder: Path, vi
 
 
 @pytest.fixture(scope="session")
+def annotated_videos(build_once: BuildOnce, vision_bundle: Path) -> Path:
+    """A folder with ``videos`` and ``annotations.json``, where that bundle finds what is annotated; read-only."""
+    from tests.export.annotated_videos import write_annotated_videos
+
+    return (
+        build_once("annotated-videos", lambda folder: write_annotated_videos(folder / "data", vision_bundle)) / "data"
+    )
+
+
+@pytest.fixture(scope="session")
 def reference_bundle(build_once: BuildOnce, reference: Path) -> Path:
     """A bundle of the reference checkpoint, at its real size."""
     from stale_runtime import read_prompts
@@ -128,6 +139,19 @@ def reference_bundle(build_once: BuildOnce, reference: Path) -> Path:
         tiny.write_bundle(folder / "bundle", reference / "best.pth", reference / "clip", names)
 
     return build_once("reference-export", make) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """A headless Chromium; the tests of pages are skipped without one."""
+    pytest.importorskip("playwright", reason="no playwright; install it with: pip install '.[dev]'")
+    from tests.page.browser import find_chromium, running_chromium
+
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("no Chromium; make browser installs it where that is possible")
+    with running_chromium(chromium) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("benchmarks", "threats", "limits", "features", "evaluation", "architecture", "gpu")
+PAGES = ("benchmarks", "threats", "limits", "features", "formats", "pages", "evaluation", "architecture", "gpu")
 TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page}.md" for page in PAGES))
 NAMED = re.compile(r"[`(]((?:tests|docs|runtime|export|bench|stale_model)/[\w/.]*\w)")
 PATHS = sorted({(text, path) for text in TEXTS for path in NAMED.findall((ROOT / text).read_text())})

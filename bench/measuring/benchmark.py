@@ -5,14 +5,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import isnan
 from time import monotonic
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from stale_bench.benchmark_backends import BACKENDS, FP32
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
+from stale_bench.footage import join_detections
 from stale_bench.measuring.child import Child, WorkerError
 from stale_bench.measuring.plan import BenchmarkCase, Key, Plan, make_job
-from stale_bench.measuring.records import Launch, Record
+from stale_bench.measuring.records import EvaluatedMap, Launch, Record
 from stale_bench.protocol import (
     Detect,
     EncodeColdPrompts,
@@ -24,7 +26,9 @@ from stale_bench.protocol import (
     TakeSamples,
     WarmUp,
 )
+from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.detections import Detection
+from stale_runtime.evaluation.map_change import resampled_maps
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 
 COLD_LAUNCHES = 3
@@ -34,6 +38,8 @@ TURN_MS = 250.0
 MOST_REPEATS = 16
 
 T = TypeVar("T")
+_Found: TypeAlias = Mapping[str, Sequence[Detection]]
+"""Detections by video id."""
 Say = Callable[[str, float | None], None]
 """Called with what is being done, and with the seconds that are left or None."""
 
@@ -90,9 +96,11 @@ class Benchmark:
         self._launches: dict[Key, list[Launch]] = defaultdict(list)
         self._repeats: dict[Key, int] = {}
         self._facts: dict[Key, Facts] = {}
-        self._maps: dict[Key, Mapping[str, float]] = {}
+        self._maps: dict[Key, EvaluatedMap] = {}
+        self._found_alone: dict[str, _Found] = {}
         self._maps_alone: dict[str, Mapping[str, float]] = {}
-        self._fp32_maps: dict[BenchmarkCase, float] = {}
+        self._alone_as_joined: dict[tuple[str, int], EvaluatedMap] = {}
+        self._fp32_maps: dict[BenchmarkCase, EvaluatedMap] = {}
         self._errors: dict[Key, str] = {}
         self._random = random.Random(plan.request.seed)
         self._started = monotonic()
@@ -115,19 +123,28 @@ class Benchmark:
                 self._groups_done += 1
 
     def _record(self, key: Key) -> Record:
-        found, reference = self._maps.get(key), self._fp32_maps.get(key.case)
+        backend, case = key
+        found = self._maps.get(key)
+        alone = None if case.snippets is None else self._alone_as_joined.get((backend.name, case.snippets))
         return Record(
-            backend=key.backend,
-            case=key.case,
+            backend=backend,
+            case=case,
             launches=tuple(self._launches[key]),
             repeats=self._repeats.get(key, 1),
             error=self._errors.get(key),
             facts=self._facts.get(key),
-            map=found,
-            map_change=None if found is None or reference is None else found["average"] - reference,
-            map_alone=self._maps_alone.get(key.backend.name) if key.case.snippets is not None else None,
+            evaluated=found,
+            map_change=_difference(found, self._fp32_maps.get(case)),
+            length_change=_difference(found, self._at_first_length(key)),
+            alone_change=_difference(found, alone),
+            map_alone=self._maps_alone.get(backend.name) if case.snippets is not None else None,
             video_snippets=self._video_snippets(key),
         )
+
+    def _at_first_length(self, key: Key) -> EvaluatedMap | None:
+        """The mAP of the same backend at the first length; None at that length, and for videos of given snippets."""
+        first = BenchmarkCase(self.plan.lengths[0])
+        return None if key.case == first or key.case.snippets is not None else self._maps.get(Key(key.backend, first))
 
     def _video_snippets(self, key: Key) -> tuple[int, ...]:
         if key.case.snippets is None:
@@ -193,16 +210,22 @@ class Benchmark:
         if plan.evaluation is None or plan.videos is None:
             return
         if snippets is None:
-            self._maps[key] = self._evaluate(key, child, plan.videos, plan.evaluation)
+            self._maps[key] = _evaluate(self._find(key, child, plan.videos, plan.evaluation), plan.evaluation)
             return
         footage = plan.footage[snippets]
         assert footage.evaluation is not None
-        self._maps[key] = self._evaluate(key, child, footage.videos, footage.evaluation)
-        if mode == "windows" and key.backend.name not in self._maps_alone:
-            self._maps_alone[key.backend.name] = self._evaluate(key, child, plan.videos, plan.evaluation)
+        self._maps[key] = _evaluate(self._find(key, child, footage.videos, footage.evaluation), footage.evaluation)
+        if mode != "windows":
+            return
+        name = key.backend.name
+        if name not in self._found_alone:
+            self._found_alone[name] = self._find(key, child, plan.videos, plan.evaluation)
+            self._maps_alone[name] = _evaluate(self._found_alone[name], plan.evaluation).by_tiou
+        joined = join_detections(self._found_alone[name], footage.pieces, plan.videos.snippets, plan.evaluation)
+        self._alone_as_joined[name, snippets] = _evaluate(joined, footage.evaluation)
 
-    def _evaluate(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> Mapping[str, float]:
-        """Compute mAP by tIoU, and ``average``, in [0, 1]."""
+    def _find(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> _Found:
+        """The detections of each video."""
         length, snippets, mode = key.case
         where = f"T={length}" if snippets is None else f"{snippets:,} snippets, {mode}"
         found: dict[str, list[Detection]] = {}
@@ -211,8 +234,7 @@ class Benchmark:
             self._say(f"{where}: mAP of {key.backend.name}, {count}")
             answer = child.ask(Detect(path=str(videos.files[video]), duration_s=duration_s))
             found[video] = [Detection(*row) for row in answer.detections]
-        result = mean_average_precision(found, evaluation.truth)
-        return {"average": result.average, **{f"{tiou:.2f}": value for tiou, value in result.per_tiou.items()}}
+        return found
 
     def _find_fp32_maps(self, keys: Sequence[Key]) -> None:
         """Look up the mAP of the network in fp32 in the cases of a group.
@@ -225,7 +247,7 @@ class Benchmark:
                 with self._noting_failure(fp32), Child(make_job(self.plan, *fp32, 0)) as child:
                     self._find_maps(fp32, child)
             if fp32 in self._maps:
-                self._fp32_maps[case] = self._maps[fp32]["average"]
+                self._fp32_maps[case] = self._maps[fp32]
 
     @contextmanager
     def _noting_failure(self, key: Key) -> Iterator[None]:
@@ -260,3 +282,17 @@ class Benchmark:
 
     def _say(self, text: str) -> None:
         self.say(text, self._left_s())
+
+
+def _evaluate(found: _Found, evaluation: Evaluation) -> EvaluatedMap:
+    """Compute mAP by tIoU, and ``average``, and over each resample of the videos."""
+    result = mean_average_precision(found, evaluation.truth)
+    resamples = resampled_maps(found, evaluation.truth).round(5).tolist()
+    return EvaluatedMap(
+        by_tiou={"average": result.average, **{f"{tiou:.2f}": value for tiou, value in result.per_tiou.items()}},
+        resamples=tuple(None if isnan(value) else value for value in resamples),
+    )
+
+
+def _difference(found: EvaluatedMap | None, reference: EvaluatedMap | None) -> MapDifference | None:
+    return None if found is None or reference is None else found.difference_from(reference)

@@ -74,7 +74,7 @@ class Child:
     def __enter__(self) -> "Child":
         return self
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _send(self, message: Message) -> None:

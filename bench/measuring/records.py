@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stale_bench.benchmark_backends import Backend
 from stale_bench.measuring.plan import BenchmarkCase
 from stale_bench.protocol import Facts, Samples, Started
+from stale_bench.statistics.map_difference import MapDifference, map_difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,21 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluatedMap:
+    """The mAP of a backend, and over each resample of the videos."""
+
+    by_tiou: Mapping[str, float]
+    """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
+    resamples: tuple[float | None, ...]
+    """Average mAP in [0, 1]; the n-th of all backends is over the same videos. None for one without annotations."""
+
+    def difference_from(self, reference: "EvaluatedMap") -> MapDifference:
+        """By how much the average differs from that of a reference on the same videos."""
+        ours, theirs = self.by_tiou["average"], reference.by_tiou["average"]
+        return map_difference(ours, theirs, self.resamples, reference.resamples)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """Everything that was measured of a backend in a case."""
 
@@ -41,10 +57,13 @@ class Record:
     error: str | None
     """Why the backend was not measured to the end."""
     facts: Facts | None
-    map: Mapping[str, float] | None
-    """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
-    map_change: float | None
+    evaluated: EvaluatedMap | None
+    map_change: MapDifference | None
     """Average mAP minus the average mAP of the network in fp32."""
+    length_change: MapDifference | None = None
+    """Average mAP minus that of the same backend at the first length; None for that length itself."""
+    alone_change: MapDifference | None = None
+    """Average mAP minus that of ``map_alone``."""
     map_alone: Mapping[str, float] | None = None
     """mAP of the videos that were joined, each alone; None if there is none of the case's own mode."""
     video_snippets: tuple[int, ...] = ()

@@ -9,16 +9,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.errors import DatasetError
 from stale_runtime.system.files import MEGABYTE, read_json
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+OLDEST_VERSION = 1
+"""Files from then on are read; what they lack is None."""
+MOST_RESAMPLES = 10_000
+"""Most resamples of the videos that a row may have the mAP of."""
 LARGEST_FILE = 512 * MEGABYTE
 MOST_LAUNCHES = 10_000
 """Most processes of a backend at a length."""
 LONGEST_MS = 1e9
 """Longest stage that is accepted: eleven days."""
+
+LARGEST_MB = 1e9
+"""Most memory that is accepted: a petabyte."""
 
 S = TypeVar("S")
 
@@ -79,12 +87,13 @@ class VideoFacts:
     """Snippets of the video that each launch was timed on."""
     map_alone: Mapping[str, float] | None
     """mAP of the videos that were joined, each alone and by default; like ``Row.map``."""
+    alone_change: MapDifference | None
+    """Average mAP minus that of ``map_alone``."""
 
     def __post_init__(self) -> None:
         if self.snippets < 1 or min(self.per_launch, default=1) < 1:
             raise ValueError(f"{self.snippets} snippets, {list(self.per_launch)[:3]} per launch, expected at least 1")
-        if self.map_alone is not None and "average" not in self.map_alone:
-            raise ValueError("map_alone has no average")
+        _check_map("map_alone", self.map_alone)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +127,15 @@ class Row:
     """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1] if the driver tells."""
     map: Mapping[str, float] | None
     """mAP in [0, 1], by tIoU with two decimals, and ``average``."""
-    map_change: float | None
-    """Average mAP minus the average mAP of the network in fp32."""
+    map_change: MapDifference | None
+    """Average mAP minus the average mAP of the network in fp32, on the same videos and at the same length."""
+    length_change: MapDifference | None
+    """Average mAP minus that of the same backend at the first length of the request; None for that length itself."""
+    map_resamples: tuple[float | None, ...] | None
+    """Average mAP in [0, 1] over each resample of the videos; the n-th of all rows is over the same videos.
+
+    It is None for a resample without annotations.
+    """
     error: str | None
     """Why the backend was not measured to the end."""
     warnings: tuple[str, ...]
@@ -128,8 +144,13 @@ class Row:
         if self.main is not None and self.main.median_ms <= 0:
             name = "video" if "video" in self.stages else "forward"
             raise ValueError(f"stages.{name}.median_ms is 0, expected a positive number")
-        if self.map is not None and "average" not in self.map:
-            raise ValueError("map has no average")
+        if self.length < 1:
+            raise ValueError(f"length is {self.length}, expected at least 1")
+        if self.peak_rss_mb is not None and not 0 <= self.peak_rss_mb <= LARGEST_MB:
+            raise ValueError(f"peak_rss_mb is {self.peak_rss_mb:g}, expected 0 to {LARGEST_MB:g}")
+        _check_map("map", self.map)
+        if self.map_resamples is not None and not 0 < len(self.map_resamples) <= MOST_RESAMPLES:
+            raise ValueError(f"map_resamples has {len(self.map_resamples)}, expected 1 to {MOST_RESAMPLES:,}")
         if self.video is not None and self.main is not None and len(self.video.per_launch) != len(self.main.per_launch):
             raise ValueError("video.per_launch and the times are of different numbers of launches")
 
@@ -144,6 +165,11 @@ class Row:
         if self.ratio is None or self.ratio.baseline != self.backend:
             return False
         return self.video is None or (self.video.mode == "whole" and self.video.snippets == self.length)
+
+    @property
+    def alone_change(self) -> MapDifference | None:
+        """Average mAP of joined videos minus that of each alone."""
+        return None if self.video is None else self.video.alone_change
 
     @property
     def ms_per_1000_snippets(self) -> float | None:
@@ -194,9 +220,24 @@ class Results:
         return next((row for row in self.rows if row.conditions == (backend, length, None, None)), None)
 
 
+def _check_map(name: str, values: Mapping[str, float] | None) -> None:
+    if values is None:
+        return
+    if "average" not in values:
+        raise ValueError(f"{name} has no average")
+    if wrong := next((value for value in values.values() if not 0 <= value <= 1), None):
+        raise ValueError(f"{name} has {wrong:g}, expected 0 to 1")
+
+
 def main_stage(stages: Mapping[str, S]) -> S | None:
     """What was measured of the stage that backends are compared by; None if it was not measured."""
     return stages.get("video", stages.get("forward"))
+
+
+def launch_medians(stage: Stage) -> list[float]:
+    """Median milliseconds of each launch that has samples."""
+    parts = np.split(np.array(stage.samples_ms), np.cumsum(stage.per_launch)[:-1])
+    return [float(np.median(part)) for part in parts if len(part)]
 
 
 def read_benchmark_results(path: str | os.PathLike[str]) -> Results:
@@ -209,12 +250,76 @@ def read_benchmark_results(path: str | os.PathLike[str]) -> Results:
     content = read_json(path, limit=LARGEST_FILE, error=DatasetError)
     if not isinstance(content, dict) or "rows" not in content or not isinstance(content.get("format_version"), int):
         raise DatasetError(f"{path}: not a result of stale-bench; give a file that stale-bench -o wrote")
-    if content["format_version"] != FORMAT_VERSION:
+    if not OLDEST_VERSION <= content["format_version"] <= FORMAT_VERSION:
         raise DatasetError(
-            f"{path}: format_version {content['format_version']}, this version of stale-edge reads {FORMAT_VERSION}; "
-            "measure again"
+            f"{path}: format_version {content['format_version']}, this version of stale-edge reads {OLDEST_VERSION} to "
+            f"{FORMAT_VERSION}; measure again, or read it with the version that wrote it"
         )
     try:
-        return build(Results, content)
+        return build(Results, _bring_up_to_date(content))
     except ValueError as problem:
         raise DatasetError(f"{path}: damaged ({problem}); measure again") from problem
+
+
+def check_can_be_shown(results: Results, path: str | os.PathLike[str]) -> None:
+    """Make sure that a report can be made of results that were read.
+
+    Raises:
+        DatasetError: there is no row, or the conditions lack what a report says about them.
+    """
+    if not results.rows:
+        raise DatasetError(f"{path}: no row, expected at least one backend that was measured; measure again")
+    counts = ("evaluated_videos", "evaluated_videos_with_features")
+    wanted: dict[str, tuple[type, ...]] = {
+        "threads": (int,), "cpus": (list,), "inputs": (str,), "baseline": (str,), "confidence": (float,),
+        "launches": (int,), **dict.fromkeys(counts, (int, type(None))),
+    }  # fmt: skip
+    for name, kinds in wanted.items():
+        if type(results.protocol.get(name)) not in kinds:
+            raise DatasetError(
+                f"{path}: damaged (protocol.{name} is {results.protocol.get(name)!r:.60}); measure again"
+            )
+    if type(results.machine.get("cpu")) is not str:
+        raise DatasetError(f"{path}: damaged (machine.cpu is {results.machine.get('cpu')!r:.60}); measure again")
+    footage = results.protocol.get("footage") or {}
+    if any(row.video is not None for row in results.rows) and not _is_footage(footage):
+        raise DatasetError(f"{path}: damaged (protocol.footage lacks the lengths of the videos); measure again")
+
+
+def _is_footage(content: Any) -> bool:
+    """Whether it is the snippets of each video by N, with one of at least N for each."""
+    return (
+        isinstance(content, dict)
+        and bool(content)
+        and all(
+            N.isdecimal() and isinstance(lengths, list) and all(type(n) is int for n in lengths)
+            and any(n >= int(N) for n in lengths) and sum(n < int(N) for n in lengths) <= 1
+            for N, lengths in content.items()
+        )
+    )  # fmt: skip
+
+
+def _bring_up_to_date(content: dict[str, Any]) -> dict[str, Any]:
+    """Turn an older file into one of this version: 1 had no videos, 2 changes of mAP without their intervals."""
+    version, rows = content["format_version"], content["rows"]
+    if version == FORMAT_VERSION or not isinstance(rows, list):
+        return content
+    return {**content, "format_version": FORMAT_VERSION, "rows": [_with_newer_fields(row) for row in rows]}
+
+
+def _with_newer_fields(row: Any) -> Any:
+    if not isinstance(row, dict):
+        return row
+    video, change = row.get("video"), row.get("map_change")
+    if isinstance(change, int | float):
+        change = {"points": 100 * change, "low": None, "high": None}
+    if isinstance(video, dict):
+        video = {"alone_change": _difference_without_interval(row.get("map"), video.get("map_alone")), **video}
+    return {"length_change": None, "map_resamples": None, **row, "video": video, "map_change": change}
+
+
+def _difference_without_interval(found: Any, reference: Any) -> dict[str, float | None] | None:
+    ours, theirs = (content.get("average") if isinstance(content, dict) else None for content in (found, reference))
+    if not isinstance(ours, int | float) or not isinstance(theirs, int | float):
+        return None
+    return {"points": 100 * (ours - theirs), "low": None, "high": None}

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from stale_bench.reporting.benchmark_results import Results, Row, Stage
-from stale_bench.reporting.tables import draw_table, milliseconds
+from stale_bench.reporting.benchmark_results import Results, Row, launch_medians
+from stale_bench.reporting.report_tables import draw_table
+from stale_bench.reporting.tables import milliseconds
+from stale_bench.statistics.map_difference import MapDifference, map_difference
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.system.text import one_line
 
@@ -30,20 +30,31 @@ class Change(NamedTuple):
 
     old: Row
     new: Row
+    same_draws: bool
+    """Whether mAP was computed over the same resamples of the same videos."""
+
+    @property
+    def map_difference(self) -> MapDifference | None:
+        """New mAP minus old; its interval is known if both runs computed mAP over the same resamples."""
+        old, new = self.old, self.new
+        if old.map is None or new.map is None:
+            return None
+        draws = (new.map_resamples, old.map_resamples) if self.same_draws else (None, None)
+        return map_difference(new.map["average"], old.map["average"], *draws)
 
     @property
     def time_ratio(self) -> float | None:
         """New time, of a forward pass or video, divided by the old one."""
-        old, new = (row.main for row in self)
+        old, new = (row.main for row in (self.old, self.new))
         return None if old is None or new is None else new.median_ms / old.median_ms
 
     @property
     def is_clear(self) -> bool:
         """Whether each launch of one run was faster than all launches of the other."""
-        old, new = (row.main for row in self)
+        old, new = (row.main for row in (self.old, self.new))
         if old is None or new is None:
             return False
-        before, after = _launch_medians(old), _launch_medians(new)
+        before, after = launch_medians(old), launch_medians(new)
         return max(before) < min(after) or max(after) < min(before)
 
     @property
@@ -78,7 +89,9 @@ def compare(old: Results, new: Results, *, despite: Collection[str] = ()) -> lis
             f"--despite {first.field}"
         )
     later = {row.conditions: row for row in new.rows}
-    changes = [Change(row, later[row.conditions]) for row in old.rows if row.conditions in later]
+    draws = old.protocol.get("map_draws")
+    same_draws = draws is not None and draws == new.protocol.get("map_draws")
+    changes = [Change(row, later[row.conditions], same_draws) for row in old.rows if row.conditions in later]
     if not changes:
         raise BenchmarkError("these runs cannot be compared: they have no backend and length in common")
     return changes
@@ -108,14 +121,29 @@ def comparison_table(changes: list[Change], style: str) -> str:
     notes = ["clear: each process of one run was faster than all processes of the other."]
     if agreeing:
         notes.append(f"{sum(agreeing)} of {len(agreeing)} ratios lie within one another's intervals.")
+    notes += _map_notes([change.map_difference for change in changes if change.map_difference is not None])
     return table + "\n\n" + "\n".join(notes) + "\n"
+
+
+def _map_notes(differences: list[MapDifference]) -> list[str]:
+    if not differences:
+        return []
+    if any(difference.low is None for difference in differences):
+        return [
+            "mAP change: percent points, without an interval, because an older version measured a run, or on other "
+            "videos; with few videos, even a change of a whole point may be chance."
+        ]
+    chances = sum(bool(difference.may_be_chance) for difference in differences)
+    return [
+        "mAP change: percent points, with the 95% interval from a paired bootstrap over the videos; "
+        f"{chances} of {len(differences)} contain 0, and may be chance."
+    ]
 
 
 def _line(change: Change) -> list[str]:
     old, new, ratio = change.old, change.new, change.time_ratio
-    times = (milliseconds(row.main.median_ms) if row.main is not None else "FAILED" for row in change)
-    memory = ("" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}" for row in change)
-    both = old.map is not None and new.map is not None
+    times = (milliseconds(row.main.median_ms) if row.main is not None else "FAILED" for row in (old, new))
+    memory = ("" if row.peak_rss_mb is None else f"{row.peak_rss_mb:.0f}" for row in (old, new))
     agree = change.ratios_agree
     return [
         one_line(old.backend)[:80],
@@ -126,7 +154,7 @@ def _line(change: Change) -> list[str]:
         "" if ratio is None else f"{ratio:.3f}",
         "clear" if change.is_clear else "",
         *memory,
-        f"{100 * (new.map['average'] - old.map['average']):+.2f}" if both and old.map and new.map else "",
+        "" if change.map_difference is None else str(change.map_difference),
         "" if agree is None else "yes" if agree else "no",
     ]
 
@@ -141,11 +169,6 @@ def _conditions(run: Results) -> Iterator[tuple[str, Any]]:
     for group, content in groups:
         yield from ((f"{group}.{name}", value) for name, value in content.items())
     yield "bundle_sha256", run.bundle_sha256
-
-
-def _launch_medians(stage: Stage) -> list[float]:
-    parts = np.split(np.array(stage.samples_ms), np.cumsum(stage.per_launch)[:-1])
-    return [float(np.median(part)) for part in parts if len(part)]
 
 
 def _is_within(field: str, name: str) -> bool:

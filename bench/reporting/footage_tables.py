@@ -4,32 +4,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from stale_bench.reporting.benchmark_results import Results, Row
+from stale_bench.reporting.report_tables import Column, ReportText, table_of
 from stale_bench.reporting.tables import (
-    Column,
+    change_notes,
     describe_setup,
+    difference_text,
     failure_notes,
     format_number,
     map_columns,
     milliseconds,
     missing_notes,
     ratio_text,
-    table_of,
     warning_notes,
 )
 
+FEWEST_DRAWN = 20
+"""Videos below which a bootstrap over them is too narrow to be shown without a warning."""
 ALONE = "each alone"
 """Shown as the mode of rows with the mAP of the videos that were joined."""
 
 
-def footage_table(results: Results, style: str) -> str:
+def footage_report(results: Results) -> ReportText:
     """Time, memory and mAP of whole videos and of windows, over the number of snippets, with notes.
 
     Args:
         results: of a request with snippets.
-        style: a table format of ``tabulate``.
     """
     rows = [*results.rows, *_alone_rows(results)]
-    return table_of(rows, _columns(results), style, left=2) + "\n\n" + "\n".join(_notes(results)) + "\n"
+    table = table_of(rows, _columns(results), "Time, memory and mAP over the length of videos", left=2)
+    return ReportText(tables=(table,), notes=tuple(_notes(results)))
 
 
 def _columns(results: Results) -> list[Column]:
@@ -46,14 +49,9 @@ def _columns(results: Results) -> list[Column]:
         Column("peak MB", lambda row: format_number(row.peak_rss_mb, ".0f")),
         Column("rise MB", lambda row: format_number(row.rss_rise_mb, ".0f")),
         *map_columns(),
-        Column("of alone", _share_of_alone),
+        Column("change", lambda row: difference_text(row.map_change)),
+        Column("from alone", lambda row: difference_text(row.alone_change)),
     ]
-
-
-def _share_of_alone(row: Row) -> str | None:
-    if row.map is None or row.video is None or row.video.map_alone is None or not row.video.map_alone["average"]:
-        return None
-    return f"{row.map['average'] / row.video.map_alone['average']:.1%}"
 
 
 def _alone_rows(results: Results) -> Iterator[Row]:
@@ -66,10 +64,10 @@ def _alone_rows(results: Results) -> Iterator[Row]:
     first = {row.backend: row for row in reversed(results.rows) if row.video is not None and row.video.map_alone}
     for row in reversed(first.values()):
         assert row.video is not None
-        video = replace(row.video, snippets=mean, mode=ALONE, map_alone=None)
+        video = replace(row.video, snippets=mean, mode=ALONE, map_alone=None, alone_change=None)
         yield replace(
             row, video=video, stages={}, ratio=None, peak_rss_mb=None, rss_rise_mb=None, map=row.video.map_alone,
-            error=None,
+            map_change=None, error=None,
         )  # fmt: skip
 
 
@@ -94,8 +92,13 @@ def _notes(results: Results) -> Iterator[str]:
     if protocol["evaluated_videos"] is not None:
         yield (
             f"mAP in percent, over {protocol['evaluated_videos']} videos, each of which is in one joined video. "
-            f"{ALONE}: these videos as they are, by default; of alone: mAP divided by that."
+            f"{ALONE}: these videos as they are, by default."
         )
+    yield from change_notes(results)
+    if protocol["evaluated_videos"] is not None:
+        few = [f"{len(lengths)} for N={N}" for N, lengths in protocol["footage"].items() if len(lengths) < FEWEST_DRAWN]
+        if few:
+            yield f"Intervals over fewer than {FEWEST_DRAWN} joined videos ({', '.join(few)}) are too narrow."
     yield from missing_notes(results)
     yield from failure_notes(results)
     yield from warning_notes(results)

@@ -1,23 +1,38 @@
-"""Curves over length: latency, memory, mAP; and mAP against latency. The length is T, or that of videos."""
+"""Curves over length as an image, drawn with matplotlib."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stale_bench.benchmark_backends import EXTRA_HINT
-from stale_bench.reporting.benchmark_results import Results, Row
+from stale_bench.reporting.benchmark_results import Results
+from stale_bench.reporting.curve_styles import DASHES, LEVEL_DASH, LIGHT, MARKS, colour_number, dash_number
+from stale_bench.reporting.curves import (
+    MOST_MARKS,
+    Axis,
+    Curve,
+    LegendEntry,
+    Panel,
+    legend_entries,
+    make_panels,
+    mark_number,
+    sideways,
+)
 from stale_bench.reporting.tables import thread_count
 from stale_runtime.errors import BenchmarkError
+from stale_runtime.system.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg")
-LATENCY, MEMORY, MAP = "forward pass, ms", "peak memory, MB", "average mAP, %"
-VIDEO_TIME = "video, ms"
-VIDEO_LENGTH = "length of a video, snippets"
+_WIDTH, _PANEL_HEIGHT = 11.0, 3.9
+"""Inches; at the width of a README, a point is then half a pixel or more."""
+_LEGEND_ROW = 0.24
+_LONGEST_NAME, _LONGEST_IN_THREE = 40, 26
+"""Characters of a name in the legend, and how many allow three columns of names."""
 
 
 def check_can_plot() -> None:
@@ -40,126 +55,96 @@ def plot(results: Results, suffix: str) -> bytes:
     Returns:
         The image file's content.
     """
-    from matplotlib.figure import Figure
-
-    with_map = any(row.map is not None for row in results.rows)
-    if any(row.video is not None for row in results.rows):
-        figure = Figure(figsize=(16 if with_map else 11, 5), layout="constrained")
-        _draw_footage(figure, results.rows, with_map)
-        return _image(figure, results, suffix)
-    figure = Figure(figsize=(11, 8 if with_map else 4), layout="constrained")
-    panels = figure.subplots(2 if with_map else 1, 2).flat
-    _draw_over_length(panels[0], results.rows, LATENCY, _latency)
-    panels[0].set_yscale("log")
-    panels[0].yaxis.set_major_formatter("{x:g}")
-    _draw_over_length(panels[1], results.rows, MEMORY, lambda row: row.peak_rss_mb)
-    if with_map:
-        _draw_over_length(panels[2], results.rows, MAP, _average_map)
-        _draw_map_against_latency(panels[3], results.rows)
-    return _image(figure, results, suffix)
-
-
-def _image(figure: "Figure", results: Results, suffix: str) -> bytes:
-    figure.suptitle(f"{results.machine['cpu']}, {thread_count(results)}", fontsize="medium")
     image = io.BytesIO()
-    figure.savefig(image, dpi=150, format=suffix.removeprefix("."))
+    make_figure(results).savefig(image, dpi=150, format=suffix.removeprefix("."))
     return image.getvalue()
 
 
-def _draw_footage(figure: "Figure", rows: Sequence[Row], with_map: bool) -> None:
-    """Draw time, memory and mAP over the length of videos, and the mAP of the videos that were joined as a line."""
-    panels: list[tuple[str, Callable[[Row], float | None]]] = [
-        (VIDEO_TIME, lambda row: None if row.main is None else row.main.median_ms),
-        (MEMORY, lambda row: row.peak_rss_mb),
-    ]
-    if with_map:
-        panels.append((MAP, _average_map))
-    for axes, (label, value) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        _draw_curves(axes, rows, _snippets, value)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
-        if label == VIDEO_TIME:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-        if label == MAP:
-            _draw_alone(axes, rows)
-        axes.set_xlabel(VIDEO_LENGTH)
-        axes.set_ylabel(label)
+def make_figure(results: Results) -> "Figure":
+    """The curves, two panels beside one another, with one legend for all below them."""
+    from matplotlib.figure import Figure
+
+    panels = make_panels(results)
+    lengths = panels[0].lengths if panels else ()
+    legend = _legend(legend_entries(panels), lengths)
+    rows = max((len(panels) + 1) // 2, 1)
+    height = rows * _PANEL_HEIGHT + 0.6 + _LEGEND_ROW * (len(legend["handles"]) / max(legend["ncols"], 1) + 1)
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure.suptitle(f"{one_line(str(results.machine['cpu']))[:80]}, {thread_count(results)}", fontsize="medium")
+    grid = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw(axes, panel)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    if legend["handles"]:
+        figure.legend(**legend, loc="outside lower center", fontsize="small", frameon=False)
+    return figure
 
 
-def _draw_alone(axes: "Axes", rows: Sequence[Row]) -> None:
-    """Draw the mAP of the videos that were joined as a horizontal line for each backend."""
-    colours = {name: f"C{n}" for n, name in enumerate(_curves(rows))}
-    for row in {row.backend: row for row in rows if row.video is not None and row.video.mode == "windows"}.values():
-        if row.video is not None and row.video.map_alone is not None:
-            y, label = 100 * row.video.map_alone["average"], f"{row.backend}, each video alone"
-            axes.axhline(y, linestyle=":", color=colours[f"{row.backend}, windows"], label=label)
-    axes.legend(fontsize="small")
-
-
-def _curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each curve: of a backend, and of each way in which it processes videos.
-
-    A whole video at T = N is a point of the curve for T = N, and also of that for T if there is one.
-    """
-    curves: dict[str, list[Row]] = {}
-    for row in rows:
-        curves.setdefault(_curve_name(row), []).append(row)
-    for row in rows:
-        if row.video is not None and row.video.snippets == row.length and row.video.mode == "whole":
-            curves.get(f"{row.backend}, whole, T={row.length}", []).append(row)
-    return curves
-
-
-def _curve_name(row: Row) -> str:
-    if row.video is None:
-        return row.backend
-    if row.video.mode != "whole":
-        return f"{row.backend}, {row.video.mode}"
-    return f"{row.backend}, whole, T={'N' if row.length == row.video.snippets else row.length}"
-
-
-def _snippets(row: Row) -> float | None:
-    return None if row.video is None else float(row.video.snippets)
-
-
-def _draw_over_length(axes: "Axes", rows: Sequence[Row], label: str, value: Callable[[Row], float | None]) -> None:
-    _draw_curves(axes, rows, lambda row: float(row.length), value)
-    axes.set_xlabel("length, snippets")
-    axes.set_ylabel(label)
-
-
-def _draw_map_against_latency(axes: "Axes", rows: Sequence[Row]) -> None:
-    _draw_curves(axes, rows, _latency, _average_map)
-    for row in rows:
-        x, y = _latency(row), _average_map(row)
-        if x is not None and y is not None:
-            axes.annotate(f"T={row.length}", (x, y), fontsize="x-small", xytext=(3, 3), textcoords="offset points")
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-    axes.set_xlabel(LATENCY)
-    axes.set_ylabel(MAP)
-
-
-def _draw_curves(
-    axes: "Axes", rows: Sequence[Row], x: Callable[[Row], float | None], y: Callable[[Row], float | None]
-) -> None:
-    """Draw each curve in the same colour in each panel."""
-    for n, (name, members) in enumerate(_curves(rows).items()):
-        points = [(x(row), y(row)) for row in members]
-        known = sorted((a, b) for a, b in points if a is not None and b is not None)
-        if known:
-            axes.plot(*zip(*known, strict=True), marker="o", color=f"C{n}", label=name)
+def _draw(axes: "Axes", panel: Panel) -> None:
+    axes.set_title(panel.title, fontsize="medium")
+    _set_axis(axes, "x", panel.x)
+    _set_axis(axes, "y", panel.y)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize="small")
+    for level in panel.levels:
+        axes.axhline(level.y, **_level_look(level.style))
+    for curve in panel.curves:
+        _draw_curve(axes, panel, curve)
+    if panel.bars:
+        axes.set_xlabel(f"{panel.x.label}\nbars: {panel.bars}", fontsize="small")
 
 
-def _latency(row: Row) -> float | None:
-    return row.stages["forward"].median_ms if "forward" in row.stages else None
+def _set_axis(axes: "Axes", name: str, axis: Axis) -> None:
+    """Set range and labels; there are no others than the axis names."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    drawn = axes.xaxis if name == "x" else axes.yaxis
+    (axes.set_xscale if name == "x" else axes.set_yscale)("log" if axis.is_log else "linear")
+    (axes.set_xlim if name == "x" else axes.set_ylim)(axis.low, axis.high)
+    drawn.set_major_locator(FixedLocator(axis.ticks))
+    drawn.set_major_formatter(FixedFormatter([f"{tick:g}" if tick < 1000 else f"{tick:,.0f}" for tick in axis.ticks]))
+    drawn.set_minor_locator(NullLocator())
+    drawn.set_label_text(axis.label, fontsize="small")
+    drawn.set_tick_params(labelsize="small")
 
 
-def _average_map(row: Row) -> float | None:
-    return None if row.map is None else 100 * row.map["average"]
+def _draw_curve(axes: "Axes", panel: Panel, curve: Curve) -> None:
+    """Draw a line, and at each point the mark of its length and its interval."""
+    from matplotlib.transforms import ScaledTranslation
+
+    shift = ScaledTranslation(sideways(panel, curve) / 72, 0, axes.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+    place: dict[str, Any] = {"transform": axes.transData + shift, "clip_on": False}
+    look = _look(curve.style)
+    axes.plot([point.x for point in curve.points], [point.y for point in curve.points], **look, **place)
+    for point in curve.points:
+        mark = MARKS[mark_number(panel, point)]
+        axes.plot(point.x, point.y, marker=mark, markersize=5, color=look["color"], linestyle="", **place)
+        if point.low is not None and point.high is not None:
+            axes.plot([point.x, point.x], [point.low, point.high], color=look["color"], linewidth=1, alpha=0.8, **place)
+
+
+def _look(style: int) -> dict[str, Any]:
+    dash = DASHES[dash_number(style)]
+    return {"color": LIGHT[colour_number(style)], "linewidth": 1.4, "linestyle": (0, dash) if dash else "-"}
+
+
+def _level_look(style: int) -> dict[str, Any]:
+    return {"color": LIGHT[colour_number(style)], "linewidth": 1, "linestyle": (0, LEVEL_DASH)}
+
+
+def _legend(entries: Sequence[LegendEntry], lengths: tuple[int, ...]) -> dict[str, Any]:
+    """Handles of the legend, column by column, and how many columns; the marks are in a column of their own."""
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], label=f"{length:,} snippets", marker=mark, linestyle="", color=LIGHT[0], markersize=5)
+        for length, mark in zip(lengths if len(lengths) <= MOST_MARKS else (), MARKS, strict=False)
+    ]
+    labels = [one_line(entry.name)[:_LONGEST_NAME] for entry in entries]
+    looks = [_look(entry.style) if entry.is_curve else _level_look(entry.style) for entry in entries]
+    curves = [Line2D([], [], label=label, **look) for label, look in zip(labels, looks, strict=True)]
+    columns = 3 if max(map(len, labels), default=0) <= _LONGEST_IN_THREE else 2
+    depth = max(-(-len(curves) // columns), len(marks), 1)
+    filled = -(-len(curves) // depth)
+    blanks = [Line2D([], [], label=" ", linestyle="") for _ in range(filled * depth - len(curves))]
+    return {"handles": [*curves, *blanks, *marks], "ncols": filled + bool(marks)}

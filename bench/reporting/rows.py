@@ -46,8 +46,10 @@ def make_row(record: Record, baseline: Record | None, *, threads: int, classes: 
         gmacs=facts.gmacs,
         int8_share=facts.int8_share,
         gpu=facts.gpu,
-        map=record.map,
+        map=None if record.evaluated is None else record.evaluated.by_tiou,
         map_change=record.map_change,
+        length_change=record.length_change,
+        map_resamples=None if record.evaluated is None else record.evaluated.resamples,
         error=record.error,
         warnings=tuple(_warnings(record, baseline)),
     )
@@ -57,7 +59,13 @@ def _video(record: Record) -> VideoFacts | None:
     _, snippets, mode = record.case
     if snippets is None or mode is None:
         return None
-    return VideoFacts(snippets=snippets, mode=mode, per_launch=record.video_snippets, map_alone=record.map_alone)
+    return VideoFacts(
+        snippets=snippets,
+        mode=mode,
+        per_launch=record.video_snippets,
+        map_alone=record.map_alone,
+        alone_change=record.alone_change,
+    )
 
 
 def _stages(record: Record) -> dict[str, Stage]:

@@ -14,6 +14,8 @@ from stale_bench.measuring.records import Record
 from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Results
 from stale_bench.reporting.rows import make_row
 from stale_bench.statistics.intervals import CONFIDENCE
+from stale_bench.statistics.map_difference import COVERAGE
+from stale_runtime.evaluation.map_change import RESAMPLES
 
 STAGE_MEANINGS = {
     "import": "importing what the backend needs, in a fresh interpreter",
@@ -69,6 +71,7 @@ def _protocol(plan: Plan) -> dict[str, Any]:
         "decoder": plan.bundle.manifest.decoder,
         "evaluated_videos": len(evaluation.truth.videos) if evaluation else None,
         "evaluated_videos_with_features": len(evaluation.durations_s) if evaluation else None,
+        "map_draws": _describe_draws(plan),
         "budget_s": plan.budget_s,
         "launches": request.launches,
         "rounds": list(request.rounds),
@@ -79,6 +82,15 @@ def _protocol(plan: Plan) -> dict[str, Any]:
         "stages": STAGE_MEANINGS,
         "footage": {str(N): list(footage.videos.snippets.values()) for N, footage in plan.footage.items()},
     }
+
+
+def _describe_draws(plan: Plan) -> dict[str, Any] | None:
+    """What tells whether two runs have computed mAP over the same resamples of the same videos."""
+    if plan.evaluation is None:
+        return None
+    evaluations = (plan.evaluation, *(footage.evaluation for footage in plan.footage.values()))
+    truths = (repr(evaluation.truth) for evaluation in evaluations if evaluation is not None)
+    return {"resamples": RESAMPLES, "coverage": COVERAGE, "truth_sha256": _digest(truths)}
 
 
 def _describe_inputs(plan: Plan) -> str:

@@ -2,39 +2,31 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from stale_bench.reporting.benchmark_results import Ratio, Results, Row
+from stale_bench.reporting.report_tables import Column, ReportText, draw_table, table_of
 from stale_bench.reporting.rows import STAGES
 from stale_bench.soak.rounds import LONGEST, SHORTEST
 from stale_bench.soak.soak import Soak
+from stale_bench.statistics.map_difference import MapDifference
 
 MAP_COLUMNS = ("0.50", "0.75", "0.95", "average")
 
 
-class Column(NamedTuple):
-    """A column of a table; it is left out if it is empty in all rows."""
-
-    header: str
-    text: Callable[[Row], str | None]
-
-
-def results_table(results: Results, style: str) -> str:
-    """Tables of results, with notes on how they were measured.
-
-    Args:
-        results: what was measured.
-        style: a table format of ``tabulate``.
-    """
-    parts = [table_of(results.rows, _main_columns(results), style)]
-    stages = table_of(results.rows, _stage_columns(), style)
-    parts.append(f"Stages, median ms:\n\n{stages}")
-    parts.append("\n".join(_notes(results)))
-    return "\n\n".join(parts) + "\n"
+def results_report(results: Results) -> ReportText:
+    """Tables of backends over T, with notes on how they were measured."""
+    return ReportText(
+        tables=(
+            table_of(results.rows, _main_columns(results), "Speed, memory and mAP"),
+            table_of(results.rows, _stage_columns(), "Stages, median ms"),
+        ),
+        notes=tuple(_notes(results)),
+    )
 
 
 def results_csv(results: Results) -> str:
@@ -103,14 +95,6 @@ def thread_count(results: Results) -> str:
     return f"{threads} thread{'s' * (threads != 1)}"
 
 
-def draw_table(rows: Sequence[Sequence[str]], headers: Sequence[str], style: str, left: int = 1) -> str:
-    """Draw a table whose first ``left`` columns are text and whose others are numbers."""
-    from tabulate import tabulate  # late, because only tables need it
-
-    align = ("left",) * left + ("right",) * (len(headers) - left)
-    return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=align if rows else None)
-
-
 def describe_setup(results: Results) -> str:
     """Threads, CPU, classes and features in one sentence."""
     protocol, machine = results.protocol, results.machine
@@ -129,6 +113,33 @@ def failure_notes(results: Results) -> list[str]:
     return [f"FAILED: {row.title}: {row.error}" for row in results.rows if row.error is not None]
 
 
+def change_notes(results: Results) -> list[str]:
+    """What a change of mAP is relative to, and how many of the changes may be chance."""
+    kinds: list[tuple[str, list[MapDifference | None]]] = [
+        ("change: average mAP minus that of ort-fp32 at the same length", [row.map_change for row in results.rows]),
+        (f"from T={results.rows[0].length}: minus the same backend's there", [r.length_change for r in results.rows]),
+        ("from alone: minus that of each alone", [row.alone_change for row in results.rows]),
+    ]
+    known = [(text, [change for change in changes if change is not None]) for text, changes in kinds]
+    shown = [(text, changes) for text, changes in known if changes]
+    if not shown:
+        return []
+    notes = [f"In percent points, {'; '.join(text for text, _ in shown)}."]
+    chances = [change.may_be_chance for _, changes in shown for change in changes if change.low != change.high]
+    if unknown := [change for _, changes in shown for change in changes if change.low is None]:
+        notes.append(
+            f"{len(unknown)} changes have no interval, because an older version measured them; with few videos, even a "
+            "change of a whole point may be chance."
+        )
+    if chances:
+        notes.append(
+            f"In brackets the 95% interval, from a paired bootstrap over the videos. {sum(map(bool, chances))} of "
+            f"{len(chances)} changes are marked noise: their interval contains 0, so these videos cannot tell whether "
+            "mAP rises or falls."
+        )
+    return notes
+
+
 def missing_notes(results: Results) -> list[str]:
     """A line for each backend that cannot run here, and for each feature file that cannot be used."""
     notes = [f"not available: {name}: {reason}" for name, reason in results.unavailable.items()]
@@ -138,21 +149,6 @@ def missing_notes(results: Results) -> list[str]:
         notes.append(f"{len(left_out)} feature files were left out{consequence}:")
         notes += [f"left out: {name}: {reason}" for name, reason in left_out.items()]
     return notes
-
-
-def table_of(rows: Sequence[Row], columns: Sequence[Column], style: str, left: int = 1) -> str:
-    """Draw a table of rows, without columns that are empty in all of them, except the first two.
-
-    Args:
-        rows: what the columns show.
-        columns: the first ``left`` of them are text.
-        style: a table format of ``tabulate``.
-        left: how many columns are text.
-    """
-    cells = [[column.text(row) for row in rows] for column in columns]
-    shown = [n for n, column in enumerate(cells) if n < 2 or any(text is not None for text in column)]
-    lines = [[cells[n][row] or "" for n in shown] for row in range(len(rows))]
-    return draw_table(lines, [columns[n].header for n in shown], style, left)
 
 
 def _main_columns(results: Results) -> list[Column]:
@@ -172,8 +168,14 @@ def _main_columns(results: Results) -> list[Column]:
         Column("GMACs", lambda row: format_number(row.gmacs, ".2f")),
         Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
         *map_columns(),
-        Column("change", lambda row: None if row.map_change is None else f"{100 * row.map_change:+.2f}"),
+        Column("change", lambda row: difference_text(row.map_change)),
+        Column(f"from T={results.rows[0].length}", lambda row: difference_text(row.length_change)),
     ]
+
+
+def difference_text(difference: MapDifference | None) -> str | None:
+    """A difference of mAP with its interval, or None."""
+    return None if difference is None else str(difference)
 
 
 def map_columns() -> list[Column]:
@@ -195,7 +197,7 @@ def _stage_text(name: str, field: str) -> Callable[[Row], str | None]:
 
 
 def _map_text(key: str) -> Callable[[Row], str | None]:
-    return lambda row: None if row.map is None else f"{100 * row.map[key]:.2f}"
+    return lambda row: f"{100 * row.map[key]:.2f}" if row.map is not None and key in row.map else None
 
 
 def ratio_text(row: Row) -> str | None:
@@ -223,6 +225,7 @@ def _notes(results: Results) -> list[str]:
             f"mAP in percent, over {protocol['evaluated_videos']} videos of which "
             f"{protocol['evaluated_videos_with_features']} have features."
         )
+    notes += change_notes(results)
     notes += missing_notes(results)
     notes += failure_notes(results)
     notes += warning_notes(results)
@@ -247,7 +250,10 @@ def _csv_columns() -> dict[str, Callable[[Row], Any]]:
     for key in MAP_COLUMNS:
         columns[f"map_{key}"] = partial(_map_value, key=key)
     columns["map_alone_average"] = lambda row: row.video and row.video.map_alone and row.video.map_alone["average"]
-    columns |= {name: attrgetter(name) for name in ("map_change", "error")}
+    for name, get in _DIFFERENCES.items():
+        for key, field in (("", "points"), ("_low", "low"), ("_high", "high")):
+            columns[f"{name}{key}"] = partial(_difference_value, get=get, field=field)
+    columns["error"] = attrgetter("error")
     columns["warnings"] = lambda row: "; ".join(row.warnings)
     return columns
 
@@ -261,4 +267,18 @@ def _ratio_value(row: Row, key: str) -> float | str | None:
 
 
 def _map_value(row: Row, key: str) -> float | None:
-    return None if row.map is None else row.map[key]
+    return None if row.map is None else row.map.get(key)
+
+
+_DIFFERENCES: dict[str, Callable[[Row], MapDifference | None]] = {
+    "map_change": attrgetter("map_change"),
+    "length_change": attrgetter("length_change"),
+    "alone_change": attrgetter("alone_change"),
+}
+
+
+def _difference_value(row: Row, get: Callable[[Row], MapDifference | None], field: str) -> float | None:
+    """As a share, like mAP itself."""
+    difference = get(row)
+    points = None if difference is None else getattr(difference, field)
+    return None if points is None else points / 100

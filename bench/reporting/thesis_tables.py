@@ -9,16 +9,16 @@ Source: Wang, bachelor's thesis, TU Delft 2023: forward seconds of the dynamical
 import numpy as np
 
 from stale_bench.reporting.benchmark_results import Results, Row
-from stale_bench.reporting.tables import describe_setup, draw_table, failure_notes, speedup, warning_notes
+from stale_bench.reporting.report_tables import ReportTable, ReportText
+from stale_bench.reporting.tables import describe_setup, failure_notes, speedup, warning_notes
 from stale_bench.statistics.intervals import FEWEST_LAUNCHES
 
 
-def thesis_table(results: Results, style: str) -> str:
+def thesis_report(results: Results) -> ReportText:
     """Forward seconds, speedups, multiplications and memory of the original and of our backends, by length.
 
     Args:
         results: what was measured on a CPU, the original first.
-        style: a table format of ``tabulate``.
     """
     backends = list(dict.fromkeys(row.backend for row in results.rows))
     original, *ours = backends
@@ -26,12 +26,12 @@ def thesis_table(results: Results, style: str) -> str:
     for length in dict.fromkeys(row.length for row in results.rows):
         rows = {name: results.row(name, length) for name in backends}
         faster = [_speedup(rows[name], original) for name in ours]
-        times.append([str(length), *map(_seconds, rows.values()), *faster])
+        times.append((str(length), *map(_seconds, rows.values()), *faster))
         gmacs = [_number(None if row is None else row.gmacs, ".1f") for row in rows.values()]
         memory = [_number(None if row is None else row.peak_rss_mb, ".0f") for row in rows.values()]
-        costs.append([str(length), *gmacs, *memory])
-    time_headers = ["T", *(f"{name} s" for name in backends), *(f"{name} faster" for name in ours)]
-    cost_headers = ["T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends)]
+        costs.append((str(length), *gmacs, *memory))
+    time_headers = ("T", *(f"{name} s" for name in backends), *(f"{name} faster" for name in ours))
+    cost_headers = ("T", *(f"{name} GMACs" for name in backends), *(f"{name} MB" for name in backends))
     notes = [
         describe_setup(results),
         f"Forward seconds: mean ± standard deviation over {results.protocol['launches']} seeds, one process each.",
@@ -41,24 +41,30 @@ def thesis_table(results: Results, style: str) -> str:
     ]
     if not results.complete:
         notes.append("Interrupted: this is what was measured before that.")
-    tables = draw_table(times, time_headers, style, left=0), draw_table(costs, cost_headers, style, left=0)
-    return "\n\n".join((*tables, "\n".join((*notes, *failure_notes(results), *warning_notes(results))))) + "\n"
+    return ReportText(
+        tables=(
+            ReportTable(caption="Forward seconds", headers=time_headers, lines=tuple(times), left=0),
+            ReportTable(caption="Multiplications and memory", headers=cost_headers, lines=tuple(costs), left=0),
+        ),
+        notes=(*notes, *failure_notes(results), *warning_notes(results)),
+    )
 
 
-def gpu_table(results: Results, style: str) -> str:
+def gpu_report(results: Results) -> ReportText:
     """Forward seconds, memory and utilisation of the original on a GPU."""
     headers = ("T", "forward s", "GPU memory MB", "utilisation", "GMACs")
     lines = [
-        [
+        (
             str(row.length),
             _seconds(row),
             _number(_of_gpu(row, "memory_mb"), ".0f"),
             _number(_of_gpu(row, "utilisation"), ".0%"),
             _number(row.gmacs, ".1f"),
-        ]
+        )
         for row in results.rows
     ]
-    return "\n\n".join((draw_table(lines, headers, style, left=0), *failure_notes(results))) + "\n"
+    table = ReportTable(caption="The original on a GPU", headers=headers, lines=tuple(lines), left=0)
+    return ReportText(tables=(table,), notes=tuple(failure_notes(results)))
 
 
 def launch_means(row: Row) -> list[float]:

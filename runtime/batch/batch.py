@@ -17,8 +17,8 @@ from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.feature_folder import video_files
-from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path
+from stale_runtime.inputs.feature_folder import is_feature_file, video_files
+from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path, why_not_made_from
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
@@ -65,27 +65,59 @@ class Batch:
         return problems[0].exit_code if self.fail_fast or not self.found else SOME_FAILED
 
 
-def find_files(given: Sequence[Path], *, features: bool = True) -> list[Path]:
+def find_files(
+    given: Sequence[Path], *, features: bool = True, say: Callable[[str], object] | None = None
+) -> list[Path]:
     """The files of a run: each as given, and those of each folder in order of name.
+
+    Of a video and the features that ``stale-features`` made from it, only the features are taken.
 
     Args:
         given: files and folders.
         features: whether feature files are wanted; False for videos only.
+        say: called with one line if features are taken instead of videos.
 
     Raises:
         FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
     paths: list[Path] = []
     for path in given:
-        paths += video_files(path, features=features).values() if os.path.isdir(path) else [path]
+        paths += video_files(path, features=features) if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
         raise FeatureError(f"{len(paths):,} files, expected at most {MOST_FILES:,}; split them into several runs")
-    first: dict[str, Path] = {}
+    found: dict[str, Path] = {}
+    taken: list[tuple[Path, Path]] = []
     for path in paths:
-        other = first.setdefault(video_id(path.stem), path)
+        name = video_id(path.stem)
+        other = found.setdefault(name, path)
         if other is not path:
-            raise FeatureError(f"{path}: the same video id as {other}; rename one of them, or leave it out")
-    return paths
+            found[name], video = _require_made_from(path, other)
+            taken.append((found[name], video))
+    if taken and say is not None:
+        say(_describe_taken(taken))
+    return list(found.values())
+
+
+def _require_made_from(path: Path, other: Path) -> tuple[Path, Path]:
+    """Of two files with one video id, the features, and the video that they were made from.
+
+    Raises:
+        FeatureError: they are not that.
+    """
+    text = f"{path}: the same video id as {other}"
+    features, video = (other, path) if is_video(path) else (path, other)
+    if not is_video(video) or not is_feature_file(features):
+        raise FeatureError(f"{text}; rename one of them, or leave it out")
+    if (why := why_not_made_from(features, video)) is not None:
+        raise FeatureError(f"{text}, and {why}; rename one if they are of two videos, else move one to another folder")
+    return features, video
+
+
+def _describe_taken(taken: Sequence[tuple[Path, Path]]) -> str:
+    features, video = taken[0]
+    if len(taken) == 1:
+        return f"{features} is taken instead of {video}, which it was made from"
+    return f"{features} and {len(taken) - 1:,} more are taken instead of the videos that they were made from"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +142,8 @@ class BatchRun:
     """Whether to stop at the first error."""
     strict: bool = False
     """Whether features that are not like those of the training are an error."""
+    evidence: bool = False
+    """Whether the videos that are detected now have ``evidence``. Those that a journal contains have none."""
 
     @property
     def has_videos(self) -> bool:
@@ -229,7 +263,9 @@ class BatchRun:
             return Outcome(path, finished, None), problem
         state = file_state(path)  # before reading, so that a later change of the file is noticed
         watch = sample.watch(watch) if is_video(path) else watch
-        (outcome,) = self.localizer.detect_many([path], self.prompts, timeline=self.timeline, watch=watch)
+        (outcome,) = self.localizer.detect_many(
+            [path], self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
+        )
         if is_video(path):
             problem = sample.find_problem(path, manifest)
         refused = problem is not None and self.strict

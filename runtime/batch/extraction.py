@@ -1,6 +1,6 @@
 """Computing the features of many videos, in this process or in several, and writing them into a folder."""
 
-import hashlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
@@ -21,12 +21,14 @@ from numpy.lib import format as npy
 from stale_runtime.batch.journal import file_state
 from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, RecipeError, StaleError, VideoError
 from stale_runtime.inputs.feature_file import open_features
-from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar, sidecar_path
-from stale_runtime.system.files import open_without_blocking, reason, refuse_irregular, why_unwritten
+from stale_runtime.inputs.feature_origin import FeatureOrigin, hash_video, read_sidecar, sidecar_path
+from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
 from stale_runtime.video.video_features import ImageEncoder, Rows, VideoFeatures, Watch
 
 _REPLACE = "give --overwrite, or another -o"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a whole group of processes may get, but only the one that started them acts on."""
 
 
 class Extracted(NamedTuple):
@@ -97,7 +99,9 @@ class Extraction:
             return
         with _pool(workers, self.folder) as pool:
             try:
-                for future in [pool.submit(_extract_in_worker, self, path) for path in paths]:
+                with _signals_blocked():  # workers are started here, and keep it so
+                    futures = [pool.submit(_extract_in_worker, self, path) for path in paths]
+                for future in futures:
                     yield future.result()
             except BrokenProcessPool as problem:
                 raise OutOfMemoryError(
@@ -107,7 +111,7 @@ class Extraction:
 
     def _extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None) -> Extracted:
         target = self.folder / f"{path.stem}.npy"
-        state, digest = file_state(path), _digest(path)
+        state, digest = file_state(path), hash_video(path)
         origin = self._finished(target, digest, encoder)
         if origin is not None:
             return Extracted(path, origin.duration_s, True, None, 0.0)
@@ -137,35 +141,40 @@ class Extraction:
         Raises:
             FeatureError: what is there was made otherwise, and must not be replaced.
         """
-        if not os.path.lexists(target):
+        beside, whole = sidecar_path(target), False
+        for path in (target, beside):
+            if path.is_dir():
+                raise FeatureError(
+                    f"{path}: a folder, but a file is to be written there; rename it, or give another -o"
+                )
+        there = [path for path in (target, beside) if os.path.lexists(path)]
+        if not there:
             return None
         try:
             origin = read_sidecar(target)
-            with open_features(target, encoder.channels) as file:
-                whole = origin is not None and origin.snippets == file.snippets
+            if origin is not None and target in there:
+                with open_features(target, encoder.channels) as file:
+                    whole = origin.snippets == file.snippets
         except (FeatureError, RecipeError):
-            origin, whole = None, False
-        if origin is None or not whole:
-            problem = "not what stale-features wrote"
-        elif origin.source_sha256 != digest:
-            problem = "made from another video"
-        elif origin.recipe != encoder.recipe:
-            names = ", ".join(encoder.recipe.differences(origin.recipe)) or "what is unknown"
-            problem = f"made by another recipe ({names})"
-        else:
+            origin = None
+        problem = _describe_origin(origin if whole or target not in there else None, digest, encoder)
+        if problem is None and whole:
             return origin
-        if self.overwrite:
+        if problem is None or self.overwrite:  # an origin alone is left if a run is killed between the two files
             return None
-        raise FeatureError(f"{target}: it exists, {problem}; {_REPLACE}")
+        raise FeatureError(f"{there[0]}: it exists, {problem}; {_REPLACE}")
 
 
-def _digest(path: Path) -> str:
-    try:
-        with open(path, "rb", opener=open_without_blocking) as file:
-            refuse_irregular(file.fileno(), path, VideoError)
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as problem:
-        raise VideoError(f"{path}: {reason(problem)}") from problem
+def _describe_origin(origin: FeatureOrigin | None, digest: str, encoder: ImageEncoder) -> str | None:
+    """Why features are not those of a video with this digest; None if they are."""
+    if origin is None:
+        return "not what stale-features wrote"
+    if origin.source_sha256 != digest:
+        return "made from another video"
+    if origin.recipe != encoder.recipe:
+        names = ", ".join(encoder.recipe.differences(origin.recipe)) or "what is unknown"
+        return f"made by another recipe ({names})"
+    return None
 
 
 def _write_rows(path: Path, blocks: Iterable[Rows], shape: tuple[int, int]) -> None:
@@ -182,10 +191,34 @@ def _publish(space: Path, target: Path, origin: FeatureOrigin) -> None:
     """Give a finished file its name, and write its origin. Features never stand beside the origin of others."""
     beside = sidecar_path(target)
     write_durably(space / beside.name, origin.to_bytes())
-    target.unlink(missing_ok=True)
-    os.replace(space / beside.name, beside)
-    os.replace(space / target.name, target)
+    with _set_aside(space, (target, beside)):
+        os.replace(space / beside.name, beside)
+        os.replace(space / target.name, target)
     sync_folder(target.parent)
+
+
+@contextmanager
+def _set_aside(space: Path, paths: Iterable[Path]) -> Iterator[None]:
+    """Move files into a workspace, one after the other, and back again if the block fails.
+
+    Raises:
+        OSError: one is a folder, or cannot be moved; then all are where they were.
+    """
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path in paths:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            if os.path.lexists(path):
+                aside = space / f"old-{len(moved)}"
+                os.replace(path, aside)
+                moved.append((path, aside))
+        yield
+    except BaseException:
+        for path, aside in reversed(moved):
+            with suppress(OSError):
+                os.replace(aside, path)
+        raise
 
 
 @contextmanager
@@ -194,21 +227,31 @@ def _pool(workers: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
 
     The block must not cancel futures: in Python 3.11, a pool whose workers end prints a traceback for each of those.
     """
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    with _signals_blocked():  # Python's tracker of semaphores is started here
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         yield pool
         pool.shutdown()
     except BaseException:
         for worker in multiprocessing.active_children():
-            worker.terminate()
+            worker.kill()
         pool.shutdown(cancel_futures=True)
         sweep(folder)
         raise
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Hold back the signals that end a run. Processes that are started meanwhile never get them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the process that started this one."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -9,11 +9,13 @@ from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import RecipeError, StaleError
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inputs.feature_file import open_features
-from stale_runtime.inputs.feature_origin import read_sidecar
+from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path
 from stale_runtime.inputs.feature_statistics import SAMPLE_SNIPPETS, summarise_sample
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.segments import FloatArray
+
+_SAY_DURATION = "make the features again with stale-features, or give --duration"
 
 
 def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | None:
@@ -28,8 +30,6 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
         timeline: how long videos last.
     """
     check = manifest.feature_check
-    if not check.knows_anything:
-        return None
     try:
         with open_features(path, manifest.channels) as file:
             summary, snippets = file.summarise(), file.snippets
@@ -39,7 +39,12 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
     try:
         origin = read_sidecar(path, snippets=snippets)
     except RecipeError as problem:
-        return None if duration_s is None else str(problem)  # detection needs the duration from it, and says so
+        told = duration_s is not None and check.knows_anything
+        return str(problem) if told else None  # detection needs the duration from it, and says so
+    if duration_s is None and origin is not None and origin.duration_problem is not None:
+        return f"{sidecar_path(path)}: {origin.duration_problem}, so times may be wrong; {_SAY_DURATION}"
+    if not check.knows_anything:
+        return None
     found = check.problem_with(
         summary, origin=origin, snippet_s=duration_s / snippets if duration_s is not None else None
     )

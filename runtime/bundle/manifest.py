@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.reading_score import ReadingScore
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
 from stale_runtime.inputs.feature_check import FeatureCheck
@@ -15,12 +16,17 @@ from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
-    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None}
+    3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
+    4: {"reading_score": None},
 }
 """What each version of the format added, and what it is in older bundles."""
+_ADDED_TO_QUANTIZATION: Mapping[int, Mapping[str, Any]] = {
+    4: {"validation_videos": None, "map_change_low": None, "map_change_high": None}
+}
+"""What each version added to ``QuantizationRecord``."""
 LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
 LONGEST_TEMPLATE = 2000
@@ -143,7 +149,14 @@ class QuantizationRecord:
     map_percent: float | None = None
     """Average mAP on validation videos; None if none were given, so that mAP is not verified."""
     fp32_map_percent: float | None = None
-    """Average mAP of the float graph on the same videos."""
+    """Average mAP of the float graph on the same videos; for a vision tower, both are the localizer's in float."""
+    validation_videos: int | None = None
+    """How many videos mAP was measured on; None if it was not, or before format version 4."""
+    map_change_low: float | None = None
+    """Lower end of the 95 % interval of the change, ``map_percent`` minus ``fp32_map_percent``, from a paired bootstrap
+    over the videos. Where the interval contains 0, they do not tell the change from chance."""
+    map_change_high: float | None = None
+    """Upper end of that interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +188,8 @@ class Manifest:
     """What these features look like; None if neither the training nor the export saw them."""
     vision: VisionSpec | None = None
     """The vision tower; None for a bundle without one, which takes features only."""
+    reading_score: ReadingScore | None = None
+    """The score from which on F1 is best; None if it was not measured on validation videos."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):
@@ -199,8 +214,11 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The content of ``manifest.json``, which includes a digest of itself."""
         content = asdict(self)
-        for name in _added_after(self.format_version):
+        for name in _added_after(self.format_version, _ADDED):
             del content[name]
+        for name in _added_after(self.format_version, _ADDED_TO_QUANTIZATION):
+            for record in content["quantization"]:
+                del record[name]
         rest = (json.dumps(content, indent=1, allow_nan=False) + "\n").removeprefix("{\n")
         return (_seal(rest.encode()) + rest).encode()
 
@@ -229,18 +247,32 @@ class Manifest:
         if data[:_SEAL_LENGTH] != _seal(data[_SEAL_LENGTH:]).encode():
             raise _damaged()
         del content["manifest_sha256"]
-        added = _added_after(version)
-        if repeated := sorted(added.keys() & content.keys()):
-            raise BundleError(f"{layout.MANIFEST}: has {repeated[0]} in format_version {version}; {COPY_AGAIN}")
+        content = _complete(content, version, _ADDED)
+        if isinstance(records := content.get("quantization"), list):
+            content["quantization"] = [_complete(record, version, _ADDED_TO_QUANTIZATION) for record in records]
         try:
-            return build(cls, {**content, **added})
+            return build(cls, content)
         except ValueError as problem:
             raise BundleError(f"{layout.MANIFEST}: {problem}; {COPY_AGAIN}") from None
 
 
-def _added_after(version: int) -> dict[str, Any]:
+def _added_after(version: int, added: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """The parts that newer versions of the format have, and their values in a bundle that lacks them."""
-    return {name: value for since, parts in _ADDED.items() if since > version for name, value in parts.items()}
+    return {name: value for since, parts in added.items() if since > version for name, value in parts.items()}
+
+
+def _complete(content: Any, version: int, added: Mapping[int, Mapping[str, Any]]) -> Any:
+    """An object of a bundle with the parts that newer versions of the format have.
+
+    Raises:
+        BundleError: it has such a part already.
+    """
+    parts = _added_after(version, added)
+    if not isinstance(content, dict) or not parts:
+        return content
+    if repeated := sorted(parts.keys() & content.keys()):
+        raise BundleError(f"{layout.MANIFEST}: has {repeated[0]} in format_version {version}; {COPY_AGAIN}")
+    return {**content, **parts}
 
 
 def _seal(rest: bytes) -> str:

@@ -1,6 +1,6 @@
 """``stale-eval``: computes the mean average precision of detections."""
 
-import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +10,24 @@ from typing import Any, Literal
 import click
 
 from stale_runtime import __version__
+from stale_runtime.commands.evaluation_output import evaluation_json, evaluation_table
 from stale_runtime.detections import FRACTION
 from stale_runtime.errors import DatasetError
+from stale_runtime.evaluation.average_recall import AverageRecall, average_recall
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
-from stale_runtime.evaluation.mean_average_precision import ForeignRule, MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.matching import ForeignRule
+from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
+from stale_runtime.evaluation.measured import Measured
+from stale_runtime.evaluation.mistakes import find_mistakes
 from stale_runtime.evaluation.results import ResultsFile, read_results
+from stale_runtime.evaluation.score_threshold import ScoreCurve, score_curve
 from stale_runtime.evaluation.thumos14 import CLASS_LIST, is_text_form, read_class_numbers
 from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Thresholds
-from stale_runtime.terminal.output import check_not_an_input, check_output
+from stale_runtime.terminal.options import PATH, Number, Thresholds
+from stale_runtime.terminal.output import check_not_an_input, check_output, write_output
 
 NAME = "stale-eval"
 
@@ -50,7 +56,13 @@ class EvaluationRequest:
     """What happens to detections in videos outside the ground truth."""
     results_txt: Path | None
     """File that a line is appended to; None for none."""
-    output_format: Literal["table", "json"]
+    min_score: float | None
+    """Score from which on detections count for precision, recall and F1; None for the one where F1 is best."""
+    output_format: Literal["table", "json", "html"]
+    output: Path | None
+    """File to write; None for stdout."""
+    pages: Path | None
+    """Folder of the videos' pages, which a page of the evaluation links to; None for no links."""
 
     def __post_init__(self) -> None:
         if self.results_txt is not None and "ignored" in (self.foreign_labels, self.foreign_videos):
@@ -61,6 +73,14 @@ class EvaluationRequest:
         if self.class_numbers is not None and not is_text_form(self.detections):
             raise ValueError(
                 f"--class-numbers is for detections in text, and {self.detections} is not a .txt file; leave it out"
+            )
+        if self.pages is not None and self.output_format != "html":
+            raise ValueError("--pages is for links in a page; give --format html, too, or leave it out")
+        if self.pages is not None and self.output is None:
+            raise ValueError("--pages without -o: links are relative to where the page lies; give -o FILE, too")
+        if self.pages is not None and not self.pages.is_dir():
+            raise ValueError(
+                f"--pages {self.pages}: no such folder; expected what stale-run --format html -o FOLDER wrote"
             )
 
     def read(self) -> tuple[ResultsFile, GroundTruth]:
@@ -89,9 +109,25 @@ class EvaluationRequest:
         return found, truth
 
     def evaluate(self, found: ResultsFile, truth: GroundTruth, **other: ForeignRule) -> MeanAveragePrecision:
-        """Evaluate as requested, or with another rule for foreign labels or videos."""
-        rules = {"foreign_labels": self.foreign_labels, "foreign_videos": self.foreign_videos} | other
-        return mean_average_precision(found.videos, truth, tious=self.tious, **rules)
+        """Evaluate mAP as requested, or with another rule for foreign labels or videos."""
+        return mean_average_precision(found.videos, truth, tious=self.tious, **{**self.rules, **other})
+
+    def evaluate_scores(self, found: ResultsFile, truth: GroundTruth) -> ScoreCurve:
+        """Precision, recall and F1 over scores, as requested."""
+        return score_curve(found.videos, truth, foreign_labels=self.foreign_labels, foreign_videos=self.foreign_videos)
+
+    def evaluate_recall(self, found: ResultsFile, truth: GroundTruth) -> AverageRecall:
+        """AR@AN, as requested."""
+        counts = (len(rows) for video, rows in found.videos.items() if self._is_counted(video, truth))
+        return average_recall(found.videos, truth, proposals=sum(counts))
+
+    def _is_counted(self, video: str, truth: GroundTruth) -> bool:
+        return self.foreign_videos == "published" or video in truth.videos
+
+    @property
+    def rules(self) -> dict[str, ForeignRule]:
+        """What happens to foreign labels and videos, as arguments of the evaluation."""
+        return {"foreign_labels": self.foreign_labels, "foreign_videos": self.foreign_videos}
 
     def inputs(self) -> dict[str, Path | None]:
         """The files and folders that are read, by the option that names them."""
@@ -164,16 +200,36 @@ class EvaluationRequest:
     help="Also append a line to this file, as the original code does to its output/results.txt.",
 )
 @click.option(
+    "--min-score",
+    type=Number(0, math.inf),
+    metavar="SCORE",
+    help="Score from which on detections count for precision, recall and F1. mAP and average recall are of all "
+    "detections, whatever this is.  [default: the score from which on F1 is best]",
+)
+@click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json"]),
+    type=click.Choice(["table", "json", "html"]),
     default="table",
     show_default=True,
-    help="How to print the result; json has all digits.",
+    help="How to write the result. json has all digits; html is a page for a browser, with classes, curves and the "
+    "worst videos.",
+)
+@click.option(
+    "-o", "--output", type=PATH, metavar="FILE", help="Write the result to this file.  [default: standard output]"
+)
+@click.option(
+    "--pages",
+    type=PATH,
+    metavar="FOLDER",
+    help="For --format html: the folder that stale-run --format html wrote; the worst videos link to their pages.",
 )
 @click.version_option(__version__, prog_name=NAME)
 def stale_eval(**options: Any) -> None:
     """Evaluate DETECTIONS, in ActivityNet's results format, by mean average precision.
+
+    Beside mAP: precision, recall and F1 from one score on, at tIoU 0.5 and over all classes together; and average
+    recall at 1, 5, 10 and 100 proposals a video (AR@AN), whatever their class, as ActivityNet defines it.
 
     Every video of the ground truth (of its --subset, if given) counts, whether it has detections or not.
 
@@ -190,13 +246,14 @@ def stale_eval(**options: Any) -> None:
         request = EvaluationRequest(**options)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
-    check_output(request.results_txt, "--results-txt")
-    check_not_an_input(request.results_txt, request.inputs(), "--results-txt")
+    for path, option in ((request.results_txt, "--results-txt"), (request.output, "-o")):
+        check_output(path, option)
+        check_not_an_input(path, request.inputs(), option)
     found, truth = request.read()
     result = request.evaluate(found, truth)
     for note in _notes(request, result, found, truth):
         console.note(NAME, note)
-    console.echo(_json(request, result) if request.output_format == "json" else _table(request, result))
+    write_output(_render(request, result, found, truth), request.output)
     if request.results_txt is not None:
         _append(request.results_txt, results_line(result))
 
@@ -249,7 +306,8 @@ def _notes(
         yield (
             f"{result.ambiguous_segments} segments are labelled Ambiguous, which is no class; "
             f"{result.ambiguous_detections} detections overlap one and are ignored where they match nothing, as in "
-            f"THUMOS14's toolkit: the average is {result.average:.4f}; as false positives, {charged:.4f}"
+            f"THUMOS14's toolkit: the average is {100 * result.average:.2f} %; as false positives, "
+            f"{100 * charged:.2f} %"
         )
 
 
@@ -264,42 +322,34 @@ def _difference(
     if average == result.average:
         return f"{chosen if chosen == 'ignored' else 'counted as published'}; {option} would give the same"
     how = "ignored" if chosen == "ignored" else "counted as in the published evaluation"
-    return f"{how}, the average is {result.average:.4f}; with {option}, {average:.4f}"
+    return f"{how}, the average is {100 * result.average:.2f} %; with {option}, {100 * average:.2f} %"
 
 
-def _table(request: EvaluationRequest, result: MeanAveragePrecision) -> str:
-    from tabulate import tabulate  # only tables need it
-
-    rows = [(f"{tiou:.2f}", f"{100 * value:.2f}") for tiou, value in result.per_tiou.items()]
-    rows.append(("average", f"{100 * result.average:.2f}"))
-    table = tabulate(rows, ("tIoU", "mAP %"), disable_numparse=True, colalign=("right", "right"))
-    return (
-        f"{table}\n{result.videos} videos, {result.classes} classes with ground truth\n"
-        f"foreign labels: {request.foreign_labels} ({result.foreign_label_detections} detections); "
-        f"foreign videos: {request.foreign_videos} ({result.foreign_video_detections} detections)"
+def _render(request: EvaluationRequest, result: MeanAveragePrecision, found: ResultsFile, truth: GroundTruth) -> str:
+    curve, recall = request.evaluate_scores(found, truth), request.evaluate_recall(found, truth)
+    measured = Measured(
+        precision=result,
+        curve=curve,
+        recall=recall,
+        min_score=request.min_score,
+        foreign_labels=request.foreign_labels,
+        foreign_videos=request.foreign_videos,
     )
+    if request.output_format == "html":
+        return _page(request, measured, found, truth)
+    return (evaluation_json if request.output_format == "json" else evaluation_table)(measured) + "\n"
 
 
-def _json(request: EvaluationRequest, result: MeanAveragePrecision) -> str:
-    per_tiou = {_format_threshold(tiou): value for tiou, value in result.per_tiou.items()}
-    content = {
-        "average": result.average,
-        "per_tiou": per_tiou,
-        "videos": result.videos,
-        "classes": result.classes,
-        "foreign_labels": request.foreign_labels,
-        "foreign_label_detections": result.foreign_label_detections,
-        "foreign_videos": request.foreign_videos,
-        "foreign_video_detections": result.foreign_video_detections,
-        "ambiguous_segments": result.ambiguous_segments,
-        "ambiguous_detections": result.ambiguous_detections,
-    }
-    return json.dumps(content)
+def _page(request: EvaluationRequest, measured: Measured, found: ResultsFile, truth: GroundTruth) -> str:
+    from stale_runtime.page.evaluation_page import evaluation_page  # only pages need it
+    from stale_runtime.page.page_folder import find_pages
 
-
-def _format_threshold(tiou: float) -> str:
-    """A threshold with two decimals, as ActivityNet writes it, or with all of its digits if it has more."""
-    return f"{tiou:.2f}" if round(tiou, 2) == tiou else repr(tiou)
+    score, tiou = measured.point.score, measured.curve.tiou
+    mistakes = find_mistakes(found.videos, truth, min_score=score, tiou=tiou, **request.rules)
+    pages = {}
+    if request.pages is not None and request.output is not None:
+        pages = find_pages(request.pages, truth.videos, page=request.output)
+    return evaluation_page(measured, mistakes, name=request.detections.name, pages=pages)
 
 
 if __name__ == "__main__":

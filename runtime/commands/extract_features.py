@@ -19,6 +19,7 @@ from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Sha256
+from stale_runtime.terminal.termination import raise_termination
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -35,7 +36,7 @@ _FRAME = {"crop": "centre", "squash": "whole"}
 
 @click.command(
     epilog="Exit codes: 0 done, 1 a bug in stale-edge, 2 usage, 3 bad input, 4 bad bundle, 5 some videos failed, 130 "
-    "interrupted."
+    "interrupted with Ctrl-C, 143 ended by SIGTERM, 129 by SIGHUP."
 )
 @click.argument("videos", nargs=-1, type=PATH)
 @click.option(
@@ -123,7 +124,8 @@ def stale_features(
 
 def main() -> None:
     """Run ``stale-features``."""
-    console.run_command(stale_features, NAME)
+    with raise_termination():
+        console.run_command(stale_features, NAME)
 
 
 def extract(request: FeaturesRequest, folder: Path) -> int:
@@ -150,9 +152,9 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
         for outcome in _with_progress(extraction, paths, encoder, request.workers, meter):
             outcomes.append(outcome)
             _say(outcome, verbose=request.verbose)
-    except KeyboardInterrupt:
-        done = f"{len(outcomes):,} of {len(paths):,} videos are done"
-        raise KeyboardInterrupt(f"{done}; repeat the command to continue") from None
+    except KeyboardInterrupt as problem:
+        problem.args = (f"{len(outcomes):,} of {len(paths):,} videos are done; repeat the command to continue",)
+        raise
     return _conclude(outcomes, meter)
 
 

@@ -1,61 +1,33 @@
 """``stale-run``: finds actions in videos, given them or their features, and class names."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from stale_runtime import __version__
-from stale_runtime.batch.batch import Batch, BatchRun, find_files
-from stale_runtime.batch.journal import Journal, journal_path
-from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.commands.feature_warnings import FeatureWarnings
-from stale_runtime.commands.formats import detections_srt, detections_table
-from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
+from stale_runtime.commands.output_formats import HIGHEST_SCORE, OUTPUT_FORMATS
+from stale_runtime.commands.run_files import run_files
+from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
 from stale_runtime.commands.run_stream import run_stream
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
-from stale_runtime.detections import FRACTION, VideoDetections, detections_csv
 from stale_runtime.errors import BundleError
-from stale_runtime.evaluation.results import results_json, unit_of
-from stale_runtime.evaluation.video_labels import ExternalMode, read_video_labels
+from stale_runtime.evaluation.video_labels import ExternalMode
+from stale_runtime.formats.detections_table import TABLE_ROWS
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
-from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.windows import LARGEST
-from stale_runtime.inputs.prompts import MOST_PROMPTS, read_prompts
+from stale_runtime.inputs.prompts import MOST_PROMPTS
 from stale_runtime.inputs.timeline import LONGEST_S
-from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
-from stale_runtime.terminal.output import destination, write_output
-from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_encoder import Precision
 
-TABLE_ROWS = 10
 POSITIVE = Number(1e-6, LONGEST_S)
-_EXTERNAL: Mapping[ExternalMode, str] = {
-    "surer": "labels of detections that do not score above it are overridden by an external classifier",
-    "always": "all labels are overridden by an external classifier",
-}
-_NOT_ZERO_SHOT = "this is not a zero-shot result"
-_RUN_DETAILS = (
-    "decoder",
-    "backend",
-    "length",
-    "window",
-    "most_detections",
-    "classes",
-    "bundle_sha256",
-    "split_names",
-    "external_mode",
-)
-"""What a results file says of the run."""
 
 
 @click.command(
@@ -160,11 +132,36 @@ _RUN_DETAILS = (
 @click.option(
     "--format",
     "output_format",
-    type=click.Choice(["table", "json", "csv", "srt", "jsonl"]),
-    help="json: ActivityNet's results format, for stale-eval; srt: subtitles of a single video; jsonl: for -, a JSON "
-    "object a detection.  [default: table, and jsonl for -]",
+    type=click.Choice(list(OUTPUT_FORMATS)),
+    help=f"{'; '.join(f'{form.name}: {form.help}' for form in OUTPUT_FORMATS.values())}.  [default: table, and jsonl "
+    "for -]",
 )
-@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the detections to this file.  [default: stdout]")
+@click.option(
+    "--min-score",
+    type=Number(0, HIGHEST_SCORE),
+    metavar="X",
+    help="Leave out detections that score less, or start the slider of html there; 0 keeps all.  [default: for "
+    "formats that people read "
+    f"({', '.join(form.name for form in OUTPUT_FORMATS.values() if form.for_people)}) the score at which the bundle's "
+    f"F1 was best, {DEFAULT_READING_SCORE} if that was not measured; else all are written]",
+)
+@click.option(
+    "--ground-truth",
+    type=PATH,
+    metavar="FILE",
+    help="Annotations to show beside the detections, in the formats that stale-eval reads; for --format "
+    f"{', '.join(form.name for form in OUTPUT_FORMATS.values() if form.shows_ground_truth)}.",
+)
+@click.option("--subset", metavar="NAME", help="With --ground-truth: use the annotations of this subset only.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FILE",
+    help="Write the detections to this file; a folder for several videos in a format that holds one "
+    f"({', '.join(form.name for form in OUTPUT_FORMATS.values() if form.single_video)}). Files of the same names are "
+    "replaced.  [default: stdout]",
+)
 @click.option("--report", type=PATH, metavar="FILE", help="Write to this JSON file which videos failed, and why.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first video that fails, with its exit code.")
 @click.option(
@@ -209,6 +206,8 @@ def stale_run(
       stale-run holiday.mp4 --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
+      stale-run videos/ --prompts classes.txt --format vtt -o subtitles/
+      stale-run videos/ --prompts classes.txt --format jsonl | jq .video
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
       extract-features camera | stale-run - --width 512 --prompts classes.txt --fps 25 --stride 5
     """  # noqa: D301 -- click reads the backslash
@@ -216,145 +215,12 @@ def stale_run(
     if self_test:
         return print_self_test(chosen.open())
     request = RunRequest(bundle=chosen, **options)
-    return run_stream(request) if request.is_stream else run(request)
+    return run_stream(request) if request.is_stream else run_files(request)
 
 
 def main() -> None:
     """Run ``stale-run``."""
     console.run_command(stale_run, NAME)
-
-
-def run(request: RunRequest) -> int:
-    """Detect, write the results, and report on stderr what went wrong.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        StaleError: an input that all videos need cannot be used, or a single video failed.
-    """
-    started = time.perf_counter()
-    task = prepare_run(request)
-    ready = time.perf_counter()
-    with _open_journal(request, task) as journal:
-        finished = task.finished(journal)
-        if request.resume:
-            console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        warnings = FeatureWarnings(len(task.paths))
-        outcomes = tuple(_detect_with_progress(task, journal, finished, warnings))
-        for outcome in outcomes:
-            if outcome.detections is not None and outcome.detections.damage is not None:
-                damage = outcome.detections.damage
-                console.note(NAME, f"warning: {outcome.path}: {damage}; copy it again if there is a better copy")
-        batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
-        if batch.found:
-            write_output(_render(batch.found, request, task), request.output)
-        if request.report is not None:
-            report = run_report_json(batch, resumed=len(finished), run=task.report_settings())
-            write_output(report, request.report, "--report")
-        if journal is not None and not batch.stopped:
-            journal.remove()
-    if request.verbose:
-        through_windows = sum(video.window is not None for video in batch.found)
-        videos = f"{len(task.paths)} videos, {through_windows} of them through windows"
-        times = f"ready in {ready - started:.3f} s, {videos}, in {time.perf_counter() - ready:.3f} s"
-        console.note(NAME, f"{describe_localizer(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
-    return _conclude(batch)
-
-
-def _detect_with_progress(
-    task: BatchRun, journal: Journal | None, finished: Mapping[Path, VideoDetections], warnings: FeatureWarnings
-) -> Iterator[Outcome]:
-    """Detect, and show on a terminal how many videos are done, or how much of a single long one."""
-    if len(task.paths) > 1:
-        outcomes = task.detect(journal, finished, warn=warnings.add)
-        return console.progress(outcomes, label="Detecting", total=len(task.paths))
-    return task.detect(
-        journal,
-        finished,
-        watch=lambda blocks, total: console.progress(blocks, label="Detecting", total=total),
-        warn=warnings.add,
-    )
-
-
-def prepare_run(request: RunRequest) -> BatchRun:
-    """Read all that a run needs, except the features.
-
-    Raises:
-        StaleError: something cannot be used.
-    """
-    paths = find_files(request.features)
-    videos = any(map(is_video, paths))
-    if videos:
-        require_video_reader()
-    prompts = read_prompts(request.prompts, split_names=request.split_names)
-    timeline = request.timeline()
-    external = request.external_classifier
-    labels = read_video_labels(external) if external is not None else None
-    prepared = prepare_localizer(request, prompts, videos=videos)
-    return BatchRun(
-        localizer=prepared.localizer,
-        prompts=prepared.prompts,
-        paths=tuple(paths),
-        timeline=timeline,
-        labels=labels,
-        external_mode=request.external_mode or "surer",
-        split_names=prompts.split_names,
-        top=request.top,
-        fail_fast=request.fail_fast,
-        strict=request.strict,
-    )
-
-
-@contextmanager
-def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | None]:
-    """The journal of finished videos; None for a single video, or if the output is stdout."""
-    videos = len(task.paths)
-    if request.output is None or (videos == 1 and not request.resume):
-        yield None
-        return
-    path = journal_path(destination(request.output))
-    with Journal(path, task.journal_settings(), resume=request.resume) as journal:
-        if journal.discarded:
-            known = f"{journal.discarded:,} videos that an interrupted run had finished"
-            console.note(NAME, f"{known} are processed again; --resume would have kept them")
-        try:
-            yield journal
-        except KeyboardInterrupt:
-            done = f"{len(journal):,} of {videos:,} videos are done"
-            raise KeyboardInterrupt(f"{done}; repeat the command with --resume to continue") from None
-
-
-def _render(found: Sequence[VideoDetections], request: RunRequest, task: BatchRun) -> str:
-    external = request.external_classifier
-    if request.output_format == "json":
-        details = f"{_EXTERNAL[task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None
-        run = {name: value for name, value in task.report_settings().items() if name in _RUN_DETAILS}
-        return results_json(found, version=f"stale-edge {__version__}", external=details, run=run)
-    if unit_of(found) == FRACTION and request.output_format == "csv":
-        console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")
-    if external is not None:
-        console.note(NAME, f"{_EXTERNAL[task.external_mode]}: {_NOT_ZERO_SHOT}")
-    if request.output_format == "csv":
-        return detections_csv(found)
-    if request.output_format == "srt":
-        return detections_srt(found[0])
-    return detections_table(found, top=request.top or TABLE_ROWS)
-
-
-def _conclude(batch: Batch) -> int:
-    """Report what went wrong, and return the exit code."""
-    problems, videos = batch.problems, len(batch.paths)
-    if problems and (videos == 1 or batch.fail_fast):
-        if videos > 1:
-            console.note(NAME, f"stopped at the first problem: {len(batch.found):,} of {videos:,} videos are done")
-        raise problems[0]
-    for problem in problems:
-        console.note(NAME, f"error: {problem}")
-    if problems:
-        failed = f"{len(problems)} of {videos} videos failed, the others are done"
-        console.note(NAME, failed if batch.found else f"all {videos} videos failed")
-    return batch.exit_code
 
 
 def print_self_test(bundle: Bundle) -> int:

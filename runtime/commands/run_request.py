@@ -1,6 +1,7 @@
 """What ``stale-run`` is asked to do: its options, checked once."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,15 +10,19 @@ import click
 
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
+from stale_runtime.commands.output_formats import OUTPUT_FORMATS
 from stale_runtime.evaluation.video_labels import ExternalMode
+from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, read_durations
-from stale_runtime.terminal.output import check_output, destination
+from stale_runtime.terminal.output import check_not_an_input, check_output, check_output_folder, destination
 
 STDIN = Path("-")
 """Stands for snippets on standard input."""
+JOURNAL_NAME = "stale-run"
+"""What the journal in a folder is named after."""
 _FOR_FILES = {
     "duration": "--duration",
     "durations": "--durations",
@@ -29,6 +34,8 @@ _FOR_FILES = {
     "max_detections": "--max-detections",
     "external_classifier": "--external-classifier",
     "external_mode": "--external-mode",
+    "ground_truth": "--ground-truth",
+    "subset": "--subset",
 }
 """Options that make no sense for a stream, by field."""
 _TIMES = {"--duration": "duration", "--fps with --stride": "fps", "--durations": "durations"}
@@ -45,10 +52,11 @@ _WHY_NOT = {
     "--window off": _WHOLE,
     "--decoder upstream": _WHOLE,
     "--length N without --window N": "that is looked at through windows; give both, or leave out --length",
-    **dict.fromkeys(
-        (f"--format {name}" for name in ("table", "json", "csv", "srt")),
-        "whose detections are JSON lines; leave it out",
-    ),
+    **{
+        f"--format {name}": "whose detections are JSON lines; leave it out"
+        for name in OUTPUT_FORMATS
+        if name != "jsonl"
+    },
 }
 """Why, and what to do instead, if it is not ``_ENDLESS``."""
 
@@ -117,10 +125,16 @@ class RunRequest:
     """Which detections take these labels; None for ``surer``."""
     strict: bool
     """Whether features that are not like those of the training are an error."""
-    output_format: Literal["table", "json", "csv", "srt", "jsonl"] | None
-    """None for a table, or for JSON lines if snippets are read from standard input."""
+    output_format: str | None
+    """A name of ``OUTPUT_FORMATS``; None for a table, or for JSON lines if snippets are read from standard input."""
+    min_score: float | None
+    """Score from which on detections are written; None for the format's default."""
+    ground_truth: Path | None
+    """File of annotations to show beside the detections."""
+    subset: str | None
+    """Subset of the annotations; None for all."""
     output: Path | None
-    """None for stdout."""
+    """File, or the folder for a file of each video; None for stdout."""
     report: Path | None
     """File for the result of each video; None for no report."""
     fail_fast: bool
@@ -153,6 +167,27 @@ class RunRequest:
             self._check_files()
 
     @property
+    def form(self) -> OutputFormat:
+        """The format of the detections."""
+        return OUTPUT_FORMATS[self.output_format or ("jsonl" if self.is_stream else "table")]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one video, given as a file."""
+        return len(self.features) == 1 and not os.path.isdir(self.features[0])
+
+    @property
+    def says_times(self) -> int:
+        """How many options say how long the videos of feature files last; one at most makes sense."""
+        return sum(value is not None for value in (self.duration, self.fps, self.durations))
+
+    @property
+    def writes_folder(self) -> bool:
+        """Whether each video is written to a file of its own, in the folder ``output``."""
+        given = self.output is not None and self.form.single_video
+        return given and (not self.is_single or os.path.isdir(self.output or ""))
+
+    @property
     def is_stream(self) -> bool:
         """Whether snippets are read from standard input."""
         return STDIN in self.features
@@ -174,34 +209,87 @@ class RunRequest:
     def _check_files(self) -> None:
         if self.width is not None:
             raise click.UsageError("--width without -; it is for rows of float32 on standard input")
-        if self.output_format == "jsonl":
-            raise click.UsageError("--format jsonl is for snippets on standard input; give - or another format")
-        times = sum(value is not None for value in (self.duration, self.fps, self.durations))
+        times = self.says_times
         if times > 1:
             raise click.UsageError("--duration, --fps with --stride, and --durations exclude each other; give one")
-        single = len(self.features) == 1 and not os.path.isdir(self.features[0])
         if times and all(map(is_video, self.features)):
             given = next(option for option, field in _TIMES.items() if getattr(self, field) is not None)
             raise click.UsageError(f"{given} is for feature files; a video says itself how long it is, so leave it out")
-        if self.duration is not None and not single:
+        if self.duration is not None and not self.is_single:
             raise click.UsageError("--duration is for a single video; give --durations FILE")
-        if self.output_format == "srt" and not single:
-            raise click.UsageError("--format srt is for a single video; run it for each")
-        if self.output_format == "srt" and not times and not _says_duration(self.features[0]):
-            raise click.UsageError("--format srt needs seconds; give --duration, or --fps with --stride")
+        if self.form.needs_seconds and self.is_single and not times and not says_duration(self.features[0]):
+            raise click.UsageError(f"--format {self.form.name} needs seconds; give --duration, or --fps with --stride")
         if self.external_mode is not None and self.external_classifier is None:
             raise click.UsageError("--external-mode without --external-classifier; give the file of labels, or neither")
+        self._check_format()
         self._check_outputs()
 
+    def _check_format(self) -> None:
+        form = self.form
+        if form.missing:
+            raise click.UsageError(
+                f"--format {form.name} needs {form.module}, which is not installed; install it with: pip install "
+                f"'.[{form.extra}]'"
+            )
+        if self.ground_truth is not None and not form.shows_ground_truth:
+            showing = " or ".join(other.name for other in OUTPUT_FORMATS.values() if other.shows_ground_truth)
+            remedy = f"give --format {showing}, or leave it out" if showing else "leave it out"
+            raise click.UsageError(f"--ground-truth with --format {form.name}, which shows no annotations; {remedy}")
+        if self.subset is not None and self.ground_truth is None:
+            raise click.UsageError("--subset without --ground-truth; give the file of annotations, or neither")
+        if form.single_video and not self.is_single:
+            if self.output is None:
+                raise click.UsageError(f"--format {form.name} holds a single video; for a file of each, give -o FOLDER")
+            if not os.path.isdir(self.output) and (self.output.suffix == form.suffix or os.path.exists(self.output)):
+                raise click.UsageError(
+                    f"-o {self.output}: a file, but --format {form.name} holds a single video; give a folder, for a "
+                    "file of each"
+                )
+
     def _check_outputs(self) -> None:
-        check_output(self.output)
+        if self.output is not None and self.writes_folder:
+            check_output_folder(self.output)
+        else:
+            check_output(self.output)
         check_output(self.report, "--report")
         if self.output is None and self.resume:
             raise click.UsageError("--resume without -o; give the -o of the interrupted run")
-        if self.output is not None and self.report is not None:
-            output, report = destination(self.output), destination(self.report)
-            if report in (output, journal_path(output)):
-                raise click.UsageError("-o and --report are the same file, or its journal; give two different files")
+        written = () if self.output is None else (destination(self.output), self.journal)
+        if self.report is not None and destination(self.report) in written:
+            raise click.UsageError("-o and --report are the same file, or its journal; give two different files")
+        self.check_inputs_are_kept()
+
+    @property
+    def journal(self) -> Path | None:
+        """Where the journal of finished videos is, if there is one; None if the output is stdout."""
+        if self.output is None:
+            return None
+        output = destination(self.output)
+        return journal_path(output / JOURNAL_NAME if self.writes_folder else output)
+
+    def check_inputs_are_kept(self, found: Iterable[Path] = (), bundle: Path | None = None) -> None:
+        """Make sure that no file that is read would be replaced by one that is written.
+
+        Args:
+            found: videos and feature files in the folders that were given.
+            bundle: the folder of the bundle; None if it is not known yet.
+
+        Raises:
+            click.UsageError: one would be.
+        """
+        inputs: dict[str, Path | None] = {
+            "--prompts": self.prompts,
+            "--durations": self.durations,
+            "--external-classifier": self.external_classifier,
+            "--ground-truth": self.ground_truth,
+            "--verify": self.bundle.verify_key,
+            "--bundle": bundle or self.bundle.path,
+        }
+        files = [path for path in self.features if not os.path.isdir(path)]
+        for option, output in (("-o", self.output), ("--report", self.report)):
+            check_not_an_input(output, {**inputs, **_with_origins(files)}, option)
+            if output is not None and os.path.isfile(output):
+                check_not_an_input(output, _with_origins(found), option)
 
     def timeline(self) -> Timeline:
         """How long videos last, read from the file of durations if there is one.
@@ -235,6 +323,12 @@ class RunRequest:
         )
 
 
-def _says_duration(path: Path) -> bool:
+def _with_origins(paths: Iterable[Path]) -> dict[str, Path]:
+    """Videos and feature files, and what says beside each how it was made, by what a message calls them."""
+    named = {str(path): path for path in paths}
+    return {**named, **{f"the origin of {name}": sidecar_path(path) for name, path in named.items()}}
+
+
+def says_duration(path: Path) -> bool:
     """Whether a file is a video, or there is something beside it that says how long its video lasts."""
     return is_video(path) or os.path.exists(sidecar_path(path))

@@ -50,6 +50,8 @@ def run_stream(request: RunRequest) -> int:
     rows = compare_stream(rows, localizer.bundle.manifest.feature_check, snippet_s=snippet_s, strict=request.strict)
     try:
         for detection in stream.detections(rows):
+            if detection.score < (request.min_score or 0):
+                continue
             if not console.echo(_as_json(detection, SNIPPETS if snippet_s is None else SECONDS)):
                 break  # nobody reads them any more
             printed += 1

@@ -1,26 +1,14 @@
 """Mean average precision of detections, as ActivityNet defines it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stale_runtime.detections import Detection
-from stale_runtime.evaluation.activitynet import CLASSES
-from stale_runtime.evaluation.ground_truth import AMBIGUOUS, GroundTruth
-from stale_runtime.segments import FloatArray, temporal_iou
-from stale_runtime.system.memory import require_memory
-
-ACTIVITYNET_TIOUS = tuple(round(0.50 + 0.05 * i, 2) for i in range(10))
-THUMOS14_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
-ForeignRule: TypeAlias = Literal["published", "ignored"]
-"""What happens to detections that have nothing to match: as in published evaluations, or ignored."""
-_OUTSIDE = -1
-"""Index of every video outside the ground truth."""
-_MATCHING_BYTES = 60
-"""Bytes for each cell of a table of annotations, in addition to ten for each threshold."""
+from stale_runtime.evaluation.ground_truth import GroundTruth
+from stale_runtime.evaluation.matching import ACTIVITYNET_TIOUS, ForeignRule, MatchedClass, Matches, match_detections
+from stale_runtime.segments import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +17,8 @@ class MeanAveragePrecision:
 
     per_tiou: Mapping[float, float]
     """mAP at each tIoU threshold."""
+    per_class: Mapping[str, float]
+    """Average precision of each class that has ground truth, averaged over the thresholds."""
     videos: int
     """Number of evaluated videos, including those without any detection."""
     classes: int
@@ -90,174 +80,32 @@ def mean_average_precision(
     ``ANETdetection._import_prediction`` in the authors' ``evaluation/eval_detection.py``; for ambiguous segments
     ``TH14eventdetpr.m`` of THUMOS14's toolkit.
     """
-    thresholds = np.asarray(tious, dtype=np.float64)
-    if not len(thresholds) or not ((thresholds > 0) & (thresholds <= 1)).all():
-        raise ValueError(f"tIoU thresholds {list(tious)}: expected numbers in (0, 1]")
-    index = {video: i for i, video in enumerate(ground_truth.videos)}
-    annotations = _group_by_label(
-        (i, annotation.label, annotation.start_s, annotation.end_s, 0.0)
-        for i, video in enumerate(ground_truth.videos.values())
-        for annotation in video.annotations
+    matches = match_detections(
+        detections, ground_truth, tious=tious, foreign_labels=foreign_labels, foreign_videos=foreign_videos
     )
-    ambiguous = annotations.pop(AMBIGUOUS, _NO_ROWS)
-    if not annotations:
-        raise ValueError("the ground truth contains no annotation")
-    outside = {video: len(rows) for video, rows in detections.items() if video not in index and rows}
-    ignored = outside if foreign_videos == "ignored" else {}
-    counted = {video: rows for video, rows in detections.items() if video not in ignored}
-    foreign = {row.label for rows in counted.values() for row in rows} - annotations.keys()
-    stands_for = _published_mix_up(foreign, tuple(annotations)) if foreign_labels == "published" else {}
-    found = _group_by_label(
-        (index.get(video, _OUTSIDE), stands_for.get(row.label, row.label), row.start, row.end, row.score)
-        for video, rows in counted.items()
-        for row in rows
-    )
-    excused = {label: _overlaps_any(rows, ambiguous) for label, rows in found.items() if label in annotations}
-    precision = [
-        _average_precision(found[label], truth, excused[label], _spaced_as_published(thresholds))
-        if label in found
-        else np.zeros(len(thresholds))
-        for label, truth in annotations.items()
-    ]
+    return average_matches(matches, tious)
+
+
+def average_matches(matches: Matches, tious: Sequence[float]) -> MeanAveragePrecision:
+    """The mAP of detections that are matched already, at these thresholds of tIoU."""
+    precision = {label: average_precision(matched) for label, matched in matches.classes.items()}
     return MeanAveragePrecision(
-        per_tiou=dict(zip(tious, np.mean(precision, axis=0).tolist(), strict=True)),
-        videos=len(index),
-        classes=len(annotations),
-        foreign_videos=len(outside),
-        foreign_video_detections=sum(outside.values()),
-        foreign_label_detections=sum(row.label in foreign for rows in counted.values() for row in rows),
-        ambiguous_segments=len(ambiguous.video),
-        ambiguous_detections=sum(int(rows.sum()) for rows in excused.values()),
+        per_tiou=dict(zip(tious, np.mean(list(precision.values()), axis=0).tolist(), strict=True)),
+        per_class={label: float(values.mean()) for label, values in precision.items()},
+        videos=matches.videos,
+        classes=len(matches.classes),
+        foreign_videos=matches.foreign_videos,
+        foreign_video_detections=matches.foreign_video_detections,
+        foreign_label_detections=sum(len(matched.found.video) for matched in matches.foreign.values()),
+        ambiguous_segments=matches.ambiguous_segments,
+        ambiguous_detections=sum(int(matched.excused.sum()) for matched in matches.classes.values()),
     )
 
 
-def _spaced_as_published(thresholds: FloatArray) -> FloatArray:
-    """Evenly spaced thresholds as ``numpy.linspace`` rounds them in ActivityNet's evaluation: 0.9 - 1e-16 for 0.9."""
-    spaced = np.linspace(thresholds[0], thresholds[-1], len(thresholds))
-    return spaced if np.allclose(spaced, thresholds, rtol=0, atol=1e-9) else thresholds
-
-
-def _published_mix_up(foreign: Iterable[str], evaluated: Sequence[str]) -> dict[str, str]:
-    """For each class without annotations, the class that the original's evaluation counts its detections for."""
-    number = {name: i for i, name in enumerate(CLASSES)}
-    return {name: evaluated[number[name]] for name in foreign if name in number and number[name] < len(evaluated)}
-
-
-class _Rows(NamedTuple):
-    """Detections or annotations of one class."""
-
-    video: NDArray[np.int64]
-    """(N,) index of the video."""
-    segments: FloatArray
-    """(N, 2) start and end."""
-    scores: FloatArray
-    """(N,) of the detections; 0 for annotations."""
-
-
-_NO_ROWS = _Rows(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros(0))
-
-
-def _group_by_label(rows: Iterable[tuple[int, str, float, float, float]]) -> dict[str, _Rows]:
-    """Group rows of video index, label, start, end and score by their label."""
-    grouped: dict[str, list[tuple[int, float, float, float]]] = {}
-    for video, label, start, end, score in rows:
-        grouped.setdefault(label, []).append((video, start, end, score))
-    tables = {label: np.array(group, dtype=np.float64) for label, group in grouped.items()}
-    return {label: _Rows(table[:, 0].astype(np.int64), table[:, 1:3], table[:, 3]) for label, table in tables.items()}
-
-
-def _average_precision(found: _Rows, truth: _Rows, excused: NDArray[np.bool_], thresholds: FloatArray) -> FloatArray:
-    """Interpolated average precision of one class at each threshold: (thresholds,).
-
-    Args:
-        found: D detections.
-        truth: the annotations.
-        excused: (D,) whether a detection that matches nothing is ignored.
-        thresholds: of tIoU.
-    """
-    best_first = np.argsort(found.scores, kind="stable")[::-1]
-    hits = _matches(found.video[best_first], found.segments[best_first], truth, thresholds)  # (D, thresholds)
-    counted = np.cumsum(hits | ~excused[best_first, None], axis=0)  # (D, thresholds)
+def average_precision(matched: MatchedClass) -> FloatArray:
+    """Interpolated average precision of one class at each threshold of tIoU: (thresholds,) in [0, 1]."""
+    hits = matched.hits
+    counted = np.cumsum(hits | ~matched.excused[:, None], axis=0)  # (D, thresholds)
     precision = np.cumsum(hits, axis=0) / np.maximum(counted, 1)  # (D, thresholds)
     interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]  # (D, thresholds)
-    return np.asarray((interpolated * hits).sum(axis=0) / len(truth.video))
-
-
-def _overlaps_any(found: _Rows, ambiguous: _Rows) -> NDArray[np.bool_]:
-    """Which detections overlap an ambiguous segment of their video, however little: (D,)."""
-    overlaps = np.zeros(len(found.video), dtype=np.bool_)
-    if not len(ambiguous.video):
-        return overlaps
-    padded, _, row_of_video = _padded_by_video(ambiguous, 1)  # padding has no length, so nothing overlaps it
-    rows = np.array([row_of_video.get(v, -1) for v in found.video.tolist()])
-    candidates = np.flatnonzero(rows >= 0)
-    starts, ends = found.segments[candidates].T
-    for segments in np.moveaxis(padded, 1, 0):  # (V, 2), one of each video at a time
-        other_starts, other_ends = segments[rows[candidates]].T
-        overlaps[candidates] |= np.minimum(ends, other_ends) > np.maximum(starts, other_starts)
-    return overlaps
-
-
-def _overlap(found: FloatArray, truth: FloatArray) -> FloatArray:
-    """tIoU, and 1 if neither segment has a length: in ActivityNet's evaluation 0/0 is above every threshold."""
-    no_length = (found[..., 0] == found[..., 1]) & (truth[..., 0] == truth[..., 1])
-    return np.where(no_length, 1.0, temporal_iou(found, truth))
-
-
-def _matches(video: NDArray[np.int64], segments: FloatArray, truth: _Rows, thresholds: FloatArray) -> NDArray[np.bool_]:
-    """Which detections, given best first, match an annotation: (D, thresholds).
-
-    Detections of different videos never compete for an annotation. So the best detections of all videos are matched in
-    one step, then the second best, and so on.
-    """
-    hits = np.zeros((len(video), len(thresholds)), dtype=np.bool_)
-    truth_segments, is_real, row_of_video = _padded_by_video(truth, len(thresholds))
-    rows = np.array([row_of_video.get(v, -1) for v in video.tolist()])
-    candidates = np.flatnonzero(rows >= 0)
-    rank = _rank_within(rows[candidates])
-    free = np.repeat(is_real[:, :, None], len(thresholds), axis=2)  # (V, G, thresholds)
-    for detections in _split_by_rank(candidates, rank):
-        row = rows[detections]  # (n,), each video at most once
-        overlap = _overlap(segments[detections, None], truth_segments[row])  # (n, G)
-        overlap = np.where(free[row], overlap[:, :, None], -1.0)  # (n, G, thresholds)
-        chosen = overlap.argmax(axis=1)  # (n, thresholds)
-        hit = np.take_along_axis(overlap, chosen[:, None], axis=1)[:, 0] >= thresholds
-        hits[detections] = hit
-        n, threshold = np.nonzero(hit)
-        free[row[n], chosen[n, threshold], threshold] = False
-    return hits
-
-
-def _padded_by_video(truth: _Rows, thresholds: int) -> tuple[FloatArray, NDArray[np.bool_], dict[int, int]]:
-    """Annotations of V videos, padded to G each, (V, G, 2); which of them are real, (V, G); and the row of each video.
-
-    The annotations of each video are in reverse order, because the evaluation takes the later annotation if overlaps
-    are equal.
-    """
-    videos, row = np.unique(truth.video, return_inverse=True)
-    backwards = np.arange(len(row))[::-1]
-    place = np.empty_like(row)
-    place[backwards] = _rank_within(row[backwards])
-    V, G = len(videos), int(place.max()) + 1
-    what = f"{V:,} videos of one class, one of them with {G:,} annotations"
-    require_memory(V * G * (_MATCHING_BYTES + 10 * thresholds), what, "evaluate fewer videos at once")
-    padded = np.zeros((V, G, 2))
-    padded[row, place] = truth.segments
-    is_real = np.zeros(padded.shape[:2], dtype=np.bool_)
-    is_real[row, place] = True
-    return padded, is_real, {video: i for i, video in enumerate(videos.tolist())}
-
-
-def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each element among the elements of its group: [7, 3, 7, 7] -> [0, 0, 1, 2]."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    rank = np.empty_like(groups)
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-    return rank
-
-
-def _split_by_rank(items: NDArray[np.int64], rank: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The items of rank 0, those of rank 1, and so on."""
-    order = np.argsort(rank, kind="stable")
-    return np.split(items[order], np.flatnonzero(np.diff(rank[order])) + 1) if len(items) else []
+    return np.asarray((interpolated * hits).sum(axis=0) / len(matched.truth.video))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections, json_rows
+from stale_runtime.detections import SECONDS, Detection, VideoDetections, json_rows, unit_of
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.segment_rows import read_segment
 from stale_runtime.evaluation.thumos14 import read_text_detections
@@ -18,18 +18,6 @@ MOST_DETECTIONS = 5_000_000
 """Most detections in a file: 100 for each of 50,000 videos."""
 
 _RowsByName: TypeAlias = Iterable[tuple[str, Sequence[Detection]]]
-
-
-def unit_of(videos: Sequence[VideoDetections]) -> str:
-    """The unit of the segments of these videos.
-
-    Raises:
-        ValueError: the durations of some videos are known, and those of others are not.
-    """
-    units = {video.unit for video in videos}
-    if len(units) > 1:
-        raise ValueError("some videos are in seconds and some in fractions, expected one unit for all")
-    return FRACTION if units == {FRACTION} else SECONDS
 
 
 def results_json(

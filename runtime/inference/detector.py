@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stale_runtime.decoding.decoders import decode_detections, label_segments
 from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
+from stale_runtime.evidence import Evidence
 from stale_runtime.inference.detection_stream import decode_blocks
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
 from stale_runtime.inference.lengths import LengthRules
+from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
 from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
 from stale_runtime.inputs.features import cut_into_pieces
 from stale_runtime.segments import FloatArray
@@ -55,6 +57,15 @@ class FeatureArray:
         return cut_into_pieces(self._features, BLOCK_SNIPPETS)
 
 
+class FoundWithCurves(NamedTuple):
+    """What was found in a video."""
+
+    detections: tuple[Detection, ...]
+    """Best first."""
+    curves: FloatArray | None
+    """(K, n) class scores over its time; None if they were not asked for."""
+
+
 class Detector:
     """Runs a network and decodes its outputs; threads may share it."""
 
@@ -74,6 +85,7 @@ class Detector:
         duration_s: float | None,
         prompts: EncodedPrompts,
         watch: Watch | None = None,
+        evidence: bool = False,
     ) -> VideoDetections:
         """Find actions in a video.
 
@@ -84,39 +96,57 @@ class Detector:
             duration_s: how long it lasts; None for fractions of the video.
             prompts: K encoded prompts.
             watch: gets the blocks.
+            evidence: whether to add the class scores over time.
         """
         snippets, lengths = features.snippets, self._lengths
         window: int | None = lengths.largest_window
         if lengths.is_long(snippets):
             blocks = features.blocks() if watch is None else watch(features.blocks(), features.block_count)
-            rows = self._detect_long(blocks, snippets, duration_s, prompts)
+            found = self._detect_long(blocks, snippets, duration_s, prompts, evidence)
         else:
             held = read(snippets if lengths.may_have_scenes(snippets) else lengths.length_for(snippets))
             window = lengths.window_for(held)
-            rows = self._detect_held(held, window, duration_s, prompts)
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=window)
+            found = self._detect_held(held, window, duration_s, prompts, evidence)
+        rows, curves = found
+        shown = None
+        if curves is not None:
+            shown = Evidence(class_scores=pick_curves(curves, prompts.names, rows, duration_s))
+        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=window, evidence=shown)
 
     def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
     ) -> tuple[Detection, ...]:
         """Find actions in features (T0, C) of a video that are in memory."""
-        return self._detect_held(features, self._lengths.window_for(features), duration_s, prompts)
+        return self._detect_held(features, self._lengths.window_for(features), duration_s, prompts, False).detections
 
     def _detect_held(
-        self, features: FloatArray, window: int | None, duration_s: float | None, prompts: EncodedPrompts
-    ) -> tuple[Detection, ...]:
+        self,
+        features: FloatArray,
+        window: int | None,
+        duration_s: float | None,
+        prompts: EncodedPrompts,
+        evidence: bool,
+    ) -> FoundWithCurves:
         if window is not None:
-            return self._detect_long([features], len(features), duration_s, prompts)
+            return self._detect_long([features], len(features), duration_s, prompts, evidence)
         outputs = self.outputs(features, prompts)
         most = self._most or MOST_DETECTIONS
-        return decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
+        rows = decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
+        return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None)
 
     def _detect_long(
-        self, blocks: Iterable[FloatArray], snippets: int, duration_s: float | None, prompts: EncodedPrompts
-    ) -> tuple[Detection, ...]:
+        self,
+        blocks: Iterable[FloatArray],
+        snippets: int,
+        duration_s: float | None,
+        prompts: EncodedPrompts,
+        evidence: bool,
+    ) -> FoundWithCurves:
         """Find actions through windows."""
-        ranked = decode_blocks(self.stream_decoder(prompts), blocks, most=self._most)
-        return label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
+        curves = WindowCurves(len(prompts.names), snippets) if evidence else None
+        ranked = decode_blocks(self.stream_decoder(prompts, curves), blocks, most=self._most)
+        rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
+        return FoundWithCurves(rows, None if curves is None else curves.finish())
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
         """The network's outputs for features (T0, C) of a video, resampled to T."""
@@ -124,8 +154,8 @@ class Detector:
         self._network.require_memory(prompts, T)
         return self._network.run(self._network.inputs(features, T, prompts))
 
-    def stream_decoder(self, prompts: EncodedPrompts) -> StreamDecoder:
-        """What looks at a video through windows."""
+    def stream_decoder(self, prompts: EncodedPrompts, curves: WindowCurves | None = None) -> StreamDecoder:
+        """What looks at a video through windows, and adds to ``curves`` how sure it was."""
         lengths = self._lengths
         self._network.require_memory(prompts, lengths.scene_length, windows=BATCH)
         return StreamDecoder(
@@ -136,4 +166,5 @@ class Detector:
             largest=lengths.largest_window,
             classes=self._classes,
             fewest=max(FEWEST, self._most or 0),
+            curves=curves,
         )

@@ -153,7 +153,13 @@ class Localizer:
         return EncodedPrompts(prompts.names, *self._prompts.encode(prompts))
 
     def detect(
-        self, features: FloatArray, prompts: AnyPrompts, *, duration_s: float | None = None, video: str = "video"
+        self,
+        features: FloatArray,
+        prompts: AnyPrompts,
+        *,
+        duration_s: float | None = None,
+        video: str = "video",
+        evidence: bool = False,
     ) -> VideoDetections:
         """Find actions in one video.
 
@@ -163,6 +169,7 @@ class Localizer:
                 ActivityNet's 200 classes and "Neutral", "Neutral" is not reported (see ``unreported_class``).
             duration_s: duration of the video in seconds; without it segments are fractions of the video.
             video: id of the video.
+            evidence: whether the result has ``evidence``: curves of class scores, to be drawn beside the detections.
 
         Raises:
             FeatureError, PromptError: an input cannot be used.
@@ -177,6 +184,7 @@ class Localizer:
             lambda _: features,
             duration_s=duration_s,
             prompts=self._encoded(prompts),
+            evidence=evidence,
         )
 
     def detect_file(
@@ -186,6 +194,7 @@ class Localizer:
         *,
         timeline: Timeline = NO_TIMELINE,
         watch: Watch | None = None,
+        evidence: bool = False,
     ) -> VideoDetections:
         """Find actions in the video of a feature file.
 
@@ -197,6 +206,7 @@ class Localizer:
             prompts: as for ``detect``.
             timeline: how long videos last; if it does not say so, what ``stale-features`` wrote beside the file does.
             watch: gets the blocks of a video that is looked at through windows; None to show nothing.
+            evidence: as for ``detect``.
 
         Raises:
             FeatureError, PromptError, DatasetError, RecipeError: an input cannot be used.
@@ -213,10 +223,16 @@ class Localizer:
                 duration_s=duration_s,
                 prompts=encoded,
                 watch=watch,
+                evidence=evidence,
             )
 
     def detect_video(
-        self, path: str | os.PathLike[str], prompts: AnyPrompts, *, watch: Watch | None = None
+        self,
+        path: str | os.PathLike[str],
+        prompts: AnyPrompts,
+        *,
+        watch: Watch | None = None,
+        evidence: bool = False,
     ) -> VideoDetections:
         """Find actions in a video file, with features that the bundle's vision tower computes by its recipe.
 
@@ -227,6 +243,7 @@ class Localizer:
             path: a video file, named for the video's id.
             prompts: as for ``detect``.
             watch: gets the blocks of features as they are computed; None to show nothing.
+            evidence: as for ``detect``; small pictures of the video are added to it.
 
         Raises:
             VideoError, FeatureError, PromptError: an input cannot be used, or the extra ``video`` is not installed.
@@ -236,7 +253,7 @@ class Localizer:
         """
         path = Path(path)
         encoded = self._encoded(prompts)
-        features = VideoFeatures(path, self._vision.open())
+        features = VideoFeatures(path, self._vision.open(), poster=evidence)
         found = self._detector.detect(
             video_id(path.stem),
             features,
@@ -244,8 +261,10 @@ class Localizer:
             duration_s=features.duration_s,
             prompts=encoded,
             watch=watch,
+            evidence=evidence,
         )
-        return replace(found, damage=features.damage)
+        shown = found.evidence and replace(found.evidence, poster=features.poster)
+        return replace(found, damage=features.damage, evidence=shown)
 
     def detect_many(
         self,
@@ -254,6 +273,7 @@ class Localizer:
         *,
         timeline: Timeline = NO_TIMELINE,
         watch: Watch | None = None,
+        evidence: bool = False,
     ) -> Iterator[Outcome]:
         """Find actions in many feature files and videos, one after the other; a bad file does not stop the others.
 
@@ -262,6 +282,7 @@ class Localizer:
             prompts: as for ``detect``; encoded once.
             timeline: how long the videos of feature files last.
             watch: as for ``detect_file``.
+            evidence: as for ``detect_video``.
 
         Raises:
             PromptError: a prompt cannot be used.
@@ -270,9 +291,9 @@ class Localizer:
         for path in map(Path, paths):
             try:
                 if is_video(path):
-                    found = self.detect_video(path, encoded, watch=watch)
+                    found = self.detect_video(path, encoded, watch=watch, evidence=evidence)
                 else:
-                    found = self.detect_file(path, encoded, timeline=timeline, watch=watch)
+                    found = self.detect_file(path, encoded, timeline=timeline, watch=watch, evidence=evidence)
                 yield Outcome(path, found, None)
             except StaleError as problem:
                 yield Outcome(path, None, problem)

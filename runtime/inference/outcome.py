@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import StaleError
+from stale_runtime.evidence import Evidence
 
 
 class Outcome(NamedTuple):
@@ -13,6 +14,11 @@ class Outcome(NamedTuple):
     path: Path
     detections: VideoDetections | None
     error: StaleError | None
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What a page draws beside the detections; None if there is an error, or it was not asked for or not kept."""
+        return None if self.detections is None else self.detections.evidence
 
     def result(self) -> VideoDetections:
         """The detections.

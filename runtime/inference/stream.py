@@ -10,6 +10,7 @@ from stale_runtime.decoding.decoders import unreported_class
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import CLASSES, find_candidates
 from stale_runtime.decoding.window_merging import LOWEST_SCORE, Candidates, distinct, judge, suppress
+from stale_runtime.inference.score_curves import WindowCurves
 from stale_runtime.inference.windows import LARGEST, LOOKAHEAD, SMALLEST, STEP, Window, WindowSchedule
 from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
@@ -48,6 +49,7 @@ class StreamDecoder:
         largest: int = LARGEST,
         classes: int = CLASSES,
         fewest: int = FEWEST,
+        curves: WindowCurves | None = None,
     ) -> None:
         """Start with a new video.
 
@@ -59,8 +61,10 @@ class StreamDecoder:
             largest: snippets of the largest windows.
             classes: classes that are considered for each window.
             fewest: detections that a tile may have, however short it is.
+            curves: get the outputs for the largest windows; None if nobody wants them.
         """
         self._forward, self._classes, self._fewest = forward, classes, fewest
+        self._curves = curves
         self._length, self._scene_length = length, scene_length or length
         self._schedule = WindowSchedule(largest)
         hidden, K = unreported_class(names), len(names)
@@ -90,15 +94,18 @@ class StreamDecoder:
         while self._stepped + STEP < self._received:
             self._take_waiting()
             self._stepped += STEP
-            self._run(self._schedule.advance(self._snippets, self._snippets_from, self._stepped))
-            yield from self._merge(self._stepped - self._schedule.delay)
+            self._run(self._schedule.advance(self._snippets, self._snippets_from, self._stepped), self._curves)
+            complete = self._stepped - self._schedule.delay
+            if self._curves is not None:
+                self._curves.settle(complete)
+            yield from self._merge(complete)
             self._forget()
 
     def finish(self) -> Iterator[Ranked]:
         """Return the rest, at the end of the video."""
         if self._received:
             self._take_waiting()
-            self._run(self._schedule.finish(self._snippets, self._snippets_from, self._received))
+            self._run(self._schedule.finish(self._snippets, self._snippets_from, self._received), self._curves)
             yield from self._merge(self._received + 2 * self._schedule.largest)
 
     def _take_waiting(self) -> None:
@@ -108,20 +115,20 @@ class StreamDecoder:
             self._snippets = np.concatenate([*kept, *self._waiting])
             self._waiting = []
 
-    def _run(self, windows: list[Window]) -> None:
+    def _run(self, windows: list[Window], curves: WindowCurves | None = None) -> None:
         """Add the candidates of some windows."""
         by_length = sorted(windows, key=self._length_of)
         for T, same_length in groupby(by_length, key=self._length_of):
             waiting = list(same_length)
             for n in range(0, len(waiting), BATCH):
-                self._run_batch(waiting[n : n + BATCH], T)
+                self._run_batch(waiting[n : n + BATCH], T, curves)
 
     def _length_of(self, window: Window) -> int:
         """T that a window is resampled to."""
         long_scene = window.opens and window.closes and window.end - window.start > 2 * self._length
         return self._scene_length if long_scene else self._length
 
-    def _run_batch(self, windows: list[Window], length: int) -> None:
+    def _run_batch(self, windows: list[Window], length: int, curves: WindowCurves | None) -> None:
         pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in windows]
         outputs = self._forward(np.stack([resample(piece, length) for piece in pieces]))
         for window, (cas_logits, action_masks) in zip(windows, outputs, strict=True):
@@ -133,6 +140,8 @@ class StreamDecoder:
                 classes=self._classes,
             )
             self._add(window, found, length)
+            if curves is not None and self._schedule.is_largest(window):
+                curves.add(window, cas_logits)
 
     def _add(self, window: Window, found: Ranked, length: int) -> None:
         found = found.where(found.scores > LOWEST_SCORE)

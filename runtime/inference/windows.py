@@ -96,6 +96,10 @@ class WindowSchedule:
             closing is not None,
         )
 
+    def is_largest(self, window: Window) -> bool:
+        """Whether a window is one of the largest in its scene; together these cover the video."""
+        return (window.opens and window.closes) or window.end - window.start == self.largest
+
     def _due(self, until: int, known: int) -> list[Window]:
         """The windows that end before a position, if all cuts up to ``known`` are."""
         windows: list[Window] = []

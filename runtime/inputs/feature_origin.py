@@ -1,19 +1,24 @@
 """How a feature file was made, as ``stale-features`` writes beside it: ``holiday.recipe.json`` for ``holiday.npy``."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stale_runtime.errors import RecipeError
+from stale_runtime.errors import RecipeError, VideoError
 from stale_runtime.inputs.recipe import LARGEST_FILE, FeatureRecipe
 from stale_runtime.inputs.timeline import LONGEST_S
-from stale_runtime.system.files import read_json
+from stale_runtime.system.files import open_without_blocking, read_json, reason, refuse_irregular
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".recipe.json"
 _NAMES = ("format_version", "recipe", "duration_s", "snippets", "source_sha256")
+DURATION_SHARE: Final = 0.02
+"""Part of the duration by which rows may fall short of it or exceed it; less than one snippet is always allowed."""
+_NONSENSE = 3.0
+"""If rows and duration are this many times apart, neither can be believed."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -36,6 +41,31 @@ class FeatureOrigin:
             raise ValueError(f"snippets is {self.snippets}, expected at least 1")
         if not _SHA256.fullmatch(self.source_sha256):
             raise ValueError(f"source_sha256 is {self.source_sha256[:60]!r}, expected 64 hexadecimal digits")
+        covered_s = self._covered_s
+        if self.duration_problem and max(covered_s, self.duration_s) >= _NONSENSE * min(covered_s, self.duration_s):
+            raise ValueError(f"{self.duration_problem}, and it is probably of another video")
+
+    @property
+    def duration_problem(self) -> str | None:
+        """How duration and rows disagree; None if they agree, or the recipe does not say how far apart rows are.
+
+        ``stale-features`` writes a row for each whole ``snippet_s``; tools that leave out a last row, or round
+        ``snippet_s``, stay within one snippet or ``DURATION_SHARE`` of that.
+        """
+        snippet_s, covered_s = self.recipe.snippet_s, self._covered_s
+        if snippet_s is None:
+            return None
+        if abs(self.duration_s - covered_s) <= max(snippet_s, DURATION_SHARE * covered_s) * (1 + 1e-9):
+            return None
+        return (
+            f"duration_s is {self.duration_s:,.6g}, but {self.snippets:,} rows of {snippet_s:.6g} s are "
+            f"{covered_s:,.6g} s"
+        )
+
+    @property
+    def _covered_s(self) -> float:
+        """Seconds that the rows stand for; the duration if it is unknown how far apart they are."""
+        return self.duration_s if self.recipe.snippet_s is None else self.snippets * self.recipe.snippet_s
 
     def to_bytes(self) -> bytes:
         """The content of the file beside the features; it ends with a newline."""
@@ -88,3 +118,34 @@ def read_sidecar(features: Path, *, snippets: int | None = None) -> FeatureOrigi
     except (ValueError, OSError, RecipeError) as problem:
         where = "" if isinstance(problem, RecipeError) else f"{path}: "
         raise RecipeError(f"{where}{problem}; delete it, or make the features again with stale-features") from None
+
+
+def hash_video(path: Path) -> str:
+    """The SHA-256 digest of a video file, as ``FeatureOrigin.source_sha256`` has it.
+
+    Raises:
+        VideoError: it cannot be read, or is not a regular file.
+    """
+    try:
+        with open(path, "rb", opener=open_without_blocking) as file:
+            refuse_irregular(file.fileno(), path, VideoError)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as problem:
+        raise VideoError(f"{path}: {reason(problem)}") from problem
+
+
+def why_not_made_from(features: Path, video: Path) -> str | None:
+    """Why features may be of another video; None if what stands beside them says that they were made from it.
+
+    Args:
+        features: a ``.npy`` file.
+        video: the video file, all of which is read if something stands beside the features.
+    """
+    beside = sidecar_path(features).name
+    try:
+        origin = read_sidecar(features)
+        if origin is None:
+            return f"there is no {beside} to show that the one was made from the other"
+        return None if origin.source_sha256 == hash_video(video) else f"{beside} says it was made from another video"
+    except (RecipeError, VideoError) as problem:
+        return str(problem).partition("; ")[0]

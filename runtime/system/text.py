@@ -11,6 +11,15 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
+def plain_line(text: str) -> str:
+    """The text on one line, for a file: blanks become spaces, and characters that XML or text may not have U+FFFD.
+
+    Unlike ``one_line``, it keeps marks that do not print but change how letters are joined or in which direction they
+    run, as emoji, Arabic and Hebrew need them.
+    """
+    return "".join("\ufffd" if _is_unusable(character) else character for character in " ".join(text.split()))
+
+
 def as_text(name: str) -> str:
     r"""A file name as valid Unicode: bytes that are not UTF-8 are spelled out as ``\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -19,3 +28,8 @@ def as_text(name: str) -> str:
 def has_unusable_characters(name: str) -> bool:
     """Whether a name contains a character that would break a table, a subtitle or a terminal."""
     return any(unicodedata.category(character) in _UNUSABLE for character in name)
+
+
+def _is_unusable(character: str) -> bool:
+    """Whether a text file, or XML 1.0, may not have this character."""
+    return unicodedata.category(character) in _UNUSABLE or ord(character) & 0xFFFE == 0xFFFE

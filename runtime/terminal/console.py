@@ -12,10 +12,11 @@ from typing import NoReturn, TypeVar
 import click
 
 from stale_runtime.errors import OutOfMemoryError, OutputError, StaleError
-from stale_runtime.launch import INTERRUPTED, was_interrupted
+from stale_runtime.launch import INTERRUPTED, find_interruption
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
+from stale_runtime.terminal.termination import Termination
 
 USAGE, BUG = 2, 1
 """Exit codes."""
@@ -55,8 +56,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         _close_stdout()
         code = 0
     except Exception as problem:
-        if was_interrupted(problem):
-            sys.exit(_end_interrupted(name, None))
+        if (interruption := find_interruption(problem)) is not None:
+            sys.exit(_end_interrupted(name, interruption))
         if isinstance(problem, OSError) and problem.errno in _FULL and problem.filename is None:
             _close_stdout()
             sys.exit(_complain(name, f"stdout: {why_unwritten(problem)}", USAGE))
@@ -125,6 +126,8 @@ def _end_interrupted(name: str, problem: BaseException | None) -> int:
     with suppress(ValueError):  # raised outside the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     said = str(problem or "") or "no incomplete files are left behind"
+    if isinstance(problem, Termination):
+        return _complain(name, f"ended by {signal.Signals(problem.number).name}; {said}", 128 + problem.number)
     return _complain(name, f"interrupted; {said}", INTERRUPTED)
 
 

@@ -1,12 +1,12 @@
 """Writing a command's result to stdout, or to a file, completely or not at all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
-from stale_runtime.system.files import why_unwritten, write_whole
+from stale_runtime.system.files import why_unwritten, write_together, write_whole
 from stale_runtime.terminal import console
 
 
@@ -37,6 +37,25 @@ def check_output(path: Path | None, option: str = "-o") -> None:
         )
     if os.path.islink(place):
         raise click.UsageError(f"{option} {path}: a link that leads to itself, expected the path of a file")
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{option} {path}: there is no folder {folder}; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise click.UsageError(f"{option} {path}: no permission to write in {folder}")
+
+
+def check_output_folder(path: Path, option: str = "-o") -> None:
+    """Make sure, before the work, that files can be written into a folder, which is created if it is missing.
+
+    Args:
+        path: a folder.
+        option: the option that named it, for messages.
+
+    Raises:
+        click.UsageError: they cannot.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise click.UsageError(f"{option} {path}: not a folder, expected one for a file of each video")
+    folder = path if os.path.isdir(path) else path.parent
     if not os.path.isdir(folder):
         raise click.UsageError(f"{option} {path}: there is no folder {folder}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -89,3 +108,21 @@ def write_output(result: str | bytes, path: Path | None, option: str = "-o") -> 
         write_whole(destination(path), result.encode() if isinstance(result, str) else result)
     except OSError as problem:
         raise click.UsageError(f"{option} {path}: {why_unwritten(problem)}") from problem
+
+
+def write_output_folder(files: Iterable[tuple[str, bytes]], folder: Path, option: str = "-o") -> None:
+    """Write files into a folder: all of them, or none. Others that are there stay.
+
+    Args:
+        files: names, each given once, and contents.
+        folder: it is created if it is missing.
+        option: the option that named it, for messages.
+
+    Raises:
+        click.UsageError: a file cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        write_together(folder, files)
+    except OSError as problem:
+        raise click.UsageError(f"{option} {folder}: {why_unwritten(problem)}") from problem

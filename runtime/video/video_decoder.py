@@ -4,6 +4,7 @@ It gets the video as an open file and writes ``decoder_messages``. FFmpeg reads 
 after the process has given up all that it does not need for that.
 """
 
+import gc
 import json
 import os
 import signal
@@ -100,8 +101,10 @@ class _VideoDecoder:
         self._shown = self._table.shown
         duration = packet_listing.find_duration(self._table, self._shown, stream)
         declared = packet_listing.declared_duration(container, stream)
-        first = self._first_frame()
+        codec = stream.codec_context.codec.name
         self._stretch = float(stream.sample_aspect_ratio or 1)
+        container.close()  # what it holds, such as attachments, would be held again by the next one
+        first = self._first_frame()
         shape = FrameShape.of(first, self._stretch)
         size = (first.height, first.width) if shape.is_transposed else (first.width, first.height)
         self.properties = VideoProperties(
@@ -111,7 +114,7 @@ class _VideoDecoder:
             height=size[1],
             rotation=shape.rotation,
             frames=len(self._shown),
-            codec=stream.codec_context.codec.name,
+            codec=codec,
             pixel_format=first.format.name,
         )
 
@@ -158,6 +161,7 @@ class _VideoDecoder:
             self._sender.send(Kind.FRAME, content)
 
     def _resize(self, resizer: FrameResizer, frame: VideoFrame) -> bytes:
+        gc.collect()  # a frame and its side data refer to each other, so nothing else frees the one before
         return resizer.resize(frame, FrameShape.of(frame, self._stretch))
 
     def _first_frame(self) -> VideoFrame:
@@ -168,8 +172,9 @@ class _VideoDecoder:
         """
         container, stream = packet_listing.open_stream(self._file, self._threads)
         every = bytearray([Action.SHOW]) * len(self._table.times)
-        for _, frame in _FrameDecoder(container, stream, self._sender).decode(every):
-            return frame
+        with container:
+            for _, frame in _FrameDecoder(container, stream, self._sender).decode(every):
+                return frame
         raise VideoProblem("none of its frames can be decoded; is it damaged?")
 
 
@@ -186,12 +191,14 @@ def _serve(file: BinaryIO, threads: int, sender: Sender) -> None:
 
 def main() -> None:
     """Decode the video that is open as the first argument says."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a group of processes gets them; the parent ends this one
     sender = Sender(os.dup(1))
     os.dup2(2, 1)  # what a library prints is no message
     av.logging.set_level(None)
     load_all_modules("av")
     load_pillow()
+    gc.freeze()  # what is loaded stays, so that collecting costs little
     threads = int(sys.argv[2])
     with open(int(sys.argv[1]), "rb", buffering=0) as file:
         confine(threads=threads)
@@ -206,6 +213,8 @@ def main() -> None:
             sys.exit(1)
         except (av.error.FFmpegError, ValueError, OverflowError) as problem:
             sender.send(Kind.PROBLEM, f"cannot be decoded ({problem}); is it damaged?"[:1000].encode())
+        except OSError as problem:
+            sender.send(Kind.PROBLEM, f"cannot be read ({problem.strerror}); copy it from its disk or server".encode())
 
 
 if __name__ == "__main__":

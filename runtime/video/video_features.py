@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError, RecipeError, VideoError
+from stale_runtime.evidence import PosterFrame
 from stale_runtime.inputs.features import rows_read
 from stale_runtime.inputs.recipe import FeatureRecipe
+from stale_runtime.video.poster_frames import PosterMaker
 from stale_runtime.video.video_reader import probe_video, read_video
 from stale_runtime.video.vision_encoder import average_frames
 
@@ -47,7 +49,12 @@ class VideoFeatures:
     """The snippet features of one video. Nothing but its header is read before they are asked for."""
 
     def __init__(
-        self, path: str | os.PathLike[str], encoder: ImageEncoder, recipe: FeatureRecipe | None = None
+        self,
+        path: str | os.PathLike[str],
+        encoder: ImageEncoder,
+        recipe: FeatureRecipe | None = None,
+        *,
+        poster: bool = False,
     ) -> None:
         """Look at a video's header.
 
@@ -55,6 +62,7 @@ class VideoFeatures:
             path: a video file.
             encoder: computes the features.
             recipe: how frames become images, and embeddings rows; None for the encoder's own.
+            poster: whether to make ``poster``.
 
         Raises:
             VideoError: the file cannot be read, or is not a video.
@@ -66,6 +74,9 @@ class VideoFeatures:
         require_usable(self._recipe)
         self._properties = probe_video(self.path)
         self._damaged_frames = 0
+        self._has_poster = poster
+        self.poster: tuple[PosterFrame, ...] = ()
+        """Small pictures of some of the frames that the features are computed from, once those have been read."""
         self.duration_s = self._properties.duration_s
         self.channels = encoder.channels
         self.snippets = self._recipe.row_count(self.duration_s)
@@ -147,7 +158,13 @@ class VideoFeatures:
     def _embeddings(self, rows: NDArray[np.intp] | None) -> Iterator[NDArray[np.float32]]:
         """The embedding (C,) of each frame of some rows, or of all."""
         with read_video(self.path, self._recipe, rows=rows) as frames:
+            maker = None
+            if self._has_poster:
+                maker = PosterMaker(self._recipe, frames.properties, range(frames.rows) if rows is None else rows)
             for images in frames:
+                if maker is not None:
+                    maker.take(images)
+                    self.poster = maker.frames
                 yield from self._encoder.embed(images)
             self._damaged_frames = frames.damaged_frames
 

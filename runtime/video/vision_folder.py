@@ -60,6 +60,12 @@ def read_vision_folder(folder: Path, *, channels: int | None = None) -> VisionFo
     Raises:
         RecipeError: a file is missing, cannot be used, or is unsafe; the width is another; batches disagree.
     """
+    if not folder.is_dir():
+        found = "not a folder" if folder.exists() else "no such folder"
+        raise RecipeError(
+            f"{folder}: {found}, expected one with an image encoder as ONNX, such as {FILE_NAMES[0]}, and its "
+            f"{RECIPE_FILE}; give its path"
+        )
     recipe = _read_recipe(folder)
     path = _find_model(folder)
     model = read_bytes(path, limit=LARGEST_FILE, error=RecipeError)
@@ -91,6 +97,11 @@ def _examine(
 
 
 def _read_recipe(folder: Path) -> FeatureRecipe:
+    if not (folder / RECIPE_FILE).exists():
+        raise RecipeError(
+            f"{folder}: no {RECIPE_FILE}, expected one that says how the image encoder gets its images, at least "
+            f"{', '.join(_NEEDED)}; write it as docs/features.md shows"
+        )
     recipe = read_recipe(folder / RECIPE_FILE)
     if unknown := [name for name in _NEEDED if getattr(recipe, name) is None]:
         raise RecipeError(
@@ -110,7 +121,10 @@ def _find_model(folder: Path) -> Path:
             return found[name]
     if len(found) != 1:
         listed = ", ".join(found)[:200] or "none"
-        raise RecipeError(f"{folder}: {len(found)} .onnx files ({listed}), expected one, or {FILE_NAMES[0]}")
+        raise RecipeError(
+            f"{folder}: {len(found)} .onnx files ({listed}), expected one, or {FILE_NAMES[0]}; give the folder of an "
+            "image encoder"
+        )
     return next(iter(found.values()))
 
 

@@ -20,7 +20,7 @@ from tests.tiny import CLASSES
 QUIET = Row(
     backend="ort-fp32", length=100, video=None, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(),
     ratio=None, peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
-    map_change=None, error=None, warnings=(),
+    map_change=None, length_change=None, map_resamples=None, error=None, warnings=(),
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ def make_video_row(
 ) -> Row:
     """A row with the times of a video, by launch."""
     defaults = {"snippets": snippets, "mode": mode, "per_launch": (snippets,) * len(video_ms), "map_alone": None}
+    defaults["alone_change"] = None
     facts = {name: changes.pop(name, default) for name, default in defaults.items()}
     video = VideoFacts(**facts)
     stages = {"video": make_stage(video_ms)} if any(video_ms) else {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos, read_evaluation, read_videos
-from stale_bench.footage import Footage, group_pieces, joined_footage, keep_annotated, random_footage
+from stale_bench.footage import Footage, group_pieces, join_detections, joined_footage, keep_annotated, random_footage
 from stale_runtime.detections import Detection
 from stale_runtime.errors import BenchmarkError, FeatureError
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
@@ -166,3 +166,20 @@ def test_random_footage_is_seeded_and_has_exactly_its_snippets(tmp_path: Path) -
     assert np.array_equal(features, made(5000, 1))
     assert not np.array_equal(features, made(5000, 2))
     assert not np.array_equal(features[4096:4100], features[:4])
+
+
+@pytest.mark.parametrize("snippets", [30, 60, 1000])
+def test_what_was_found_in_each_video_keeps_its_map_where_videos_are_joined(
+    pieces: MeasuredVideos, evaluation: Evaluation, tmp_path: Path, snippets: int
+) -> None:
+    found = {
+        name: [Detection("polo", 3.0, 8.9 + n, 0.9 - n / 10), Detection(f"only {name}", 6.0, 2.5 * SNIPPETS[name], 0.5)]
+        for n, name in enumerate(SNIPPETS)
+    }
+    footage = join(pieces, evaluation, min(snippets, sum(SNIPPETS.values())), tmp_path)
+    joined = join_detections(found, footage.pieces, pieces.snippets, evaluation)
+    assert footage.evaluation is not None
+    alone = mean_average_precision(found, evaluation.truth)
+    together = mean_average_precision(joined, footage.evaluation.truth)
+    assert 0.3 < alone.average < 0.9
+    assert together.per_tiou == pytest.approx(alone.per_tiou)

@@ -60,8 +60,14 @@ def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--validate", "annotations.json"], "--validate and --validation-features go together"),
-        (["--validation-features", "validation"], "--validate and --validation-features go together"),
+        (["--validate", "annotations.json"], "--validate without --validation-features or --validate-videos; give the"),
+        (["--validation-features", "validation"], "--validation-features without --validate; give the annotations"),
+        (["--validate-videos", "videos"], "--validate-videos without --vision; give the vision tower"),
+        (
+            ["--validate-videos", "videos", "--validate", "annotations.json", "--validation-features", "validation"],
+            "--validate-videos without --vision; give the vision tower",
+        ),
+        (["--validate-videos", "videos", "--vision", "tower"], "--validate-videos without --validate; give the annot"),
         (["--video-info", "video_info_new.csv"], "--video-info without --validate"),
         (["--weight-bits", "9", "--target", "vnni"], "--weight-bits"),
         (["--target", "sse"], "--target"),

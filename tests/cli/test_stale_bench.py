@@ -84,7 +84,8 @@ def test_the_card_s_command_prints_a_table(work: Path) -> None:
 def measured_work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``work`` has after a benchmark with all kinds of output; what it printed is ``printed.csv``."""
     folder = fill(tmp_path_factory.mktemp("measured"), bundle)
-    printed = bench(folder, *QUICK, "--backend", "ort-fp32", "-o", "r.json", "--plot", "c.svg", "--format", "csv")
+    outputs = ("-o", "r.json", "-o", "r.html", "--plot", "c.svg")
+    printed = bench(folder, *QUICK, "--backend", "ort-fp32", *outputs, "--format", "csv")
     (folder / "printed.csv").write_text(printed)
     return folder
 
@@ -125,12 +126,36 @@ def test_files_are_compared(measured_work: Path, here: Here) -> None:
     assert (code, "1.000" in out) == (0, True)
 
 
+def test_a_page_is_written_beside_the_json(measured_work: Path) -> None:
+    page = (measured_work / "r.html").read_text()
+    assert page.startswith("<!doctype html>")
+    median = json.loads((measured_work / "r.json").read_text())["rows"][0]["stages"]["forward"]["median_ms"]
+    assert f"ort-fp32, 16 snippets: {median:.4g}" in page
+
+
+def test_an_earlier_run_is_reported_again(measured_work: Path, here: Here) -> None:
+    code, out, err = here.run(measured_work, "--render", "r.json", "--format", "html", "-o", "again.html")
+    assert (code, out) == (0, "")
+    assert err == "stale-bench: 1 rows written to again.html\n"
+    assert (measured_work / "again.html").read_text() == (measured_work / "r.html").read_text()
+    code, out, err = here.run(measured_work, "--render", "r.json", "--format", "html")
+    assert (code, out, err) == (0, (measured_work / "r.html").read_text(), "")
+    code, out, _ = here.run(measured_work, "--render", "r.json", "--format", "csv", "--plot", "again.svg")
+    assert (code, out) == (0, (measured_work / "printed.csv").read_text())
+    assert (measured_work / "again.svg").read_text().startswith("<?xml")
+    code, out, _ = here.run(measured_work, "--render", "r.json", "--format", "json")
+    assert (code, out) == (0, (measured_work / "r.json").read_text())
+    code, out, _ = here.run(measured_work, "thesis", "--render", "r.json")
+    assert (code, "Forward seconds: mean" in out) == (0, True)
+
+
 def test_map_is_that_of_stale_eval(work: Path) -> None:
     content = measured(
         work, "--backend", "ort-fp32", "--features", "feats", "--ground-truth", "gt.json", "--subset", "validation"
     )
     (row,) = content["rows"]
-    assert row["map_change"] == 0
+    assert row["map_change"] == {"points": 0, "low": 0, "high": 0}
+    assert len(row["map_resamples"]) == content["protocol"]["map_draws"]["resamples"] == 1000
     assert content["protocol"]["inputs"] == "2 feature files"
     (work / "classes.txt").write_text("long jump\narchery\npolo\n")
     run(
@@ -236,6 +261,14 @@ def broken_work(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--compare nowhere.json gt.json", 3, "nowhere.json: No such file"),
         ("--compare gt.json gt.json --lengths 100", 2, "--compare measures nothing, so leave out --lengths"),
         ("--despite machine", 2, "--despite belongs to --compare"),
+        ("--render nowhere.json", 3, "nowhere.json: No such file"),
+        ("--render gt.json", 3, "not a result of stale-bench"),
+        ("--render gt.json --lengths 100", 2, "--render measures nothing, so leave out --lengths"),
+        ("--render gt.json -o gt.json", 2, "-o gt.json: the same file as --render"),
+        ("--render gt.json --compare gt.json gt.json", 2, "--compare measures nothing, so leave out --render"),
+        ("thesis --render gt.json --seeds 2", 2, "--render measures nothing, so leave out --seeds"),
+        ("-o r.html -o r.html", 2, "-o r.html: given twice"),
+        ("--compare gt.json gt.json --format html", 2, "--compare prints --format table or markdown"),
         ("--budget 0", 2, "--budget"),
         ("--snippets 0", 2, "'0', expected 16 to "),
         ("--snippets 16:200000:1", 2, "'16:200000:1' are 199,985 lengths, expected at most 4,096"),

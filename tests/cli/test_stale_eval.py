@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ def test_detections_in_other_videos_are_false_positives_unless_ignored_and_both_
     assert "1 detections are in 1 videos outside the ground truth; counted as in the published evaluation" in (
         done.stderr
     )
-    assert f"{charged['average']:.4f}; with --foreign-videos ignored, {ignored['average']:.4f}" in done.stderr
+    assert (
+        f"{100 * charged['average']:.2f} %; with --foreign-videos ignored, {100 * ignored['average']:.2f} %"
+        in done.stderr
+    )
     assert done.stdout.splitlines()[-1].endswith("foreign videos: published (1 detections)")
 
 
@@ -110,7 +114,7 @@ def test_ambiguous_segments_are_no_class_and_are_said(work: Path) -> None:
     assert (result["ambiguous_segments"], result["ambiguous_detections"]) == (1, 1)
     done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
     assert "1 segments are labelled Ambiguous, which is no class; 1 detections overlap one" in done.stderr
-    assert "the average is 0.5000; as false positives, 0.2500" in done.stderr
+    assert "the average is 50.00 %; as false positives, 25.00 %" in done.stderr
 
 
 def test_results_txt_grows_by_the_original_s_line(work: Path) -> None:
@@ -274,3 +278,89 @@ def test_a_missing_file_is_named(work: Path) -> None:
     command.fails(
         "stale-eval", "nowhere.json", "--ground-truth", "gt.json", cwd=work, code=3, says="nowhere.json: No such file"
     )
+
+
+def test_precision_recall_and_f1_are_those_at_the_best_score_or_the_given_one(work: Path) -> None:
+    best = evaluate(work)["from_score"]
+    assert best == {
+        "score": 0.8,
+        "chosen_by": "best F1",
+        "tiou": 0.5,
+        "precision": 1.0,
+        "recall": pytest.approx(2 / 3),
+        "f1": pytest.approx(0.8),
+    }
+    given = evaluate(work, "--min-score", "0.7")
+    assert (given["from_score"]["chosen_by"], given["from_score"]["precision"]) == ("--min-score", pytest.approx(2 / 3))
+    assert given["average"] == evaluate(work)["average"], "mAP is of all detections"
+    assert evaluate(work, "--min-score", "2")["from_score"]["f1"] == 0
+    table = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work).stdout
+    assert "precision  100.00" in table
+    assert "of detections that score 0.8 or more, where F1 is best, at tIoU 0.50" in table
+
+
+def test_average_recall_and_the_precision_of_each_class_stand_beside_map(work: Path) -> None:
+    content = evaluate(work)
+    assert list(content["average_recall"]) == ["AR@1", "AR@5", "AR@10", "AR@100", "area"]
+    assert content["average_recall"]["AR@100"] == pytest.approx((1 + 0.9) / 3)  # the other is 0.9 of its annotation
+    assert content["per_class"] == {"Polo": pytest.approx((9 + 9 * 1 + 1 + 0.5 * 1) / 20, abs=0.05), "Archery": 0}
+    assert content["average"] == pytest.approx(sum(content["per_class"].values()) / 2)
+
+
+@pytest.mark.parametrize("score", ["nan", "-1", "inf", "high"])
+def test_a_score_that_is_none_is_refused(work: Path, score: str) -> None:
+    fails(
+        "stale-eval",
+        "det.json",
+        "--ground-truth",
+        "gt.json",
+        "--min-score",
+        score,
+        cwd=work,
+        code=2,
+        says="--min-score",
+    )
+
+
+def test_the_result_goes_to_a_file(work: Path) -> None:
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", "--format", "json", "-o", "out.json", cwd=work)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert json.loads((work / "out.json").read_text()) == evaluate(work)
+
+
+def test_the_result_never_replaces_an_input(work: Path) -> None:
+    before = (work / "gt.json").read_bytes()
+    says = "the same file as --ground-truth"
+    fails("stale-eval", "det.json", "--ground-truth", "gt.json", "-o", "gt.json", cwd=work, code=2, says=says)
+    assert (work / "gt.json").read_bytes() == before
+
+
+def write_page(work: Path, *arguments: str) -> str:
+    done = run(
+        "stale-eval", "det.json", "--ground-truth", "gt.json", "--format", "html", "-o", "r.html", *arguments, cwd=work
+    )
+    assert done.returncode == 0, done.stderr
+    return (work / "r.html").read_text()
+
+
+def test_a_page_links_the_worst_videos_to_their_pages(work: Path) -> None:
+    assert "<a " not in write_page(work)
+    pages = work / "pages #1"
+    pages.mkdir()
+    (pages / "b.html").write_text('<meta name="generator" content="stale-edge 0.1.0">')
+    (pages / "a.html").write_text("something else of that name")
+    assert re.findall(r"<a href=\"(.*?)\">(.*?)</a>", write_page(work, "--pages", "pages #1")) == [
+        ("./pages%20%231/b.html", "b")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pages", "."), "give --format html, too"),
+        (("--pages", ".", "--format", "html"), "--pages without -o"),
+        (("--pages", "nowhere", "--format", "html", "-o", "r.html"), "--pages nowhere: no such folder"),
+    ],
+)
+def test_pages_that_cannot_be_linked_are_refused(work: Path, arguments: tuple[str, ...], message: str) -> None:
+    fails("stale-eval", "det.json", "--ground-truth", "gt.json", *arguments, cwd=work, code=2, says=message)

@@ -1,5 +1,6 @@
 """``stale-features``, as a user types it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_runtime.terminal.termination import Termination, raise_termination
 from tests.cli import command
 from tests.cli.same_process import Done, fails, run
 from tests.conftest import BuildOnce
@@ -144,20 +146,77 @@ def test_features_of_another_video_or_recipe_are_replaced_only_if_asked_for(work
     assert len(np.load(work / "feats" / "a.npy")) == 40
 
 
-def test_an_interrupted_run_leaves_whole_files_and_continues(work: Path) -> None:
-    for n in range(20):
+@pytest.mark.parametrize("content", ['{"recipe": "pasta"}', "not JSON", None])
+def test_a_file_that_is_not_ours_is_replaced_only_if_asked_for(work: Path, content: str | None) -> None:
+    extract(work, "videos/b.mp4", "-o", "feats")
+    beside = work / "feats" / "a.recipe.json"
+    if content is None:  # that of another video, which somebody copied
+        shutil.copy(work / "feats" / "b.recipe.json", beside)
+    else:
+        beside.write_text(content)
+    before = beside.read_bytes()
+    problem = "made from another video" if content is None else "not what stale-features wrote"
+    says = f"a.recipe.json: it exists, {problem}; give --overwrite, or another -o"
+    fails(NAME, "videos/a.mp4", "-o", "feats", cwd=work, code=3, says=says)
+    assert beside.read_bytes() == before
+    assert not (work / "feats" / "a.npy").exists()
+    extract(work, "videos/a.mp4", "-o", "feats", "--overwrite")
+    assert json.loads(beside.read_text())["snippets"] == 20
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.recipe.json"])
+def test_a_folder_in_the_place_of_a_file_costs_nothing(work: Path, name: str) -> None:
+    extract(work, "videos/a.mp4", "-o", "feats")
+    (work / "feats" / name).unlink()
+    (work / "feats" / name).mkdir()
+    (work / "feats" / name / "precious").touch()
+    others = sorted(os.listdir(work / "feats"))
+    says = f"feats/{name}: a folder, but a file is to be written there; rename it, or give another -o"
+    fails(NAME, "videos/a.mp4", "-o", "feats", "--overwrite", cwd=work, code=3, says=says)
+    assert sorted(os.listdir(work / "feats")) == others
+    assert (work / "feats" / name / "precious").exists()
+
+
+def test_features_that_cannot_be_replaced_stay_with_their_origin(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract(work, "videos/a.mp4", "-o", "feats")
+    before = {path.name: path.read_bytes() for path in (work / "feats").iterdir()}
+    shutil.copy(work / "videos" / "b.mp4", work / "a.mp4")
+    replace, refused = os.replace, []
+
+    def refuse(source: Path, target: Path) -> None:
+        if source.name == target.name == "a.npy":
+            refused.append(source)
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    fails(NAME, "a.mp4", "-o", "feats", "--overwrite", cwd=work, code=2, says="Operation not permitted")
+    assert refused
+    assert {path.name: path.read_bytes() for path in (work / "feats").iterdir()} == before
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "by SIGTERM"), (signal.SIGHUP, 129, "by SIGHUP")],
+)
+def test_an_ended_run_leaves_whole_files_and_continues(
+    work: Path, number: int, code: int, says: str, workers: str
+) -> None:
+    for n in range(12):
         write_clip(work / "videos" / f"{n}.mp4", 3, seed=n)
-    arguments = [str(Path(sys.executable).parent / NAME), "videos", "-o", "feats", "--workers", "2"]
+    arguments = [str(Path(sys.executable).parent / NAME), "videos", "-o", "feats", "--workers", workers]
     running = subprocess.Popen(
         arguments, cwd=work, stderr=subprocess.PIPE, text=True, preexec_fn=command.interruptible, start_new_session=True
     )
     deadline = time.monotonic() + 60
     while len(list((work / "feats").glob("*.npy"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
+    os.killpg(running.pid, number)
+    _, said = running.communicate(timeout=60)  # until all processes that write there have ended
+    assert running.returncode == code
     assert len(said.strip().splitlines()) == 1, said
+    assert says in said
     assert "repeat the command to continue" in said
     assert not list((work / "feats").glob(".stale-*"))
     for path in (work / "feats").glob("*.npy"):
@@ -165,8 +224,48 @@ def test_an_interrupted_run_leaves_whole_files_and_continues(work: Path) -> None
         assert path.with_suffix(".recipe.json").exists()
     done = extract(work, "videos", "-o", "feats")
     assert "were done before" in done.stderr
-    assert len(list((work / "feats").glob("*.npy"))) == 23
+    assert len(list((work / "feats").glob("*.npy"))) == 15
     assert not list((work / "feats").glob(".stale-*"))
+
+
+def test_workers_end_with_a_killed_parent(work: Path) -> None:
+    for n in range(12):
+        write_clip(work / "videos" / f"{n}.mp4", 3, seed=n)
+    arguments = [str(Path(sys.executable).parent / NAME), "videos", "-o", "feats", "--workers", "2"]
+    running = subprocess.Popen(arguments, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((work / "feats").glob(".stale-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.kill()
+    assert running.communicate(timeout=60)[0] == b""  # the pipe closes when the last of them has ended
+    extract(work, "videos", "-o", "feats")
+    assert not list((work / "feats").glob(".stale-*"))
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with raise_termination():
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(Termination):
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # the first one is enough
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("missing", "missing: no such folder, expected one with an image encoder as ONNX, such as vision_encoder.onnx"),
+        ("videos/a.mp4", "videos/a.mp4: not a folder, expected one with an image encoder as ONNX"),
+        ("videos", "videos: no recipe.json, expected one that says how the image encoder gets its images"),
+    ],
+)
+def test_a_missing_tower_is_told_with_the_remedy(work: Path, folder: str, says: str) -> None:
+    fails(NAME, "videos", "-o", "feats", "--vision", folder, cwd=work, code=3, says=says)
 
 
 def test_the_mean_of_several_frames_is_a_row(work: Path) -> None:

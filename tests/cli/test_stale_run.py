@@ -1,6 +1,4 @@
-import csv
 import hashlib
-import io
 import json
 import pickle
 import shutil
@@ -74,16 +72,6 @@ def test_a_duration_gives_seconds_in_every_way_to_know_it(work: Path) -> None:
     assert fractions["unit"] == "fraction of the video"
     in_seconds, in_fractions = results[0]["results"]["one"][0], fractions["results"]["one"][0]
     assert in_seconds["segment"] == pytest.approx([80 * t for t in in_fractions["segment"]])
-
-
-def test_formats_agree(work: Path) -> None:
-    content = json.loads(detect(work, "v_one.npy", "--format", "json", "--duration", "60"))["results"]["one"]
-    rows = list(csv.DictReader(io.StringIO(detect(work, "v_one.npy", "--format", "csv", "--duration", "60"))))
-    assert [(row["label"], float(row["start"]), float(row["end"]), float(row["score"])) for row in rows] == [
-        (row["label"], *row["segment"], row["score"]) for row in content
-    ]
-    subtitles = detect(work, "v_one.npy", "--format", "srt", "--duration", "60", "--top", "3")
-    assert subtitles.count(" --> ") == min(3, len(content))
 
 
 def test_a_folder_gives_all_its_videos_and_a_file_holds_the_result(work: Path) -> None:

@@ -283,3 +283,10 @@ def test_an_input_that_would_not_wait_is_waited_for(work: Path, streamed: list[d
 def test_options_for_files_are_refused_for_a_stream(work: Path, options: list[str], says: str) -> None:
     fails("stale-run", *COMMAND[1:], *options, cwd=work, code=2, says=says)
     assert not (work / "x.jsonl").exists()
+
+
+def test_low_scores_can_be_left_out(work: Path, streamed: list[dict[str, Any]]) -> None:
+    score = sorted(row["score"] for row in streamed)[len(streamed) // 2]
+    kept = parse(pipe(work, npy(draw()), "--min-score", repr(score)).stdout)
+    assert sorted(row["score"] for row in kept) == sorted(row["score"] for row in streamed if row["score"] >= score)
+    assert 0 < len(kept) < len(streamed)

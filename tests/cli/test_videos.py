@@ -139,3 +139,24 @@ def test_without_the_extra_a_video_names_it(work: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "av", None)
     for name, options in (("stale-run", PROMPTS), ("stale-features", ("-o", "feats"))):
         fails(name, "holiday.mp4", *options, cwd=work, code=3, says="pip install '.[video]'")
+
+
+def test_features_may_lie_beside_their_videos(work: Path) -> None:
+    shutil.copytree(work, work / "videos", ignore=shutil.ignore_patterns("stale_bundle", "classes.txt"))
+    expected = results(work, "videos")
+    assert run("stale-features", "videos", "-o", "videos", cwd=work).returncode == 0
+    done = run("stale-run", "videos", *PROMPTS, "--format", "json", cwd=work)
+    said = "stale-run: videos/holiday.npy is taken instead of videos/holiday.mp4, which it was made from\n"
+    assert (done.returncode, done.stderr) == (0, said)
+    assert json.loads(done.stdout)["results"] == expected["results"]
+
+
+def test_a_duration_that_does_not_fit_the_rows_is_a_warning(work: Path) -> None:
+    run("stale-features", "holiday.mp4", "-o", "feats", cwd=work)
+    beside = work / "feats" / "holiday.recipe.json"
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), "duration_s": 20}))
+    says = "holiday.recipe.json: duration_s is 20, but 60 rows of 0.2 s are 12 s, so times may be wrong; make the"
+    done = run("stale-run", "feats/holiday.npy", *PROMPTS, cwd=work)
+    assert done.returncode == 0
+    assert f"warning: feats/{says}" in done.stderr
+    assert run("stale-run", "feats/holiday.npy", *PROMPTS, "--duration", "12", cwd=work).stderr == ""

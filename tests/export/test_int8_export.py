@@ -60,6 +60,13 @@ def test_a_validated_export_says_so(export: Export, tmp_path: Path) -> None:
         assert record.map_percent is not None
         assert record.fp32_map_percent is not None
         assert record.fp32_map_percent > 50
+        assert record.map_change_low is not None
+        assert record.map_change_high is not None
+        change = record.map_percent - record.fp32_map_percent
+        assert record.map_change_low - 1e-9 <= change <= record.map_change_high + 1e-9
+    assert manifest.reading_score is not None
+    assert manifest.reading_score.file == "localizer.int8.onnx"
+    assert manifest.reading_score.f1 > 0.5
     assert Manifest.from_bytes((tmp_path / "out" / "bundle" / "manifest.json").read_bytes()) == manifest
 
 
@@ -158,8 +165,9 @@ def test_a_leak_is_refused_before_anything_is_made(
     [
         ({"target": "sse"}, "target 'sse', expected one of portable, vnni"),
         ({"text_precision": "int4"}, "text_precision 'int4'"),
-        ({"annotations": Path("x")}, "annotations and validation_features go together"),
-        ({"validation_features": Path("x")}, "annotations and validation_features go together"),
+        ({"annotations": Path("x")}, "annotations go together with validation_features or validation_videos"),
+        ({"validation_features": Path("x")}, "annotations go together with validation_features or validation_videos"),
+        ({"validation_videos": Path("x")}, "annotations go together with validation_features or validation_videos"),
         ({"video_info": Path("x")}, "video_info without annotations"),
         ({"calibration_videos": 0}, "calibration_videos 0"),
         ({"max_map_drop": -1.0}, "max_map_drop -1.0"),

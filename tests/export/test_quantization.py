@@ -58,10 +58,10 @@ def static(quantizer: Quantizer) -> QuantizedGraph:
 class FixedGate(MapGate):
     """Says what the mAP of a graph is instead of measuring it."""
 
-    score: Callable[[bytes], float]
+    says: Callable[[bytes], float]
 
     def measure(self, model: bytes) -> float:
-        return self.score(model)
+        return self.says(model)
 
 
 KINDS = pytest.mark.parametrize("make", [dynamic, static], ids=["dynamic", "static"])
@@ -94,7 +94,7 @@ def gate(network: Stale, prompts: EncodedPrompts, validation: ValidationVideos, 
 
     def make(*, max_drop: float = 3.0, score: Callable[[bytes], float] | None = None, **options: Any) -> Quantizer:
         measured = MapGate(videos=validation, prompts=prompts, max_drop=max_drop)
-        fixed = None if score is None else FixedGate(videos=validation, prompts=prompts, max_drop=max_drop, score=score)
+        fixed = None if score is None else FixedGate(videos=validation, prompts=prompts, max_drop=max_drop, says=score)
         chosen: dict[str, Any] = {"gate": fixed or measured, **options}
         return Quantizer(network=network, say=said.append, **chosen)
 

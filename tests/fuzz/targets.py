@@ -12,6 +12,7 @@ TARGETS: Mapping[str, str] = {
     "prompts": "tests.fuzz.readers:prompts",
     "recipe": "tests.fuzz.readers:recipe_target",
     "feature-origin": "tests.fuzz.readers:origin_target",
+    "video": "tests.fuzz.video_files:video_target",
     "splits": "tests.fuzz.readers:splits",
     "train-ids": "tests.fuzz.readers:train_ids",
     "truth": "tests.fuzz.readers:truth",

@@ -16,7 +16,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS, find_target
 from tests.fuzz.watch import Watch
 
-INPUTS = {"checkpoint": 100, "bundle": 100, "clip": 100, "prompts-archive": 60, "self-test-archive": 60}
+INPUTS = {"checkpoint": 100, "bundle": 100, "clip": 100, "prompts-archive": 60, "self-test-archive": 60, "video": 60}
 """Fewer inputs for readers that take milliseconds for each; the others get 300."""
 EXAMPLES = int(os.environ.get("STALE_FUZZ_EXAMPLES", "15"))
 

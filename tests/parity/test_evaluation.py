@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 
 from stale_runtime.evaluation.ground_truth import read_ground_truth
-from stale_runtime.evaluation.mean_average_precision import (
-    ACTIVITYNET_TIOUS,
-    THUMOS14_TIOUS,
-    MeanAveragePrecision,
-    mean_average_precision,
-)
+from stale_runtime.evaluation.matching import ACTIVITYNET_TIOUS, THUMOS14_TIOUS
+from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
 from stale_runtime.evaluation.results import read_results
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stale_runtime.detections import Detection, VideoDetections, detections_csv
+from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections, detections_csv, unit_of
 from stale_runtime.evaluation.results import results_json
 
 ROWS = (Detection("Long jump", 61.5, 3723.0044, 0.91239), Detection("polo", 0.0, 2.5, 0.5))
@@ -51,19 +51,29 @@ def test_json_rows_are_those_of_the_results_format() -> None:
 
 
 def test_csv_of_one_video_is_that_of_several() -> None:
-    header, *rows = detections_csv([KNOWN, UNKNOWN]).splitlines()
+    header, *rows = detections_csv([KNOWN, EMPTY, KNOWN]).splitlines()
     assert KNOWN.to_csv().splitlines() == [header, *rows[:2]]
-    assert UNKNOWN.to_csv().splitlines() == [header, *rows[2:]]
+    assert rows[:2] == rows[2:]
     assert EMPTY.to_csv() == f"{header}\n"
 
 
 def test_csv_by_value() -> None:
     assert detections_csv([KNOWN, EMPTY]).splitlines() == [
-        "video,label,start,end,score,unit",
-        "a,Long jump,61.5,3723.0044,0.91239,seconds",
-        "a,polo,0.0,2.5,0.5,seconds",
+        "video,label,start_s,end_s,score",
+        "a,Long jump,61.5,3723.0044,0.91239",
+        "a,polo,0.0,2.5,0.5",
     ]
-    assert detections_csv([UNKNOWN]).splitlines()[1] == "b,polo,0.25,0.5,0.125,fraction of the video"
+    assert detections_csv([UNKNOWN]).splitlines() == [
+        "video,label,start_fraction,end_fraction,score",
+        "b,polo,0.25,0.5,0.125",
+    ]
+
+
+def test_csv_has_one_unit() -> None:
+    assert unit_of([KNOWN]) == unit_of([]) == SECONDS
+    assert unit_of([UNKNOWN]) == FRACTION
+    with pytest.raises(ValueError, match="expected one unit for all"):
+        detections_csv([KNOWN, UNKNOWN])
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")), st.floats(0, 1e6), st.floats(0, 2))

@@ -15,6 +15,7 @@ from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, ma
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
+from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
 from tests.bench import fakes
@@ -149,13 +150,42 @@ def test_map_is_over_the_declared_videos_and_compared_with_fp32(bundle: Path, tm
     fixed, blind = run(
         make_plan(bundle, fake(fakes.Quick), blind_backend, videos=videos, evaluation=evaluation)
     ).records
-    assert fixed.map is not None
-    assert fixed.map["average"] == pytest.approx(0.5)  # video b has no features, so its action is missed
-    assert fixed.map["0.95"] == pytest.approx(0.5)
+    assert fixed.evaluated is not None
+    assert fixed.evaluated.by_tiou["average"] == pytest.approx(0.5)  # video b has no features, so its action is missed
+    assert fixed.evaluated.by_tiou["0.95"] == pytest.approx(0.5)
+    assert set(fixed.evaluated.resamples) == {0.0, 0.5, 1.0}  # neither, one or both of two draws are video a
     assert fixed.map_change is not None
+    assert fixed.map_change.low is not None
     assert blind.error is None
-    assert blind.map is None
+    assert blind.evaluated is None
     assert blind.map_change is None
+
+
+def test_map_is_compared_with_fp32_and_with_the_first_length_on_the_same_draws(bundle: Path, tmp_path: Path) -> None:
+    annotated = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("polo", 10.0, 20.0),))
+    names = [f"v{n}" for n in range(12)]
+    for name in names:
+        np.save(tmp_path / f"{name}.npy", np.ones((20, 16), np.float32))
+    evaluation = Evaluation(
+        truth=GroundTruth(videos=dict.fromkeys(names, annotated)), durations_s=dict.fromkeys(names, 60.0)
+    )
+    videos = MeasuredVideos(files={name: tmp_path / f"{name}.npy" for name in names})
+    better, worse = fake(fakes.Quick, "ort-fp32"), fake(fakes.MissesEveryThird)
+    rows = report(make_plan(bundle, better, worse, videos=videos, evaluation=evaluation, lengths=(16, 32))).rows
+    assert [(row.backend, row.length) for row in rows] == [
+        ("ort-fp32", 16), ("misseseverythird", 16), ("ort-fp32", 32), ("misseseverythird", 32),
+    ]  # fmt: skip
+    nothing = MapDifference(points=0.0, low=0.0, high=0.0)
+    assert [rows[n].map_change for n in (0, 2)] == [nothing, nothing]
+    assert [row.length_change for row in rows] == [None, None, nothing, nothing]
+    loss = rows[1].map_change
+    assert loss is not None
+    assert loss.low is not None
+    assert loss.high is not None
+    assert loss.points == pytest.approx(-100 / 3)
+    assert -70 < loss.low < -50
+    assert -20 < loss.high < 0
+    assert loss.may_be_chance is False
 
 
 def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, ma
 from stale_bench.measuring.prepare import prepare
 from stale_bench.reporting.benchmark_results import Results, Row
 from stale_bench.reporting.summary import summarise
+from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.detections import Detection
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
@@ -124,7 +125,9 @@ def test_map_of_joined_videos_and_of_each_alone(
         assert row.map["average"] == row.video.map_alone["average"] == 1
         assert row.map_change is None  # fp32 is not among the backends, and would take long
     shown = make_plan(bundle, fake(fakes.SeesMarks, "ort-fp32", localizer=LOCALIZER_BACKENDS["ort-fp32"]), **options)
-    assert [row.map_change for row in report(shown).rows] == [0, 0, 0]
+    nothing = MapDifference(points=0.0, low=0.0, high=0.0)
+    assert [row.map_change for row in report(shown).rows] == [nothing] * 3
+    assert [row.video and row.video.alone_change for row in report(shown).rows] == [nothing] * 3
 
 
 def test_a_video_that_ends_too_early_lowers_the_map_of_joined_videos(
@@ -143,6 +146,12 @@ def test_a_video_that_ends_too_early_lowers_the_map_of_joined_videos(
     assert row.video is not None
     assert row.video.map_alone is not None
     assert row.video.map_alone["average"] == 1
+    change = row.video.alone_change
+    assert change is not None
+    assert change.low is not None
+    assert change.high is not None
+    assert change.points == pytest.approx(100 * (row.map["average"] - 1))
+    assert change.low <= change.points <= change.high <= 0
 
 
 @pytest.mark.usefixtures("marked")

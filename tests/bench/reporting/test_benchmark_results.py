@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from stale_bench.reporting.benchmark_results import FORMAT_VERSION, MOST_LAUNCHES, read_benchmark_results
+from stale_bench.reporting.benchmark_results import (
+    FORMAT_VERSION,
+    MOST_LAUNCHES,
+    check_can_be_shown,
+    read_benchmark_results,
+)
+from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.errors import DatasetError
 from tests.bench.helpers import make_results, make_row, make_video_row, ratio
 
@@ -25,6 +31,89 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read_benchmark_results(tmp_path / "r.json") == RESULTS
     (tmp_path / "v.json").write_text(VIDEOS.to_json())
     assert read_benchmark_results(tmp_path / "v.json") == VIDEOS
+
+
+def test_a_file_of_version_2_has_changes_without_intervals(tmp_path: Path) -> None:
+    content = json.loads(VIDEOS.to_json())
+    content["format_version"] = 2
+    for row in content["rows"]:
+        del row["length_change"], row["map_resamples"], row["video"]["alone_change"]
+    content["rows"][1]["map_change"] = -0.006
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    first, second = read_benchmark_results(tmp_path / "r.json").rows
+    assert (first.map_change, first.length_change, first.map_resamples) == (None, None, None)
+    assert second.map_change == MapDifference(points=-0.6, low=None, high=None)
+    assert second.video is not None
+    assert second.video.alone_change is not None
+    assert second.video.alone_change.points == pytest.approx(-10)
+    assert second.video.alone_change.low is None
+
+
+def test_a_file_of_version_1_has_no_videos(tmp_path: Path) -> None:
+    content = json.loads(RESULTS.to_json())
+    content["format_version"] = 1
+    for row in content["rows"]:
+        del row["length_change"], row["map_resamples"], row["video"]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    assert read_benchmark_results(tmp_path / "r.json") == RESULTS
+
+
+@pytest.mark.parametrize("rows", [5, [5], [{"video": 5, "map_change": "x"}], [{}]])
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_damage_is_found_in_files_of_every_version(tmp_path: Path, version: int, rows: object) -> None:
+    content = {**json.loads(RESULTS.to_json()), "format_version": version, "rows": rows}
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"r\.json: damaged"):
+        read_benchmark_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("map_change", {"points": 5.0, "low": 3.0, "high": 1.0}),
+        ("map_change", 5.0),
+        ("map", {"average": 1.5}),
+        ("map_resamples", []),
+        ("map_resamples", [0.5] * 20_000),
+        ("length", 0),
+        ("peak_rss_mb", -1.0),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    content = json.loads(RESULTS.to_json())
+    content["rows"][0][field] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"r\.json: damaged .*; measure again$"):
+        read_benchmark_results(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("threads", "many"), ("cpus", None), ("inputs", 5), ("confidence", None), ("launches", 0.5)]
+)
+def test_conditions_that_a_report_needs_are_checked(name: str, value: object) -> None:
+    check_can_be_shown(RESULTS, "r.json")
+    with pytest.raises(DatasetError, match=rf"r\.json: damaged \(protocol\.{name} is"):
+        check_can_be_shown(replace(RESULTS, protocol={**RESULTS.protocol, name: value}), "r.json")
+
+
+def test_what_cannot_be_shown_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"machine\.cpu is None"):
+        check_can_be_shown(replace(RESULTS, machine={}), "r.json")
+    with pytest.raises(DatasetError, match="no row"):
+        check_can_be_shown(replace(RESULTS, rows=()), "r.json")
+    impossible: tuple[object, ...] = (
+        None,
+        {},
+        {"300": []},
+        {"300": [299]},
+        {"300": [300, 5, 5]},
+        {"x": [300]},
+        {"300": 300},
+    )
+    for footage in impossible:
+        with pytest.raises(DatasetError, match=r"protocol\.footage"):
+            check_can_be_shown(replace(VIDEOS, protocol={**VIDEOS.protocol, "footage": footage}), "r.json")
+    check_can_be_shown(replace(VIDEOS, protocol={**VIDEOS.protocol, "footage": {"300": [310, 305, 5]}}), "r.json")
 
 
 def test_the_documented_fields_are_there() -> None:

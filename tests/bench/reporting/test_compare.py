@@ -101,7 +101,36 @@ def test_a_failed_row_is_compared_as_failed() -> None:
 
 def test_the_change_of_map_is_in_points() -> None:
     before, after = (changed(rows=(replace(OLD.rows[1], map={"average": value}),)) for value in (0.50, 0.48))
-    assert "-2.00" in comparison_table(compare(before, after), "simple")
+    text = comparison_table(compare(before, after), "simple")
+    assert "-2.00" in text
+    assert "without an interval" in text
+
+
+def test_the_change_of_map_has_an_interval_where_both_runs_drew_the_same_videos() -> None:
+    draws = {"resamples": 3, "coverage": 0.95, "truth_sha256": "00"}
+    protocol = {**OLD.protocol, "map_draws": draws}
+    rows = [
+        replace(OLD.rows[1], map={"average": average}, map_resamples=(average - 0.1, None, average + change))
+        for average, change in ((0.50, 0.1), (0.48, 0.14))
+    ]
+    before, after = (changed(rows=(row,), protocol=protocol) for row in rows)
+    (change,) = compare(before, after)
+    assert change.map_difference is not None
+    assert change.map_difference.low == pytest.approx(-2 + 0.025 * 4)
+    assert change.map_difference.high == pytest.approx(2 - 0.025 * 4)
+    text = comparison_table([change], "simple")
+    assert "-2.00 [-1.90, +1.90] noise" in text
+    assert "1 of 1 contain 0, and may be chance" in text
+
+
+def test_maps_on_other_videos_have_no_interval_and_are_compared_on_demand_only() -> None:
+    rows = (replace(OLD.rows[1], map={"average": 0.5}, map_resamples=(0.4, 0.6)),)
+    before, after = (changed(rows=rows, protocol={**OLD.protocol, "map_draws": {"truth_sha256": n}}) for n in "01")
+    with pytest.raises(BenchmarkError, match=r"protocol\.map_draws is .*--despite protocol\.map_draws"):
+        compare(before, after)
+    (change,) = compare(before, after, despite=["protocol.map_draws"])
+    assert change.map_difference is not None
+    assert change.map_difference.low is None
 
 
 def test_a_backend_s_name_breaks_no_table() -> None:

@@ -11,7 +11,7 @@ from tests.bench.fakes import fake
 def record(*launches: list[list[float]], error: str | None = None) -> Record:
     """A record whose forward times are as given, by launch and turn."""
     return Record(
-        backend=fake(fakes.Quick), case=BenchmarkCase(100), repeats=1, error=error, facts=None, map=None,
+        backend=fake(fakes.Quick), case=BenchmarkCase(100), repeats=1, error=error, facts=None, evaluated=None,
         map_change=None,
         launches=tuple(
             Launch(

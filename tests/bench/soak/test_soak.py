@@ -184,7 +184,7 @@ class FakeChild:
     def __enter__(self) -> "FakeChild":
         return self
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.order.append("end")
 
     def ask(self, question: RunRound) -> RoundCost:

@@ -1,12 +1,21 @@
+import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from stale_runtime.batch.batch import SOME_FAILED, Batch, find_files
+from stale_runtime import Localizer
+from stale_runtime.batch.batch import SOME_FAILED, Batch, BatchRun, find_files
+from stale_runtime.batch.journal import Journal
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import FeatureError, OutOfMemoryError
+from stale_runtime.inference.localizer import NO_TIMELINE
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.feature_origin import FeatureOrigin, sidecar_path
+from stale_runtime.inputs.recipe import FeatureRecipe
+from tests import tiny
 
 FOUND = VideoDetections(video="a", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
 GOOD = Outcome(Path("a.npy"), FOUND, None)
@@ -75,3 +84,73 @@ def test_two_files_of_one_video_are_refused(tmp_path: Path, other: str) -> None:
     paths = [tmp_path / "a.npy", tmp_path / other]
     with pytest.raises(FeatureError, match=r"the same video id as .*rename one of them, or leave it out"):
         find_files(paths)
+
+
+def test_evidence_comes_with_what_is_detected_now_but_not_from_a_journal(
+    bundle: Path, features: NDArray[np.float32], tmp_path: Path
+) -> None:
+    for name in ("a.npy", "b.npy"):
+        np.save(tmp_path / name, features)
+    localizer = Localizer.open(bundle)
+    prompts = localizer.encode_prompts(tiny.CLASSES)
+    paths = tuple(find_files([tmp_path]))
+    plain, asked = (
+        BatchRun(localizer=localizer, prompts=prompts, paths=paths, timeline=NO_TIMELINE, top=2, evidence=evidence)
+        for evidence in (False, True)
+    )
+    assert plain.journal_settings() == asked.journal_settings()
+    with Journal(tmp_path / "journal", plain.journal_settings(), resume=False) as journal:
+        first = next(plain.detect(journal, {}))
+    with Journal(tmp_path / "journal", asked.journal_settings(), resume=True) as journal:
+        old, new = asked.detect(journal, asked.finished(journal))
+    assert first.evidence is old.evidence is None
+    assert first.detections == old.detections
+    assert new.evidence is not None
+    assert new.evidence.class_scores is not None
+    assert len(new.result()) == 2
+
+
+def write_pair(folder: Path, name: str = "a", *, source: bytes = b"a video") -> tuple[Path, Path]:
+    """A video, and features that say they were made from a video with that content."""
+    video, features = folder / f"{name}.mp4", folder / f"{name}.npy"
+    video.write_bytes(b"a video")
+    features.touch()
+    digest = hashlib.sha256(source).hexdigest()
+    origin = FeatureOrigin(recipe=FeatureRecipe(), duration_s=1, snippets=1, source_sha256=digest)
+    sidecar_path(features).write_bytes(origin.to_bytes())
+    return video, features
+
+
+def test_features_are_taken_instead_of_the_video_that_they_were_made_from(tmp_path: Path) -> None:
+    video, features = write_pair(tmp_path)
+    (tmp_path / "b.mp4").touch()
+    for given in ([tmp_path], [features, video, tmp_path / "b.mp4"]):
+        said: list[str] = []
+        assert find_files(given, say=said.append) == [features, tmp_path / "b.mp4"]
+        assert said == [f"{features} is taken instead of {video}, which it was made from"]
+    write_pair(tmp_path, "v_b")
+    (tmp_path / "b.mp4").unlink()
+    assert find_files([tmp_path], say=said.append) == [features, tmp_path / "v_b.npy"]
+    assert said[1:] == [f"{features} and 1 more are taken instead of the videos that they were made from"]
+
+
+def test_features_of_another_video_are_not_taken(tmp_path: Path) -> None:
+    video, features = write_pair(tmp_path, source=b"another video")
+    says = (
+        r"a\.npy: the same video id as .*a\.mp4, and a\.recipe\.json says it was made from another video; rename one if"
+    )
+    with pytest.raises(FeatureError, match=says):
+        find_files([tmp_path])
+    sidecar_path(features).write_text("{")
+    with pytest.raises(FeatureError, match=r"and .*a\.recipe\.json: not valid JSON .*; rename one if"):
+        find_files([tmp_path])
+    sidecar_path(features).unlink()
+    with pytest.raises(FeatureError, match=r"and there is no a\.recipe\.json to show .*; rename one if"):
+        find_files([video, features])
+
+
+def test_two_videos_with_one_id_are_refused_although_one_has_features(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "a.webm").touch()
+    with pytest.raises(FeatureError, match=r"a\.webm: the same video id as .*a\.npy, and a\.recipe\.json says it was"):
+        find_files([tmp_path])

@@ -83,6 +83,9 @@ manifests = st.builds(
             calibration_seed=st.one_of(st.none(), whole),
             map_percent=st.one_of(st.none(), number),
             fp32_map_percent=st.one_of(st.none(), number),
+            validation_videos=st.one_of(st.none(), whole),
+            map_change_low=st.one_of(st.none(), number),
+            map_change_high=st.one_of(st.none(), number),
         )
     ),
     recipe=st.builds(FeatureRecipe, frames=st.none() | st.integers(1, 1000), normalised=st.none() | st.booleans()),
@@ -188,7 +191,12 @@ def test_recipe_and_statistics_of_features_come_back() -> None:
 
 def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
     content = json.loads(MANIFEST.to_bytes()) | {"format_version": 2}
-    del content["recipe"], content["feature_statistics"], content["vision"]
+    del (
+        content["recipe"],
+        content["feature_statistics"],
+        content["vision"],
+        content["reading_score"],
+    )
     data = encoded(content)
     found = Manifest.from_bytes(data)
     assert found == replace(MANIFEST, format_version=2)
@@ -199,6 +207,29 @@ def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
 def test_a_bundle_of_the_version_before_recipes_has_none() -> None:
     with pytest.raises(BundleError, match="has feature_statistics in format_version 2"):
         Manifest.from_bytes(changed("format_version", 2))
+
+
+def test_a_bundle_of_the_version_before_the_number_of_validation_videos_is_read() -> None:
+    record = QuantizationRecord(
+        file="g.onnx",
+        kind="dynamic",
+        target="portable",
+        weight_bits=7,
+        integer_operators_expected=4,
+        integer_operators_found=4,
+        map_percent=41.5,
+        fp32_map_percent=42.0,
+    )
+    manifest = replace(MANIFEST, format_version=3, quantization=(record,))
+    content = json.loads(manifest.to_bytes())
+    assert "validation_videos" not in content["quantization"][0]
+    found = Manifest.from_bytes(encoded(content))
+    assert (found, found.to_bytes()) == (manifest, manifest.to_bytes())
+    content["quantization"][0]["validation_videos"] = 3
+    with pytest.raises(BundleError, match="has validation_videos in format_version 3"):
+        Manifest.from_bytes(encoded(content))
+    content = json.loads(replace(manifest, format_version=FORMAT_VERSION).to_bytes())
+    assert content["quantization"][0]["validation_videos"] is None
 
 
 def test_statistics_of_features_of_another_width_are_refused() -> None:

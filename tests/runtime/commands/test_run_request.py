@@ -29,6 +29,9 @@ PLAIN = RunRequest(
     external_classifier=None,
     external_mode=None,
     output_format=None,
+    min_score=None,
+    ground_truth=None,
+    subset=None,
     output=None,
     report=None,
     fail_fast=False,
@@ -52,15 +55,31 @@ TWO = (Path("a.npy"), Path("b.npy"))
         ({"fps": 25.0, "stride": 16.0, "duration": 3.0}, "exclude each other"),
         ({"duration": 3.0, "durations": Path("d.csv")}, "exclude each other"),
         ({"features": TWO, "duration": 3.0}, "--duration is for a single video"),
-        ({"features": TWO, "output_format": "srt", "fps": 25.0, "stride": 16.0}, "srt is for a single video"),
-        ({"output_format": "srt"}, "--format srt needs seconds"),
+        (
+            {"features": TWO, "output_format": "srt"},
+            "srt holds a single video; for a file of each, give -o FOLDER",
+        ),
+        (
+            {"features": TWO, "output_format": "vtt", "output": Path("o.vtt")},
+            "-o o.vtt: a file, but --format vtt holds",
+        ),
+        ({"features": TWO, "output_format": "vtt", "output": Path("no/folder")}, "there is no folder no; create it"),
+        ({"ground_truth": Path("g.json")}, "--ground-truth with --format table, which shows no annotations"),
+        ({"subset": "testing"}, "--subset without --ground-truth"),
+        ({"output": Path("classes.txt")}, "-o classes.txt: the same file as --prompts, which it would ruin"),
+        ({"report": Path("v_one.npy")}, "--report v_one.npy: the same file as v_one.npy, which it would ruin"),
+        ({"output": Path("v_one.recipe.json")}, "the same file as the origin of v_one.npy, which it would ruin"),
+        ({"fps": 1.0, "stride": 1.0, "durations": None, "output": Path("v_one.npy")}, "the same file as v_one.npy"),
+        *(
+            ({"output_format": name}, f"--format {name} needs seconds")
+            for name in ("srt", "vtt", "labelstudio", "audacity", "otio", "eaf")
+        ),
         ({"resume": True}, "--resume without -o"),
         ({"external_mode": "always"}, "--external-mode without --external-classifier"),
         ({"output": Path("o.json"), "report": Path("o.json")}, "the same file"),
         ({"output": Path("o.json"), "report": Path("o.json.partial.jsonl")}, "the same file, or its journal"),
         ({"output": Path("no/folder/o.json")}, "-o no/folder/o.json: there is no folder"),
         ({"width": 512}, "--width without -"),
-        ({"output_format": "jsonl"}, "--format jsonl is for snippets on standard input"),
         ({"window": 64, "decoder": "upstream"}, "window 64 with decoder upstream, which looks at whole videos only"),
         ({"classes_per_video": 5, "decoder": "upstream"}, "classes 5 with decoder upstream"),
         ({"max_detections": 5, "decoder": "upstream"}, "most_detections 5 with decoder upstream"),
@@ -68,6 +87,11 @@ TWO = (Path("a.npy"), Path("b.npy"))
         ({"features": (STDIN,), "output": Path("o")}, "write > FILE"),
         ({"features": (STDIN,), "durations": Path("d.csv")}, "give --fps with --stride"),
         ({"features": (STDIN,), "external_classifier": Path("d")}, "--external-classifier with -, a stream"),
+        (
+            {"features": (STDIN,), "output_format": "vtt"},
+            "--format vtt with -, a stream whose",
+        ),
+        ({"features": (STDIN,), "ground_truth": Path("g")}, "--ground-truth with -, a stream"),
         ({"features": (STDIN,), "length": 100}, "--length N without --window N with -, a stream"),
         ({"report": Path("no/folder/r.json")}, "--report no/folder/r.json: there is no folder"),
     ],
@@ -112,3 +136,30 @@ def test_a_stream_may_have_a_window_a_length_and_times() -> None:
     request = replace(PLAIN, features=(STDIN,), window=64, length=100, fps=25.0, stride=5.0, output_format="jsonl")
     assert request.is_stream
     assert not PLAIN.is_stream
+
+
+def test_several_videos_in_a_format_of_one_go_into_a_folder(tmp_path: Path) -> None:
+    several = replace(PLAIN, features=TWO, output_format="srt", output=tmp_path / "new")
+    assert several.writes_folder
+    assert several.journal == tmp_path / "new" / "stale-run.partial.jsonl"
+    single = replace(PLAIN, output_format="srt", duration=3.0, output=tmp_path / "o.srt")
+    assert not single.writes_folder
+    assert single.journal == tmp_path / "o.srt.partial.jsonl"
+    assert replace(single, output=tmp_path).writes_folder
+    assert not replace(PLAIN, features=TWO, output_format="csv", output=tmp_path / "new").writes_folder
+
+
+def test_a_format_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stale_runtime.formats.output_format.find_spec", lambda _: None)
+    with pytest.raises(click.UsageError, match=r"needs opentimelineio, which is not installed; .* '\.\[edit\]'"):
+        replace(PLAIN, output_format="otio", duration=3.0)
+
+
+def test_files_in_folders_are_not_replaced(tmp_path: Path) -> None:
+    features = tmp_path / "a.npy"
+    features.touch()
+    (tmp_path / "link.json").symlink_to(features)
+    request = replace(PLAIN, features=(tmp_path,), output=tmp_path / "link.json")
+    with pytest.raises(click.UsageError, match="which it would ruin"):
+        request.check_inputs_are_kept([features])
+    replace(request, output=tmp_path / "other.json").check_inputs_are_kept([features])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth
-from stale_runtime.evaluation.mean_average_precision import ACTIVITYNET_TIOUS, THUMOS14_TIOUS, mean_average_precision
+from stale_runtime.evaluation.matching import ACTIVITYNET_TIOUS, THUMOS14_TIOUS
+from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 
 Found = Mapping[str, Sequence[Detection]]
 LABELS = ("jump", "run", "swim")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stale_runtime.detections import FRACTION, SECONDS, Detection, VideoDetections
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.results import read_results, results_json, unit_of
+from stale_runtime.evaluation.results import read_results, results_json
 from stale_runtime.inputs.videos import video_id
 from tests.runtime.helpers import make_fifo, no_waiting
 
@@ -51,10 +51,7 @@ def test_format_by_value() -> None:
 
 
 def test_the_unit_is_that_of_the_videos() -> None:
-    assert unit_of([video()]) == unit_of([]) == SECONDS
-    assert unit_of([video("b", None)]) == FRACTION
-    with pytest.raises(ValueError, match="some videos are in seconds"):
-        unit_of([video(), video("b", None)])
+    assert written(video())["unit"] == "seconds"
     assert written(video("a", None))["unit"] == "fraction of the video"
 
 

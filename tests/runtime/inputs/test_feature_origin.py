@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,27 @@ def test_a_broken_origin_s_remedy_is_named_once(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"a\.recipe\.json: not valid JSON .*; delete it, or make") as refused:
         read_sidecar(tmp_path / "a.npy")
     assert str(refused.value).count("a.recipe.json") == 1
+
+
+@pytest.mark.parametrize("duration_s", [59.8, 60.0, 60.199, 61.2, 58.8])
+def test_a_duration_that_fits_the_rows_is_no_problem(duration_s: float) -> None:
+    assert replace(ORIGIN, duration_s=duration_s).duration_problem is None
+
+
+@pytest.mark.parametrize("duration_s", [61.3, 58.7, 90, 25])
+def test_a_duration_that_does_not_fit_the_rows_is_told_with_both_figures(duration_s: float) -> None:
+    problem = replace(ORIGIN, duration_s=duration_s).duration_problem
+    assert problem == f"duration_s is {duration_s:.6g}, but 300 rows of 0.2 s are 60 s"
+
+
+@pytest.mark.parametrize("duration_s", [181, 19.9])
+def test_a_duration_of_another_video_is_refused(duration_s: float, tmp_path: Path) -> None:
+    content = {**json.loads(ORIGIN.to_bytes()), "duration_s": duration_s}
+    (tmp_path / "a.recipe.json").write_text(json.dumps(content))
+    with pytest.raises(RecipeError, match=r"are 60 s, and it is probably of another video; delete it"):
+        read_sidecar(tmp_path / "a.npy")
+
+
+def test_a_video_shorter_than_a_row_has_one_row() -> None:
+    assert replace(ORIGIN, duration_s=0.04, snippets=1).duration_problem is None
+    assert replace(ORIGIN, recipe=FeatureRecipe(), duration_s=1e5).duration_problem is None

@@ -129,6 +129,27 @@ def test_a_decoder_is_confined_while_it_decodes(tmp_path: Path) -> None:
     assert [name for name in opened if not name.startswith("pipe:")] == [str(tmp_path / "clip.mp4")]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_decoder_keeps_no_frames(tmp_path: Path) -> None:
+    """A frame and its side data refer to each other: left to themselves, some 170 frames of 3 MB would be kept."""
+    picture = np.zeros((1080, 1920, 3), np.uint8)
+    path = write_clip(tmp_path / "clip.mp4", [picture] * 120, codec="mpeg4")
+    with read_video(path, clip_recipe("test", snippet_s=0.04, image_size=16), batch_rows=1) as video:
+        peaks = []
+        for number, _ in enumerate(video):
+            if number in (20, 110):
+                status = Path(f"/proc/{video._decoder._process.pid}/status").read_text()
+                peaks.append(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)
+    assert peaks[1] - peaks[0] < 60
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file whose beginning cannot be read")
+def test_a_disk_that_cannot_be_read_is_no_bug(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to("/proc/self/mem")
+    with pytest.raises(VideoError, match=r"a\.mp4: cannot be read \(Input/output error\); copy it from its disk"):
+        probe_video(tmp_path / "a.mp4")
+
+
 def test_a_decoder_that_is_killed_costs_one_line(tmp_path: Path) -> None:
     with start(tmp_path) as video:
         video._decoder._process.send_signal(signal.SIGSEGV)
@@ -148,11 +169,12 @@ def test_a_decoder_that_stands_still_is_given_up(tmp_path: Path, monkeypatch: py
                 pass
 
 
-def test_ctrl_c_is_left_to_the_parent(tmp_path: Path) -> None:
-    """A terminal sends it to both. The decoder goes on until the parent ends it."""
+def test_ctrl_c_and_the_end_of_a_session_are_left_to_the_parent(tmp_path: Path) -> None:
+    """A terminal sends them to both. The decoder goes on until the parent ends it."""
     with start(tmp_path) as video:
         process = video._decoder._process
-        process.send_signal(signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            process.send_signal(number)
         assert np.concatenate(list(video)).shape == (49, 224, 224, 3)
     assert process.returncode is not None
 

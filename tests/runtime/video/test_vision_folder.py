@@ -103,7 +103,7 @@ def test_a_recipe_that_does_not_say_enough_is_refused(tmp_path: Path, change: di
 def test_a_folder_without_a_recipe_or_without_a_graph_is_named(tmp_path: Path) -> None:
     write_encoder(tmp_path)
     (tmp_path / "recipe.json").rename(tmp_path / "aside")
-    with pytest.raises(RecipeError, match=r"recipe\.json: No such file"):
+    with pytest.raises(RecipeError, match=r"no recipe\.json, expected one that says how .*; write it as"):
         read_vision_folder(tmp_path)
     (tmp_path / "aside").rename(tmp_path / "recipe.json")
     assert is_vision_folder(tmp_path)

@@ -1,0 +1,218 @@
+"""What ``stale-run`` writes: the result in the format that was asked for, and one line on what was found."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stale_runtime import __version__
+from stale_runtime.batch.batch import BatchRun
+from stale_runtime.bundle.manifest import Manifest
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
+from stale_runtime.commands.run_preparation import NAME
+from stale_runtime.commands.run_request import RunRequest
+from stale_runtime.detections import FRACTION, VideoDetections
+from stale_runtime.errors import StaleError
+from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.evaluation.video_labels import ExternalMode
+from stale_runtime.formats.frames import round_frame_rate
+from stale_runtime.formats.output_format import as_bytes
+from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
+from stale_runtime.inputs.videos import is_video
+from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.text import as_text
+from stale_runtime.terminal import console
+from stale_runtime.terminal.output import write_output, write_output_folder
+from stale_runtime.video.video_reader import probe_video
+
+_EXTERNAL: Mapping[ExternalMode, str] = {
+    "surer": "labels of detections that do not score above it are overridden by an external classifier",
+    "always": "all labels are overridden by an external classifier",
+}
+_NOT_ZERO_SHOT = "this is not a zero-shot result"
+_RUN_DETAILS = (
+    "decoder",
+    "backend",
+    "length",
+    "window",
+    "most_detections",
+    "classes",
+    "bundle_sha256",
+    "split_names",
+    "external_mode",
+)
+"""What a results file says of the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutput:
+    """How the result of a run is written."""
+
+    request: RunRequest
+    task: BatchRun
+    min_score: float | None
+    """Score from which on detections are written; None for all."""
+    ground_truth: GroundTruth | None
+    """Annotations to show beside them."""
+    made: dict[Path, Path] = field(default_factory=dict)
+    """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
+
+    @classmethod
+    def prepare(cls, request: RunRequest, task: BatchRun) -> "RunOutput":
+        """Read what only the output needs, before the work begins.
+
+        Raises:
+            DatasetError: the annotations cannot be used.
+        """
+        truth = request.ground_truth
+        return cls(
+            request=request,
+            task=task,
+            min_score=choose_min_score(request, task.localizer.bundle.manifest),
+            ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset),
+        )
+
+    def report_settings(self) -> dict[str, Any]:
+        """The settings of the run and of its output, for the report."""
+        return {**self.task.report_settings(), "format": self.request.form.name, "min_score": self.min_score}
+
+    @property
+    def streams(self) -> bool:
+        """Whether each video is printed as soon as it is done."""
+        return self.request.form.name == "jsonl" and self.request.output is None
+
+    def print_line(self, outcome: Outcome) -> bool:
+        """Print a finished video as a line of JSON.
+
+        Returns:
+            Whether somebody still reads.
+        """
+        if outcome.detections is None:
+            return True
+        result = self._result([outcome])
+        return console.echo(str(self.request.form.render(result)), nl=False)
+
+    @property
+    def makes_early(self) -> bool:
+        """Whether files are made as soon as their video is done: what pages show would fill the memory."""
+        return self.request.form.shows_evidence and self.request.writes_folder
+
+    def make_early(self, outcome: Outcome, folder: Path) -> Outcome:
+        """Make the file of a finished video, to be written with the others later.
+
+        Args:
+            outcome: of the video.
+            folder: a temporary one.
+
+        Returns:
+            The outcome without what only the file shows.
+
+        Raises:
+            click.UsageError: there is no place for the file.
+        """
+        output = self.request.output
+        if outcome.detections is None or output is None:
+            return outcome
+        result = self._result([outcome]).of_video(0, output=output / outcome.path.name)
+        place = folder / str(len(self.made))
+        try:
+            place.write_bytes(as_bytes(self.request.form.render(result)))
+        except OSError as problem:
+            raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
+        self.made[outcome.path] = place
+        return outcome._replace(detections=replace(outcome.detections, evidence=None))
+
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the videos that did not fail, and say what was found.
+
+        Raises:
+            click.UsageError: a file cannot be written.
+            OutputError: stdout cannot be written.
+        """
+        result = self._result(outcomes)
+        if not result.videos:
+            return
+        form, output = self.request.form, self.request.output
+        if self.request.external_classifier is not None and form.name != "json":
+            console.note(NAME, f"{_EXTERNAL[self.task.external_mode]}: {_NOT_ZERO_SHOT}")
+        if form.name == "csv" and result.unit == FRACTION:
+            console.note(NAME, "times are fractions of the video; give --durations FILE for seconds")
+        if output is not None and self.request.writes_folder:
+            write_output_folder(form.files(result, output, self.made), output)
+        elif not self.streams:
+            write_output(form.render(result), output)
+        if output is not None or self.request.verbose or sys.stdout.isatty():
+            console.note(NAME, describe_result(result, folder=self.request.writes_folder))
+
+    def _result(self, outcomes: Sequence[Outcome]) -> RunResult:
+        found = [(outcome.path, outcome.detections) for outcome in outcomes if outcome.detections is not None]
+        paths, videos = tuple(path for path, _ in found), tuple(video for _, video in found)
+        external = self.request.external_classifier
+        recipe = self.task.localizer.bundle.manifest.recipe
+        return RunResult(
+            videos=videos,
+            paths=paths,
+            failed=tuple((outcome.path, str(outcome.error)) for outcome in outcomes if outcome.error is not None),
+            min_score=self.min_score,
+            top=self.request.top,
+            version=f"stale-edge {__version__}",
+            run={name: value for name, value in self.task.report_settings().items() if name in _RUN_DETAILS},
+            recipe=None if recipe == UNKNOWN_RECIPE else recipe.describe(),
+            external=f"{_EXTERNAL[self.task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None,
+            ground_truth=self.ground_truth,
+            frame_rates=self._frame_rates(paths, videos) if self.request.form.needs_frame_rate else {},
+            output=self.request.output,
+        )
+
+    def _frame_rates(self, paths: Sequence[Path], videos: Sequence[VideoDetections]) -> dict[str, float]:
+        rates = {}
+        for path, video in zip(paths, videos, strict=True):
+            rate = frame_rate(path) if is_video(path) else self.request.fps
+            if rate is not None:
+                rates[video.video] = rate
+        return rates
+
+
+def choose_min_score(request: RunRequest, manifest: Manifest) -> float | None:
+    """The score from which on detections are written; None for all."""
+    if request.min_score is not None:
+        return request.min_score
+    if not request.form.for_people:
+        return None
+    return DEFAULT_READING_SCORE if manifest.reading_score is None else manifest.reading_score.score
+
+
+def frame_rate(video: Path) -> float | None:
+    """Frames a second of a video file, on average; None if it cannot be read any more."""
+    try:
+        known = probe_video(video)
+    except StaleError:
+        return None
+    return round_frame_rate(known.frames / known.duration_s)
+
+
+def describe_result(result: RunResult, *, folder: bool) -> str:
+    """What was found and written, in one line.
+
+    Args:
+        result: the run.
+        folder: whether ``result.output`` is a folder, with a file of each video.
+    """
+    rows = [row for video in result.shown for row in video]
+    classes, videos = len({row.label for row in rows}), len(result.videos)
+    found = f"{_count(len(rows), 'action')} of {_count(classes, 'class', 'es')}" if rows else "no actions"
+    where = as_text(result.paths[0].name) if videos == 1 else f"{videos:,} videos"
+    score = "" if result.min_score is None else f" (score {result.min_score:.4g} and above)"
+    if result.output is None:
+        return f"{found} in {where}{score}"
+    files = f" in {result.output}, a file a video" if folder else f" to {result.output}"
+    return f"{found} in {where}{score}, written{files}"
+
+
+def _count(n: int, what: str, plural: str = "s") -> str:
+    return f"{n:,} {what}{'' if n == 1 else plural}"

@@ -1,0 +1,1 @@
+"""What detections are written as: tables, subtitles, labels for editors, and rows for programs."""

@@ -1,0 +1,140 @@
+"""The page of one video: its picture, what was found when, how sure the network was, and what annotators marked."""
+
+import base64
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from stale_runtime.detections import FRACTION, VideoDetections
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo
+from stale_runtime.evidence import ClassScores
+from stale_runtime.page.html_document import html_document, read_asset
+from stale_runtime.system.text import one_line
+
+_SCRIPTS = ("common.js", "table.js", "matching.js", "timeline.js", "video_page.js")
+_STYLES = ("table.css", "uplot.css", "video_page.css")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageSettings:
+    """What the pages of one run have in common."""
+
+    run: str
+    """A line about the run: bundle, backend, recipe."""
+    min_score: float = 0.0
+    """Where the slider starts. All detections are on the page, so it can be moved below."""
+    judged: bool = False
+    """Whether there is ground truth, so that a video without annotations has none right."""
+
+
+def video_page(
+    video: VideoDetections,
+    settings: PageSettings,
+    *,
+    media: str | None = None,
+    annotated: AnnotatedVideo | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """A page for a browser, in one file.
+
+    Args:
+        video: what was found, and the evidence beside it, if there is any.
+        settings: of the run.
+        media: the video's URL, relative to the page, see ``relative_url``; None for a page without video.
+        annotated: what annotators marked in the video; None if that is not known. Ambiguous segments are left out.
+        notes: sentences that the reader should see first, such as what is damaged.
+
+    Returns:
+        The text of the page.
+    """
+    labels: dict[str, int] = {}
+    evidence = video.evidence
+    scores = evidence.class_scores if evidence is not None else None
+    poster = evidence.poster if evidence is not None and video.duration_s is not None else ()
+    truth, why_not = _truth_rows(video, annotated, labels) if settings.judged else (None, None)
+    damage = None if video.damage is None else f"The video is damaged: {video.damage}"
+    data = {
+        "video": video.video,
+        "in_seconds": video.unit != FRACTION,
+        "end": video.duration_s or 1.0,
+        "min_score": _digits(settings.min_score),
+        "run": settings.run,
+        "notes": [one_line(note) for note in (*notes, damage, why_not) if note is not None],
+        "media": media,
+        "media_name": None if media is None else one_line(unquote(media)),
+        "poster": [[round(frame.time_s, 3), _jpeg_url(frame.jpeg)] for frame in poster],
+        "detections": [
+            [_number(labels, row.label), _digits(row.start), _digits(row.end), _digits(row.score)] for row in video
+        ],
+        "truth": truth,
+        "curves": None if scores is None else _curves(scores, labels),
+        "labels": list(labels),
+    }
+    drawn = () if scores is None else (_uplot(), read_asset("curves.js"))
+    return html_document(
+        title=f"{video.video[:200]}: actions",
+        body=read_asset("video_page.html"),
+        styles=[read_asset(name) for name in _STYLES],
+        scripts=[*drawn, *map(read_asset, _SCRIPTS)],
+        data=data,
+        plays_media=media is not None,
+    )
+
+
+def relative_url(file: Path, page: Path) -> str:
+    """The address of a file as seen from a page, percent-encoded.
+
+    Args:
+        file: what the page refers to; of a link, its target.
+        page: where the page is written.
+    """
+    relative = os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))
+    # With ./ in front, a colon in a name is not taken for a scheme.
+    return quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
+
+
+def _truth_rows(
+    video: VideoDetections, annotated: AnnotatedVideo | None, labels: dict[str, int]
+) -> tuple[list[list[float]] | None, str | None]:
+    """Annotations in the unit of the detections, or why there are none."""
+    if annotated is None:
+        return None, "The ground truth does not have this video, so nothing is marked right or wrong."
+    scale = 1.0
+    if video.duration_s is None:
+        if not annotated.duration_s:
+            return None, "Nothing says how long the video is, so its annotations, which are in seconds, are not shown."
+        scale = 1 / annotated.duration_s
+    rows = (row for row in annotated.annotations if row.label != AMBIGUOUS)
+    return [
+        [_number(labels, row.label), _digits(row.start_s * scale), _digits(row.end_s * scale)] for row in rows
+    ], None
+
+
+def _curves(scores: ClassScores, labels: dict[str, int]) -> dict[str, Any]:
+    return {
+        "labels": [_number(labels, label) for label in scores.labels],
+        "times": [_digits(time) for time in scores.times.tolist()],
+        "scores": [[round(score, 3) for score in row] for row in scores.scores.tolist()],
+    }
+
+
+def _uplot() -> str:
+    """The library that draws curves, with its licence, which has to go wherever it goes."""
+    return f"/*! {read_asset('uplot.LICENSE.txt')}*/\n{read_asset('uplot.js')}"
+
+
+def _number(labels: dict[str, int], label: str) -> int:
+    """The number of a class in the page's list of names, which grows with it."""
+    return labels.setdefault(label, len(labels))
+
+
+def _digits(value: float) -> float:
+    """Six digits, which is more than anyone sees, and keeps the page small."""
+    return float(f"{value:.6g}")
+
+
+def _jpeg_url(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
