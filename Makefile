@@ -3,7 +3,7 @@
 # make browser       install Chromium for the tests of pages, where that is possible
 # make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
 # make drawing       who imports whom, room by room; writes docs/architecture.md
-# make demo          made-up videos, training, export, detection and evaluation, in a few minutes
+# make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
@@ -122,7 +122,9 @@ demo: $(VENV)/installed
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
-	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO)
+	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \
+	  --format html --ground-truth $(DEMO)/annotations.json --subset validation -o $(DEMO)/pages
+	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO) --page $(DEMO)/pages/index.html
 
 # Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
 DEVICE ?= cuda

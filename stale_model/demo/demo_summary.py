@@ -136,12 +136,15 @@ def _bar(rows: Sequence[Detection], duration_s: float, mark: str) -> str:
 
 @click.command(epilog="Exit codes: 0 done, 2 usage, 3 a file is missing or cannot be used, 1 a bug in stale-edge.")
 @click.argument("folder", type=PATH)
-def demo_summary(folder: Path) -> None:
+@click.option("--page", type=PATH, metavar="FILE", help="A page of the same videos, to name at the end.")
+def demo_summary(folder: Path, page: Path | None) -> None:
     """Tell what was found in the demo's validation videos.
 
     FOLDER is that of python -m stale_model.demo, with the detections of its validation videos in detections.json.
     """
     console.echo(summarise_demo(folder))
+    if page is not None:
+        console.echo(f"\nTo look at the videos, with what was found in them: {page.absolute()}")
 
 
 def main() -> None:

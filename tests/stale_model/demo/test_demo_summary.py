@@ -100,6 +100,8 @@ def test_the_command_prints_the_summary_and_a_missing_file_is_named(tmp_path: Pa
     folder = write_folder(tmp_path, perfect())
     result = CliRunner().invoke(demo_summary, [str(folder)], standalone_mode=False)
     assert result.output == summarise_demo(folder) + "\n"
+    result = CliRunner().invoke(demo_summary, [str(folder), "--page", "/some/index.html"], standalone_mode=False)
+    assert result.output.endswith("what was found in them: /some/index.html\n")
     (folder / "detections.json").unlink()
     with pytest.raises(DatasetError, match=r"detections\.json: No such file"):
         summarise_demo(folder)
