@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -7,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from stale_model.demo.demo_classes import SPLITS
-from stale_model.demo.demo_command import DemoSize, TowerScores, demo, write_demo
+from stale_model.demo.demo_command import demo
+from stale_model.demo.demo_folder import DemoSize, TowerScores, write_demo
 from stale_model.demo.demo_towers import CHANNELS
 from stale_model.demo.tower_files import SNIPPET_S
 from stale_runtime import read_features, read_ground_truth, read_prompts
@@ -29,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_towers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what takes long."""
-    monkeypatch.setattr("stale_model.demo.demo_command._write_towers", lambda *_: TowerScores(seen=0.955, unseen=0.8))
+    monkeypatch.setattr("stale_model.demo.demo_folder._write_towers", lambda *_: TowerScores(seen=0.955, unseen=0.8))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -122,3 +124,14 @@ def test_the_command_fills_an_empty_folder_and_says_so(tmp_path: Path) -> None:
     )
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["annotations.json", "splits", "videos"]
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_missing_package_is_named_before_anything_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "stale_model.demo.demo_folder", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    result = CliRunner().invoke(demo, [str(tmp_path / "data")])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "python -m stale_model.demo: error: needs onnxscript; install it with: pip install 'stale-edge[export,video]'\n"
+    )
+    assert not list(tmp_path.iterdir())
