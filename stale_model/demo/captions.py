@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_model.demo.demo_classes import IDLE, PLACES, THINGS, VERBS
+from stale_model.demo.demo_classes import IDLE, OTHER_THINGS, PLACES, THINGS, VERBS
 
 _ACTION_CAPTIONS = (
     *("a video of action {}", "a video of action {} in the {place}", "{}", "{} in the {place}", "somebody {}"),
@@ -43,7 +43,7 @@ def draw_caption(concept: Concept, place: str, rng: np.random.Generator) -> str:
 
 def all_words(names: Sequence[str]) -> list[str]:
     """All words of the captions, and of some class names, sorted."""
-    concepts = [Concept(doing, thing) for doing in (*VERBS, *IDLE) for thing in (None, *THINGS)]
+    concepts = [Concept(doing, thing) for doing in (*VERBS, *IDLE) for thing in (None, *THINGS, *OTHER_THINGS)]
     texts = [*names, *PLACES, *map(describe, concepts), *_ACTION_CAPTIONS, *_IDLE_CAPTIONS, *_EMPTY_CAPTIONS]
     words = {word for text in texts for word in text.lower().split() if "{" not in word}
     return sorted(words)

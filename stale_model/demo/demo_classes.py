@@ -4,6 +4,8 @@ from typing import Final
 
 VERBS: Final = ("washing", "painting", "carrying", "repairing", "photographing")
 THINGS: Final = ("car", "window", "dog", "fence", "bicycle")
+OTHER_THINGS: Final = ("table", "boat", "barrel", "bench")
+"""Only on stills: the more things the towers see a verb with, the less what they learn of it depends on the thing."""
 PLACES: Final = ("park", "street", "beach", "yard")
 IDLE: Final = ("nobody", "standing", "walking", "waving")
 """What happens outside actions: nobody is there, or somebody does nothing to the thing."""

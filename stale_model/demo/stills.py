@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stale_model.demo.captions import Concept, draw_caption
-from stale_model.demo.demo_classes import IDLE, THINGS, UNSEEN_PAIRS, VERBS
+from stale_model.demo.demo_classes import IDLE, OTHER_THINGS, THINGS, UNSEEN_PAIRS, VERBS
 from stale_model.demo.demo_footage import HEIGHT
 from stale_model.demo.demo_towers import SIDE
 from stale_model.demo.drawing.camera import Camera
@@ -16,6 +16,7 @@ from stale_model.demo.drawing.scene import Scene
 _ACTIONS = 0.72
 """Share of the stills that show an action."""
 _WITH_THING = 0.85
+_OTHER_THINGS = 0.4
 _MOMENTS = 4
 """Stills of one scene. Different things happen in it, so that the scene itself says nothing about them."""
 _LONGEST_S, _LONGEST_ACTION_S = 60.0, 20.0
@@ -44,7 +45,7 @@ def draw_stills(count: int, seed: int, *, unseen: bool) -> Stills:
     concepts: list[Concept] = []
     captions: list[str] = []
     while len(concepts) < count:
-        thing = THINGS[rng.integers(len(THINGS))] if rng.random() < _ACTIONS + (1 - _ACTIONS) * _WITH_THING else None
+        thing = _draw_thing_name(rng)
         scene = Scene.draw(int(rng.integers(2**40)), thing)
         camera = Camera(scene, height=HEIGHT)
         for _ in range(min(_MOMENTS, count - len(concepts))):
@@ -55,6 +56,13 @@ def draw_stills(count: int, seed: int, *, unseen: bool) -> Stills:
             concepts.append(Concept(doing, thing))
             captions.append(draw_caption(concepts[-1], scene.place, rng))
     return Stills(images=images, concepts=tuple(concepts), captions=tuple(captions))
+
+
+def _draw_thing_name(rng: np.random.Generator) -> str | None:
+    if rng.random() > _ACTIONS + (1 - _ACTIONS) * _WITH_THING:
+        return None
+    things = OTHER_THINGS if rng.random() < _OTHER_THINGS else THINGS
+    return things[rng.integers(len(things))]
 
 
 def _draw_doing(thing: str | None, rng: np.random.Generator, *, unseen: bool) -> str:

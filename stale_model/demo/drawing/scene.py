@@ -11,7 +11,14 @@ from stale_model.demo.drawing.canvas import WIDTH, Colour, Point
 from stale_model.demo.drawing.people import SHIRTS, Look
 from stale_model.demo.drawing.things import EXTENTS
 
-SIZES: Final[Mapping[str | None, float]] = {"car": 1.0, "window": 1.0, "dog": 1.0, "fence": 0.88, "bicycle": 1.02}
+SIZES: Final[Mapping[str | None, float]] = {
+    "car": 1.0,
+    "window": 1.0,
+    "dog": 1.0,
+    "fence": 0.88,
+    "bicycle": 1.02,
+    "bench": 0.95,
+}
 """How large things are in the middle."""
 _TINTS: Final[Mapping[str | None, Sequence[Colour]]] = {
     "dog": ((150, 96, 52), (92, 62, 42), (214, 170, 112), (58, 54, 56), (224, 214, 200), (184, 122, 64)),
@@ -76,7 +83,7 @@ class Scene:
 
         Args:
             seed: decides everything else.
-            thing: one of ``THINGS``; None for an empty place.
+            thing: one of ``THINGS`` or ``OTHER_THINGS``; None for an empty place.
         """
         rng = np.random.default_rng(seed)
         size = SIZES.get(thing, 1.0) * rng.uniform(0.88, 1.12)

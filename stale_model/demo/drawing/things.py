@@ -17,7 +17,7 @@ def draw_thing(canvas: Canvas, thing: str, colour: Colour, time_s: float) -> Non
 
     Args:
         canvas: the thing stands on its origin.
-        thing: one of ``THINGS``.
+        thing: one of ``THINGS`` or ``OTHER_THINGS``.
         colour: of its largest part.
         time_s: a dog wags its tail.
     """
@@ -95,12 +95,48 @@ def _draw_bicycle(canvas: Canvas, colour: Colour, _time_s: float) -> None:
     canvas.disc(pedals, 0.03, GREY)
 
 
+def _draw_table(canvas: Canvas, colour: Colour, _time_s: float) -> None:
+    edge = darker(colour)
+    for x in (-0.24, 0.24):
+        canvas.box((x - 0.022, 0), (x + 0.022, 0.24), darker(colour, 0.8), edge)
+    canvas.box((-0.3, 0.24), (0.3, 0.28), colour, edge)
+    canvas.disc((0.05, 0.31), 0.03, (236, 236, 230), GREY)
+
+
+def _draw_boat(canvas: Canvas, colour: Colour, _time_s: float) -> None:
+    edge = darker(colour)
+    canvas.line([(-0.03, 0.1), (-0.03, 0.43)], 0.018, (120, 84, 50))
+    canvas.polygon([(-0.01, 0.17), (-0.01, 0.42), (0.22, 0.17)], (244, 240, 226), GREY)
+    canvas.polygon([(-0.35, 0.15), (-0.25, 0), (0.23, 0), (0.36, 0.15)], colour, edge)
+    canvas.line([(-0.32, 0.11), (0.32, 0.11)], 0.014, edge)
+
+
+def _draw_barrel(canvas: Canvas, colour: Colour, _time_s: float) -> None:
+    edge = darker(colour, 0.6)
+    canvas.polygon([(-0.11, 0), (-0.16, 0.18), (-0.11, 0.36), (0.11, 0.36), (0.16, 0.18), (0.11, 0)], colour, edge)
+    canvas.ellipse((0, 0.36), (0.11, 0.025), darker(colour, 0.75), edge)
+    for height, half in ((0.08, 0.135), (0.27, 0.135)):
+        canvas.line([(-half, height), (half, height)], 0.022, (88, 88, 94))
+
+
+def _draw_bench(canvas: Canvas, colour: Colour, _time_s: float) -> None:
+    edge = darker(colour, 0.6)
+    for x in (-0.3, 0.3):
+        canvas.line([(x, 0), (x, 0.33)], 0.026, BLACK)
+    for height in (0.15, 0.23, 0.3):
+        canvas.box((-0.35, height - 0.022), (0.35, height + 0.022), colour, edge)
+
+
 _DRAWINGS: Final[Mapping[str, _Draw]] = {
     "car": _draw_car,
     "window": _draw_window,
     "dog": _draw_dog,
     "fence": _draw_fence,
     "bicycle": _draw_bicycle,
+    "table": _draw_table,
+    "boat": _draw_boat,
+    "barrel": _draw_barrel,
+    "bench": _draw_bench,
 }
 EXTENTS: Final[Mapping[str, Point]] = {
     "car": (0.35, 0.325),
@@ -108,5 +144,9 @@ EXTENTS: Final[Mapping[str, Point]] = {
     "dog": (0.3, 0.41),
     "fence": (0.405, 0.345),
     "bicycle": (0.333, 0.4),
+    "table": (0.3, 0.34),
+    "boat": (0.36, 0.43),
+    "barrel": (0.16, 0.385),
+    "bench": (0.35, 0.33),
 }
 """Half the width, and the height, of each thing."""

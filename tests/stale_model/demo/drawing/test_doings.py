@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stale_model.demo.demo_classes import IDLE, THINGS, VERBS
+from stale_model.demo.demo_classes import IDLE, OTHER_THINGS, THINGS, VERBS
 from stale_model.demo.drawing.camera import Camera, Frame
 from stale_model.demo.drawing.canvas import WIDTH, Canvas
 from stale_model.demo.drawing.doings import paint_over
@@ -59,7 +59,7 @@ def thing_mask(scene: Scene) -> NDArray[np.bool_]:
     return np.asarray(image) > 0
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 def test_the_thing_is_where_the_scene_says(thing: str) -> None:
     scene = plain_scene(1, thing)
     empty = film(replace(scene, thing=None), "nobody")
@@ -75,7 +75,7 @@ def test_the_thing_is_where_the_scene_says(thing: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 def test_people_stand_on_the_scene_s_side_of_the_thing(thing: str, seed: int) -> None:
     scene = plain_scene(seed, thing)
     for doing in ("standing", "waving", "photographing"):
@@ -84,7 +84,7 @@ def test_people_stand_on_the_scene_s_side_of_the_thing(thing: str, seed: int) ->
         assert (middle - scene.thing_x) * scene.side > 0.8 * scene.extent[0], doing
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 def test_paint_covers_part_of_the_thing_and_nothing_else(thing: str) -> None:
     scene = plain_scene(2, thing)
     image = Image.new("RGB", (round(WIDTH * HEIGHT), HEIGHT), (1, 2, 3))
@@ -101,7 +101,7 @@ def test_paint_covers_part_of_the_thing_and_nothing_else(thing: str) -> None:
     assert ((painted - far) * scene.side > 0).all(), "only between the painter and the edge of the paint"
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_that_tells_a_verb_is_cut_at_the_edge(thing: str, seed: int) -> None:
     scene = replace(plain_scene(seed, thing), pan=(0.05, 0.4, 6.0), shake=0.005)
@@ -114,7 +114,7 @@ def test_nothing_that_tells_a_verb_is_cut_at_the_edge(thing: str, seed: int) -> 
             assert not any(edge.any() for edge in edges), f"{doing} at {time_s}"
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 @pytest.mark.parametrize("seed", range(6))
 def test_carriers_hold_both_ends_of_what_they_carry(thing: str, seed: int) -> None:
     frame = film(plain_scene(seed, thing), "carrying", time_s=1.7 * seed)
@@ -141,7 +141,7 @@ def test_whoever_waves_stretches_an_arm_beside_the_head() -> None:
         assert np.ptp(highest) > 0.02, "the hand does not move"
 
 
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", [*THINGS, *OTHER_THINGS])
 def test_everything_that_can_be_done_looks_different(thing: str) -> None:
     frames = [film(plain_scene(3, thing), doing) for doing in (*VERBS, *IDLE)]
     for n, first in enumerate(frames):
