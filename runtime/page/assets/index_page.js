@@ -9,8 +9,8 @@ function sparkline(row) {
   return draw("svg", attributes, draw("path", { d: bars }));
 }
 
-const rows = data.videos.map(([video, href, duration, found, classes, timeline], i) => ({
-  video, href, duration, found, timeline, i,
+const rows = data.videos.map(([video, href, duration, found, classes, timeline]) => ({
+  video, href, duration, found, timeline,
   classes: classes.map(([label, score]) => [data.labels[label], score]),
 }));
 
