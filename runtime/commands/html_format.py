@@ -50,8 +50,8 @@ def _settings(result: RunResult) -> PageSettings:
 def describe_run(result: RunResult) -> str:
     """One line on what made the detections: version, backend, length, window, decoder, bundle, feature recipe."""
     run = result.run
-    parts = [result.version or "stale-edge"]
-    parts += [str(run[name]) for name in ("backend",) if run.get(name)]
+    parts = [result.version]
+    parts += [run["backend"]] if run.get("backend") else []
     parts += [f"T={run['length']}"] if run.get("length") else []
     parts += [f"{name} {run[name]}" for name in ("window", "decoder") if run.get(name)]
     parts += [f"bundle {str(run['bundle_sha256'])[:12]}"] if run.get("bundle_sha256") else []

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from stale_runtime.evaluation.average_recall import SHOWN_PROPOSALS
 from stale_runtime.evaluation.measured import Measured
 from stale_runtime.evaluation.mistakes import Mistakes, Tally
 from stale_runtime.evaluation.score_threshold import ScoreCurve, ScorePoint
@@ -13,7 +14,6 @@ _MOST_PAIRS = 30
 _MOST_CLASSES = 1000
 _LONGEST_NAME = 200
 """Characters of a name that the page keeps."""
-_PROPOSALS = (1, 5, 10, 100)
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 60, 44
 """Of the drawing of precision over recall."""
 _CURVE_POINTS, _TABLE_POINTS = 400, 21
@@ -65,7 +65,7 @@ def _figures(measured: Measured) -> Element:
         ("precision", point.precision),
         ("recall", point.recall),
         ("F1", point.f1),
-        *((f"AR@{n}, whatever the class", recall.at(n)) for n in _PROPOSALS),
+        *((f"AR@{n}, whatever the class", recall.at(n)) for n in SHOWN_PROPOSALS),
         ("area under AR over AN", recall.area),
     ]
     return _table("In percent", ("figure", "%"), [(name, _percent(value)) for name, value in figures])
