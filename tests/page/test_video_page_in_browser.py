@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -332,12 +332,12 @@ def test_five_thousand_detections_stay_usable(show: Open) -> None:
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_complain_about(
-    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: str
+    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
     path = tmp_path / "page.html"
     path.write_text(video_page(sample(poster=True), JUDGED, annotated=TRUTH, notes=["a note"]))
-    with watched_page(browser, size, scheme) as watched:  # type: ignore[arg-type]
+    with watched_page(browser, size, scheme) as watched:
         page = watched.open(path)
         page.keyboard.press("n")
         results = axe.Axe().run(page)
