@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
 from stale_runtime.evaluation.average_recall import SHOWN_PROPOSALS
+from stale_runtime.evaluation.matching import ForeignRule
 from stale_runtime.evaluation.measured import Measured
 from stale_runtime.evaluation.mistakes import Mistakes, Tally
 from stale_runtime.evaluation.score_threshold import ScoreCurve, ScorePoint
@@ -18,6 +19,8 @@ _LONGEST_NAME = 200
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 60, 44
 """Of the drawing of precision over recall."""
 _CURVE_POINTS, _TABLE_POINTS = 400, 21
+
+_RULES: Mapping[ForeignRule, str] = {"published": "count as in the published evaluation", "ignored": "are ignored"}
 
 
 def evaluation_page(measured: Measured, mistakes: Mistakes, *, name: str, pages: Mapping[str, str]) -> str:
@@ -49,12 +52,13 @@ def evaluation_page(measured: Measured, mistakes: Mistakes, *, name: str, pages:
 
 def _describe(measured: Measured) -> str:
     result = measured.precision
+    best = "" if measured.min_score is not None else ", where F1 is best"
     return (
-        f"{result.videos:,} videos, {result.classes:,} classes with ground truth. Detections of other classes: "
-        f"{measured.foreign_labels} ({result.foreign_label_detections:,}); in other videos: {measured.foreign_videos} "
-        f"({result.foreign_video_detections:,}). mAP and average recall are of all detections; precision, recall, F1 "
-        f"and everything below are of those that score {measured.point.score:.4g} or more"
-        f"{'' if measured.min_score is not None else ', where F1 is best'}, at tIoU {measured.curve.tiou:.2f}."
+        f"{result.videos:,} videos, {result.classes:,} classes with ground truth. Detections of other classes "
+        f"({result.foreign_label_detections:,}) {_RULES[measured.foreign_labels]}, those in other videos "
+        f"({result.foreign_video_detections:,}) {_RULES[measured.foreign_videos]}. mAP and average recall are of all "
+        "detections; precision, recall, F1 and everything below are of those that score "
+        f"{measured.point.score:.4g} or more{best}, at tIoU {measured.curve.tiou:.2f}."
     )
 
 

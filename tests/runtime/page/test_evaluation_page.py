@@ -39,6 +39,13 @@ def test_what_was_found_as_another_class_stands_there() -> None:
     assert [text for text in texts[at:] if text.strip()][5:8] == ["jump", "run", "1"]
 
 
+def test_it_says_how_detections_without_ground_truth_count() -> None:
+    assert (
+        "Detections of other classes (1) count as in the published evaluation, those in other videos (0) count as in"
+        in page_of()
+    )
+
+
 def test_a_video_with_a_page_is_a_link_and_any_other_is_not() -> None:
     assert "<a " not in page_of()
     assert '<a href="./a.html">a</a>' in page_of(pages={"a": "./a.html"})
