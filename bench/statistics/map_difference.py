@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COVERAGE = 0.95
-"""Share of such intervals that contain the difference that infinitely many videos would show."""
+from stale_runtime.evaluation.map_change import COVERAGE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from stale_runtime.errors import StaleError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
-from stale_runtime.formats.output_format import as_bytes
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
@@ -95,7 +94,7 @@ class RunOutput:
         if outcome.detections is None:
             return True
         result = self._result([outcome])
-        return console.echo(str(self.request.form.render(result)), nl=False)
+        return console.echo(self.request.form.render(result), nl=False)
 
     @property
     def makes_early(self) -> bool:
@@ -121,7 +120,7 @@ class RunOutput:
         result = self._result([outcome]).of_video(0, output=output / outcome.path.name)
         place = folder / str(len(self.made))
         try:
-            place.write_bytes(as_bytes(self.request.form.render(result)))
+            place.write_bytes(self.request.form.render(result).encode())
         except OSError as problem:
             raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
         self.made[outcome.path] = place

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -249,6 +249,34 @@ def test_zoom_shows_a_part_and_follows_the_playhead(show: Open) -> None:
     assert len(bars(page)) == 4
 
 
+def test_a_slider_and_a_resized_window_in_one_frame_are_both_drawn(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.evaluate(
+        """() => {
+             document.getElementById("curves").style.width = "300px";
+             later(renderResized);
+             document.getElementById("score").value = 0.8;
+             document.getElementById("score").dispatchEvent(new Event("input"));
+           }"""
+    )
+    draw(page)
+    assert page.evaluate("document.querySelector('#curves canvas').clientWidth") == 300
+    assert (page.text_content("#count") or "").startswith("1 of 5")
+
+
+def test_a_bar_under_the_pointer_says_what_it_is(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.locator("#lanes .track").first.hover(position={"x": 1, "y": 6})
+    assert page.locator("#lanes .lane").first.get_attribute("title") == ""
+    box = page.locator("#lanes .track").first.bounding_box()
+    assert box is not None
+    best = ROWS[0]
+    page.locator("#lanes .track").first.hover(position={"x": (best.start + 1) / DURATION_S * box["width"], "y": 6})
+    title = page.locator("#lanes .lane").first.get_attribute("title") or ""
+    assert title.startswith(best.label)
+    assert f"score {best.score:.4f}" in title
+
+
 def test_a_video_that_is_not_there_is_said_and_the_rest_works(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(video_page(sample(), SETTINGS, media="./gone%20%23.mp4"))
     page = watched.open(tmp_path / "page.html")
@@ -304,12 +332,12 @@ def test_five_thousand_detections_stay_usable(show: Open) -> None:
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_complain_about(
-    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: str
+    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
     path = tmp_path / "page.html"
     path.write_text(video_page(sample(poster=True), JUDGED, annotated=TRUTH, notes=["a note"]))
-    with watched_page(browser, size, scheme) as watched:  # type: ignore[arg-type]
+    with watched_page(browser, size, scheme) as watched:
         page = watched.open(path)
         page.keyboard.press("n")
         results = axe.Axe().run(page)

@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,8 @@ def test_a_backend_does_not_differ_from_itself(draws: list[float]) -> None:
 
 
 @given(SHARES, st.randoms())
-def test_exchanging_the_two_turns_the_interval_around(draws: list[float], random: object) -> None:
-    others = random.sample(draws, len(draws))  # type: ignore[attr-defined]
+def test_exchanging_the_two_turns_the_interval_around(draws: list[float], random: Random) -> None:
+    others = random.sample(draws, len(draws))
     one, other = map_difference(0.5, 0.4, draws, others), map_difference(0.4, 0.5, others, draws)
     assert one.low is not None
     assert one.high is not None

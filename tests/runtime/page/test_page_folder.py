@@ -26,3 +26,9 @@ def test_what_is_no_page_of_ours_and_what_is_ambiguous_is_left_out(tmp_path: Pat
     (tmp_path / "b.html").write_text(video_page(empty, PageSettings(run="")))
     assert find_pages(tmp_path, ["a", "b", "B"], tmp_path / "report.html") == {}
     assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {"b": "./b.html"}
+
+
+def test_pages_are_found_by_the_names_of_activitynets_files(tmp_path: Path) -> None:
+    empty = VideoDetections(video="a b", duration_s=1.0, detections=())
+    (tmp_path / "v_a b.html").write_text(video_page(empty, PageSettings(run="")))
+    assert find_pages(tmp_path, ["a b", "c"], tmp_path / "report.html") == {"a b": "./v_a%20b.html"}
