@@ -115,7 +115,7 @@ def _difference_figure(title: str, changes: Sequence[tuple[str, MapDifference]])
     ends = [end for _, change in changes for end in (change.points, change.low, change.high) if end is not None]
     label = "percent points of average mAP"
     axis = linear_axis(label, [0.0, *ends], least=_NARROWEST, whole=(-100, 100))
-    chances = [change.may_be_chance for _, change in changes if change.low is not None and change.low != change.high]
+    chances = [change.may_be_chance for _, change in changes if change.low is not None and not change.is_none]
     caption = f"{sum(map(bool, chances))} of {len(chances)} may be chance."
     if unknown := sum(change.low is None for _, change in changes):
         caption = f"{unknown} without intervals, because an older version measured them: they may all be chance."

@@ -1,14 +1,18 @@
 """The page of a video in a real browser: what is drawn where, and what clicks and keys do."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pytest
 
 from stale_runtime.detections import Detection
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
+from stale_runtime.evaluation.matching import match_detections
 from stale_runtime.page.video_page import relative_url, video_page
 from tests.page.browser import PHONE, WIDE, Watched, wait_until, watched_page
 from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample
@@ -147,6 +151,41 @@ def test_the_tiou_decides_what_is_right(show: Open) -> None:
     assert "1 right and 3 wrong at tIoU 0.80; 1 of 2 annotated actions found" in page.inner_text("#count")
     set_slider(page, "tiou", 0.85)
     assert bars(page, ".right") == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_page_marks_the_same_detections_as_the_evaluation(show: Open, seed: int) -> None:
+    """Whole seconds and few scores, so that overlaps and scores are often equal."""
+    generator = np.random.default_rng(seed)
+
+    def segment() -> tuple[float, float]:
+        start = generator.integers(0, 40)
+        return float(start), float(start + generator.integers(1, 20))
+
+    labels = ("Archery", "Long jump")
+    found = [Detection(labels[i % 2], *segment(), generator.integers(1, 5) / 5) for i in range(60)]
+    rows = tuple(sorted(found, key=lambda row: -row.score))
+    known = tuple(Annotation(label, *segment()) for label in (*labels * 6, AMBIGUOUS))
+    truth = AnnotatedVideo(duration_s=60.0, annotations=known)
+    page = show(video_page(sample(rows), replace(JUDGED, min_score=0.0), annotated=truth))
+    for tiou in (0.3, 0.5, 0.75):
+        set_slider(page, "tiou", tiou)
+        matches = match_detections({"a": rows}, GroundTruth(videos={"a": truth}), tious=(tiou,))
+        expected = sorted(
+            (label, *segment, score, "right" if hit else "not counted" if excused else "wrong")
+            for label, matched in matches.classes.items()
+            for segment, score, hit, excused in zip(
+                matched.found.segments.tolist(),
+                matched.found.scores.tolist(),
+                matched.hits[:, 0],
+                matched.excused,
+                strict=True,
+            )
+        )
+        judged = page.evaluate("() => detections.map((row) => [row.name, row.start, row.end, row.score, verdict(row)])")
+        assert sorted((*row, verdict.split(" (")[0]) for *row, verdict in judged) == expected
+        counts = Counter(verdict for *_, verdict in expected)
+        assert f"{counts['right']} right and {counts['wrong']} wrong" in page.inner_text("#count")
 
 
 def test_without_ground_truth_nothing_is_judged(show: Open) -> None:

@@ -5,6 +5,7 @@ const inSeconds = data.in_seconds;
 const toRow = ([label, start, end, score], i) => ({ name: data.labels[label], label, start, end, score, i });
 const detections = data.detections.map(toRow);
 const truth = (data.truth ?? []).map(toRow);
+const ambiguous = (data.ambiguous ?? []).map(([start, end]) => ({ start, end }));
 const hasTruth = data.truth !== null;
 const best = detections.length ? detections[0].score : 1; // they come best first
 const video = byId("video");
@@ -14,7 +15,13 @@ let hasVideo = data.media !== null;
 let curves = null;
 
 const timeText = (time) => formatTime(time, inSeconds);
-const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : row.overlap >= state.tiou ? "wrong (found already)" : "wrong");
+
+function verdict(row) {
+  if (!hasTruth) return "";
+  if (row.match) return "right";
+  if (row.isExcused) return "not counted (ambiguous)";
+  return row.overlap >= state.tiou ? "wrong (found already)" : "wrong";
+}
 
 // What is shown
 
@@ -65,7 +72,9 @@ function renderCount() {
   const parts = [`${state.shown.length.toLocaleString("en")} of ${count(detections.length, "detection")}`];
   if (hasTruth) {
     const right = state.shown.filter((row) => row.match).length;
-    parts.push(`${right} right and ${state.shown.length - right} wrong at tIoU ${state.tiou.toFixed(2)}`);
+    const excused = state.shown.filter((row) => row.isExcused).length;
+    parts.push(`${right} right and ${state.shown.length - right - excused} wrong at tIoU ${state.tiou.toFixed(2)}`);
+    if (excused) parts.push(`${excused.toLocaleString("en")} not counted, because what is there is ambiguous`);
     parts.push(`${right} of ${count(state.shownTruth.length, "annotated action")} found`);
   }
   if (detections.length && !state.shown.length) parts.push(`the best one scores ${best.toFixed(2)}`);
@@ -187,7 +196,7 @@ byId("score").addEventListener("input", (event) => {
 });
 byId("tiou").addEventListener("input", (event) => {
   state.tiou = Number(event.target.value);
-  matchDetections(detections, truth, state.tiou);
+  matchDetections(detections, truth, ambiguous, state.tiou);
   later(renderAll);
 });
 byId("query").addEventListener("input", (event) => {
@@ -282,6 +291,7 @@ function showKey() {
   const meanings = hasTruth
     ? [["right shade-3", "right: overlaps an annotated action enough"], ["wrong shade-3", "wrong (dashed outline)"], ["truth", "annotated action, below"]]
     : [["found shade-4", "high score"], ["found shade-0", "low score"]];
+  if (hasTruth && ambiguous.length) meanings.push(["found shade-3", "not counted: annotators were unsure"]);
   byId("key").append(...meanings.map(([style, meaning]) => make("li", {}, sample(style), meaning)));
 }
 
@@ -324,7 +334,7 @@ byId("notes").append(...data.notes.map((note) => make("li", {}, nameNode(note)))
 byId("tiou-control").hidden = !hasTruth;
 byId("scrubber").setAttribute("aria-valuemin", "0");
 byId("scrubber").setAttribute("aria-valuemax", String(data.end));
-if (hasTruth) matchDetections(detections, truth, state.tiou);
+if (hasTruth) matchDetections(detections, truth, ambiguous, state.tiou);
 showKey();
 if (data.poster.length) showPoster();
 if (hasVideo) showVideo();

@@ -68,3 +68,10 @@ def test_impossible_differences_are_refused(values: tuple[float, float | None, f
     difference, low, high = values
     with pytest.raises(ValueError, match="expected -100 to 100"):
         MapDifference(points=difference, low=low, high=high)
+
+
+def test_an_interval_without_width_tells_nothing() -> None:
+    change = map_difference(0.4, 0.5, [0.4] * 5, [0.5] * 5)  # as of a single video
+    assert change.low == change.high
+    assert change.may_be_chance is True
+    assert str(change) == "-10.00 [-10.00, -10.00] noise"
