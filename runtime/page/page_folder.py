@@ -18,19 +18,31 @@ _HEAD = 16_384
 def find_pages(folder: Path, videos: Collection[str], page: Path) -> dict[str, str]:
     """The addresses of the pages of videos, by video id, as seen from another page.
 
-    Videos whose ids differ only in capitals are left out, because which of them has which name depends on the run.
+    A page is named after the file of its video, which may have ActivityNet's prefix ``v_``; the id does not. Videos
+    whose names differ only in capitals, or that have a page of either name, are left out, because which of them is meant
+    depends on the run.
 
     Args:
         folder: what ``stale-run --format html -o`` wrote.
         videos: ids.
         page: where the page with the links is written.
     """
-    names = {video: make_file_names([video], ".html", taken=(INDEX,))[0] for video in videos}
-    uses = Counter(name.casefold() for name in names.values())
-    paths = {video: folder / name for video, name in names.items() if uses[name.casefold()] == 1}
-    return {video: relative_url(path, page) for video, path in paths.items() if os.path.isfile(path) and _is_page(path)}
+    names = {video: [_page_name(stem) for stem in (video, f"v_{video}")] for video in videos}
+    uses = Counter(name.casefold() for both in names.values() for name in both)
+    found = {}
+    for video, both in names.items():
+        paths = [folder / name for name in both if uses[name.casefold()] == 1 and _is_page(folder / name)]
+        if len(paths) == 1:
+            found[video] = relative_url(paths[0], page)
+    return found
+
+
+def _page_name(stem: str) -> str:
+    return make_file_names([stem], ".html", taken=(INDEX,))[0]
 
 
 def _is_page(path: Path) -> bool:
+    if not os.path.isfile(path):
+        return False
     with open(path, "rb") as file:
         return _OURS in file.read(_HEAD)

@@ -26,3 +26,10 @@ def test_what_is_no_page_of_ours_and_what_is_ambiguous_is_left_out(tmp_path: Pat
     (tmp_path / "b.html").write_text(video_page(empty, PageSettings(run="")))
     assert find_pages(tmp_path, ["a", "b", "B"], tmp_path / "report.html") == {}
     assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {"b": "./b.html"}
+
+
+def test_a_page_may_be_named_after_a_file_with_the_prefix_of_activitynet(tmp_path: Path) -> None:
+    for name in ("v_a", "v_b", "b"):
+        empty = VideoDetections(video=name[-1], duration_s=1.0, detections=())
+        (tmp_path / f"{name}.html").write_text(video_page(empty, PageSettings(run="")))
+    assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {"a": "./v_a.html"}  # b has two
