@@ -155,7 +155,10 @@ class RunOutput:
         found = [(outcome.path, outcome.detections) for outcome in outcomes if outcome.detections is not None]
         paths, videos = tuple(path for path, _ in found), tuple(video for _, video in found)
         external = self.request.external_classifier
-        recipe = self.task.localizer.bundle.manifest.recipe
+        manifest = self.task.localizer.bundle.manifest
+        recipe = manifest.recipe
+        if manifest.vision is not None and any(map(is_video, paths)):
+            recipe = manifest.vision.recipe  # knows what the training's leaves open
         return RunResult(
             videos=videos,
             paths=paths,

@@ -123,6 +123,9 @@ def test_the_video_of_a_run_plays_in_its_page(tmp_path: Path, bundle: Path, brow
     write_webm(tmp_path / "my films" / "50 % grey.webm", seconds=12)
     done = run("stale-run", "my films/50 % grey.webm", *PROMPTS, "-o", "grey.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    made_by = content(tmp_path / "grey.html")["run"]
+    assert "feature recipe: tower " in made_by
+    assert "unknown" not in made_by
     with watched_page(browser) as watched:
         page = watched.open(tmp_path / "grey.html")
         page.locator("#poster button").last.click()
