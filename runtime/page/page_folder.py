@@ -19,8 +19,8 @@ def find_pages(folder: Path, videos: Collection[str], page: Path) -> dict[str, s
     """The addresses of the pages of videos, by video id, as seen from another page.
 
     A page is named after the file of its video, which may have ActivityNet's prefix ``v_``; the id does not. Videos
-    whose names differ only in capitals, or that have a page of either name, are left out, because which of them is meant
-    depends on the run.
+    whose names differ only in capitals, or that have a page of either name, are left out, because which of them is
+    meant depends on the run.
 
     Args:
         folder: what ``stale-run --format html -o`` wrote.
