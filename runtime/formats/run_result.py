@@ -52,6 +52,11 @@ class RunResult:
         return sum(map(len, self.videos)) - sum(map(len, self.shown))
 
     @property
+    def is_all_below(self) -> bool:
+        """Whether something was found, but nothing that scores at least ``min_score``."""
+        return self.below > 0 and not any(map(len, self.shown))
+
+    @property
     def unit(self) -> str:
         """The unit of all segments.
 

@@ -123,6 +123,14 @@ def test_the_index_of_a_thousand_videos_is_small_and_complete(watched: Watched, 
     assert names(watched) == ["v_00000000999"]
 
 
+def test_a_name_of_usual_length_stays_on_one_line_on_a_phone(browser: "Browser", tmp_path: Path) -> None:
+    names = ("Playing beach volleyball", "Trimming branches or hedges")
+    one = row("-oExUcmbTEE", 60.0, *(Detection(name, 0.0, 30.0, 0.95) for name in names))
+    with watched_page(browser, PHONE) as watched:
+        show(watched, tmp_path, index_page([one], SETTINGS))
+        assert watched.page.evaluate("document.querySelector('tbody th a').getClientRects().length") == 1
+
+
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_fault_in_the_index(

@@ -316,6 +316,18 @@ def test_a_bar_under_the_pointer_says_what_it_is(show: Open) -> None:
     assert f"score {best.score:.4f}" in title
 
 
+def test_the_playheads_of_lanes_and_curves_agree_after_a_zoom(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.keyboard.press("n")
+    page.keyboard.press("n")
+    page.keyboard.press("+")  # not yet in the middle of what is shown
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    lanes, curves = page.locator("#now").bounding_box(), page.locator("#curves .now").bounding_box()
+    assert lanes is not None
+    assert curves is not None
+    assert curves["x"] == pytest.approx(lanes["x"], abs=1)
+
+
 def test_a_video_that_is_not_there_is_said_and_the_rest_works(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(video_page(sample(), SETTINGS, media="./gone%20%23.mp4"))
     page = watched.open(tmp_path / "page.html")

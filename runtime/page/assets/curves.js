@@ -62,7 +62,8 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
     resize: build,
     move(time) {
       now.hidden = time < view.from || time > view.to;
-      now.style.left = `${plot.valToPos(Math.min(Math.max(time, view.from), view.to), "x")}px`;
+      // Not plot.valToPos, which knows a new view only later.
+      now.style.left = `${(100 * (Math.min(Math.max(time, view.from), view.to) - view.from)) / (view.to - view.from)}%`;
     },
   };
 }
