@@ -3,7 +3,7 @@
 # make browser       install Chromium for the tests of pages, where that is possible
 # make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
 # make drawing       who imports whom, room by room; writes docs/architecture.md
-# make demo          made-up videos, training, export, detection and evaluation, in a few minutes
+# make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
@@ -100,22 +100,31 @@ fuzz: $(VENV)/installed
 	STALE_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/fuzz
 	$(BIN)/python -m tests.fuzz.run all --inputs $(FUZZ_INPUTS) --jobs 2
 
+# Each command is printed as it runs, and does the same when it is typed.
 DEMO := build/demo
+SEED ?= 0
 demo: $(VENV)/installed
 	rm -rf $(DEMO)
-	$(BIN)/python -m stale_model.demo $(DEMO)
-	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/features \
+	$(BIN)/python -m stale_model.demo $(DEMO) --seed $(SEED)
+	$(BIN)/stale-features $(DEMO)/videos/training -o $(DEMO)/training_features --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-features $(DEMO)/videos/validation -o $(DEMO)/validation_features --vision $(DEMO)/vision --workers 2
+	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/training_features \
 	  --seen $(DEMO)/splits/seen.txt --unseen $(DEMO)/splits/unseen.txt --clip $(DEMO)/clip --freeze-text \
-	  --epochs 16 --batch-size 8 --learning-rate 4e-4 -o $(DEMO)/training
-	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth -o $(DEMO)/bundle
-	$(BIN)/stale-run "$$(ls $(DEMO)/features/*.npy | tail -1)" --prompts $(DEMO)/splits/all.txt \
-	  --durations $(DEMO)/annotations.json --bundle $(DEMO)/bundle
-	$(BIN)/stale-run $(DEMO)/features --prompts $(DEMO)/splits/all.txt --durations $(DEMO)/annotations.json \
-	  --bundle $(DEMO)/bundle --format json -o $(DEMO)/detections.json
+	  --epochs 12 --batch-size 8 --learning-rate 4e-4 --seed $(SEED) -o $(DEMO)/training
+	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision -o $(DEMO)/bundle \
+	  --calibration $(DEMO)/training_features --validate $(DEMO)/annotations.json \
+	  --validation-features $(DEMO)/validation_features
+	$(BIN)/stale-run $(DEMO)/videos/validation/validation_0001.mp4 --prompts $(DEMO)/splits/all.txt \
+	  --bundle $(DEMO)/bundle
+	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \
+	  --format json -o $(DEMO)/detections.json
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/seen.txt
 	$(BIN)/stale-eval $(DEMO)/detections.json --ground-truth $(DEMO)/annotations.json --subset validation \
 	  --classes $(DEMO)/splits/unseen.txt
+	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \
+	  --format html --ground-truth $(DEMO)/annotations.json --subset validation -o $(DEMO)/pages
+	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO) --page $(DEMO)/pages/index.html
 
 # Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
 DEVICE ?= cuda

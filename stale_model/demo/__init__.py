@@ -1,1 +1,1 @@
-"""Synthetic videos and classes, to try every command without a data set."""
+"""A data set of drawn videos with towers of its own, to see every command at work without downloading anything."""

@@ -32,6 +32,7 @@ def test_stale_eval_is_run(tmp_path: Path) -> None:
     "module",
     [
         *("stale_model", "stale_model.train_command", "stale_model.demo", "stale_model.demo.demo_command"),
+        "stale_model.demo.demo_summary",
         *("stale_export", "stale_export.export_command", "stale_bench", "stale_bench.bench_command"),
     ],
 )

@@ -1,21 +1,43 @@
-"""The demo's data set with a text tower of the wanted size, and the options to train on it."""
+"""The demo's timelines with made-up features and a text tower of the wanted size, and the options to train on it."""
 
 import json
 from pathlib import Path
 
+import numpy as np
+
 from stale_bench.engines.published import vit_b_32
-from stale_model.demo.demo_clip import CHANNELS, END
-from stale_model.demo.demo_command import write_demo
+from stale_model.demo.demo_classes import SPLITS
+from stale_model.demo.demo_tokenizer import END
+from stale_model.demo.demo_towers import DemoTowers
+from stale_model.demo.timelines import DemoVideo, draw_timelines
+from stale_model.demo.tower_files import text_tower_files
 from stale_model.training.train_request import TrainRequest
 from stale_model.training.training_config import TrainingConfig
 from tests.gpu.gpu_request import GpuRequest
+from tests.gpu.made_up import make_features
+
+CHANNELS = 512
+"""Width of the features, that of CLIP ViT-B's."""
+_SNIPPETS_PER_SECOND = 4
 
 
 def write_data(request: GpuRequest) -> Path:
-    """The folder of the demo's data; made once for all sections."""
+    """The folder of annotations, features and a text tower; made once for all sections."""
     folder = request.workspace / "data"
     if not folder.exists():
-        write_demo(folder, videos=request.sizes.videos, validation_videos=request.sizes.validation_videos)
+        for name in ("clip", "features"):
+            (folder / name).mkdir(parents=True)
+        timelines = {
+            "training": draw_timelines("training", request.sizes.videos, 0),
+            "validation": draw_timelines("validation", request.sizes.validation_videos, 0),
+        }
+        database = {video.name: video.entry(subset) for subset, drawn in timelines.items() for video in drawn}
+        (folder / "annotations.json").write_text(json.dumps({"database": database}))
+        for seed, video in enumerate(video for drawn in timelines.values() for video in drawn):
+            _write_features(folder / "features", video, seed)
+        towers = DemoTowers.draw(SPLITS["all"], seed=0, channels=CHANNELS)
+        for name, content in text_tower_files(towers).items():
+            (folder / "clip" / name).write_bytes(content)
         if request.sizes.full_tower:
             _write_large_tower(folder / "clip")
     return folder
@@ -51,6 +73,12 @@ def to_options(request: TrainRequest) -> list[str]:
         "-o": request.output,
     }
     return [text for option, value in options.items() for text in (option, str(value))]
+
+
+def _write_features(folder: Path, video: DemoVideo, seed: int) -> None:
+    snippets = round(video.duration_s * _SNIPPETS_PER_SECOND)
+    features = make_features(1, snippets, CHANNELS, seed)[0]  # (snippets, C)
+    np.save(folder / f"v_{video.name}.npy", features.numpy().astype(np.float16))
 
 
 def _write_large_tower(clip: Path) -> None:

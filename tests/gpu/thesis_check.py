@@ -14,10 +14,13 @@ from stale_bench.reporting.thesis_tables import launch_means
 from stale_export import export_bundle
 from stale_model import StaleConfig, TextTower, TrainedStale
 from stale_model.checkpoints.clip import ClipParts, read_clip_parts
-from stale_model.demo.demo_clip import make_clip
+from stale_model.demo.demo_tokenizer import make_tokenizer
+from stale_model.demo.demo_towers import make_text_config
 from stale_model.network.stale import Stale
 from stale_runtime.errors import StaleError
+from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE
 from stale_runtime.inputs.prompts import Prompts
+from tests.gpu.demo_data import CHANNELS
 from tests.gpu.gpu_report import Check, Findings, Table
 from tests.gpu.gpu_request import GpuRequest
 
@@ -123,8 +126,11 @@ def _prompts(request: GpuRequest) -> tuple[ClipParts, tuple[str, ...], str]:
         names = tuple((request.reference / "classes.txt").read_text().splitlines()[:count])
         return read_clip_parts(str(request.reference / "clip")), names, f"{len(names)} prompts of the reference"
     names = made_up_names(count)
-    demo = make_clip(names, seed=0)
-    clip = ClipParts(name="made up", text_config=demo.text_config, tokenizer_json=demo.tokenizer.to_str().encode())
+    tokenizer = make_tokenizer(
+        sorted({word for name in names for word in PROMPT_TEMPLATE.format(name).lower().split()})
+    )
+    config = make_text_config(tokenizer, channels=CHANNELS)
+    clip = ClipParts(name="made up", text_config=config, tokenizer_json=tokenizer.to_str().encode())
     return clip, names, f"{len(names)} made-up prompts of up to 12 tokens"
 
 

@@ -162,8 +162,8 @@ def _describe(request: GpuRequest) -> str:
     sizes = request.sizes
     tower = "of the size of CLIP ViT-B/32, with random weights" if sizes.full_tower else "of the demo"
     return (
-        f"The demo's data ({sizes.videos} videos), batches of {sizes.batch_size}, T={sizes.length}, a text "
-        f"tower {tower}, all weights trained. First steps: largest relative difference of the loss of "
-        f"{sizes.compared_steps} steps from the CPU's, without dropout. Epochs: the mean loss of stale-train, with "
-        "dropout, which every device draws for itself."
+        f"Made-up features of the demo's timelines ({sizes.videos} videos), batches of {sizes.batch_size}, "
+        f"T={sizes.length}, a text tower {tower}, all weights trained. First steps: largest relative difference of "
+        f"the loss of {sizes.compared_steps} steps from the CPU's, without dropout. Epochs: the mean loss of "
+        "stale-train, with dropout, which every device draws for itself."
     )

@@ -1,0 +1,1 @@
+"""Pictures of people who do something with a thing, drawn with Pillow."""
