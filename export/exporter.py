@@ -283,7 +283,7 @@ def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:
 def _choose_statistics(export: _Export, calibration: Calibration | None) -> FeatureStatistics | None:
     """What the features of the training look like: as the checkpoint says, else the calibration's."""
     trained = export.trained.features
-    export.say(f"recipe of the features: {trained.recipe.describe()}")
+    export.say(f"recipe of the training features: {trained.recipe.describe()}")
     if trained.statistics is None and calibration is None:
         export.say("no statistics of the features; with --calibration stale-run could warn of others")
     if calibration is None or trained.statistics is None:

@@ -4,7 +4,7 @@ Only ``stale-bench`` runs these files. So whatever is wrong with the one in int8
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -19,6 +19,7 @@ from stale_export.torch_localizer import (
     torch_runner,
 )
 from stale_export.validation_gate import MapGate, RunVideo
+from stale_export.validation_record import record_map_change
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.inputs.features import resample
@@ -56,7 +57,6 @@ def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> To
     found = count_integer_layers(module)
     if found != len(LINEARS):
         return _without_int8(files, f"PyTorch computes {found} of {len(LINEARS)} layers in integers", say)
-    score, exact = (None, None) if gate is None else _measure(int8, module, localizer, gate, say)
     record = QuantizationRecord(
         file=int8,
         kind="dynamic",
@@ -64,10 +64,9 @@ def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> To
         weight_bits=8,
         integer_operators_expected=len(LINEARS),
         integer_operators_found=found,
-        map_percent=score,
-        fp32_map_percent=exact,
-        validation_videos=len(gate.videos.features) if gate is not None else None,
     )
+    if gate is not None:
+        record = _measure(record, module, localizer, gate, say)
     return TorchBackends(files={**files, int8: packed}, records=(record,))
 
 
@@ -76,15 +75,21 @@ def _without_int8(files: Mapping[str, bytes], why: str, say: Say) -> TorchBacken
     return TorchBackends(files=files)
 
 
-def _measure(file: str, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say) -> tuple[float, float]:
-    """MAP in int8 and in float, in percent; a loss above the gate's limit is said."""
-    score, exact = (gate.measure_outputs(_resampling(part, gate)) for part in (module, localizer))
+def _measure(
+    record: QuantizationRecord, module: nn.Module, localizer: TorchLocalizer, gate: MapGate, say: Say
+) -> QuantizationRecord:
+    """Add mAP in int8 and in float to a record; a loss above the gate's limit is said."""
+    file = record.file
+    found, baseline = (gate.find_with(_resampling(part, gate)) for part in (module, localizer))
+    score, exact = gate.score(found), gate.score(baseline)
     if not gate.accepts(score, exact):
         say(
             f"warning: {file}: mAP {score:.2f} against {exact:.2f} in float, a drop of {exact - score:.3f}, more than "
             f"--max-map-drop {gate.max_drop}; the bundle is written all the same, since only stale-bench runs this file"
         )
-    return score, exact
+    videos = len(gate.videos.features)
+    record = replace(record, map_percent=score, fp32_map_percent=exact, validation_videos=videos)
+    return record_map_change(record, found, baseline, gate.videos.truth, say=say)
 
 
 def _resampling(module: nn.Module, gate: MapGate) -> RunVideo:

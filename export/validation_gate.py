@@ -56,16 +56,13 @@ class MapGate:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
         return self.score(self.find(model))
 
-    def measure_outputs(self, run: RunVideo) -> float:
-        """Like ``measure``, for any function that computes the outputs of a video."""
-        return self.score(self._find(run))
-
     def find(self, model: bytes) -> Found:
         """What a localizer graph finds in the videos, with the default decoder."""
         session = open_session(model, name="localizer", threads=available_threads())
-        return self._find(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+        return self.find_with(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
 
-    def _find(self, run: RunVideo) -> Found:
+    def find_with(self, run: RunVideo) -> Found:
+        """Like ``find``, for any function that computes the outputs of a video."""
         found = {}
         for video, features in self.videos.features.items():
             cas_logits, masks = run(features)

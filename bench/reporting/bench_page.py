@@ -5,12 +5,14 @@ from importlib.resources import files
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from stale_bench.reporting.axes import linear_axis
 from stale_bench.reporting.benchmark_results import Results, Row, Stage
-from stale_bench.reporting.curves import MOST_MARKS, Panel, legend_entries, linear_axis, make_panels
+from stale_bench.reporting.curves import MOST_MARKS, Panel, legend_entries, make_panels
 from stale_bench.reporting.report_tables import ReportTable, ReportText
 from stale_bench.reporting.svg_chart import chart_styles, difference_chart, line_sample, mark_sample, panel_chart
 from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.page.html_document import element, html_document, markup
+from stale_runtime.page.scrolling_table import scrolling_table
 from stale_runtime.system.text import one_line
 
 MOST_SAMPLES = 50_000
@@ -42,7 +44,7 @@ def bench_page(results: Results, report: ReportText) -> str:
         *_charts(results),
         *_differences(results),
         element("h2", "Tables"),
-        *(part for table in report.tables for part in _table(table)),
+        *map(_table, report.tables),
         element("ul", *(element("li", _shown(note)) for note in report.notes)),
         element("h2", "Machine and protocol"),
         *_conditions(results),
@@ -113,7 +115,7 @@ def _difference_figure(title: str, changes: Sequence[tuple[str, MapDifference]])
     ends = [end for _, change in changes for end in (change.points, change.low, change.high) if end is not None]
     label = "percent points of average mAP"
     axis = linear_axis(label, [0.0, *ends], least=_NARROWEST, whole=(-100, 100))
-    chances = [change.may_be_chance for _, change in changes if change.low is not None and change.low != change.high]
+    chances = [change.may_be_chance for _, change in changes if change.low is not None and not change.is_none]
     caption = f"{sum(map(bool, chances))} of {len(chances)} may be chance."
     if unknown := sum(change.low is None for _, change in changes):
         caption = f"{unknown} without intervals, because an older version measured them: they may all be chance."
@@ -125,18 +127,9 @@ def _difference_figure(title: str, changes: Sequence[tuple[str, MapDifference]])
     )
 
 
-def _table(table: ReportTable) -> Iterator[Element]:
-    """A table that can be scrolled, also with the keyboard, where it is too wide."""
-    kinds = ["" if n < table.left else "number" for n in range(len(table.headers))]
-    head = element("tr", *(element("th", _shown(text), scope="col", class_=kind)
-                           for text, kind in zip(table.headers, kinds, strict=True)))  # fmt: skip
-    body = element("tbody")
-    for line in table.lines:
-        first, *others = (_shown(text) for text in line)
-        cells = (element("td", text, class_=kind) for text, kind in zip(others, kinds[1:], strict=True))
-        body.append(element("tr", element("th", first, scope="row"), *cells))
-    shown = element("table", element("caption", table.caption), element("thead", head), body)
-    yield element("div", shown, class_="scroll", role="region", aria_label=table.caption, tabindex="0")
+def _table(table: ReportTable) -> Element:
+    headers, lines = [*map(_shown, table.headers)], [[*map(_shown, line)] for line in table.lines]
+    return scrolling_table(table.caption, headers, lines, left=table.left)
 
 
 def _conditions(results: Results) -> Iterator[Element]:

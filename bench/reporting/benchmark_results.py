@@ -74,6 +74,10 @@ class Ratio:
     """Lower end of the interval; None if there are too few launches to tell."""
     high: float | None
 
+    def __post_init__(self) -> None:
+        if not all(value > 0 for value in (self.median, self.low, self.high) if value is not None):
+            raise ValueError(f"ratio is {self.median:g} from {self.low} to {self.high}, expected positive numbers")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:

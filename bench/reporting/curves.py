@@ -1,7 +1,7 @@
 """Which curves a report has, and the axes that they are drawn on; nothing is drawn here.
 
 ``plots`` draws them with matplotlib, ``svg_chart`` as SVG for a page. Axes do not exaggerate: memory starts at 0, times
-have a logarithmic axis that spans at least a factor of ten, and mAP an axis of at least ``LEAST_POINTS`` points.
+have a logarithmic axis, see ``axes``, and mAP has an axis of at least ``LEAST_POINTS`` points.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from stale_bench.reporting.axes import Axis, linear_axis, log_axis
 from stale_bench.reporting.benchmark_results import Results, Row, launch_medians
 from stale_runtime.system.text import one_line
 
@@ -19,33 +20,12 @@ LEAST_POINTS = 10.0
 """Percent points that an axis of mAP spans at least."""
 MOST_MARKS = 8
 """Lengths that get a mark of their own; there are not more marks that one can tell apart."""
-_MOST_TICKS = 8
 _APART, _FARTHEST = 3.0, 18.0
 """How far curves are moved apart sideways, and all of them together, in points of an image."""
 _LONGEST_NAME = 60
 """Characters of a backend's name, which may come from a file."""
 _SHORTEST_MS = 1e-6
 """Times below this have no place in a chart."""
-_EDGE = 1e-9
-_ROOM = 1.06
-"""How far an axis from 0 goes beyond the largest value, so that no mark is cut."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """A range of values, and where it is labelled."""
-
-    label: str
-    low: float
-    high: float
-    is_log: bool
-    ticks: tuple[float, ...]
-
-    def position(self, value: float) -> float:
-        """Where a value lies, from 0 to 1."""
-        if self.is_log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,62 +150,6 @@ def curve_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
         if row.video is not None and row.video.snippets == row.length and row.video.mode == "whole":
             curves.get(f"{one_line(row.backend)[:_LONGEST_NAME]}, whole, T={row.length}", []).append(row)
     return curves
-
-
-def linear_axis(label: str, values: Sequence[float], *, least: float = 0.0, whole: tuple[float, float]) -> Axis:
-    """An axis for values.
-
-    Args:
-        label: what it shows.
-        values: at least one.
-        least: what it spans at least; 0 to begin at the lower end of ``whole``.
-        whole: the values that are possible; the axis shows no others.
-    """
-    low, high = min(values), max(values)
-    if not least:
-        low = whole[0]
-        high = low + _ROOM * (high - low) if high - low > _EDGE else low + 1
-    missing = max(0.0, least - (high - low)) / 2
-    low, high = low - missing, high + missing
-    step = _round_step((high - low) / (_MOST_TICKS - 1))
-    if least:
-        low, high = math.floor(low / step + _EDGE) * step, math.ceil(high / step - _EDGE) * step
-    low, high = max(low, whole[0]), min(high, whole[1])
-    first, last = math.ceil(low / step - _EDGE), math.floor(high / step + _EDGE)
-    ticks = tuple(round(n * step, 10) for n in range(first, last + 1))
-    return Axis(label=label, low=low, high=high, is_log=False, ticks=ticks)
-
-
-def log_axis(label: str, values: Sequence[float]) -> Axis:
-    """A logarithmic axis from one of 1, 2, 5, 10, 20 … to another, which spans at least a factor of ten."""
-    low = _round_log(min(values), math.floor)
-    high = max(_round_log(max(values), math.ceil), low)
-    while high < 10 * low * (1 - _EDGE):
-        low, high = _round_log(low * 0.99, math.floor), _round_log(high * 1.01, math.ceil)
-    digits: tuple[int, ...] = (1, 2, 5) if high / low < 300 else (1,)
-    powers = range(math.floor(math.log10(low) + _EDGE), math.ceil(math.log10(high) - _EDGE) + 1)
-    ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
-    shown = tuple(tick for tick in ticks if low * (1 - _EDGE) <= tick <= high * (1 + _EDGE))
-    return Axis(label=f"{label} (logarithmic)", low=low, high=high, is_log=True, ticks=shown)
-
-
-def _round_step(step: float) -> float:
-    """The smallest of 1, 2, 5, 10 … that is at least a step."""
-    power = math.floor(math.log10(step))
-    return next(float(f"{digit}e{power}") for digit in (1, 2, 5, 10) if digit * 10.0**power >= step * (1 - _EDGE))
-
-
-def _round_log(value: float, how: Callable[[float], int]) -> float:
-    """The next of 1, 2, 5, 10 … below or above a value, or the value itself."""
-    grid = sorted(float(f"{digit}e{power}") for power in (_power(value) - 1, _power(value), _power(value) + 1)
-                  for digit in (1, 2, 5))  # fmt: skip
-    if how is math.floor:
-        return max(number for number in grid if number <= value * (1 + _EDGE))
-    return min(number for number in grid if number >= value * (1 - _EDGE))
-
-
-def _power(value: float) -> int:
-    return math.floor(math.log10(value))
 
 
 def _curve_name(row: Row) -> str:

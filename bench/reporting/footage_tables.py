@@ -60,7 +60,7 @@ def _alone_rows(results: Results) -> Iterator[Row]:
     It is the same for each N, because each video is used once.
     """
     joined = next(iter(results.protocol["footage"].values()))
-    mean = round(sum(joined) / (results.protocol["evaluated_videos"] or 1))
+    mean = max(round(sum(joined) / (results.protocol["evaluated_videos"] or 1)), 1)
     first = {row.backend: row for row in reversed(results.rows) if row.video is not None and row.video.map_alone}
     for row in reversed(first.values()):
         assert row.video is not None

@@ -6,11 +6,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stale_bench.benchmark_backends import EXTRA_HINT
+from stale_bench.reporting.axes import Axis
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.curve_styles import DASHES, LEVEL_DASH, LIGHT, MARKS, colour_number, dash_number
 from stale_bench.reporting.curves import (
     MOST_MARKS,
-    Axis,
     Curve,
     LegendEntry,
     Panel,

@@ -134,7 +134,7 @@ def _warnings(record: Record, baseline: Record | None) -> Iterable[str]:
         )
     if len(record.launches) < FEWEST_LAUNCHES:
         needed = f"{FEWEST_LAUNCHES} processes that an interval needs"
-        yield f"{len(record.launches)} of the {needed}; raise --budget or --seeds"
+        yield f"{len(record.launches)} of the {needed}; raise --budget, or --seeds of stale-bench thesis"
     if baseline is not None and baseline.error is not None:
         yield f"the baseline {baseline.backend.name} failed"
 

@@ -14,8 +14,7 @@ from stale_bench.measuring.records import Record
 from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Results
 from stale_bench.reporting.rows import make_row
 from stale_bench.statistics.intervals import CONFIDENCE
-from stale_bench.statistics.map_difference import COVERAGE
-from stale_runtime.evaluation.map_change import RESAMPLES
+from stale_runtime.evaluation.map_change import COVERAGE, RESAMPLES
 
 STAGE_MEANINGS = {
     "import": "importing what the backend needs, in a fresh interpreter",

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import Element
 
+from stale_bench.reporting.axes import Axis
 from stale_bench.reporting.curve_styles import DARK, DASHES, LEVEL_DASH, LIGHT, colour_number, dash_number, mark_outline
-from stale_bench.reporting.curves import Axis, Curve, LegendEntry, Panel, Point, mark_number, sideways
+from stale_bench.reporting.curves import Curve, LegendEntry, Panel, Point, mark_number, sideways
 from stale_bench.statistics.map_difference import MapDifference
 from stale_runtime.page.html_document import element
 

@@ -125,7 +125,12 @@ def change_notes(results: Results) -> list[str]:
     if not shown:
         return []
     notes = [f"In percent points, {'; '.join(text for text, _ in shown)}."]
-    chances = [change.may_be_chance for _, changes in shown for change in changes if change.low != change.high]
+    chances = [
+        change.may_be_chance
+        for _, changes in shown
+        for change in changes
+        if change.low is not None and not change.is_none
+    ]
     if unknown := [change for _, changes in shown for change in changes if change.low is None]:
         notes.append(
             f"{len(unknown)} changes have no interval, because an older version measured them; with few videos, even a "

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-COVERAGE = 0.95
-"""Share of such intervals that contain the difference that infinitely many videos would show."""
+from stale_runtime.evaluation.map_change import COVERAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +30,21 @@ class MapDifference:
 
     @property
     def may_be_chance(self) -> bool | None:
-        """Whether the interval contains 0; None if there is no interval."""
+        """Whether the interval contains 0, or has no width, as that of a single video; None if there is no interval."""
         if self.low is None or self.high is None:
             return None
-        return self.low <= 0 <= self.high
+        return self.low <= 0 <= self.high or self.low == self.high
+
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing changed, whatever videos are drawn."""
+        return self.low == self.high == 0
 
     def __str__(self) -> str:
         """For a table: ``-0.60 [-1.52, +0.31] noise``."""
         if self.low is None or self.high is None:
             return _signed(self.points)
-        if self.low == self.high == 0:
+        if self.is_none:
             return "+0.00"
         interval = f"[{_signed(self.low)}, {_signed(self.high)}]"
         return f"{_signed(self.points)} {interval}" + (" noise" if self.may_be_chance else "")

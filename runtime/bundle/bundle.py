@@ -38,6 +38,8 @@ def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
         place = f"./{DEFAULT_FOLDER} (neither --bundle nor ${ENVIRONMENT} is given)"
     if not os.path.lexists(path / layout.MANIFEST):
         remedy = "copy one there, or make one with stale-export --ckpt best.pth"
+        if os.path.isfile(path):
+            remedy = "that is a file, and a bundle is the folder that stale-export --ckpt best.pth writes"
         raise BundleError(f"no bundle: looked in {place}; {remedy}")
     return path
 

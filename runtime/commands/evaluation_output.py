@@ -3,10 +3,8 @@
 import json
 from collections.abc import Sequence
 
+from stale_runtime.evaluation.average_recall import SHOWN_PROPOSALS
 from stale_runtime.evaluation.measured import Measured
-
-AVERAGE_PROPOSALS = (1, 5, 10, 100)
-"""Average numbers of proposals at which recall is shown."""
 
 
 def evaluation_table(measured: Measured) -> str:
@@ -17,7 +15,7 @@ def evaluation_table(measured: Measured) -> str:
         ("precision", point.precision),
         ("recall", point.recall),
         ("F1", point.f1),
-        *((f"AR@{n}", recall.at(n)) for n in AVERAGE_PROPOSALS),
+        *((f"AR@{n}", recall.at(n)) for n in SHOWN_PROPOSALS),
         ("area under AR", recall.area),
     ]
     where = "" if measured.min_score is not None else ", where F1 is best"
@@ -64,7 +62,7 @@ def evaluation_json(measured: Measured) -> str:
             "f1": point.f1,
         },
         "average_recall": {
-            **{f"AR@{n}": measured.recall.at(n) for n in AVERAGE_PROPOSALS},
+            **{f"AR@{n}": measured.recall.at(n) for n in SHOWN_PROPOSALS},
             "area": measured.recall.area,
         },
     }

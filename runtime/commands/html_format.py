@@ -43,20 +43,25 @@ def render_index(result: RunResult, names: tuple[str, ...]) -> str:
 
 def _settings(result: RunResult) -> PageSettings:
     return PageSettings(
-        run=describe_run(result), min_score=result.min_score or 0.0, judged=result.ground_truth is not None
+        run=_describe_run(result), min_score=result.min_score or 0.0, judged=result.ground_truth is not None
     )
 
 
-def describe_run(result: RunResult) -> str:
-    """One line on what made the detections: version, backend, length, window, decoder, bundle, feature recipe."""
+def _describe_run(result: RunResult) -> str:
+    """One line on what made the detections."""
     run = result.run
-    parts = [result.version or "stale-edge"]
-    parts += [str(run[name]) for name in ("backend",) if run.get(name)]
-    parts += [f"T={run['length']}"] if run.get("length") else []
-    parts += [f"{name} {run[name]}" for name in ("window", "decoder") if run.get(name)]
-    parts += [f"bundle {str(run['bundle_sha256'])[:12]}"] if run.get("bundle_sha256") else []
-    parts += [f"feature recipe: {result.recipe}"] if result.recipe else []
-    parts += [result.external] if result.external else []
+    parts = [
+        result.version,
+        run["backend"],
+        f"T={run['length']}",
+        f"window {run['window']}",
+        f"decoder {run['decoder']}",
+        f"bundle {run['bundle_sha256'][:12]}",
+    ]
+    if result.recipe is not None:
+        parts.append(f"feature recipe: {result.recipe}")
+    if result.external is not None:
+        parts.append(result.external)
     return " · ".join(parts)
 
 

@@ -19,7 +19,6 @@ from stale_runtime.errors import StaleError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
-from stale_runtime.formats.output_format import as_bytes
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
@@ -95,7 +94,7 @@ class RunOutput:
         if outcome.detections is None:
             return True
         result = self._result([outcome])
-        return console.echo(str(self.request.form.render(result)), nl=False)
+        return console.echo(self.request.form.render(result), nl=False)
 
     @property
     def makes_early(self) -> bool:
@@ -121,7 +120,7 @@ class RunOutput:
         result = self._result([outcome]).of_video(0, output=output / outcome.path.name)
         place = folder / str(len(self.made))
         try:
-            place.write_bytes(as_bytes(self.request.form.render(result)))
+            place.write_bytes(self.request.form.render(result).encode())
         except OSError as problem:
             raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
         self.made[outcome.path] = place
@@ -146,14 +145,19 @@ class RunOutput:
             write_output_folder(form.files(result, output, self.made), output)
         elif not self.streams:
             write_output(form.render(result), output)
-        if output is not None or self.request.verbose or sys.stdout.isatty():
-            console.note(NAME, describe_result(result, folder=self.request.writes_folder))
+        looks_empty = form.for_people and form.name != "table" and result.is_all_below
+        if output is not None or self.request.verbose or sys.stdout.isatty() or looks_empty:
+            index = None if form.index is None else form.index[0]
+            console.note(NAME, describe_result(result, folder=self.request.writes_folder, index=index))
 
     def _result(self, outcomes: Sequence[Outcome]) -> RunResult:
         found = [(outcome.path, outcome.detections) for outcome in outcomes if outcome.detections is not None]
         paths, videos = tuple(path for path, _ in found), tuple(video for _, video in found)
         external = self.request.external_classifier
-        recipe = self.task.localizer.bundle.manifest.recipe
+        manifest = self.task.localizer.bundle.manifest
+        recipe = manifest.recipe
+        if manifest.vision is not None and any(map(is_video, paths)):
+            recipe = manifest.vision.recipe  # knows what the training's leaves open
         return RunResult(
             videos=videos,
             paths=paths,
@@ -196,21 +200,27 @@ def frame_rate(video: Path) -> float | None:
     return round_frame_rate(known.frames / known.duration_s)
 
 
-def describe_result(result: RunResult, *, folder: bool) -> str:
+def describe_result(result: RunResult, *, folder: bool, index: str | None = None) -> str:
     """What was found and written, in one line.
 
     Args:
         result: the run.
         folder: whether ``result.output`` is a folder, with a file of each video.
+        index: name of the file in the folder that leads to the others.
     """
     rows = [row for video in result.shown for row in video]
     classes, videos = len({row.label for row in rows}), len(result.videos)
     found = f"{_count(len(rows), 'action')} of {_count(classes, 'class', 'es')}" if rows else "no actions"
     where = as_text(result.paths[0].name) if videos == 1 else f"{videos:,} videos"
     score = "" if result.min_score is None else f" (score {result.min_score:.4g} and above)"
+    if result.is_all_below:
+        score = f" (score {result.min_score:.4g} and above; {result.below:,} score less: --min-score 0 shows them)"
     if result.output is None:
         return f"{found} in {where}{score}"
-    files = f" in {result.output}, a file a video" if folder else f" to {result.output}"
+    files = f" to {result.output}"
+    if folder:
+        lead = "" if index is None else f"; open {result.output / index}"
+        files = f" in {result.output}, a file a video{lead}"
     return f"{found} in {where}{score}, written{files}"
 
 

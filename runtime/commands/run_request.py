@@ -40,7 +40,6 @@ _FOR_FILES = {
 """Options that make no sense for a stream, by field."""
 _TIMES = {"--duration": "duration", "--fps with --stride": "fps", "--durations": "durations"}
 _ENDLESS = "whose detections are printed before its end; leave it out"
-_LINES = "whose detections are JSON lines; leave it out"
 _WHOLE = "that is looked at through windows; leave it out"
 _WHY_NOT = {
     "--duration": "whose end is not known; give --fps with --stride",
@@ -52,11 +51,7 @@ _WHY_NOT = {
     "--window off": _WHOLE,
     "--decoder upstream": _WHOLE,
     "--length N without --window N": "that is looked at through windows; give both, or leave out --length",
-    **{
-        f"--format {name}": "whose detections are JSON lines; leave it out"
-        for name in OUTPUT_FORMATS
-        if name != "jsonl"
-    },
+    **{f"--format {name}": "whose detections are JSON lines; leave it out" for name in OUTPUT_FORMATS},
 }
 """Why, and what to do instead, if it is not ``_ENDLESS``."""
 
@@ -233,8 +228,10 @@ class RunRequest:
             )
         if self.ground_truth is not None and not form.shows_ground_truth:
             showing = " or ".join(other.name for other in OUTPUT_FORMATS.values() if other.shows_ground_truth)
-            remedy = f"give --format {showing}, or leave it out" if showing else "leave it out"
-            raise click.UsageError(f"--ground-truth with --format {form.name}, which shows no annotations; {remedy}")
+            raise click.UsageError(
+                f"--ground-truth with --format {form.name}, which shows no annotations; give --format {showing}, or "
+                "leave it out"
+            )
         if self.subset is not None and self.ground_truth is None:
             raise click.UsageError("--subset without --ground-truth; give the file of annotations, or neither")
         if form.single_video and not self.is_single:

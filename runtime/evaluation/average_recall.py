@@ -12,6 +12,8 @@ from stale_runtime.segments import FloatArray, temporal_iou
 
 MOST_PROPOSALS = 100
 """Largest average number of proposals of a video."""
+SHOWN_PROPOSALS = (1, 5, 10, 100)
+"""Average numbers of proposals at which reports show recall."""
 _TIOUS = np.linspace(0.5, 0.95, 10)
 _CELLS = 2**20
 """Most overlaps that are held at once."""

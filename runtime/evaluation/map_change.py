@@ -29,8 +29,11 @@ class MapChange:
 
     @property
     def may_be_chance(self) -> bool:
-        """Whether the interval contains 0, so that these videos do not tell which of the two is better."""
-        return self.low <= 0 <= self.high
+        """Whether these videos do not tell which of the two is better: the interval contains 0, or has no width.
+
+        It has none if all draws are alike, as those of a single video are.
+        """
+        return self.low <= 0 <= self.high or self.low == self.high
 
     def describe(self) -> str:
         """Such as ``-0.61 (95 % interval -1.30 to +0.12)``."""

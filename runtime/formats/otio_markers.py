@@ -34,7 +34,7 @@ def otio_timeline(result: RunResult) -> str:
         )
         for row in sorted(video, key=lambda row: (row.start, row.end))
     ]
-    whole = frames(0, max([1, round((video.duration_s or 0) * rate)]))
+    whole = frames(0, max(1, round((video.duration_s or 0) * rate)))
     media = otio.schema.MissingReference(available_range=whole)
     if url is not None:
         media = otio.schema.ExternalReference(target_url=url, available_range=whole)

@@ -19,7 +19,7 @@ class OutputFormat:
     """A few words on what it is for."""
     suffix: str
     """Of its files, with the dot."""
-    render: Callable[[RunResult], str | bytes]
+    render: Callable[[RunResult], str]
     """Writes the videos of a run; exactly one video if ``single_video``."""
     for_people: bool
     """Whether people read it, so that detections which are likely to be wrong are left out unless asked for."""
@@ -60,13 +60,10 @@ class OutputFormat:
         names = make_file_names([path.stem for path in result.paths], self.suffix, taken=taken)
         for n, (path, name) in enumerate(zip(result.paths, names, strict=True)):
             early = made.get(path)
-            content = self.render(result.of_video(n, output=folder / name)) if early is None else early.read_bytes()
-            yield name, as_bytes(content)
+            if early is not None:
+                yield name, early.read_bytes()
+            else:
+                yield name, self.render(result.of_video(n, output=folder / name)).encode()
         if self.index is not None:
             name, write = self.index
-            yield name, as_bytes(write(result, tuple(names)))
-
-
-def as_bytes(content: str | bytes) -> bytes:
-    """What is written to a file: text as UTF-8."""
-    return content.encode() if isinstance(content, str) else content
+            yield name, write(result, tuple(names)).encode()

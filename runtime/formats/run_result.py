@@ -24,7 +24,7 @@ class RunResult:
     """Score from which on detections are written, or where a page's slider starts; None for all of them."""
     top: int | None = None
     """Detections a video that were asked for; None if nothing was said."""
-    version: str = ""
+    version: str
     """Program and version that made the detections."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the detections depend on, for JSON: bundle, backend, decoder and so on."""
@@ -50,6 +50,11 @@ class RunResult:
     def below(self) -> int:
         """Number of detections that score less than ``min_score``."""
         return sum(map(len, self.videos)) - sum(map(len, self.shown))
+
+    @property
+    def is_all_below(self) -> bool:
+        """Whether something was found, but nothing that scores at least ``min_score``."""
+        return self.below > 0 and not any(map(len, self.shown))
 
     @property
     def unit(self) -> str:

@@ -15,6 +15,8 @@ LARGEST_FILE = 512 * MEGABYTE
 MOST_VIDEOS = 1_000_000
 """Most videos that any file may list."""
 
+VIDEO_PREFIX = "v_"
+"""What the names of ActivityNet's files begin with, and their ids do not."""
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
@@ -32,7 +34,7 @@ def video_id(name: str) -> str:
 
     Bytes of a file name that are not UTF-8 are replaced by hexadecimal escapes, so that every id is valid text.
     """
-    return as_text(name.removeprefix("v_"))
+    return as_text(name.removeprefix(VIDEO_PREFIX))
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:

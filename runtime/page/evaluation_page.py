@@ -3,20 +3,24 @@
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
+from stale_runtime.evaluation.average_recall import SHOWN_PROPOSALS
+from stale_runtime.evaluation.matching import ForeignRule
 from stale_runtime.evaluation.measured import Measured
 from stale_runtime.evaluation.mistakes import Mistakes, Tally
 from stale_runtime.evaluation.score_threshold import ScoreCurve, ScorePoint
 from stale_runtime.page.html_document import element, html_document, markup, read_asset
+from stale_runtime.page.scrolling_table import scrolling_table
 
 _MOST_VIDEOS = 30
 _MOST_PAIRS = 30
 _MOST_CLASSES = 1000
 _LONGEST_NAME = 200
 """Characters of a name that the page keeps."""
-_PROPOSALS = (1, 5, 10, 100)
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 360, 60, 44
 """Of the drawing of precision over recall."""
 _CURVE_POINTS, _TABLE_POINTS = 400, 21
+
+_RULES: Mapping[ForeignRule, str] = {"published": "count as in the published evaluation", "ignored": "are ignored"}
 
 
 def evaluation_page(measured: Measured, mistakes: Mistakes, *, name: str, pages: Mapping[str, str]) -> str:
@@ -48,12 +52,13 @@ def evaluation_page(measured: Measured, mistakes: Mistakes, *, name: str, pages:
 
 def _describe(measured: Measured) -> str:
     result = measured.precision
+    best = "" if measured.min_score is not None else ", where F1 is best"
     return (
-        f"{result.videos:,} videos, {result.classes:,} classes with ground truth. Detections of other classes: "
-        f"{measured.foreign_labels} ({result.foreign_label_detections:,}); in other videos: {measured.foreign_videos} "
-        f"({result.foreign_video_detections:,}). mAP and average recall are of all detections; precision, recall, F1 "
-        f"and everything below are of those that score {measured.point.score:.4g} or more"
-        f"{'' if measured.min_score is not None else ', where F1 is best'}, at tIoU {measured.curve.tiou:.2f}."
+        f"{result.videos:,} videos, {result.classes:,} classes with ground truth. Detections of other classes "
+        f"({result.foreign_label_detections:,}) {_RULES[measured.foreign_labels]}, those in other videos "
+        f"({result.foreign_video_detections:,}) {_RULES[measured.foreign_videos]}. mAP and average recall are of all "
+        "detections; precision, recall, F1 and everything below are of those that score "
+        f"{measured.point.score:.4g} or more{best}, at tIoU {measured.curve.tiou:.2f}."
     )
 
 
@@ -65,10 +70,10 @@ def _figures(measured: Measured) -> Element:
         ("precision", point.precision),
         ("recall", point.recall),
         ("F1", point.f1),
-        *((f"AR@{n}, whatever the class", recall.at(n)) for n in _PROPOSALS),
+        *((f"AR@{n}, whatever the class", recall.at(n)) for n in SHOWN_PROPOSALS),
         ("area under AR over AN", recall.area),
     ]
-    return _table("In percent", ("figure", "%"), [(name, _percent(value)) for name, value in figures])
+    return scrolling_table("In percent", ("figure", "%"), [(name, _percent(value)) for name, value in figures])
 
 
 def _precision_recall(measured: Measured) -> list[Element]:
@@ -79,7 +84,7 @@ def _precision_recall(measured: Measured) -> list[Element]:
         (f"{score:.4g}", _percent(precision), _percent(recall), _percent(f1))
         for score, precision, recall, f1 in _points(curve.thin(_TABLE_POINTS))
     ]
-    table = _table("From each score on, in percent", ("score", "precision", "recall", "F1"), rows)
+    table = scrolling_table("From each score on, in percent", ("score", "precision", "recall", "F1"), rows)
     return [
         element("figure", _curve_drawing(curve, point)),
         element("details", element("summary", "The same as a table"), table),
@@ -145,7 +150,7 @@ def _classes(measured: Measured, mistakes: Mistakes) -> list[Element]:
     headers = ("class", "AP", "", "right", "wrong", "missed")
     more = len(worst_first) - len(rows)
     rest = [element("p", f"{more:,} more classes are left out.")] if more > 0 else []
-    return [_table("Average precision in percent, the worst first", headers, rows), *rest]
+    return [scrolling_table("Average precision in percent, the worst first", headers, rows), *rest]
 
 
 def _bar(share: float) -> Element:
@@ -163,7 +168,7 @@ def _confused(mistakes: Mistakes) -> list[Element]:
     caption = "Actions that were missed, and where another class was found instead; the most frequent first"
     more = len(pairs) - len(rows)
     rest = [element("p", f"{more:,} more pairs of classes are left out.")] if more > 0 else []
-    return [_table(caption, ("true class", "found class", "actions"), rows), *rest]
+    return [scrolling_table(caption, ("true class", "found class", "actions"), rows, left=2), *rest]
 
 
 def _videos(mistakes: Mistakes, pages: Mapping[str, str]) -> list[Element]:
@@ -178,7 +183,7 @@ def _videos(mistakes: Mistakes, pages: Mapping[str, str]) -> list[Element]:
         )
         for video, tally in worst
     ]
-    return [_table("Lowest F1 first, in percent", ("video", "F1", "right", "wrong", "missed"), rows)]
+    return [scrolling_table("Lowest F1 first, in percent", ("video", "F1", "right", "wrong", "missed"), rows)]
 
 
 def _cells(tally: Tally) -> tuple[str, str, str]:
@@ -187,28 +192,6 @@ def _cells(tally: Tally) -> tuple[str, str, str]:
 
 def _section(title: str, *content: Element) -> Element:
     return element("section", element("h2", title), *content)
-
-
-def _table(caption: str, headers: Sequence[str], rows: Sequence[Sequence[str | Element]]) -> Element:
-    """A table that scrolls, which the keyboard has to be able to do too; the first cell of each row is its header."""
-    head = element(
-        "tr",
-        *(element("th", header, scope="col", class_=_kind(header)) if header else element("td") for header in headers),
-    )
-    body = (
-        element(
-            "tr",
-            element("th", row[0], scope="row"),
-            *(element("td", cell, class_=_kind(header)) for header, cell in zip(headers[1:], row[1:], strict=True)),
-        )
-        for row in rows
-    )
-    table = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", table, class_="scroll", role="region", tabindex="0", aria_label=caption)
-
-
-def _kind(header: str) -> str:
-    return "" if header in {"class", "figure", "video", "true class", "found class", ""} else "number"
 
 
 def _percent(share: float) -> str:

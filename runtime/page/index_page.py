@@ -10,7 +10,7 @@ from stale_runtime.page.video_page import PageSettings
 from stale_runtime.system.text import one_line
 
 _BINS = 60
-"""Of a small timeline; ``index_page.js`` has the same number."""
+"""Of a small timeline."""
 _CLASSES = 3
 """Best classes of a video that a row names."""
 _LONGEST_NAME = 300

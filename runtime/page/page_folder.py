@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+from stale_runtime.inputs.videos import VIDEO_PREFIX
 from stale_runtime.page.video_page import relative_url
 from stale_runtime.system.file_names import make_file_names
 
@@ -18,19 +19,32 @@ _HEAD = 16_384
 def find_pages(folder: Path, videos: Collection[str], page: Path) -> dict[str, str]:
     """The addresses of the pages of videos, by video id, as seen from another page.
 
-    Videos whose ids differ only in capitals are left out, because which of them has which name depends on the run.
+    Left out are videos whose ids differ only in capitals, because which of them has which name depends on the run, and
+    videos that two pages may be of.
 
     Args:
         folder: what ``stale-run --format html -o`` wrote.
         videos: ids.
         page: where the page with the links is written.
     """
-    names = {video: make_file_names([video], ".html", taken=(INDEX,))[0] for video in videos}
-    uses = Counter(name.casefold() for name in names.values())
-    paths = {video: folder / name for video, name in names.items() if uses[name.casefold()] == 1}
-    return {video: relative_url(path, page) for video, path in paths.items() if os.path.isfile(path) and _is_page(path)}
+    # A page is named after its video's file, which may have ActivityNet's prefix that the id does not have.
+    names = {
+        video: [make_file_names([stem], ".html", taken=(INDEX,))[0] for stem in (video, VIDEO_PREFIX + video)]
+        for video in videos
+    }
+    uses = Counter(name.casefold() for several in names.values() for name in several)
+    pages = {}
+    for video, several in names.items():
+        paths = [folder / name for name in several if uses[name.casefold()] == 1]
+        ours = [path for path in paths if os.path.isfile(path) and _is_page(path)]
+        if len(ours) == 1:
+            pages[video] = relative_url(ours[0], page)
+    return pages
 
 
 def _is_page(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return _OURS in file.read(_HEAD)
+    try:
+        with open(path, "rb") as file:
+            return _OURS in file.read(_HEAD)
+    except OSError:  # nobody misses a link to what cannot be opened
+        return False

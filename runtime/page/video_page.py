@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from stale_runtime.detections import FRACTION, VideoDetections
-from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation
 from stale_runtime.evidence import ClassScores
 from stale_runtime.page.html_document import html_document, read_asset
 from stale_runtime.system.text import one_line
@@ -44,7 +44,8 @@ def video_page(
         video: what was found, and the evidence beside it, if there is any.
         settings: of the run.
         media: the video's URL, relative to the page, see ``relative_url``; None for a page without video.
-        annotated: what annotators marked in the video; None if that is not known. Ambiguous segments are left out.
+        annotated: what annotators marked in the video; None if that is not known. Ambiguous segments are not shown, but
+            excuse the detections that overlap them, as in the evaluation.
         notes: sentences that the reader should see first, such as what is damaged.
 
     Returns:
@@ -54,8 +55,10 @@ def video_page(
     evidence = video.evidence
     scores = evidence.class_scores if evidence is not None else None
     poster = evidence.poster if evidence is not None and video.duration_s is not None else ()
-    truth, why_not = _truth_rows(video, annotated, labels) if settings.judged else (None, None)
+    known, why_not = _annotations(video, annotated) if settings.judged else (None, None)
     damage = None if video.damage is None else f"The video is damaged: {video.damage}"
+    # Of equal scores, the later one first, as for mAP, so that the page marks the same ones as right.
+    ranked = sorted(video.detections, key=lambda row: row.score)[::-1]
     data = {
         "video": video.video,
         "in_seconds": video.unit != FRACTION,
@@ -67,9 +70,16 @@ def video_page(
         "media_name": None if media is None else one_line(unquote(media)),
         "poster": [[round(frame.time_s, 3), _jpeg_url(frame.jpeg)] for frame in poster],
         "detections": [
-            [_number(labels, row.label), _digits(row.start), _digits(row.end), _digits(row.score)] for row in video
+            [_number(labels, row.label), _time(row.start), _time(row.end), _digits(row.score)] for row in ranked
         ],
-        "truth": truth,
+        "truth": None
+        if known is None
+        else [
+            [_number(labels, row.label), _time(row.start_s), _time(row.end_s)]
+            for row in known
+            if row.label != AMBIGUOUS
+        ],
+        "ambiguous": [[_time(row.start_s), _time(row.end_s)] for row in known or () if row.label == AMBIGUOUS],
         "curves": None if scores is None else _curves(scores, labels),
         "labels": list(labels),
     }
@@ -96,9 +106,9 @@ def relative_url(file: Path, page: Path) -> str:
     return quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
 
 
-def _truth_rows(
-    video: VideoDetections, annotated: AnnotatedVideo | None, labels: dict[str, int]
-) -> tuple[list[list[float]] | None, str | None]:
+def _annotations(
+    video: VideoDetections, annotated: AnnotatedVideo | None
+) -> tuple[list[Annotation] | None, str | None]:
     """Annotations in the unit of the detections, or why there are none."""
     if annotated is None:
         return None, "The ground truth does not have this video, so nothing is marked right or wrong."
@@ -107,16 +117,13 @@ def _truth_rows(
         if not annotated.duration_s:
             return None, "Nothing says how long the video is, so its annotations, which are in seconds, are not shown."
         scale = 1 / annotated.duration_s
-    rows = (row for row in annotated.annotations if row.label != AMBIGUOUS)
-    return [
-        [_number(labels, row.label), _digits(row.start_s * scale), _digits(row.end_s * scale)] for row in rows
-    ], None
+    return [Annotation(row.label, row.start_s * scale, row.end_s * scale) for row in annotated.annotations], None
 
 
 def _curves(scores: ClassScores, labels: dict[str, int]) -> dict[str, Any]:
     return {
         "labels": [_number(labels, label) for label in scores.labels],
-        "times": [_digits(time) for time in scores.times.tolist()],
+        "times": [_time(time) for time in scores.times.tolist()],
         "scores": [[round(score, 3) for score in row] for row in scores.scores.tolist()],
     }
 
@@ -129,6 +136,11 @@ def _uplot() -> str:
 def _number(labels: dict[str, int], label: str) -> int:
     """The number of a class in the page's list of names, which grows with it."""
     return labels.setdefault(label, len(labels))
+
+
+def _time(value: float) -> float:
+    """Six digits, but never less than milliseconds: in hours of footage, six digits would move an action visibly."""
+    return round(value, 3) if value >= 1000 else _digits(value)
 
 
 def _digits(value: float) -> float:

@@ -120,12 +120,23 @@ def test_a_written_file_is_announced_in_one_line_and_a_piped_result_is_not(work:
     assert line in run("stale-run", *one, "--format", "json", "-v", cwd=work).stderr
 
 
+@pytest.mark.parametrize("name", ["srt", "html"])
+def test_a_result_that_looks_empty_says_why(work: Path, name: str) -> None:
+    one = ("features/v_a.npy", *TIMES, *PROMPTS, "--format", name)
+    found = len(read_json(run("stale-run", *one[:-1], "json", cwd=work).stdout))
+    why = f"stale-run: no actions in v_a.npy (score 5 and above; {found} score less: --min-score 0 shows them)"
+    assert run("stale-run", *one, "--min-score", "5", cwd=work).stderr == f"{why}\n"
+    done = run("stale-run", *one, "--min-score", "5", "-o", "out", cwd=work)
+    assert done.stderr == f"{why}, written to out\n"
+
+
 @pytest.mark.parametrize("name", [name for name, form in OUTPUT_FORMATS.items() if form.single_video])
 def test_a_folder_gets_a_file_for_each_video(work: Path, name: str) -> None:
     folder = work / "made"
     done = run("stale-run", "features", *PROMPTS, *TIMES, "--format", name, "-o", "made", cwd=work)
     assert done.returncode == 0, done.stderr
-    assert "in 3 videos (score 0.4 and above), written in made, a file a video" in done.stderr
+    said = "in 3 videos (score 0.4 and above), written in made, a file a video"
+    assert done.stderr.endswith(f"{said}{'; open made/index.html' if name == 'html' else ''}\n")
     suffix = OUTPUT_FORMATS[name].suffix
     assert {f"{video}{suffix}" for video in NAMES} <= {path.name for path in folder.iterdir()}
     assert not [path for path in folder.iterdir() if path.suffix not in (suffix,)]

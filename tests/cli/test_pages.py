@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime.commands.run_output import RunOutput
+from stale_runtime.evidence import Evidence
 from stale_runtime.inference.outcome import Outcome
 from tests.cli.same_process import fails, run
 from tests.tiny import CLASSES
@@ -78,7 +79,7 @@ def test_a_folder_of_pages_has_an_index_that_leads_to_them(work: Path) -> None:
 
 
 def test_what_pages_show_is_not_kept_until_the_end(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = []
+    kept: list[Evidence | None] = []
 
     def write(output: RunOutput, outcomes: Sequence[Outcome]) -> None:
         kept.extend(outcome.evidence for outcome in outcomes)
@@ -123,6 +124,9 @@ def test_the_video_of_a_run_plays_in_its_page(tmp_path: Path, bundle: Path, brow
     write_webm(tmp_path / "my films" / "50 % grey.webm", seconds=12)
     done = run("stale-run", "my films/50 % grey.webm", *PROMPTS, "-o", "grey.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    made_by = content(tmp_path / "grey.html")["run"]
+    assert "feature recipe: tower " in made_by
+    assert "unknown" not in made_by
     with watched_page(browser) as watched:
         page = watched.open(tmp_path / "grey.html")
         page.locator("#poster button").last.click()

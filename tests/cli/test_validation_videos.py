@@ -67,7 +67,9 @@ def test_videos_alone_validate_both_the_tower_and_the_localizer(work: Path) -> N
         exact, score = record["fp32_map_percent"], record["map_percent"]
         assert 60 < exact <= score + 40
         assert record["validation_videos"] == 3
-        assert last_cells(done.stdout)[file] == f"{score:.2f} ({score - exact:+.2f})"
+        low, high = record["map_change_low"], record["map_change_high"]
+        assert low <= score - exact <= high
+        assert last_cells(done.stdout)[file] == f"{score:.2f} ({score - exact:+.2f}, 95 %: {low:+.2f} to {high:+.2f})"
     assert run("stale-run", "--self-test", cwd=work).returncode == 0
     assert Localizer.open(work / "stale_bundle").backend == "ort-int8"
 

@@ -103,7 +103,7 @@ def test_the_statistics_of_the_training_are_kept_and_other_calibration_features_
     folder = write_videos(tmp_path / "training", short)
     manifest = export(of=dataclasses.replace(trained, features=features), say=said.append, calibration=folder)
     assert (manifest.recipe, manifest.feature_statistics) == features
-    assert any(line.startswith("recipe of the features: tower mine, image_size 224") for line in said)
+    assert any(line.startswith("recipe of the training features: tower mine, image_size 224") for line in said)
     assert any("warning: 3 of 3 videos of --calibration do not look like those of" in line for line in said)
 
 

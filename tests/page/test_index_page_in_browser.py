@@ -1,7 +1,7 @@
 """The index of many videos in a real browser."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -123,13 +123,21 @@ def test_the_index_of_a_thousand_videos_is_small_and_complete(watched: Watched, 
     assert names(watched) == ["v_00000000999"]
 
 
+def test_a_name_of_usual_length_stays_on_one_line_on_a_phone(browser: "Browser", tmp_path: Path) -> None:
+    names = ("Playing beach volleyball", "Trimming branches or hedges")
+    one = row("-oExUcmbTEE", 60.0, *(Detection(name, 0.0, 30.0, 0.95) for name in names))
+    with watched_page(browser, PHONE) as watched:
+        show(watched, tmp_path, index_page([one], SETTINGS))
+        assert watched.page.evaluate("document.querySelector('tbody th a').getClientRects().length") == 1
+
+
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_fault_in_the_index(
-    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: str
+    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
-    with watched_page(browser, size, scheme) as watched:  # type: ignore[arg-type]
+    with watched_page(browser, size, scheme) as watched:
         show(watched, tmp_path, index_page(ROWS, SETTINGS, failed=[("broken.npy", "why")]))
         results = axe.Axe().run(watched.page)
         assert results.violations_count == 0, results.generate_report()

@@ -1,14 +1,18 @@
 """The page of a video in a real browser: what is drawn where, and what clicks and keys do."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pytest
 
 from stale_runtime.detections import Detection
+from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
+from stale_runtime.evaluation.matching import match_detections
 from stale_runtime.page.video_page import relative_url, video_page
 from tests.page.browser import PHONE, WIDE, Watched, wait_until, watched_page
 from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample
@@ -149,6 +153,41 @@ def test_the_tiou_decides_what_is_right(show: Open) -> None:
     assert bars(page, ".right") == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_the_page_marks_the_same_detections_as_the_evaluation(show: Open, seed: int) -> None:
+    """Whole seconds and few scores, so that overlaps and scores are often equal."""
+    generator = np.random.default_rng(seed)
+
+    def segment() -> tuple[float, float]:
+        start = generator.integers(0, 40)
+        return float(start), float(start + generator.integers(1, 20))
+
+    labels = ("Archery", "Long jump")
+    found = [Detection(labels[i % 2], *segment(), generator.integers(1, 5) / 5) for i in range(60)]
+    rows = tuple(sorted(found, key=lambda row: -row.score))
+    known = tuple(Annotation(label, *segment()) for label in (*labels * 6, AMBIGUOUS))
+    truth = AnnotatedVideo(duration_s=60.0, annotations=known)
+    page = show(video_page(sample(rows), replace(JUDGED, min_score=0.0), annotated=truth))
+    for tiou in (0.3, 0.5, 0.75):
+        set_slider(page, "tiou", tiou)
+        matches = match_detections({"a": rows}, GroundTruth(videos={"a": truth}), tious=(tiou,))
+        expected = sorted(
+            (label, *segment, score, "right" if hit else "not counted" if excused else "wrong")
+            for label, matched in matches.classes.items()
+            for segment, score, hit, excused in zip(
+                matched.found.segments.tolist(),
+                matched.found.scores.tolist(),
+                matched.hits[:, 0],
+                matched.excused,
+                strict=True,
+            )
+        )
+        judged = page.evaluate("() => detections.map((row) => [row.name, row.start, row.end, row.score, verdict(row)])")
+        assert sorted((*row, verdict.split(" (")[0]) for *row, verdict in judged) == expected
+        counts = Counter(verdict for *_, verdict in expected)
+        assert f"{counts['right']} right and {counts['wrong']} wrong" in page.inner_text("#count")
+
+
 def test_without_ground_truth_nothing_is_judged(show: Open) -> None:
     page = show(video_page(sample(), SETTINGS, annotated=TRUTH))
     assert bars(page, ".right, .wrong, .truth") == []
@@ -249,6 +288,46 @@ def test_zoom_shows_a_part_and_follows_the_playhead(show: Open) -> None:
     assert len(bars(page)) == 4
 
 
+def test_a_slider_and_a_resized_window_in_one_frame_are_both_drawn(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.evaluate(
+        """() => {
+             document.getElementById("curves").style.width = "300px";
+             later(renderResized);
+             document.getElementById("score").value = 0.8;
+             document.getElementById("score").dispatchEvent(new Event("input"));
+           }"""
+    )
+    draw(page)
+    assert page.evaluate("document.querySelector('#curves canvas').clientWidth") == 300
+    assert (page.text_content("#count") or "").startswith("1 of 5")
+
+
+def test_a_bar_under_the_pointer_says_what_it_is(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.locator("#lanes .track").first.hover(position={"x": 1, "y": 6})
+    assert page.locator("#lanes .lane").first.get_attribute("title") == ""
+    box = page.locator("#lanes .track").first.bounding_box()
+    assert box is not None
+    best = ROWS[0]
+    page.locator("#lanes .track").first.hover(position={"x": (best.start + 1) / DURATION_S * box["width"], "y": 6})
+    title = page.locator("#lanes .lane").first.get_attribute("title") or ""
+    assert title.startswith(best.label)
+    assert f"score {best.score:.4f}" in title
+
+
+def test_the_playheads_of_lanes_and_curves_agree_after_a_zoom(show: Open) -> None:
+    page = show(video_page(sample(), SETTINGS))
+    page.keyboard.press("n")
+    page.keyboard.press("n")
+    page.keyboard.press("+")  # not yet in the middle of what is shown
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    lanes, curves = page.locator("#now").bounding_box(), page.locator("#curves .now").bounding_box()
+    assert lanes is not None
+    assert curves is not None
+    assert curves["x"] == pytest.approx(lanes["x"], abs=1)
+
+
 def test_a_video_that_is_not_there_is_said_and_the_rest_works(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(video_page(sample(), SETTINGS, media="./gone%20%23.mp4"))
     page = watched.open(tmp_path / "page.html")
@@ -304,12 +383,12 @@ def test_five_thousand_detections_stay_usable(show: Open) -> None:
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_to_complain_about(
-    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: str
+    browser: "Browser", tmp_path: Path, size: tuple[int, int], scheme: Literal["light", "dark"]
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe-core")
     path = tmp_path / "page.html"
     path.write_text(video_page(sample(poster=True), JUDGED, annotated=TRUTH, notes=["a note"]))
-    with watched_page(browser, size, scheme) as watched:  # type: ignore[arg-type]
+    with watched_page(browser, size, scheme) as watched:
         page = watched.open(path)
         page.keyboard.press("n")
         results = axe.Axe().run(page)

@@ -1,6 +1,6 @@
 "use strict";
-// What the scripts of all pages share. Class names, file names and messages come from strangers: they become text nodes
-// and values of harmless attributes here, never markup.
+// What the scripts of all pages share. Class names, file names and messages are untrusted: they become text nodes and
+// values of harmless attributes here, never markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const LONGEST_NAME = 80; // characters of a name that are shown; the tooltip has more
@@ -13,7 +13,7 @@ function make(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** The same for drawings. */
+/** Like `make`, for elements of SVG. */
 function draw(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }

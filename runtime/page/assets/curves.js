@@ -1,7 +1,8 @@
 "use strict";
 // Curves of the class scores over time, drawn by uPlot. Its own legend needs a mouse, so there are buttons instead.
 
-const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3], [], [6, 3], [2, 2], [8, 3, 2, 3]]; // colour alone tells too little
+const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3]]; // colour alone tells too little
+const dashOf = (i) => DASHES[i % DASHES.length];
 
 /** Draw them into `place`. Returns {show(view), move(time), resize()}. */
 function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, onSeek }) {
@@ -31,7 +32,7 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
         ],
         series: [
           {},
-          ...names.map((_, i) => ({ stroke: colour(`--curve-${i}`), dash: DASHES[i], width: 2, show: shown[i] })),
+          ...names.map((_, i) => ({ stroke: colour(`--curve-${i}`), dash: dashOf(i), width: 2, show: shown[i] })),
         ],
       },
       [curves.times, ...curves.scores],
@@ -43,7 +44,7 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
 
   legend.replaceChildren(
     ...names.map((name, i) => {
-      const line = draw("path", { d: "M0 6h24", class: `curve-${i}`, "stroke-dasharray": DASHES[i].join(" ") });
+      const line = draw("path", { d: "M0 6h24", class: `curve-${i}`, "stroke-dasharray": dashOf(i).join(" ") });
       const sample = draw("svg", { width: 24, height: 12, "aria-hidden": "true" }, line);
       const button = make("button", { type: "button", "aria-pressed": "true" }, sample, " ", nameNode(name));
       button.addEventListener("click", () => {
@@ -61,7 +62,8 @@ function drawCurves(place, legend, { curves, names, view, inSeconds, leftSpace, 
     resize: build,
     move(time) {
       now.hidden = time < view.from || time > view.to;
-      now.style.left = `${plot.valToPos(Math.min(Math.max(time, view.from), view.to), "x")}px`;
+      // Not plot.valToPos, which knows a new view only later.
+      now.style.left = `${(100 * (Math.min(Math.max(time, view.from), view.to) - view.from)) / (view.to - view.from)}%`;
     },
   };
 }

@@ -1,16 +1,15 @@
 "use strict";
 // The index of many videos: a row a video, with a link to its page.
 
-const BINS = 60; // of a sparkline: its string has a digit for each, the best score there in tenths
-
+/** A small timeline: a bar for each digit, which is the best score there in tenths. */
 function sparkline(row) {
   const bars = [...row.timeline].map((digit, i) => (digit === "0" ? "" : `M${i} ${10 - digit}h1v${digit}h-1z`)).join("");
-  const attributes = { class: "sparkline", viewBox: `0 0 ${BINS} 10`, preserveAspectRatio: "none", "aria-hidden": "true" };
+  const attributes = { class: "sparkline", viewBox: `0 0 ${row.timeline.length} 10`, preserveAspectRatio: "none", "aria-hidden": "true" };
   return draw("svg", attributes, draw("path", { d: bars }));
 }
 
-const rows = data.videos.map(([video, href, duration, found, classes, timeline], i) => ({
-  video, href, duration, found, timeline, i,
+const rows = data.videos.map(([video, href, duration, found, classes, timeline]) => ({
+  video, href, duration, found, timeline,
   classes: classes.map(([label, score]) => [data.labels[label], score]),
 }));
 

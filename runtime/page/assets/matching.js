@@ -10,10 +10,11 @@ function temporalIou(a, b) {
 
 /**
  * Give each annotated action to the best-scoring detection of its class that overlaps it enough.
- * detections: best first, as they are evaluated; each gets `match`, the annotation or null, and `overlap`, its tIoU.
+ * detections: best first, as they are evaluated; each gets `match`, the annotation or null, `overlap`, its tIoU, and
+ * `isExcused`, whether it matches nothing but overlaps an ambiguous segment, so that it is neither right nor wrong.
  * As better detections choose first, leaving out weak ones changes nothing for the others.
  */
-function matchDetections(detections, truth, tiou) {
+function matchDetections(detections, truth, ambiguous, tiou) {
   const byClass = groupByLabel(truth);
   const taken = new Set();
   for (const detection of detections) {
@@ -24,12 +25,13 @@ function matchDetections(detections, truth, tiou) {
     for (const row of candidates) {
       const overlap = temporalIou(detection, row);
       detection.overlap = Math.max(detection.overlap, overlap);
-      if (overlap >= tiou && overlap > best && !taken.has(row)) {
+      if (overlap >= tiou && overlap >= best && !taken.has(row)) { // of equal overlaps, the later annotation
         best = overlap;
         detection.match = row;
       }
     }
     if (detection.match) taken.add(detection.match);
+    detection.isExcused = !detection.match && ambiguous.some((row) => temporalIou(detection, row) > 0);
   }
 }
 

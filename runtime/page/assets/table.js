@@ -7,7 +7,7 @@
  * columns: [{title, value(row) for sorting, cell(row) -> nodes or text, number: bool, descending: bool}].
  * Returns {show(rows)}, which puts other rows there, keeping the order that was chosen.
  */
-function sortedTable(place, { caption, columns, pageSize, sortBy, rowAttributes = () => ({}) }) {
+function sortedTable(place, { caption, columns, pageSize, sortBy }) {
   const state = { rows: [], column: sortBy, descending: columns[sortBy].descending ?? false, page: 0 };
   const headers = columns.map((column, i) => {
     const button = make("button", { type: "button", class: "sort" }, column.title);
@@ -44,7 +44,7 @@ function sortedTable(place, { caption, columns, pageSize, sortBy, rowAttributes 
     const shown = rows.slice(first, first + pageSize);
     body.replaceChildren(
       ...shown.map(([, row]) =>
-        make("tr", rowAttributes(row), ...columns.map((column, i) => {
+        make("tr", {}, ...columns.map((column, i) => {
           const attributes = { class: column.number ? "number" : "" };
           if (i === 0) return make("th", { scope: "row", ...attributes }, ...[column.cell(row)].flat());
           return make("td", attributes, ...[column.cell(row)].flat());

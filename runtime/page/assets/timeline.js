@@ -51,7 +51,7 @@ function drawLanes(list, lanes, { view, width, best, hasTruth, describe }) {
       const paths = new Map();
       for (const detection of lane.detections) {
         const shade = Math.min(SHADES - 1, Math.max(0, Math.floor((SHADES * detection.score) / best)));
-        const kind = !hasTruth ? "found" : detection.match ? "right" : "wrong";
+        const kind = !hasTruth || detection.isExcused ? "found" : detection.match ? "right" : "wrong";
         const style = `bar ${kind} shade-${shade}`;
         const top = detection.row * (BAR + GAP);
         paths.set(style, (paths.get(style) ?? "") + barPath(detection, top, BAR, view, width));

@@ -1,20 +1,27 @@
 "use strict";
-// The page of one video: what is shown is a function of `state`; every change goes through `change`.
+// The page of one video. `state` and `view` say what is shown; after they change, one of the render functions draws it.
 
 const inSeconds = data.in_seconds;
 const toRow = ([label, start, end, score], i) => ({ name: data.labels[label], label, start, end, score, i });
 const detections = data.detections.map(toRow);
 const truth = (data.truth ?? []).map(toRow);
+const ambiguous = (data.ambiguous ?? []).map(([start, end]) => ({ start, end }));
 const hasTruth = data.truth !== null;
 const best = detections.length ? detections[0].score : 1; // they come best first
 const video = byId("video");
 const view = { from: 0, to: data.end };
-const state = { score: data.min_score, tiou: 0.5, query: "", time: 0, chosen: null, shown: [] };
+const state = { score: data.min_score, tiou: 0.5, query: "", time: 0, chosen: null, shown: [], shownTruth: [] };
 let hasVideo = data.media !== null;
 let curves = null;
 
-const timeText = (time, decimals) => formatTime(time, inSeconds, decimals);
-const verdict = (row) => (!hasTruth ? "" : row.match ? "right" : row.overlap >= state.tiou ? "wrong (found already)" : "wrong");
+const timeText = (time) => formatTime(time, inSeconds);
+
+function verdict(row) {
+  if (!hasTruth) return "";
+  if (row.match) return "right";
+  if (row.isExcused) return "not counted (ambiguous)";
+  return row.overlap >= state.tiou ? "wrong (found already)" : "wrong";
+}
 
 // What is shown
 
@@ -22,21 +29,21 @@ function renderAll() {
   const query = state.query.trim().toLowerCase();
   const isAsked = (row) => !query || row.name.toLowerCase().includes(query);
   state.shown = detections.filter((row) => row.score >= state.score && isAsked(row));
+  state.shownTruth = truth.filter(isAsked);
   if (!state.shown.includes(state.chosen)) state.chosen = null;
   renderTimeline();
-  renderCount(truth.filter(isAsked));
+  renderCount();
   table.show(state.shown);
 }
 
 function renderTimeline() {
-  const query = state.query.trim().toLowerCase();
   const lanes = new Map();
   const laneOf = (row) => {
     if (!lanes.has(row.label)) lanes.set(row.label, { name: row.name, detections: [], truth: [] });
     return lanes.get(row.label);
   };
   for (const row of state.shown) laneOf(row).detections.push(row);
-  for (const row of truth) if (!query || row.name.toLowerCase().includes(query)) laneOf(row).truth.push(row);
+  for (const row of state.shownTruth) laneOf(row).truth.push(row);
   const width = byId("axis").clientWidth;
   drawAxis(byId("axis"), { view, width, inSeconds });
   drawLanes(byId("lanes"), [...lanes.values()], { view, width, best: Math.max(1, best), hasTruth, describe: describeLane });
@@ -54,14 +61,21 @@ function describeLane({ name, detections: found, truth: annotated }) {
   return `${plainName(name)}: ${detected}${bestOne}${known}`;
 }
 
-function renderCount(askedTruth) {
+function describeBar(row) {
+  const kind = row.score === undefined ? "annotated" : `score ${row.score.toFixed(4)} ${verdict(row)}`;
+  return `${plainName(row.name)}\n${timeText(row.start)} to ${timeText(row.end)}\n${kind}`;
+}
+
+function renderCount() {
   byId("score-value").textContent = state.score.toFixed(2);
   byId("tiou-value").textContent = state.tiou.toFixed(2);
   const parts = [`${state.shown.length.toLocaleString("en")} of ${count(detections.length, "detection")}`];
   if (hasTruth) {
     const right = state.shown.filter((row) => row.match).length;
-    parts.push(`${right} right and ${state.shown.length - right} wrong at tIoU ${state.tiou.toFixed(2)}`);
-    parts.push(`${right} of ${count(askedTruth.length, "annotated action")} found`);
+    const excused = state.shown.filter((row) => row.isExcused).length;
+    parts.push(`${right} right and ${state.shown.length - right - excused} wrong at tIoU ${state.tiou.toFixed(2)}`);
+    if (excused) parts.push(`${excused.toLocaleString("en")} not counted, because what is there is ambiguous`);
+    parts.push(`${right} of ${count(state.shownTruth.length, "annotated action")} found`);
   }
   if (detections.length && !state.shown.length) parts.push(`the best one scores ${best.toFixed(2)}`);
   byId("count").textContent = `${parts.join("; ")}.`;
@@ -148,18 +162,31 @@ function togglePlaying() {
 
 // Events
 
-const later = (() => {
-  let waiting = false; // several inputs within a frame are drawn once
-  return (work) => {
-    if (!waiting) requestAnimationFrame(() => { waiting = false; work(); });
-    waiting = true;
-  };
-})();
+const waiting = new Set();
+
+/** Draw before the next frame; what is asked for several times until then is drawn once. */
+function later(work) {
+  if (!waiting.size) {
+    requestAnimationFrame(() => {
+      const works = [...waiting];
+      waiting.clear();
+      for (const each of works) each();
+    });
+  }
+  waiting.add(work);
+}
 
 const trackTime = (event, track) => {
   const box = track.getBoundingClientRect();
   return view.from + ((event.clientX - box.left) / box.width) * (view.to - view.from);
 };
+
+/** The drawing of a lane under the pointer, and its bar there, if there are any. */
+function underPointer(event) {
+  const drawing = event.target.closest(".track");
+  const box = drawing?.getBoundingClientRect();
+  return { drawing, row: drawing && barAt(drawing, event.clientX - box.left, event.clientY - box.top, view) };
+}
 
 byId("score").max = Math.max(1, Math.ceil(100 * best) / 100);
 byId("score").value = state.score;
@@ -169,7 +196,7 @@ byId("score").addEventListener("input", (event) => {
 });
 byId("tiou").addEventListener("input", (event) => {
   state.tiou = Number(event.target.value);
-  matchDetections(detections, truth, state.tiou);
+  matchDetections(detections, truth, ambiguous, state.tiou);
   later(renderAll);
 });
 byId("query").addEventListener("input", (event) => {
@@ -182,20 +209,14 @@ byId("zoom-out").addEventListener("click", () => zoom(2));
 byId("whole").addEventListener("click", () => setView(0, data.end));
 byId("scrubber").addEventListener("click", (event) => seek(trackTime(event, byId("axis"))));
 byId("lanes").addEventListener("click", (event) => {
-  const drawing = event.target.closest(".track");
+  const { drawing, row } = underPointer(event);
   if (!drawing) return;
-  const box = drawing.getBoundingClientRect();
-  const row = barAt(drawing, event.clientX - box.left, event.clientY - box.top, view);
-  if (row && row.score !== undefined) choose(row);
+  if (row?.score !== undefined) choose(row);
   else seek(row ? row.start : trackTime(event, drawing));
 });
 byId("lanes").addEventListener("mousemove", (event) => {
-  const drawing = event.target.closest(".track");
-  if (!drawing) return;
-  const box = drawing.getBoundingClientRect();
-  const row = barAt(drawing, event.clientX - box.left, event.clientY - box.top, view);
-  const tip = row && `${plainName(row.name)}\n${timeText(row.start)} to ${timeText(row.end)}\n${row.score === undefined ? "annotated" : `score ${row.score.toFixed(4)} ${verdict(row)}`}`;
-  drawing.parentNode.title = tip ?? "";
+  const { drawing, row } = underPointer(event);
+  if (drawing) drawing.parentNode.title = row ? describeBar(row) : "";
 });
 
 document.addEventListener("keydown", (event) => {
@@ -270,7 +291,14 @@ function showKey() {
   const meanings = hasTruth
     ? [["right shade-3", "right: overlaps an annotated action enough"], ["wrong shade-3", "wrong (dashed outline)"], ["truth", "annotated action, below"]]
     : [["found shade-4", "high score"], ["found shade-0", "low score"]];
+  if (hasTruth && ambiguous.length) meanings.push(["found shade-3", "not counted: annotators were unsure"]);
   byId("key").append(...meanings.map(([style, meaning]) => make("li", {}, sample(style), meaning)));
+}
+
+function renderResized() {
+  renderTimeline();
+  curves?.resize();
+  curves?.move(state.time);
 }
 
 function showCurves() {
@@ -306,7 +334,7 @@ byId("notes").append(...data.notes.map((note) => make("li", {}, nameNode(note)))
 byId("tiou-control").hidden = !hasTruth;
 byId("scrubber").setAttribute("aria-valuemin", "0");
 byId("scrubber").setAttribute("aria-valuemax", String(data.end));
-if (hasTruth) matchDetections(detections, truth, state.tiou);
+if (hasTruth) matchDetections(detections, truth, ambiguous, state.tiou);
 showKey();
 if (data.poster.length) showPoster();
 if (hasVideo) showVideo();
@@ -317,5 +345,5 @@ let lastWidth = byId("axis").clientWidth;
 new ResizeObserver(() => {
   if (byId("axis").clientWidth === lastWidth) return;
   lastWidth = byId("axis").clientWidth;
-  later(() => { renderTimeline(); curves?.resize(); curves?.move(state.time); });
+  later(renderResized);
 }).observe(byId("axis"));

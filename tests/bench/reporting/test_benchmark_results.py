@@ -72,6 +72,8 @@ def test_damage_is_found_in_files_of_every_version(tmp_path: Path, version: int,
     [
         ("map_change", {"points": 5.0, "low": 3.0, "high": 1.0}),
         ("map_change", 5.0),
+        ("ratio", {"baseline": "ort-fp32", "median": 0.0, "low": None, "high": None}),
+        ("ratio", {"baseline": "ort-fp32", "median": 1.0, "low": 0.0, "high": 2.0}),
         ("map", {"average": 1.5}),
         ("map_resamples", []),
         ("map_resamples", [0.5] * 20_000),

@@ -1,11 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stale_bench.reporting import curves
-from stale_bench.reporting.curves import Panel, linear_axis, log_axis, make_panels, sideways
+from stale_bench.reporting.curves import Panel, make_panels, sideways
 from stale_bench.statistics.map_difference import MapDifference
 from tests.bench.helpers import make_results, make_row, make_video_row
 
@@ -17,40 +15,6 @@ def panels(*lengths: int, **changes: object) -> dict[str, Panel]:
         make_row(((float(T), 2.0 * T),), length=T, peak_rss_mb=100.0, map={"average": 0.78}, **changes) for T in lengths
     ]
     return {panel.title: panel for panel in make_panels(make_results(*rows))}
-
-
-@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=9))
-def test_an_axis_from_0_shows_every_value(values: list[float]) -> None:
-    axis = linear_axis("memory", values, whole=(0, float("inf")))
-    assert axis.low == 0
-    assert all(0 <= axis.position(value) <= 1 for value in values)
-    assert 1 <= len(axis.ticks) <= 10
-    assert all(0 <= axis.position(tick) <= 1 for tick in axis.ticks)
-
-
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=9))
-def test_an_axis_of_map_does_not_exaggerate(values: list[float]) -> None:
-    axis = linear_axis("mAP", values, least=curves.LEAST_POINTS, whole=(0, 100))
-    assert axis.high - axis.low >= min(curves.LEAST_POINTS, 100) / 2  # at 0 or 100, half of it is impossible
-    assert axis.low >= 0
-    assert axis.high <= 100
-    assert all(0 <= axis.position(value) <= 1 for value in values)
-    assert 2 <= len(axis.ticks) <= 12
-
-
-@given(st.lists(st.floats(1e-4, 1e9), min_size=1, max_size=9))
-def test_a_logarithmic_axis_spans_a_factor_of_ten_and_says_what_it_is(values: list[float]) -> None:
-    axis = log_axis("time", values)
-    assert axis.label == "time (logarithmic)"
-    assert axis.high >= 10 * axis.low * (1 - 1e-6)
-    assert all(-1e-6 <= axis.position(value) <= 1 + 1e-6 for value in values)
-    assert 2 <= len(axis.ticks) <= 14
-    assert list(axis.ticks) == sorted(axis.ticks)
-
-
-def test_equal_factors_are_equal_distances_on_a_logarithmic_axis() -> None:
-    axis = log_axis("time", [1, 100])
-    assert axis.position(10) - axis.position(1) == pytest.approx(axis.position(100) - axis.position(10))
 
 
 def test_a_difference_of_half_a_point_looks_small() -> None:

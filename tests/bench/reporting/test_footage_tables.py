@@ -68,6 +68,11 @@ def test_a_row_for_each_way_says_time_memory_map_and_its_change_from_each_video_
     assert alone == ["ort-fp32", "each alone", "350", "auto", "", "", "", "", "90.00", "70.00", "50.00", "80.00", ""]
 
 
+@pytest.mark.parametrize("evaluated", [-1, 2**60])
+def test_a_damaged_number_of_videos_does_not_stop_the_report(evaluated: int) -> None:
+    assert "| each alone | 1 " in drawn(results(evaluated=evaluated), "github").replace("  ", " ").replace("  ", " ")
+
+
 def test_time_per_thousand_snippets_counts_those_of_each_launch_s_video() -> None:
     row = make_video_row(100, "windows", ((10.0, 12.0), (30.0, 32.0, 34.0)), per_launch=(100, 200))
     assert row.ms_per_1000_snippets == pytest.approx(150)  # of 100, 120, 150, 160, 170

@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,8 +26,8 @@ def test_a_backend_does_not_differ_from_itself(draws: list[float]) -> None:
 
 
 @given(SHARES, st.randoms())
-def test_exchanging_the_two_turns_the_interval_around(draws: list[float], random: object) -> None:
-    others = random.sample(draws, len(draws))  # type: ignore[attr-defined]
+def test_exchanging_the_two_turns_the_interval_around(draws: list[float], random: Random) -> None:
+    others = random.sample(draws, len(draws))
     one, other = map_difference(0.5, 0.4, draws, others), map_difference(0.4, 0.5, others, draws)
     assert one.low is not None
     assert one.high is not None
@@ -66,3 +68,10 @@ def test_impossible_differences_are_refused(values: tuple[float, float | None, f
     difference, low, high = values
     with pytest.raises(ValueError, match="expected -100 to 100"):
         MapDifference(points=difference, low=low, high=high)
+
+
+def test_an_interval_without_width_tells_nothing() -> None:
+    change = map_difference(0.4, 0.5, [0.4] * 5, [0.5] * 5)  # as of a single video
+    assert change.low == change.high
+    assert change.may_be_chance is True
+    assert str(change) == "-10.00 [-10.00, -10.00] noise"

@@ -248,6 +248,9 @@ def test_no_bundle_says_where_was_looked(tmp_path: Path, monkeypatch: pytest.Mon
     for nowhere in ("nowhere", "nowhere" * 1000):
         with pytest.raises(BundleError, match="nowhere"):
             find_bundle(Path(nowhere))
+    (tmp_path / "best.pth").touch()
+    with pytest.raises(BundleError, match=r"best\.pth; that is a file, and a bundle is the folder that"):
+        find_bundle("best.pth")
     monkeypatch.setenv("STALE_BUNDLE", "/not/here")
     with pytest.raises(BundleError, match=r"\$STALE_BUNDLE \(/not/here\)"):
         find_bundle()

@@ -134,6 +134,14 @@ def test_a_clear_difference_is_no_chance() -> None:
     assert not change.may_be_chance
 
 
+def test_one_video_tells_nothing() -> None:
+    generator = np.random.default_rng(0)
+    truth = draw_videos(generator, 1)
+    change = map_change(detect(generator, truth, 1), {}, truth, resamples=20)
+    assert change.low == change.high > 0
+    assert change.may_be_chance
+
+
 def test_fewer_videos_say_less() -> None:
     generator = np.random.default_rng(0)
     widths = []

@@ -152,7 +152,9 @@ def test_curves_of_a_whole_video_have_its_positions_or_the_highest_of_each_stret
     if length <= MOST_POINTS:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         return
-    borders = np.arange(MOST_POINTS + 1) * length // MOST_POINTS
+    borders = np.rint(np.arange(MOST_POINTS + 1) * length / MOST_POINTS + 1e-9).astype(int)
+    middles = (np.arange(MOST_POINTS) + 0.5) * length / MOST_POINTS  # what pick_curves gives as times
+    assert np.abs((borders[1:] + borders[:-1]) / 2 - middles).max() <= 0.5
     stretches = [expected[:, start:end].max(axis=1) for start, end in pairwise(borders)]
     np.testing.assert_allclose(found, np.stack(stretches, axis=1), rtol=0, atol=1e-6)
 

@@ -20,7 +20,7 @@ from stale_runtime.inference.windows import (
 )
 from tests.runtime.inference.synthetic_videos import draw_scenes
 
-FAR_APART = 120
+FAR_APART = 160
 """Snippets between cuts that part scenes, wherever they are."""
 NO_ROWS = np.zeros((0, 1), np.float32)
 

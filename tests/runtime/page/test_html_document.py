@@ -3,33 +3,17 @@ import hashlib
 import json
 import math
 import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stale_runtime.page.html_document import element, html_document, markup
-
-
-class Reader(HTMLParser):
-    """The elements of a document, and the text in each."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
+from tests.page.html_reader import HtmlReader
 
 
 def policy(text: str) -> dict[str, list[str]]:
-    content = next(attrs["content"] for tag, attrs in Reader(text).tags if "http-equiv" in attrs)
+    content = next(attrs["content"] for tag, attrs in HtmlReader(text).elements if "http-equiv" in attrs)
     assert content is not None
     return {words[0]: words[1:] for words in map(str.split, content.split(";"))}
 
@@ -45,27 +29,27 @@ TEXT = st.text(st.characters(exclude_characters="\r\0"), max_size=30) | st.sampl
 
 @given(TEXT, TEXT)
 def test_text_in_elements_and_attributes_stays_text(text: str, value: str) -> None:
-    reader = Reader(
+    reader = HtmlReader(
         markup(element("p", text, element("b", value), text, title=value, class_="x"))
         .encode("utf-8", "replace")
         .decode()
     )
-    assert [tag for tag, _ in reader.tags] == ["p", "b"]
-    assert "".join(reader.text) == (text + value + text).encode("utf-8", "replace").decode()
-    assert reader.tags[0][1] == {"title": value.encode("utf-8", "replace").decode(), "class": "x"}
+    assert reader.tags == ["p", "b"]
+    assert "".join(reader.texts) == (text + value + text).encode("utf-8", "replace").decode()
+    assert reader.elements[0][1] == {"title": value.encode("utf-8", "replace").decode(), "class": "x"}
 
 
 @given(st.dictionaries(TEXT, TEXT))
 def test_data_come_back_and_open_no_element(data: dict[str, str]) -> None:
     text = html_document(title="t", body="", data=data)
     assert embedded(text) == json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
-    assert [tag for tag, _ in Reader(text).tags].count("script") == 1
+    assert HtmlReader(text).tags.count("script") == 1
 
 
 @given(TEXT)
 def test_a_title_opens_no_element(title: str) -> None:
     text = html_document(title=title, body="")
-    assert {tag for tag, _ in Reader(text).tags} == {"html", "head", "meta", "link", "title", "style", "body"}
+    assert {*HtmlReader(text).tags} == {"html", "head", "meta", "link", "title", "style", "body"}
     text.encode()
 
 

@@ -26,3 +26,12 @@ def test_what_is_no_page_of_ours_and_what_is_ambiguous_is_left_out(tmp_path: Pat
     (tmp_path / "b.html").write_text(video_page(empty, PageSettings(run="")))
     assert find_pages(tmp_path, ["a", "b", "B"], tmp_path / "report.html") == {}
     assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {"b": "./b.html"}
+
+
+def test_pages_of_files_with_the_prefix_of_activitynet_are_found(tmp_path: Path) -> None:
+    empty = VideoDetections(video="a", duration_s=1.0, detections=())
+    text = video_page(empty, PageSettings(run=""))
+    (tmp_path / "v_a.html").write_text(text)
+    assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {"a": "./v_a.html"}
+    (tmp_path / "a.html").write_text(text)  # either may be that of the video
+    assert find_pages(tmp_path, ["a", "b"], tmp_path / "report.html") == {}

@@ -40,6 +40,15 @@ def test_annotations_are_shown_except_the_ambiguous() -> None:
     truth = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("run", 1.0, 2.0), Annotation(AMBIGUOUS, 3.0, 4.0)))
     data = content(video_page(VIDEO, JUDGED, annotated=truth))
     assert [data["labels"][label] for label, *_ in data["truth"]] == ["run"]
+    assert data["ambiguous"] == [[3.0, 4.0]]
+
+
+def test_times_late_in_a_long_video_keep_their_milliseconds() -> None:
+    video = replace(VIDEO, duration_s=40_000.0, detections=(Detection("polo", 36_000.123, 36_001.456, 0.5),))
+    truth = AnnotatedVideo(duration_s=40_000.0, annotations=(Annotation("polo", 36_000.321, 36_001.654),))
+    data = content(video_page(video, JUDGED, annotated=truth))
+    assert data["detections"][0][1:3] == [36_000.123, 36_001.456]
+    assert data["truth"][0][1:] == [36_000.321, 36_001.654]
 
 
 def test_annotations_become_fractions_where_detections_are() -> None:

@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.average_recall import average_recall
@@ -9,6 +8,7 @@ from stale_runtime.evaluation.measured import Measured
 from stale_runtime.evaluation.mistakes import find_mistakes
 from stale_runtime.evaluation.score_threshold import score_curve
 from stale_runtime.page.evaluation_page import evaluation_page
+from tests.page.html_reader import HtmlReader
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e"
 
@@ -33,26 +33,17 @@ def page_of(
     return evaluation_page(measured, mistakes, name="det.json", pages=pages or {})
 
 
-class _Tags(HTMLParser):
-    """All elements of a page, and the text of its table cells."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
 def test_what_was_found_as_another_class_stands_there() -> None:
-    texts = _Tags(page_of()).texts
+    texts = HtmlReader(page_of()).texts
     at = texts.index("Confused classes")
     assert [text for text in texts[at:] if text.strip()][5:8] == ["jump", "run", "1"]
+
+
+def test_it_says_how_detections_without_ground_truth_count() -> None:
+    assert (
+        "Detections of other classes (1) count as in the published evaluation, those in other videos (0) count as in"
+        in page_of()
+    )
 
 
 def test_a_video_with_a_page_is_a_link_and_any_other_is_not() -> None:
@@ -61,12 +52,11 @@ def test_a_video_with_a_page_is_a_link_and_any_other_is_not() -> None:
 
 
 def test_names_are_never_markup_and_the_page_has_no_script() -> None:
-    parsed = _Tags(page_of(label=HOSTILE, video=HOSTILE))
-    names = {tag for tag, _ in parsed.tags}
-    assert not names & {"script", "img", "iframe", "object", "form"}
+    parsed = HtmlReader(page_of(label=HOSTILE, video=HOSTILE))
+    assert not {*parsed.tags} & {"script", "img", "iframe", "object", "form"}
     assert HOSTILE in parsed.texts
     assert not [
-        name for _, attributes in parsed.tags for name in attributes if name.startswith("on") or name == "style"
+        name for _, attributes in parsed.elements for name in attributes if name.startswith("on") or name == "style"
     ]
 
 
@@ -75,7 +65,9 @@ def test_long_names_are_cut() -> None:
 
 
 def test_the_policy_allows_nothing_but_the_style() -> None:
-    policy = next(a["content"] for t, a in _Tags(page_of()).tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for t, a in HtmlReader(page_of()).elements if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None
     assert "default-src 'none'" in policy
     assert "script-src 'none'" in policy
