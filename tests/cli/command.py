@@ -53,5 +53,6 @@ def assert_failed(done: Ended, name: str, *, code: int, says: str) -> None:
 
 
 def interruptible() -> None:
-    """Let a child react to Ctrl-C as if started from a terminal, even if the tests run in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Let a child react to signals as if started from a terminal, even if the tests run in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)

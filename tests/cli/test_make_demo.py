@@ -1,5 +1,6 @@
 """The commands of ``make demo``: each one is understood, and reads only what one before it writes."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -32,7 +33,8 @@ WRITTEN_BY_DEMO = ("videos", "annotations.json", "splits", "clip", "vision")
 def lines() -> list[list[str]]:
     """The words of each command, as ``make`` would run it in a virtual environment that is ready."""
     make = ["make", "--dry-run", "--old-file", "env/installed", "demo", "VENV=env", "DEMO=data", "SEED=5"]
-    shown = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    shown = subprocess.run(make, cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
     return [shlex.split(line) for line in shown.replace("\\\n", " ").splitlines()]
 
 
