@@ -1,19 +1,23 @@
 """``--format html``: what a run found, as pages for a browser."""
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inputs.videos import is_video
-from stale_runtime.page.index_page import IndexRow, index_page
-from stale_runtime.page.page_folder import INDEX
-from stale_runtime.page.video_page import PageSettings, relative_url, video_page
+from stale_runtime.page.page_folder import INDEX, relative_url
+
+if TYPE_CHECKING:
+    from stale_runtime.page.video_page import PageSettings
 
 _NO_PLACE = "The page was written to stdout, so it cannot refer to the video; -o FILE would play it here."
 
 
 def render_page(result: RunResult) -> str:
     """The page of the one video of a result."""
+    from stale_runtime.page.video_page import video_page  # only pages need it
+
     (video,), (path,) = result.videos, result.paths
     notes, media = [], None
     if is_video(path):
@@ -33,6 +37,8 @@ def render_index(result: RunResult, names: tuple[str, ...]) -> str:
         result: the run.
         names: file name of each video's page.
     """
+    from stale_runtime.page.index_page import IndexRow, index_page  # only pages need it
+
     settings = _settings(result)
     rows = [
         IndexRow.of(video, f"./{quote(name)}", settings.min_score)
@@ -41,7 +47,9 @@ def render_index(result: RunResult, names: tuple[str, ...]) -> str:
     return index_page(rows, settings, failed=[(path.name, reason) for path, reason in result.failed])
 
 
-def _settings(result: RunResult) -> PageSettings:
+def _settings(result: RunResult) -> "PageSettings":
+    from stale_runtime.page.video_page import PageSettings  # only pages need it
+
     return PageSettings(
         run=_describe_run(result), min_score=result.min_score or 0.0, judged=result.ground_truth is not None
     )

@@ -1,6 +1,5 @@
 """Annotation documents of ELAN."""
 
-import mimetypes
 from collections.abc import Iterable
 
 from stale_runtime.detections import Detection
@@ -24,6 +23,8 @@ def elan_document(result: RunResult) -> str:
     document.remove_tier("default")
     url = media_url(path)
     if url is not None:
+        import mimetypes  # only this format needs it
+
         kind = mimetypes.guess_type(path.name)[0] or "video/unknown"
         document.add_linked_file(url, relpath=f"./{relative_media_path(path, result.output)}", mimetype=kind)
     names: dict[tuple[str, int], str] = {}

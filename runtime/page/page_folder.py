@@ -1,12 +1,12 @@
-"""A folder of pages that ``stale-run`` wrote: which page is of which video."""
+"""Where pages lie: which page of a folder is of which video, and the addresses of files as seen from a page."""
 
 import os
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import quote
 
 from stale_runtime.inputs.videos import VIDEO_PREFIX
-from stale_runtime.page.video_page import relative_url
 from stale_runtime.system.file_names import make_file_names
 
 INDEX = "index.html"
@@ -40,6 +40,18 @@ def find_pages(folder: Path, videos: Collection[str], page: Path) -> dict[str, s
         if len(ours) == 1:
             pages[video] = relative_url(ours[0], page)
     return pages
+
+
+def relative_url(file: Path, page: Path) -> str:
+    """The address of a file as seen from a page, percent-encoded.
+
+    Args:
+        file: what the page refers to; of a link, its target.
+        page: where the page is written.
+    """
+    relative = os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))
+    # With ./ in front, a colon in a name is not taken for a scheme.
+    return quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
 
 
 def _is_page(path: Path) -> bool:

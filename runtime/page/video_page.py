@@ -1,12 +1,10 @@
 """The page of one video: its picture, what was found when, how sure the network was, and what annotators marked."""
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation
@@ -43,7 +41,7 @@ def video_page(
     Args:
         video: what was found, and the evidence beside it, if there is any.
         settings: of the run.
-        media: the video's URL, relative to the page, see ``relative_url``; None for a page without video.
+        media: the video's URL, relative to the page, see ``page_folder.relative_url``; None for a page without video.
         annotated: what annotators marked in the video; None if that is not known. Ambiguous segments are not shown, but
             excuse the detections that overlap them, as in the evaluation.
         notes: sentences that the reader should see first, such as what is damaged.
@@ -92,18 +90,6 @@ def video_page(
         data=data,
         plays_media=media is not None,
     )
-
-
-def relative_url(file: Path, page: Path) -> str:
-    """The address of a file as seen from a page, percent-encoded.
-
-    Args:
-        file: what the page refers to; of a link, its target.
-        page: where the page is written.
-    """
-    relative = os.path.relpath(os.path.realpath(file), os.path.realpath(page.parent))
-    # With ./ in front, a colon in a name is not taken for a scheme.
-    return quote(os.fsencode(relative if relative.startswith("../") else f"./{relative}"))
 
 
 def _annotations(

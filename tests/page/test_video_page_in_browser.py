@@ -13,7 +13,8 @@ import pytest
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.evaluation.matching import match_detections
-from stale_runtime.page.video_page import relative_url, video_page
+from stale_runtime.page.page_folder import relative_url
+from stale_runtime.page.video_page import video_page
 from tests.page.browser import PHONE, WIDE, Watched, wait_until, watched_page
 from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample
 

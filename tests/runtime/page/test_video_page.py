@@ -8,7 +8,8 @@ from urllib.parse import unquote_to_bytes
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation
 from stale_runtime.page.index_page import IndexRow
-from stale_runtime.page.video_page import PageSettings, relative_url, video_page
+from stale_runtime.page.page_folder import relative_url
+from stale_runtime.page.video_page import PageSettings, video_page
 
 VIDEO = VideoDetections(
     video="a", duration_s=60.0, detections=(Detection("polo", 0.0, 30.0, 0.95), Detection("golf", 1 / 3, 2 / 3, 0.1))
