@@ -1,4 +1,4 @@
-# make test          make a virtual environment, install, run the tests
+# make test          make a virtual environment, install, run the tests; TORCH_INDEX=URL takes PyTorch from there
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
 # make screenshots   the pictures of pages in docs/pictures/; needs Chromium and ../shared/reference
@@ -18,6 +18,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+# The package index of another build of PyTorch, such as the one without CUDA: docs/installing.md.
+TORCH_INDEX ?=
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
@@ -28,6 +30,8 @@ help:
 
 $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --constraint $(CONSTRAINTS) \
+	  --index-url $(TORCH_INDEX) torch)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
 
@@ -79,6 +83,7 @@ browser:
 	else echo 'Chromium is missing and cannot be installed here: the tests of pages in a browser will be skipped.'; fi
 
 screenshots: $(VENV)/installed
+	$(BIN)/python -m tests.speed_plot
 	$(BIN)/python -m tests.page.screenshots
 
 # Install the runtime alone, as an edge box does: no extras, no torch.
@@ -133,7 +138,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu: build/types
 	PYTHONPATH=$(CURDIR)/build/types $(GPU_PYTHON) -m tests.gpu.run --device $(DEVICE) $(GPU_OPTIONS)
 
-# These download several gigabytes of PyTorch if no CPU build of that version is available.
+# These download several gigabytes of PyTorch unless TORCH_INDEX has a CPU build of that version.
 lowest:
 	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
 
