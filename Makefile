@@ -2,7 +2,7 @@
 # make test          make a virtual environment, install, run the tests
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
-# make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
+# make screenshots   the pictures of pages in docs/; needs Chromium, and for most of them ../shared/reference
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
 # make example       the bundle and the videos in examples/, from the demo of seed 0
