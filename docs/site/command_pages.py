@@ -32,10 +32,20 @@ CODE = re.compile(
 
 def write_command_pages(folder: Path) -> None:
     """Write a page for each command into a folder."""
-    for name, definition in COMMANDS.items():
-        module, function = definition.split(":")
-        command: click.Command = getattr(import_module(module), function)
-        (folder / f"{name}.md").write_text("\n".join(describe(click.Context(command, info_name=name))))
+    for name in COMMANDS:
+        (folder / f"{name}.md").write_text(make_command_page(name))
+
+
+def make_command_page(name: str) -> str:
+    """The page of a command."""
+    return "\n".join(describe(click.Context(find_command(name), info_name=name)))
+
+
+def find_command(name: str) -> click.Command:
+    """A command by the name that is typed."""
+    module, function = COMMANDS[name].split(":")
+    command: click.Command = getattr(import_module(module), function)
+    return command
 
 
 def describe(context: click.Context, heading: str = "#") -> Iterator[str]:

@@ -41,13 +41,16 @@ class Block:
         return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def read_blocks(page: str) -> Iterator[Block]:
-    """The blocks of a page of the repository, in order.
+def read_blocks(page: str, text: str) -> Iterator[Block]:
+    """The blocks of a page, in order.
+
+    Args:
+        page: its name, for messages.
+        text: the page.
 
     Raises:
         ValueError: a comment before a block is meant for the tests, but gives no reason or no number.
     """
-    text = (ROOT / page).read_text()
     for match in BLOCK.finditer(text):
         comment = match["comment"] or ""
         line = text.count("\n", 0, match.start("fence")) + 1

@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import sys
 from contextlib import chdir, redirect_stdout
-from importlib import import_module
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 import click
 import pytest
 
-from docs.site.command_pages import COMMANDS
+from docs.site.command_pages import COMMANDS, find_command
 from tests.cli import same_process
 from tests.docs.blocks import ROOT, Block
 
@@ -91,17 +91,16 @@ def split_command(command: str) -> list[str]:
     return list(lexer)
 
 
-def parse_command(block: Block, command: str) -> None:
-    """Check that our commands in a block that is not run have the options that they are given."""
-    words = split_command(command)
-    name, *arguments = words
-    if name not in COMMANDS or any(OPERATOR.fullmatch(word) for word in words):
-        return
-    module, function = COMMANDS[name].split(":")
-    parsed: click.Command = getattr(import_module(module), function)
-    if isinstance(parsed, click.Group) and arguments[:1] and arguments[0] in parsed.commands:
-        parsed = parsed.commands[arguments.pop(0)]
-    try:
-        parsed.make_context(name, arguments)
-    except click.ClickException as error:
-        pytest.fail(f"{block}: {command}\n{error.format_message()}")
+def parse_command(block: Block, line: str) -> None:
+    """Check that our commands in a line have the options that they are given."""
+    for is_operator, group in groupby(split_command(line), lambda word: OPERATOR.fullmatch(word) is not None):
+        name, *arguments = group
+        if is_operator or name not in COMMANDS or "..." in arguments:
+            continue
+        command = find_command(name)
+        if isinstance(command, click.Group) and arguments[:1] and arguments[0] in command.commands:
+            command = command.commands[arguments.pop(0)]
+        try:
+            command.make_context(name, arguments)
+        except click.ClickException as error:
+            pytest.fail(f"{block}: {line}\n{error.format_message()}")

@@ -11,11 +11,12 @@ from pathlib import Path
 import onnx
 import pytest
 
+from docs.site.command_pages import COMMANDS, make_command_page
 from stale_export import exporter
 from tests.docs.blocks import KNOWN, PAGES, ROOT, Block, read_blocks
-from tests.docs.shell import run_block
+from tests.docs.shell import parse_command, run_block
 
-BLOCKS = [block for page in PAGES for block in read_blocks(page)]
+BLOCKS = [block for page in PAGES for block in read_blocks(page, (ROOT / page).read_text())]
 RUN = {block.page: None for block in BLOCKS if block.language in ("sh", "console", "python")}
 
 
@@ -30,6 +31,13 @@ def test_the_blocks_of_a_page_work_one_after_the_other(
     for block in BLOCKS:
         if block.page == page:
             run_block(block, folder)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_in_the_help_of_a_command_are_understood(name: str) -> None:
+    for block in read_blocks(f"{name} --help", make_command_page(name)):
+        for line in block.commands if block.language == "sh" else ():
+            parse_command(block, line)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "json"], ids=str)

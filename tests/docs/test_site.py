@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs.site.command_pages import COMMANDS
+from docs.site.command_pages import COMMANDS, find_command
 from docs.site.make_site import PACKAGES, SETTINGS
 from docs.site.page_links import PAGES, DeadLinkError, convert_page
 from tests.page.browser import wait_until, watched_page
@@ -64,8 +64,7 @@ def test_each_public_name_is_in_the_reference(package: str, pages: dict[str, Htm
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_is_on_the_page_of_its_command(name: str, pages: dict[str, HtmlReader]) -> None:
-    module, function = COMMANDS[name].split(":")
-    command = getattr(import_module(module), function)
+    command = find_command(name)
     there = anchors(pages[f"commands/{name}.html"])
     commands = {name: command, **{f"{name}-{sub}": value for sub, value in getattr(command, "commands", {}).items()}}
     for path, one in commands.items():
