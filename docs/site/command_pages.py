@@ -53,8 +53,8 @@ def describe(context: click.Context, heading: str = "#") -> Iterator[str]:
         if record is not None and isinstance(parameter, click.Option):  # the text above explains the arguments
             anchor = context.command_path.replace(" ", "-") + max(parameter.opts, key=len)
             yield from describe_option(anchor, *record)
-    if command.epilog:
-        yield from (f"{heading}# Exit codes", "", escape(command.epilog.removeprefix("Exit codes: ")), "")
+    codes = escape((command.epilog or "").removeprefix("Exit codes: "))
+    yield from (f"{heading}# Exit codes", "", f"{codes} [What each of them means](../exit_codes.md).".strip(), "")
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             subcommand = command.get_command(context, name)

@@ -71,9 +71,7 @@ def run_command(block: Block, command: str, folder: Path) -> tuple[int, str]:
 
 def in_shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run a command in a shell that finds ours."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in MAKE_S_OWN}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
