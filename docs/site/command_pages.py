@@ -1,5 +1,6 @@
 """The pages of the commands, from what click knows of them: the same words as ``--help`` prints."""
 
+import html
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -20,7 +21,6 @@ COMMANDS = {
 
 NOTES = re.compile(r"\s*\[((?:default: |required|env var: |x|[\d.e+-]+<)[^\]]*)\]")
 """What click, or the text of an option, adds at its end: the default, the range."""
-
 
 CODE = re.compile(
     r"(?<![\w'-])("
@@ -94,6 +94,6 @@ def describe_option(anchor: str, declared: str, text: str) -> Iterator[str]:
 def escape(text: str) -> str:
     """Plain text as Markdown: commands and options as code, and nothing else that Markdown would take for markup."""
     pieces = CODE.split(text)
-    pieces[::2] = [re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", piece) for piece in pieces[::2]]
+    pieces[::2] = [re.sub(r"([\\`*_{}\[\]#])", r"\\\1", html.escape(piece, quote=False)) for piece in pieces[::2]]
     pieces[1::2] = [f"`{piece}`" for piece in pieces[1::2]]
     return "".join(pieces)

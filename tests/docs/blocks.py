@@ -41,12 +41,17 @@ class Block:
         return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def read_blocks(page: str, text: str) -> Iterator[Block]:
-    """The blocks of a page, in order.
+def read_blocks(page: str) -> list[Block]:
+    """The blocks of a page of the repository, in order."""
+    return list(find_blocks(page, (ROOT / page).read_text()))
+
+
+def find_blocks(page: str, text: str) -> Iterator[Block]:
+    """The blocks of a text, in order.
 
     Args:
         page: its name, for messages.
-        text: the page.
+        text: all of it.
 
     Raises:
         ValueError: a comment before a block is meant for the tests, but gives no reason or no number.

@@ -13,10 +13,10 @@ import pytest
 
 from docs.site.command_pages import COMMANDS, make_command_page
 from stale_export import exporter
-from tests.docs.blocks import KNOWN, PAGES, ROOT, Block, read_blocks
+from tests.docs.blocks import KNOWN, PAGES, ROOT, Block, find_blocks, read_blocks
 from tests.docs.shell import parse_command, run_block
 
-BLOCKS = [block for page in PAGES for block in read_blocks(page, (ROOT / page).read_text())]
+BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 RUN = {block.page: None for block in BLOCKS if block.language in ("sh", "console", "python")}
 
 
@@ -35,7 +35,7 @@ def test_the_blocks_of_a_page_work_one_after_the_other(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_in_the_help_of_a_command_are_understood(name: str) -> None:
-    for block in read_blocks(f"{name} --help", make_command_page(name)):
+    for block in find_blocks(f"{name} --help", make_command_page(name)):
         for line in block.commands if block.language == "sh" else ():
             parse_command(block, line)
 
@@ -61,7 +61,8 @@ def test_python_passes_strict_type_checking(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"),
-            *("--cache-dir", ROOT / ".mypy_cache" / "blocks", *sorted(tmp_path.glob("*.py"))),
+            f"--cache-dir={ROOT}/.mypy_cache/blocks",
+            *map(str, sorted(tmp_path.glob("*.py"))),
         ],
         cwd=tmp_path,
         env={**os.environ, "MYPYPATH": str(types)},
