@@ -43,6 +43,7 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed build/types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
+	$(BIN)/mypy examples
 
 # Links that give the folders the names that they are imported by, for mypy.
 build/types: Makefile
