@@ -1,4 +1,4 @@
-"""``make screenshots``: the pictures of pages in docs/, made of the reference videos."""
+"""``make screenshots``: the pictures of pages in docs/pictures/, made of the reference videos."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from tests.page.browser import PHONE, WIDE, find_chromium, running_chromium, wat
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-DOCS = Path(__file__).parents[2] / "docs"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 VIDEO = "-oExUcmbTEE"
 """The README's example: two long jumps."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -43,7 +43,7 @@ def main() -> int:
         for path, stem in ((folder / "pages" / "index.html", "index"), (find_page(folder / "pages"), "page")):
             for size, width in ((WIDE, "wide"), (PHONE, "phone")):
                 for scheme in SCHEMES:
-                    take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)
+                    take(browser, path, PICTURES / f"{stem}_{width}_{scheme}.png", size, scheme)
     return 0
 
 
