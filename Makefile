@@ -69,6 +69,7 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed build/types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) docs.site tests)
+	$(BIN)/mypy examples
 
 # Links that give the folders the names that they are imported by, for mypy.
 build/types: Makefile

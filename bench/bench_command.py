@@ -41,20 +41,24 @@ from stale_bench.reporting.report import (
 from stale_bench.reporting.summary import summarise
 from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
 from stale_runtime import __version__
-from stale_runtime.errors import BenchmarkError
+from stale_runtime.errors import BenchmarkError, LimitError
+from stale_runtime.exit_codes import (
+    BAD_BUNDLE,
+    LIMIT_MISSED,
+    MISSING_PACKAGE,
+    SOME_FAILED,
+    describe_exit_codes,
+)
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inputs.features import MOST_SNIPPETS
-from stale_runtime.launch import INTERRUPTED
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
+from stale_runtime.terminal.endings import explain_ending
 from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
 from stale_runtime.terminal.output import check_not_an_input, write_output
 
 NAME = "stale-bench"
-SOME_FAILED = 5
-EXIT_CODES = (
-    "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
-)
+EXIT_CODES = describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE)
 _RANGES = ("lengths", "snippets")
 
 Request = TypeVar("Request")
@@ -231,7 +235,7 @@ def thesis_command(
     return _measure(request.to_benchmark(), report, make_thesis_report)
 
 
-@stale_bench.command("soak", epilog=EXIT_CODES)
+@stale_bench.command("soak", epilog=describe_exit_codes(BAD_BUNDLE, MISSING_PACKAGE, LIMIT_MISSED))
 @click.option(
     "--videos",
     type=click.IntRange(FEWEST_VIDEOS),
@@ -275,7 +279,7 @@ def thesis_command(
 def soak_command(form: Form, **options: Any) -> None:
     """Run one localizer for long, and check that it does not change.
 
-    The exit code is 1 if memory grows, files stay open, detections change, or if at the end the process is slower than
+    The exit code is 7 if memory grows, files stay open, detections change, or if at the end the process is slower than
     new processes that take turns with it. Speed in the first and the last tenth is shown too, but does not affect the
     exit code, because it also depends on what else the machine does.
     """
@@ -285,7 +289,7 @@ def soak_command(form: Form, **options: Any) -> None:
     progress.done()
     console.echo(tables.soak_table(soak, STYLES[form]), nl=False)
     if problems := soak.problems():
-        raise BenchmarkError("; ".join(problems))
+        raise LimitError("; ".join(problems))
 
 
 def main() -> None:
@@ -342,12 +346,12 @@ def _measure(request: BenchmarkRequest, report: ReportRequest, make: MakeReport 
             raise click.UsageError(
                 f"--baseline {plan.baseline} is not among the backends measured; add it to --backend"
             )
-        results = _run(plan)
+        results, interruption = _run(plan)
     if report.form == "csv":
         for note in tables.missing_notes(results):
             console.note(NAME, note)
     _write(results, report, make)
-    return _exit_code(results)
+    return _exit_code(results, interruption)
 
 
 def _render(path: Path, report: ReportRequest, make: MakeReport = make_report) -> int:
@@ -374,23 +378,25 @@ def _write(results: Results, report: ReportRequest, make: MakeReport) -> None:
         console.note(NAME, f"{len(results.rows)} rows written to {', '.join(map(str, written))}")
 
 
-def _run(plan: Plan) -> Results:
-    """Measure until everything is done, or Ctrl-C."""
+def _run(plan: Plan) -> tuple[Results, KeyboardInterrupt | None]:
+    """Measure until everything is done, or Ctrl-C or SIGTERM arrives."""
     progress = Progress(NAME)
     benchmark = Benchmark(plan=plan, say=progress.say)
-    complete = True
+    interruption = None
     try:
         benchmark.run()
-    except KeyboardInterrupt:
-        complete = False
+    except KeyboardInterrupt as problem:
+        interruption = problem
     progress.done()
-    return summarise(benchmark, complete=complete)
+    return summarise(benchmark, complete=interruption is None), interruption
 
 
-def _exit_code(results: Results) -> int:
-    if not results.complete:
-        console.note(NAME, "interrupted; the results contain what was measured before that")
-        return INTERRUPTED
+def _exit_code(results: Results, interruption: KeyboardInterrupt | None) -> int:
+    if interruption is not None:
+        interruption.args = ("the results contain what was measured before that",)
+        ending = explain_ending(interruption)
+        console.note(NAME, ending.message)
+        return ending.exit_code
     failed = sum(row.error is not None for row in results.rows)
     if failed == len(results.rows):
         raise BenchmarkError(f"all {failed} rows failed: {results.rows[0].error}")

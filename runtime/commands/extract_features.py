@@ -10,16 +10,16 @@ from typing import Any, get_args
 import click
 
 from stale_runtime import __version__
-from stale_runtime.batch.batch import SOME_FAILED, find_files
+from stale_runtime.batch.batch import find_files
 from stale_runtime.batch.extraction import Extracted, Extraction
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Sha256
-from stale_runtime.terminal.termination import raise_termination
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -34,10 +34,7 @@ _TIE = 0.001
 _FRAME = {"crop": "centre", "squash": "whole"}
 
 
-@click.command(
-    epilog="Exit codes: 0 done, 1 a bug in stale-edge, 2 usage, 3 bad input, 4 bad bundle, 5 some videos failed, 130 "
-    "interrupted with Ctrl-C, 143 ended by SIGTERM, 129 by SIGHUP."
-)
+@click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
 @click.argument("videos", nargs=-1, type=PATH)
 @click.option(
     "-o",
@@ -124,8 +121,7 @@ def stale_features(
 
 def main() -> None:
     """Run ``stale-features``."""
-    with raise_termination():
-        console.run_command(stale_features, NAME)
+    console.run_command(stale_features, NAME)
 
 
 def extract(request: FeaturesRequest, folder: Path) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.standard_decoder import CLASSES
 from stale_runtime.detections import VideoDetections
@@ -374,6 +375,15 @@ class Localizer:
         """
         return self._lengths.window_for(features)
 
+    @property
+    def reading_score(self) -> float:
+        """Score from which on detections are worth a person's reading.
+
+        It is where F1 was best on the validation videos of the bundle, or a usual one if that was not measured.
+        """
+        known = self.bundle.manifest.reading_score
+        return DEFAULT_READING_SCORE if known is None else known.score
+
     def require_memory(self, prompts: EncodedPrompts) -> None:
         """Make sure that there is memory for the shortest video; a run over many checks this before the first.
 
@@ -392,7 +402,7 @@ class Localizer:
         """Make sure that videos can be read and embedded; a run over many checks this before the first.
 
         Raises:
-            VideoError: the extra ``video`` is not installed.
+            MissingPackageError: the extra ``video`` is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
         """
