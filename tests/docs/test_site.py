@@ -12,7 +12,7 @@ import pytest
 from docs.site.command_pages import COMMANDS, find_command
 from docs.site.make_site import PACKAGES, SETTINGS
 from docs.site.page_links import PAGES, DeadLinkError, convert_page
-from tests.page.browser import wait_until, watched_page
+from tests.page.browser import watched_page
 from tests.page.html_reader import HtmlReader
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def test_the_search_works_in_a_page_that_is_opened_as_a_file(site: Path, browser
         page = watched.open(site / "index.html")
         page.keyboard.press("Control+k")
         page.keyboard.type("mean_average_precision")
-        wait_until(page, "document.querySelector('a[href*=\"api/evaluation.html\"]')")
+        page.locator("a[href$='#stale_runtime.mean_average_precision']").wait_for()
         assert watched.messages == []
 
 
