@@ -87,8 +87,10 @@ def test_no_link_is_dead(site: Path, pages: dict[str, HtmlReader]) -> None:
 def leads_somewhere(target: str, page: Path, ids: dict[Path, set[str]]) -> bool:
     """Whether a link's file and anchor exist on the site; of links to elsewhere, whether they look like one."""
     split = urlsplit(target)
-    if split.scheme in ("data", "https"):
-        return split.scheme == "data" or re.fullmatch(r"[\w.-]+\.\w+", split.netloc) is not None
+    if split.scheme == "https":
+        return re.fullmatch(r"[\w.-]+\.\w+", split.netloc) is not None
+    if split.scheme:
+        return split.scheme == "data"
     file = Path(os.path.normpath(page.parent / unquote(split.path))) if split.path else page
     return file.is_file() and (not split.fragment or split.fragment in ids[file])
 
