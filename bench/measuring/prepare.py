@@ -95,7 +95,7 @@ def _load_once(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, ca
     Raises:
         StaleError: a file or a prompt cannot be used.
     """
-    deployed = [backend.name for backend in backends if backend.localizer is not None]
+    deployed: list[str | None] = [backend.name for backend in backends if backend.localizer is not None]
     if any(backend.detects for backend in backends):
         for name in deployed or [None]:
             localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))

@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from stale_runtime import read_prompts
@@ -34,10 +33,10 @@ def test_the_bundle_is_the_recorded_one_and_passes_its_self_test() -> None:
 
 
 def test_what_is_found_is_what_was_recorded(tmp_path: Path) -> None:
-    videos = [EXAMPLES / f"{video}.mp4" for video in VIDEOS]
     done = run(
         "stale-run",
-        *(*videos, "--bundle", EXAMPLES / "bundle", "--prompts", EXAMPLES / "classes.txt", "--no-cache"),
+        *(EXAMPLES / f"{video}.mp4" for video in VIDEOS),
+        *("--bundle", EXAMPLES / "bundle", "--prompts", EXAMPLES / "classes.txt", "--no-cache"),
         *("--format", "json", "-o", "found.json"),
         cwd=tmp_path,
     )
@@ -52,8 +51,9 @@ def test_what_is_found_is_what_was_recorded(tmp_path: Path) -> None:
             for rows in (found, recorded)
         )
         assert [label for _, _, label in ours] == [label for _, _, label in theirs]
-        np.testing.assert_allclose(*([row[0] for row in rows] for rows in (ours, theirs)), rtol=0, atol=TIMES_S)
-        np.testing.assert_allclose(*([row[1] for row in rows] for rows in (ours, theirs)), rtol=0, atol=SCORES)
+        for (segment, score, _), (recorded_segment, recorded_score, _) in zip(ours, theirs, strict=True):
+            assert segment == pytest.approx(recorded_segment, abs=TIMES_S)
+            assert score == pytest.approx(recorded_score, abs=SCORES)
 
 
 def test_one_video_shows_a_seen_class_and_the_other_an_unseen_one() -> None:

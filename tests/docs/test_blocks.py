@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import onnx
@@ -43,6 +44,32 @@ def test_the_examples_in_the_help_of_a_command_are_understood(name: str) -> None
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "json"], ids=str)
 def test_json_can_be_parsed(block: Block) -> None:
     json.loads(block.code)
+
+
+def test_comments_say_how_a_block_is_tested() -> None:
+    marked = "<!-- exit code 3 -->\n```sh\na \\\n  b\n# c\nd\n```\n\n<!-- not run: why -->\n```console\n$ e\nf\n```\n"
+    first, second = find_blocks("page", marked)
+    assert (first.line, first.exit_code, first.not_run, first.commands) == (2, 3, None, ["a    b", "d"])
+    assert (second.line, second.exit_code, second.not_run, second.commands) == (10, 0, "why", ["e"])
+    for comment in ("not run", "not run:", "exit code", "exit code three"):
+        with pytest.raises(ValueError, match="expected 'not run: REASON' or 'exit code N'"):
+            list(find_blocks("page", f"<!-- {comment} -->\n```sh\na\n```\n"))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("stale-run --colour", 2, None),
+        ("stale-run --colour", 0, "ends with 2, expected 0"),
+        ("true", 1, "ends with 0, expected 1"),
+        ("make lunch", 0, "No rule to make target"),
+        ("pip install numpy", 0, "put <!-- not run: REASON --> before this block"),
+    ],
+)
+def test_a_block_has_to_end_as_it_says(command: str, code: int, says: str | None, tmp_path: Path) -> None:
+    (block,) = find_blocks("page", f"<!-- exit code {code} -->\n```sh\n{command}\n```\n")
+    with pytest.raises(AssertionError, match=says) if says else nullcontext():
+        run_block(block, tmp_path)
 
 
 def test_each_block_says_its_language() -> None:

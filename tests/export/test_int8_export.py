@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from stale_export import Int8Options, export_bundle, exporter, quantization, torch_quantization
-from stale_export.graph_choice import ALL_GRAPHS, GRAPH_FILES
+from stale_export.graph_choice import GRAPH_FILES
 from stale_export.localizer_graph import LINEARS
 from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
@@ -45,11 +45,11 @@ def export(
     annotations, features = write_validation(tmp_path, trained.network, prompts)
 
     def run(of: TrainedStale = trained, say: Callable[[str], None] = lambda _: None, **options: Any) -> Manifest:
-        graphs = options.pop("graphs", ALL_GRAPHS)
+        parts = {name: options.pop(name) for name in ("graphs", "vision") if name in options}
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
         output = tmp_path / "out" / "bundle"
-        return export_bundle(of, Prompts.of(tiny.CLASSES), output, int8=int8, graphs=graphs, say=say)
+        return export_bundle(of, Prompts.of(tiny.CLASSES), output, int8=int8, say=say, **parts)
 
     return run
 
@@ -149,6 +149,15 @@ def test_graphs_that_are_not_wanted_are_left_out_and_nothing_else_changes(
     assert small.reading_score.file == GRAPH_FILES[backend]
     with Bundle(tmp_path / "out" / "bundle") as bundle:
         assert Localizer(bundle, Settings()).backend == backend
+        assert all(check.passed for check in self_test(bundle))
+
+
+def test_a_bundle_with_one_graph_of_each_network_is_whole(export: Export, vision_folder: Path, tmp_path: Path) -> None:
+    manifest = export(graphs=("ort-int8", "vision-fp32"), vision=str(vision_folder))
+    kept = {layout.LOCALIZER_INT8, layout.TEXT_ENCODER, layout.VISION_ENCODER}
+    assert manifest.graphs.keys() == {name for name in manifest.files if name.endswith(".onnx")} == kept
+    assert {record.file for record in manifest.quantization} == {layout.LOCALIZER_INT8}
+    with Bundle(tmp_path / "out" / "bundle") as bundle:
         assert all(check.passed for check in self_test(bundle))
 
 

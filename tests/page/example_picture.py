@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from PIL import Image
@@ -12,7 +12,7 @@ from tests.cli.same_process import run
 from tests.page.browser import WIDE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FloatRect, Page
+    from playwright.sync_api import Browser, Page
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VIDEOS = ("washing_a_car", "painting_a_dog")
@@ -40,7 +40,7 @@ def example_picture(browser: "Browser", folder: Path) -> Image.Image:
     context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=FINER)
     try:
         page = context.new_page()
-        parts = []
+        parts: list[Image.Image] = []
         for video in VIDEOS:
             page.goto((folder / "pages" / f"{video}.html").as_uri())
             page.locator("#now").evaluate("line => line.hidden = true")
@@ -71,11 +71,12 @@ def _film_strip(page: "Page", video: Path) -> Image.Image:
 
 def _read_frames(video: Path) -> list[Image.Image]:
     with av.open(str(video)) as file:
-        images = [frame.to_image() for frame in file.decode(video=0)]
+        images = [Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
     return [images[round((n + 0.5) * len(images) / FRAMES)] for n in range(FRAMES)]
 
 
-def _box(page: "Page", selector: str) -> "FloatRect":
+def _box(page: "Page", selector: str) -> Any:
+    """Position and size of an element, in CSS pixels."""
     box = page.locator(selector).bounding_box()
     assert box is not None
     return box

@@ -11,7 +11,7 @@ MARKED = [Annotation("polo", 5.0, 15.0), Annotation(AMBIGUOUS, 0.0, 10.0), Annot
 
 def test_only_actions_of_the_same_class_overlap() -> None:
     overlaps = overlaps_with_marked(FOUND, MARKED)
-    np.testing.assert_allclose(overlaps, [[1 / 3, 0, 1], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(overlaps, np.array([[1 / 3, 0, 1], [0, 0, 0], [0, 0, 0]]))
     assert overlaps_with_marked([], MARKED).shape == (0, 3)
     assert overlaps_with_marked(FOUND, []).shape == (3, 0)
 
