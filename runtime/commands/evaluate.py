@@ -176,7 +176,7 @@ class EvaluationRequest:
     type=Thresholds(),
     default="0.5:0.05:0.95",
     show_default=True,
-    help="tIoU thresholds that mAP is computed at, and averaged over.",
+    help="tIoU thresholds that mAP is computed at, and averaged over; START:STOP:STEP is understood too.",
 )
 @click.option(
     "--foreign-labels",
