@@ -132,7 +132,7 @@ def read_evaluation(
         DatasetError: the annotations cannot be used, have no video in common with the features, or lack a duration.
     """
     info = None if video_info is None else read_video_info(video_info)
-    truth = read_ground_truth(ground_truth, subset=subset, video_info=info)
+    truth = read_ground_truth(ground_truth, subset=subset, video_info=info, option="--subset")
     if not truth.labels:
         raise DatasetError(f"{ground_truth}: no annotation in this subset; check --subset")
     durations_s: dict[str, float] = {}

@@ -73,7 +73,7 @@ class RunOutput:
             request=request,
             task=task,
             min_score=choose_min_score(request, task.localizer.bundle.manifest),
-            ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset),
+            ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset, option="--subset"),
         )
 
     def report_settings(self) -> dict[str, Any]:

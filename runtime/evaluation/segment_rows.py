@@ -10,6 +10,29 @@ from stale_runtime.inputs.timeline import LONGEST_S
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
+def read_label(row: Any, place: str, what: str) -> str:
+    """A row's ``label``.
+
+    Args:
+        row: what should be an object.
+        place: where it is, for messages.
+        what: what the row is, for messages.
+
+    Raises:
+        DatasetError: it is no object, or its label is not text.
+    """
+    if not isinstance(row, dict) or "label" not in row:
+        raise DatasetError(f"{place}: {what} {str(row)[:60]}, expected an object with a 'label' and a 'segment'")
+    label = row["label"]
+    if type(label) in (int, float):
+        raise DatasetError(
+            f"{place}: {what} with label {str(label)[:20]}, expected the name of a class, not its number"
+        )
+    if not isinstance(label, str):
+        raise DatasetError(f"{place}: {what} with label {str(label)[:60]!r}, expected the name of a class")
+    return label
+
+
 def read_segment(row: Mapping[str, Any], place: str) -> tuple[float, float]:
     """Start and end of a row's ``segment``.
 

@@ -1,7 +1,6 @@
 """Class names as prompts: reading a prompt file, and refusing names that would give misleading results."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from stale_runtime.errors import PromptError
 from stale_runtime.system.files import MEGABYTE, read_text
-from stale_runtime.system.text import has_unusable_characters
+from stale_runtime.system.text import fold, has_unusable_characters
 
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
@@ -49,7 +48,7 @@ class Prompts:
                 )
             if has_unusable_characters(name):
                 raise PromptError(f"{place}: control characters in {name[:40]!r}, expected plain text; remove them")
-            same = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+            same = fold(text)
             if same in first:
                 raise PromptError(
                     f"{place}: duplicate prompt {text!r}, already given at {first[same]}; remove one of them"

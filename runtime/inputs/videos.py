@@ -32,9 +32,10 @@ def is_video(path: Path) -> bool:
 def video_id(name: str) -> str:
     """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
 
-    Bytes of a file name that are not UTF-8 are replaced by hexadecimal escapes, so that every id is valid text.
+    A name that is nothing but the prefix stays as it is. Bytes of a file name that are not UTF-8 are replaced by
+    hexadecimal escapes, so that every id is valid text.
     """
-    return as_text(name.removeprefix(VIDEO_PREFIX))
+    return as_text(name.removeprefix(VIDEO_PREFIX) or name)
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:

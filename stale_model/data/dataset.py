@@ -232,4 +232,4 @@ def _remedy(selection: Selection) -> str:
         )
     if LeftOut.OTHER_LABELS in selection.left_out:
         return "expected videos whose labels are all seen classes, check the split"
-    return "expected annotated videos with a class, check the subset"
+    return "expected annotated videos with a class; give the subset that has them, such as --train-subset validation"

@@ -1,7 +1,7 @@
 """Choosing the videos of a training by subset, list and fraction, and telling what is left out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stale_model.checkpoints.own_checkpoint import TrainedFeatures
 from stale_model.data.common_recipe import find_common_recipe
@@ -74,13 +74,21 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     if request.all_training:
         reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
     subset = None if request.all_training else request.train_subset
-    truth = read_ground_truth(request.annotations, subset=subset, video_info=info)
+    truth = read_ground_truth(request.annotations, subset=subset, video_info=info, option="--train-subset")
     if info is not None:
         _refuse_leaks(request, annotated, truth)
     train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
     if train_ids is not None:
         truth = _restrict(truth, train_ids, subset, reporter)
     listed = 0 if train_ids is None else len(truth.videos)
+    if (told := truth.spellings.describe()) is not None:
+        reporter.say(f"{request.annotations}: {told}")
+    if outside := truth.outside_segments:
+        reporter.say(
+            f"training: skipped {outside:,} annotations that lie wholly outside their video; are all times and "
+            "durations in seconds?"
+        )
+        truth = truth.without_outside()
     if truth.ambiguous_segments:
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
     known = None if request.all_training else _read_validation(request, info, reporter)
@@ -175,7 +183,7 @@ def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter
     reporter.say(f"--train-ids {wanted.path}: {len(kept):,} of {len(wanted.ids):,} ids are videos of {place}")
     if absent:
         reporter.say(f"--train-ids {wanted.path}: not among them: {name_few(absent)}")
-    return GroundTruth(videos=kept, has_subsets=truth.has_subsets)
+    return replace(truth, videos=kept)
 
 
 def _read_validation(
@@ -187,7 +195,9 @@ def _read_validation(
         DatasetError: a subset was named, and there is none by that name.
     """
     try:
-        return read_ground_truth(request.annotations, subset=request.validation_subset, video_info=info)
+        return read_ground_truth(
+            request.annotations, subset=request.validation_subset, video_info=info, option="--validation-subset"
+        )
     except DatasetError as problem:
         if request.validation_subset != VALIDATION:
             raise

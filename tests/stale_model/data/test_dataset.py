@@ -152,7 +152,7 @@ def test_no_id_leads_out_of_the_folder_and_only_files_count(tmp_path: Path) -> N
     ("videos", "match"),
     [
         ({"a": video(POLO), "b": video()}, "1 without annotations, 1 without features; expected .* v_a.npy"),
-        ({"a": video()}, "0 of 1 videos; left out: 1 without annotations; .*check the subset"),
+        ({"a": video()}, "0 of 1 videos; left out: 1 without annotations; .*such as --train-subset validation"),
         ({"a": video(POLO, duration_s=None)}, "1 without duration; expected durations; give .*JSON .*or --video-info"),
         ({"a": video(Annotation("x", 0, 1))}, "1 with labels outside the list; .*check the split"),
         ({"wide": video(POLO)}, r"1 with unusable features; .*shape \(2, 9\), expected \(snippets, 4\)"),
