@@ -43,8 +43,6 @@ def find_problem(path: Path, manifest: Manifest, timeline: Timeline) -> str | No
         return str(problem) if told else None  # detection needs the duration from it, and says so
     if duration_s is None and origin is not None and origin.duration_problem is not None:
         return f"{sidecar_path(path)}: {origin.duration_problem}, so times may be wrong; {_SAY_DURATION}"
-    if not check.knows_anything:
-        return None
     found = check.problem_with(
         summary, origin=origin, snippet_s=duration_s / snippets if duration_s is not None else None
     )
@@ -74,7 +72,7 @@ class RowSample:
 
     def find_problem(self, path: Path, manifest: Manifest) -> str | None:
         """As ``find_problem`` for a file, about the vision tower or its recipe."""
-        if not self._held or not manifest.feature_check.knows_anything:
+        if not self._held:
             return None
         sample = np.concatenate(self._held)
         found = manifest.feature_check.problem_with(summarise_sample(sample, len(sample)))

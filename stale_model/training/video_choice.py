@@ -14,8 +14,9 @@ from stale_model.training.training_report import Reporter, name_few
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
-from stale_runtime.inputs.recipe import FeatureRecipe, read_recipe
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
         truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
     )
     reporter.show_selection("training", training, named=train_ids is not None)
+    _warn_of_features(training, reporter)
     validation = _select_validation(request, known, split.seen, channels, reporter)
     if validation is None:
         reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
@@ -110,6 +112,20 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     return ChosenVideos(
         training=training, validation=validation, unseen=unseen, train_ids=train_ids, recipe=recipe, listed=listed
     )
+
+
+def _warn_of_features(selection: Selection, reporter: Reporter) -> None:
+    """Warn of features that are padded with zeros, and of durations that are not in seconds."""
+    check = FeatureCheck(recipe=UNKNOWN_RECIPE, statistics=None)
+    found = {
+        sample.path: problem
+        for sample in selection.samples
+        if (summary := selection.summaries.get(sample.video)) is not None
+        and (problem := check.problem_with(summary, snippet_s=sample.duration_s / summary.snippets)) is not None
+    }
+    if found:
+        path, problem = next(iter(found.items()))
+        reporter.say(f"warning: {len(found):,} of {len(selection.samples):,} training videos: {path}: {problem}")
 
 
 def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporter: Reporter) -> TrainingData:

@@ -120,7 +120,9 @@ def test_a_validation_subset_that_nobody_named_may_be_absent_but_that_is_said(
     write_database(folder, {**SUBSETS, "c": "val_1"})
     assert choose(request(folder)).validation is None
     said = capsys.readouterr().err
-    assert "a.json: no video of subset 'validation', found testing, training, val_1; give one of these as --validation-subset" in said
+    assert (
+        "a.json: no video of subset 'validation', found testing, training, val_1; give one of these as --vali" in said
+    )
     assert "no validation videos of the seen classes; best.pth is the last epoch" in said
 
 
