@@ -4,6 +4,7 @@ import json
 import os
 import select
 import time
+from functools import partial
 
 import click
 
@@ -46,7 +47,7 @@ def run_stream(request: RunRequest) -> int:
         note = f"{describe_localizer(localizer)}; {len(prepared.prompts.names)} prompts; {_describe_delay(stream)}"
         console.note(NAME, note)
     started, printed = time.perf_counter(), 0
-    rows = read_rows(_read_stdin, channels, raw=request.width is not None)
+    rows = read_rows(_read_stdin, channels, raw=request.width is not None, say=partial(console.note, NAME))
     rows = compare_stream(rows, localizer.bundle.manifest.feature_check, snippet_s=snippet_s, strict=request.strict)
     try:
         for detection in stream.detections(rows):

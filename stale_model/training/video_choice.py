@@ -94,7 +94,12 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
     known = None if request.all_training else _read_validation(request, info, reporter)
     training = select_videos(
-        truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
+        truth.without_ambiguous(),
+        request.features,
+        split.seen,
+        channels=channels,
+        watch=reporter.show_reading,
+        say=reporter.say,
     )
     reporter.show_selection("training", training, named=train_ids is not None)
     _warn_of_features(training, reporter)
