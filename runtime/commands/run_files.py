@@ -18,7 +18,6 @@ from stale_runtime.commands.run_request import RunRequest, says_duration
 from stale_runtime.detections import VideoDetections
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
@@ -105,7 +104,7 @@ def prepare_run(request: RunRequest) -> BatchRun:
     videos = any(map(is_video, paths))
     if videos:
         require_video_reader()
-    prompts = read_prompts(request.prompts, split_names=request.split_names)
+    prompts = request.class_names()
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None

@@ -15,7 +15,6 @@ from stale_runtime.detections import SECONDS, SNIPPETS, Detection
 from stale_runtime.errors import FeatureError
 from stale_runtime.inference.detection_stream import DetectionStream
 from stale_runtime.inputs.feature_stream import read_rows
-from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.terminal import console
 
 _DESCRIPTOR = 0
@@ -34,7 +33,7 @@ def run_stream(request: RunRequest) -> int:
     """
     if os.isatty(_DESCRIPTOR):
         raise click.UsageError("-, but standard input is a terminal; pipe features into it, or give a .npy file")
-    prepared = prepare_localizer(request, read_prompts(request.prompts, split_names=request.split_names))
+    prepared = prepare_localizer(request, request.class_names())
     localizer, channels = prepared.localizer, prepared.localizer.bundle.manifest.channels
     if request.width not in (None, channels):
         raise FeatureError(f"--width {request.width}: this bundle was exported for features of width {channels}")

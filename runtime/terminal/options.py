@@ -33,6 +33,24 @@ class Number(click.FloatRange):
         return number
 
 
+class FrameRate(Number):
+    """Frames a second, as a number or as a fraction such as 30000/1001."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is neither, or not in the range.
+        """
+        match = re.fullmatch(r"\s*(\d{1,12})\s*/\s*(\d{1,12})\s*", value, re.ASCII) if isinstance(value, str) else None
+        if match is None:
+            return super().convert(value, param, ctx)
+        frames, seconds = map(int, match.groups())
+        if not seconds:
+            self.fail(f"{value!r}, expected a fraction such as 30000/1001", param, ctx)
+        return super().convert(frames / seconds, param, ctx)
+
+
 class _NamedType(click.ParamType):  # type: ignore[type-arg]
     """An option type whose name is shown in the help as it is; click would show it in upper case."""
 

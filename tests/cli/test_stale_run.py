@@ -146,7 +146,7 @@ def test_neutral_of_the_closed_set_is_not_reported(work: Path) -> None:
 def test_split_names_change_what_is_found_and_not_the_labels(work: Path) -> None:
     (work / "classes.txt").write_text("LongJump\nBMX\n")
     joined = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
-    assert "1 of 2 prompts have capitals inside a word" in joined.stderr
+    assert "1 of 2 class names run words together, such as" in joined.stderr
     assert "--split-names, which prompts for 'Long jump'" in joined.stderr
     split = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--split-names", "--format", "csv", cwd=work)
     assert "capitals" not in split.stderr
