@@ -1,6 +1,7 @@
 """Annotated videos, in ActivityNet's JSON format or the original code's."""
 
 import os
+import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ def read_ground_truth(
             raise DatasetError(f"{place}, expected the id of a video; correct or remove it")
         info = (video_info or {}).get(video_id(name))
         known_subset = video.get("subset") if video_info is None else info and info.subset
-        subsets.add("none" if known_subset is None else str(known_subset)[:40])
+        subsets.add("none" if known_subset is None else reprlib.repr(known_subset).strip("'")[:40])
         if subset is not None and video_info is not None and info is None and video.get("annotations"):
             unlisted.append(video_id(name))
         if subset is not None and not _is_same_subset(known_subset, subset):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,8 @@ def _detections(results: Mapping[str, Any], path: Path) -> Iterator[tuple[str, S
 def _detection(row: Any, place: str) -> Detection:
     label = read_label(row, place, "detection")
     if "score" not in row:
-        raise DatasetError(f"{place}: detection {str(row)[:80]} without a 'score', expected a number")
+        raise DatasetError(f"{place}: detection {reprlib.repr(row)[:80]} without a 'score', expected a number")
     score = as_number(row["score"])
     if score is None or not math.isfinite(score):
-        raise DatasetError(f"{place}: detection with score {str(row['score'])[:40]!r}, expected a number")
+        raise DatasetError(f"{place}: detection with score {reprlib.repr(row['score'])[:40]}, expected a number")
     return Detection(label, *read_segment(row, place), score)

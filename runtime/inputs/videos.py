@@ -1,5 +1,6 @@
 """Video ids, what a video file is called, and files of the durations of videos."""
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,14 @@ def read_durations(path: Path) -> dict[str, float]:
     durations: dict[str, float] = {}
     for place, name, value in rows:
         seconds = _seconds(value)
+        shown = str(value if isinstance(value, str) else reprlib.repr(value))[:40]
         if not name.strip():
-            raise DatasetError(f"{place}: a duration of {str(value)[:40]}, expected the id of its video before it")
+            raise DatasetError(f"{place}: a duration of {shown}, expected the id of its video before it")
         if seconds is None:
             wanted = f"expected a positive number of seconds, at most {LONGEST_S:.0e}"
             if isinstance(value, str) and "," in value:
                 wanted = "whose comma may separate decimals or thousands; write it with a decimal point, or without"
-            raise DatasetError(f"{place}: duration {str(value)[:40]!r}, {wanted}")
+            raise DatasetError(f"{place}: duration {shown!r}, {wanted}")
         if durations.setdefault(video_id(name), seconds) != seconds:
             raise DatasetError(
                 f"{place}: {name} has two durations, {durations[video_id(name)]} and {seconds}; remove one"
