@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -469,3 +471,52 @@ def test_the_number_of_detections_and_classes_can_be_chosen(work: Path, window: 
     if window == "off":
         assert len({row["label"] for row in found["1 class"]}) == 1
     assert found["1 class"] != found[""]
+
+
+def test_class_names_may_stand_on_the_command_line(work: Path) -> None:
+    given = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    names = [part for name in CLASSES for part in ("--prompt", name)]
+    assert run("stale-run", "v_one.npy", *names, "--format", "csv", cwd=work).stdout == given.stdout
+    mistake = ("v_one.npy", "--prompts", "Long jump, Archery")
+    says = (
+        "no such file, expected one with one class name per line; to give names themselves: --prompt 'Long jump' --pro"
+    )
+    fails("stale-run", *mistake, cwd=work, code=3, says=says)
+    fails(
+        "stale-run", "v_one.npy", "--prompts", "classes.txt", "--prompt", "a", cwd=work, code=2, says="write all names"
+    )
+    fails("stale-run", "-", "--prompts", "-", cwd=work, code=2, says="both would read standard input")
+
+
+def test_names_are_read_from_a_pipe(work: Path) -> None:
+    given = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    reading, writing = os.pipe()
+    os.write(writing, (work / "classes.txt").read_bytes())
+    os.close(writing)
+    piped = run("stale-run", "v_one.npy", "--prompts", f"/dev/fd/{reading}", "--format", "csv", cwd=work)
+    os.close(reading)
+    assert piped.stdout == given.stdout
+
+
+def test_a_fraction_is_a_frame_rate(work: Path) -> None:
+    options = ("--prompts", "classes.txt", "--stride", "16", "--format", "csv")
+    fraction = run("stale-run", "v_one.npy", *options, "--fps", "30000/1001", cwd=work)
+    assert fraction.returncode == 0
+    assert fraction.stdout == run("stale-run", "v_one.npy", *options, "--fps", str(30000 / 1001), cwd=work).stdout
+
+
+def test_every_kind_of_feature_file_gives_the_same_and_what_is_ignored_is_said(work: Path) -> None:
+    features = np.load(work / "v_one.npy")
+    folder = work / "kinds"
+    folder.mkdir()
+    np.save(folder / "plain.npy", features)
+    (folder / "plain.npy").rename(folder / "plain.NPY")
+    np.savez_compressed(folder / "packed.npz", features)
+    np.save(folder / "squeezed.npy", features[None])
+    (folder / "other.pt").touch()
+    done = run("stale-run", "kinds", "--prompts", "classes.txt", "--format", "jsonl", cwd=work)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["video"] for row in rows] == ["packed", "plain", "squeezed"]
+    assert rows[0]["detections"] == rows[1]["detections"] == rows[2]["detections"]
+    assert "kinds: 1 other file (1 .pt) ignored" in done.stderr
+    assert re.search(r"squeezed\.npy: shape \(1, \d+, \d+\) is taken as", done.stderr)
