@@ -186,6 +186,7 @@ def _read_validation(export: _Export) -> ValidationVideos | None:
         video_info=Path(options.video_info) if options.video_info is not None else None,
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
+        say=export.say,
     )
 
 

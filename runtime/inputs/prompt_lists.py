@@ -1,25 +1,17 @@
 """Files that are taken for lists of class names although they are something else, and names that find little."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 _ONE_NAME = "expected one class name per line and nothing else"
-_TABLE_START = re.compile(r"\d+\s*[,;:|=\t]\s*(?P<name>.*\D.*)")
-_TABLE_END = re.compile(r"(?P<name>.*[^\d\s,;|].*)\s*[,;|\t]\s*\d+(\.\d+)?")
+_SEPARATORS = ",;|\t"
 _NUMBERED = re.compile(r"\d+[.)]\s+(?P<name>.+)")
 _BULLET = re.compile(r"[-*\u2022]\s+(?P<name>.+)")
 _QUOTED = re.compile(r"([\"'])(?P<name>.+)\1,?")
 _COUNTED = re.compile(r"(?P<number>\d+)\s+(?P<name>\S.*)")
 _TEMPLATE = re.compile(r"(an? )?(video|photo|picture|image|clip|movie|footage|scene)s? of\b", re.IGNORECASE)
-_DECORATED = {
-    "a table that begins with numbers": _TABLE_START,
-    "a table that ends with numbers": _TABLE_END,
-    "a numbered list": _NUMBERED,
-    "a list with bullets": _BULLET,
-    "names in quotes": _QUOTED,
-}
-"""What a file is if all of its lines look like this."""
 
 
 def why_not_a_list(lines: Sequence[str]) -> str | None:
@@ -40,12 +32,11 @@ def why_not_a_list(lines: Sequence[str]) -> str | None:
         return f"a label map with braces, {_ONE_NAME}"
     if len(lines) > 1 and all(line.isdecimal() for line in lines):
         return f"numbers, {_ONE_NAME}"
-    for what, pattern in _DECORATED.items():
-        found = [pattern.fullmatch(line) for line in lines]
-        start = 1 if found[0] is None and len(lines) > 2 else 0  # a header
-        match = found[start]
-        if all(found[start:]) and match is not None:
-            return f"{what}: {lines[start][:60]!r}, expected {match['name'].strip()[:60]!r}"
+    for what, find_name in _DECORATED.items():
+        names = [find_name(line) for line in lines]
+        start = 1 if not names[0] and len(lines) > 2 else 0  # a header
+        if all(names[start:]):
+            return f"{what}: {lines[start][:60]!r}, expected {names[start][:60]!r}"
     if all("\t" in line for line in lines):
         return f"columns separated by tabs, {_ONE_NAME}"
     if (name := _counted_name(lines)) is not None:
@@ -122,3 +113,35 @@ def _counted_name(lines: Sequence[str]) -> str | None:
 def _start(name: str) -> str:
     match = _TEMPLATE.match(name)
     return name[: match.end()] if match else name
+
+
+def _after_number(line: str) -> str:
+    """What follows a number and a separator: ``Long jump`` in ``12,Long jump``. Empty if the line is not like that."""
+    rest = line.lstrip("0123456789")
+    after = rest.lstrip(" ")
+    name = after[1:].strip()
+    is_table = rest != line and after[:1] in (*_SEPARATORS, ":", "=") and name.strip("0123456789.,; ")
+    return name if is_table else ""
+
+
+def _before_number(line: str) -> str:
+    """What precedes a separator and a number: ``Long jump`` in ``Long jump,12``. Empty if the line is not like that."""
+    at = max(map(line.rfind, _SEPARATORS))
+    name, number = line[: max(at, 0)].strip(), line[at + 1 :].strip()
+    return name if name.strip("0123456789.,; ") and number.isdecimal() else ""
+
+
+def _named_part(pattern: re.Pattern[str], line: str) -> str:
+    match = pattern.fullmatch(line)
+    return "" if match is None else match["name"].strip()
+
+
+_DECORATED: Mapping[str, Callable[[str], str]] = {
+    "a table that begins with numbers": _after_number,
+    "a table that ends with numbers": _before_number,
+    "a numbered list": partial(_named_part, _NUMBERED),
+    "a list with bullets": partial(_named_part, _BULLET),
+    "names in quotes": partial(_named_part, _QUOTED),
+}
+"""What a file is if all of its lines look like this, and the name in such a line. Each takes time in proportion to the
+line, which may have a megabyte."""

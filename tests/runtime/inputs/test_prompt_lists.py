@@ -41,6 +41,15 @@ def test_what_is_no_list_is_refused(tmp_path: Path, text: str, says: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "line", ["9" * 10**5, "9," * 10**5, "9 " * 10**5, ", " * 10**5, "'" * 10**5, "-" + " " * 10**5 + "x", "a,9" * 10**5]
+)
+def test_a_long_line_takes_no_time(line: str) -> None:
+    """It would take hours if the time grew with the square of its length."""
+    why_not_a_list([line.strip()])
+    list(describe_doubts([line.strip()]))
+
+
+@pytest.mark.parametrize(
     "lines",
     [
         ["100 m sprint", "200 m sprint", "400 m hurdles"],
