@@ -72,7 +72,7 @@ def find_footage(
     require_video_reader()
     found = paths_by_id(video_files(folder, features=False, option=OPTION, say=say))
     truth = read_truth(annotations, subset=subset, video_info=video_info)
-    known = keep_videos(truth, found)
+    known = keep_videos(truth, found).spelt_like(classes)
     if not known.labels:
         raise DatasetError(
             f"{OPTION} {folder}: {len(found)} videos, none of them an annotated one of {annotations}, subset {subset}; "

@@ -1,6 +1,7 @@
 """Check everything that can be wrong with a benchmark before it starts to measure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stale_bench.benchmark_backends import FP32, Backend, choose_backends
@@ -46,6 +47,7 @@ def prepare(request: BenchmarkRequest, cache: Path, *, say: Callable[[str], obje
         videos = read_videos(request.features, bundle.manifest.channels, say=say)
         if request.ground_truth is not None:
             evaluation = read_evaluation(request.ground_truth, request.subset, videos, request.video_info)
+            evaluation = replace(evaluation, truth=evaluation.truth.spelt_like(classes.names))
             if request.snippets:
                 videos, evaluation = keep_annotated(videos, evaluation)
     _load_once(backends, bundle, classes, cache)

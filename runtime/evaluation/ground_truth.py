@@ -2,7 +2,7 @@
 
 import os
 import reprlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,6 +87,24 @@ class GroundTruth:
         wanted = set(map(fold, names))
         kept = {label for label in self.labels if fold(label) in wanted} | {AMBIGUOUS}
         return self._where(lambda row: row.label in kept)
+
+    def spelt_like(self, names: Iterable[str]) -> "GroundTruth":
+        """The same annotations, with labels spelt like class names from which they differ only in capitals or blanks.
+
+        Args:
+            names: class names, such as prompts.
+        """
+        known = {fold(name): name for name in names}
+        videos = {
+            video: replace(
+                annotated,
+                annotations=tuple(
+                    row._replace(label=known.get(fold(row.label), row.label)) for row in annotated.annotations
+                ),
+            )
+            for video, annotated in self.videos.items()
+        }
+        return replace(self, videos=videos)
 
     def without_ambiguous(self) -> "GroundTruth":
         """The same videos without the segments that are labelled ``Ambiguous``.

@@ -164,8 +164,9 @@ class FeatureCheck:
         if low / factor <= snippet_s <= high * factor:
             return None
         expected = f"in training {trained}" if trained else f"which is very {'short' if snippet_s < low else 'long'}"
+        shown = f"{snippet_s:,.0f}" if snippet_s >= 100 else f"{snippet_s:.3g}"
         return (
-            f"{snippet_s:.3g} s a snippet, {expected}: is --fps, --stride or a duration wrong? Durations are in "
+            f"{shown} s a snippet, {expected}: is --fps, --stride or a duration wrong? Durations are in "
             "seconds, not milliseconds; the stride is the number of frames from one row to the next"
         )
 

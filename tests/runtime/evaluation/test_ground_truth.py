@@ -297,3 +297,9 @@ def test_what_lies_wholly_outside_its_video_can_be_dropped(tmp_path: Path) -> No
     assert [(row.start_s, row.end_s) for row in kept.videos["a"].annotations] == inside
     assert [len(kept.videos[name].annotations) for name in "bc"] == [9, 9]
     assert kept.outside_segments == 0
+
+
+def test_labels_can_be_spelt_like_prompts(tmp_path: Path) -> None:
+    truth = read_ground_truth(write(tmp_path, {"database": {"a": spelt("Long jump", "Polo", "Ambiguous")}}))
+    assert truth.spelt_like(["long  JUMP", "archery"]).labels == ("Polo", "long  JUMP")
+    assert truth.spelt_like([]) == truth

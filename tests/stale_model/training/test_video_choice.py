@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,22 @@ def test_what_lies_outside_its_video_is_skipped_in_training(folder: Path, capsys
     said = capsys.readouterr().err
     assert "training: skipped 3 annotations that lie wholly outside their video; are all times" in said
     assert "training: 1 of 2 videos; left out: 1 without annotations" in said
+
+
+def test_zeros_and_unlikely_times_are_warned_of_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(folder / "f" / "v_a.npy", np.zeros((8, CHANNELS), np.float32))
+    np.save(folder / "f" / "v_d.npy", np.ones((8, CHANNELS), np.float32))
+    choose(request(folder, video_info=folder / "info.csv"))
+    assert re.search(r"warning: 1 of \d training videos: .*v_a\.npy: all rows are zeros", capsys.readouterr().err)
+    info = (folder / "info.csv").read_text().replace(",9.0,", ",9000.0,")
+    (folder / "info.csv").write_text(info)
+    content = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps({v: {**c, "duration_second": 9000} for v, c in content.items()}))
+    np.save(folder / "f" / "v_a.npy", np.ones((8, CHANNELS), np.float32))
+    choose(request(folder, video_info=folder / "info.csv"))
+    assert "v_a.npy: 1,125 s a snippet, which is very long" in capsys.readouterr().err
 
 
 def test_labels_that_are_the_same_class_are_told_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
