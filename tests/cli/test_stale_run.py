@@ -249,7 +249,7 @@ def bad_features(kind: str, path: Path) -> None:
         "infinite": np.full((5, CHANNELS), np.inf, np.float16),
         "zero-length": np.zeros((0, CHANNELS), np.float32),
         "integers": np.zeros((5, CHANNELS), np.int64),
-        "three axes": np.zeros((1, 5, CHANNELS), np.float32),
+        "three axes": np.zeros((2, 5, CHANNELS), np.float32),
     }
     if kind in arrays:
         np.save(path, arrays[kind])
@@ -263,7 +263,7 @@ def bad_features(kind: str, path: Path) -> None:
         np.save(path, good)
         path.write_bytes(path.read_bytes()[:-10])
     elif kind == "npz":
-        np.savez(path.with_suffix(".npz"), good)
+        np.savez(path.with_suffix(".npz"), good, fps=25)
         path.with_suffix(".npz").rename(path)
     else:
         assert kind == "missing"
@@ -278,12 +278,12 @@ def bad_features(kind: str, path: Path) -> None:
         ("infinite", "NaN or infinity"),
         ("zero-length", "0 snippets"),
         ("integers", "int64"),
-        ("three axes", "shape (1, 5, 16)"),
+        ("three axes", "shape (2, 5, 16)"),
         ("objects", "pickled objects"),
-        ("pickle", "not a .npy file"),
+        ("pickle", "a pickle, which is never loaded"),
         ("empty", "not a .npy file"),
         ("truncated", "truncated"),
-        ("npz", ".npz archive"),
+        ("npz", ".npz archive of 2 arrays"),
         ("missing", "No such file"),
     ],
 )
