@@ -206,7 +206,7 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are videos, .npy files of CLIP image features, or folders of both; a file's name is the video's id.
+    FEATURES are videos, .npy or .npz files of CLIP image features, or folders of both; a file's name is the id.
     Videos need pip install '.[video]', and a bundle with the vision tower (stale-export --vision).
 
     Features are (snippets, 512), made like those that the network was trained on. Without durations, their times are
