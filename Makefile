@@ -1,9 +1,12 @@
-# make test          make a virtual environment, install, run the tests
+# make try           what is found in two example videos, as a table and as pages; installs the runtime alone, 100 MB
+# make test          make a virtual environment, install, run the tests; TORCH_INDEX=URL takes PyTorch from there
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
-# make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
+# make screenshots   the pictures of pages in docs/pictures/; needs Chromium, and for most of them ../shared/reference
+# make docs          the documentation as a site, with the reference of all commands and of the Python interface
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
+# make example       the bundle and the videos in examples/, from the demo of seed 0
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
@@ -18,18 +21,41 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+# The package index of another build of PyTorch, such as the one without CUDA: docs/installing.md.
+TORCH_INDEX ?=
+EXTRAS ?= dev,docs
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help test check lint types layering deadcode browser screenshots drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
+.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --constraint $(CONSTRAINTS) \
+	  --index-url $(TORCH_INDEX) torch)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
+
+# What an edge box gets: no PyTorch. Each command is printed as it runs, and does the same when it is typed.
+TRY := build/try
+EXAMPLES := examples/washing_a_car.mp4 examples/painting_a_dog.mp4
+WITH_TRUTH := --bundle examples/bundle --prompts examples/classes.txt --ground-truth examples/truth.json
+$(TRY)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(TRY)
+	$(TRY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[video]'
+	touch $@
+
+# A browser is opened in the background, and only for somebody who sits at a screen.
+PAGES := $(TRY)/pages/index.html
+try: $(TRY)/installed
+	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH)
+	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH) --format html -o $(dir $(PAGES))
+	@echo 'Pages of the videos: file://$(CURDIR)/$(PAGES)'
+	@if test -z "$$CI" && test -t 1 && test -n "$$DISPLAY$$WAYLAND_DISPLAY$$(uname | grep Darwin)"; then \
+	  $(TRY)/bin/python -m webbrowser 'file://$(CURDIR)/$(PAGES)' </dev/null >/dev/null 2>&1 & fi
 
 # The tests start hundreds of commands, so compiled modules are kept even where a container's settings forbid it.
 test: $(VENV)/installed
@@ -42,7 +68,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 
 types: $(VENV)/installed build/types
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) docs.site tests)
 
 # Links that give the folders the names that they are imported by, for mypy.
 build/types: Makefile
@@ -59,7 +85,10 @@ layering: $(VENV)/installed
 # First the packages alone: code that only a test uses is dead. Then the tests too, for code of theirs that is not used.
 deadcode: $(VENV)/installed
 	$(BIN)/vulture
-	$(BIN)/vulture $(FOLDERS) tests
+	$(BIN)/vulture $(FOLDERS) docs/site tests
+
+docs: $(VENV)/installed
+	$(BIN)/python -m docs.site.make_site
 
 drawing: $(VENV)/installed
 	$(BIN)/python -m tests.import_graph
@@ -79,6 +108,7 @@ browser:
 	else echo 'Chromium is missing and cannot be installed here: the tests of pages in a browser will be skipped.'; fi
 
 screenshots: $(VENV)/installed
+	$(BIN)/python -m tests.speed_plot
 	$(BIN)/python -m tests.page.screenshots
 
 # Install the runtime alone, as an edge box does: no extras, no torch.
@@ -126,6 +156,17 @@ demo: $(VENV)/installed
 	  --format html --ground-truth $(DEMO)/annotations.json --subset validation -o $(DEMO)/pages
 	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO) --page $(DEMO)/pages/index.html
 
+# Whatever is measured of the float graphs is measured here too, before they are left out.
+example: SEED := 0
+example: demo
+	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision --classes $(DEMO)/splits/all.txt \
+	  -o examples/bundle --graphs ort-int8 vision-int8 --calibration $(DEMO)/training_features \
+	  --validate $(DEMO)/annotations.json --validation-features $(DEMO)/validation_features \
+	  --validate-videos $(DEMO)/videos/validation
+	$(BIN)/python -m stale_model.demo.example_videos examples
+	$(BIN)/stale-run $(EXAMPLES) --bundle examples/bundle --prompts examples/classes.txt --format json \
+	  -o examples/detections.json
+
 # Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
 DEVICE ?= cuda
 GPU_OPTIONS ?=
@@ -133,9 +174,10 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu: build/types
 	PYTHONPATH=$(CURDIR)/build/types $(GPU_PYTHON) -m tests.gpu.run --device $(DEVICE) $(GPU_OPTIONS)
 
-# These download several gigabytes of PyTorch if no CPU build of that version is available.
+# These download several gigabytes of PyTorch unless TORCH_INDEX has a CPU build of that version. The site needs a newer
+# click than we do, so `make lowest` skips its tests.
 lowest:
-	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
+	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt EXTRAS=dev
 
 newest:
 	$(MAKE) test VENV=build/newest CONSTRAINTS=/dev/null

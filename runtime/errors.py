@@ -75,7 +75,7 @@ class CheckpointError(StaleError):
 
 
 class BackendError(StaleError):
-    """A backend cannot run on this machine, or with what is installed."""
+    """A backend cannot run on this machine, with what is installed, or with a bundle that lacks its graph."""
 
     exit_code = 2
 

@@ -9,7 +9,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
-from stale_runtime.errors import BackendError
+from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, StaleError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,10 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
 """By name."""
 
 
-def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> BackendError | None:
+def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError | None:
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
+    if backend.file not in manifest.files:
+        return _missing_graph(backend, manifest)
     if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
@@ -71,8 +73,8 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
         threads: threads an operator may use.
 
     Raises:
-        BackendError: the backend cannot run on this machine.
-        BundleError: the bundle has no graph for it, or the graph cannot be loaded or has other inputs or outputs.
+        BackendError: the backend cannot run on this machine, or the bundle has no graph for it but for others.
+        BundleError: the bundle has no graph at all, or the graph cannot be loaded or has other inputs or outputs.
     """
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
@@ -97,6 +99,23 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
 
 
 def default_backend(manifest: Manifest) -> LocalizerBackend:
-    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32."""
+    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32.
+
+    If the bundle lacks that graph, the default is the first backend of ONNX Runtime in ``LOCALIZER_BACKENDS`` whose
+    graph is there.
+    """
     proved = {record.file for record in manifest.quantization if record.map_percent is not None}
-    return LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]
+    best = LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]
+    present = [b for b in LOCALIZER_BACKENDS.values() if b.file in manifest.files and b.engine == "onnxruntime"]
+    return best if best in present or not present else present[0]
+
+
+def _missing_graph(backend: LocalizerBackend, manifest: Manifest) -> StaleError:
+    present = [other for other in LOCALIZER_BACKENDS.values() if other.file in manifest.files]
+    if not present:
+        return BundleError(f"the bundle has no graph for any of {', '.join(LOCALIZER_BACKENDS)}; {COPY_AGAIN}")
+    usable = [other.name for other in present if backend_problem(other, manifest) is None]
+    return BackendError(
+        f"{backend.name}: the bundle was exported without {backend.file}; give {' or '.join(usable)}, or a bundle that "
+        "has it"
+    )
