@@ -1,7 +1,6 @@
 """Archives of one array, as ``numpy.savez`` and ``numpy.savez_compressed`` write them, from untrusted sources."""
 
 import os
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -98,6 +97,6 @@ class _BoundedReader:
 
 def _unnamed_file() -> BinaryIO:
     """An empty file in memory, or where there is no such thing, on disk."""
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("array", os.MFD_CLOEXEC), "w+b")
     return cast(BinaryIO, tempfile.TemporaryFile())

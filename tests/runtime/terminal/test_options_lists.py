@@ -96,6 +96,8 @@ def test_no_threshold_lies_beyond_the_end_of_its_range(text: str, thresholds: tu
         (Lengths(), f"100:{'9' * 400}:10", "expected 16 to 4096 snippets"),
     ],
 )
-def test_a_range_in_neither_order_is_refused_with_both_readings(option: click.ParamType, text: str, says: str) -> None:
+def test_a_range_in_neither_order_is_refused_with_both_readings(
+    option: Thresholds | Lengths, text: str, says: str
+) -> None:
     with pytest.raises(click.BadParameter, match=says):
         option.convert(text, None, None)
