@@ -1,6 +1,7 @@
 """``stale-bench``: measures speed, memory and mAP of each backend at each length."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -341,7 +342,7 @@ def _measure(request: BenchmarkRequest, report: ReportRequest, make: MakeReport 
     """Measure, print and write the results, and return the exit code."""
     report.check()
     with workspace() as cache:
-        plan = prepare(request, cache)
+        plan = prepare(request, cache, say=partial(console.note, NAME))
         if plan.baseline not in {backend.name for backend in plan.backends}:
             raise click.UsageError(
                 f"--baseline {plan.baseline} is not among the backends measured; add it to --backend"

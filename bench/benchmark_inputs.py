@@ -1,6 +1,6 @@
 """The videos, prompts and annotations that backends are measured on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,8 +95,13 @@ def read_encoded(folder: Path) -> EncodedPrompts:
     return EncodedPrompts(tuple(arrays["names"].tolist()), arrays["embeddings"], arrays["queries"])
 
 
-def read_videos(folder: Path, channels: int) -> MeasuredVideos:
+def read_videos(folder: Path, channels: int, *, say: Callable[[str], object] | None = None) -> MeasuredVideos:
     """List the feature files of a folder, and check each; a file that cannot be used is left out.
+
+    Args:
+        folder: contains one feature file for each video.
+        channels: C
+        say: called with one line if the folder contains other files.
 
     Raises:
         FeatureError: the folder cannot be read, or no file in it can be used.
@@ -104,7 +109,7 @@ def read_videos(folder: Path, channels: int) -> MeasuredVideos:
     usable: dict[str, Path] = {}
     snippets: dict[str, int] = {}
     left_out: dict[str, str] = {}
-    for video, path in feature_files(folder, option="--features").items():
+    for video, path in feature_files(folder, option="--features", say=say).items():
         try:
             snippets[video] = len(read_features(path, channels))
         except FeatureError as problem:
@@ -132,7 +137,7 @@ def read_evaluation(
         DatasetError: the annotations cannot be used, have no video in common with the features, or lack a duration.
     """
     info = None if video_info is None else read_video_info(video_info)
-    truth = read_ground_truth(ground_truth, subset=subset, video_info=info)
+    truth = read_ground_truth(ground_truth, subset=subset, video_info=info, option="--subset")
     if not truth.labels:
         raise DatasetError(f"{ground_truth}: no annotation in this subset; check --subset")
     durations_s: dict[str, float] = {}

@@ -76,13 +76,13 @@ def read_calibration(
         length: T to resample them to.
         durations_s: seconds that videos last, by id; others than those of the folder do not matter.
         unwanted: ids of the videos that the graph will be validated on; the folder must not contain any of them.
-        say: called for each unusable file; another video takes its place.
+        say: called for each unusable file, in whose place another video is taken, and if other files are ignored.
 
     Raises:
         DatasetError: the folder contains a video of the validation, or no usable file.
         FeatureError: the folder cannot be read, or contains no ``.npy`` file.
     """
-    paths = feature_files(folder, option="--calibration")
+    paths = feature_files(folder, option="--calibration", say=say)
     if leaked := sorted(paths.keys() & set(unwanted)):
         raise DatasetError(
             f"--calibration {folder}: contains {len(leaked)} of the validation videos, the first is {leaked[0]}; "

@@ -21,6 +21,7 @@ from stale_runtime.bundle.signatures import Signer
 from stale_runtime.errors import ExportError, MissingPackageError, RecipeError
 from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.exit_codes import BAD_BUNDLE, LIMIT_MISSED, MISSING_PACKAGE, describe_exit_codes
+from stale_runtime.inputs.prompt_lists import describe_doubts
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
 from stale_runtime.system.files import why_unwritten
@@ -303,6 +304,8 @@ def _export(request: ExportRequest) -> Manifest:
     """Check everything that can be checked without PyTorch, then load it and export."""
     _check_output(request.output)
     prompts = read_prompts(request.classes) if request.classes is not None else None
+    for doubt in describe_doubts(prompts.names) if prompts is not None else ():
+        _say(doubt)
     recipe = read_recipe(request.recipe) if request.recipe is not None else UNKNOWN_RECIPE
     signer = Signer(request.signing_key) if request.signing_key is not None else None
 

@@ -102,7 +102,7 @@ def export_bundle(
     check_graphs(graphs, vision=vision is not None)
     unwanted = left_out(graphs)
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
-    validation, footage = _read_validation(export), _find_footage(export, vision, prompts)
+    validation, footage = _read_validation(export, prompts), _find_footage(export, vision, prompts)
     calibration = _read_calibration(export, validation, footage)
     tower = _export_vision(export, vision)
     say(f"embedding {len(prompts.names)} prompts")
@@ -186,18 +186,20 @@ class _TextEncoder:
     records: tuple[QuantizationRecord, ...] = ()
 
 
-def _read_validation(export: _Export) -> ValidationVideos | None:
+def _read_validation(export: _Export, prompts: Prompts) -> ValidationVideos | None:
     options = export.int8
     if options.annotations is None or options.validation_features is None:
         return None
-    return read_validation(
+    videos = read_validation(
         Path(options.annotations),
         Path(options.validation_features),
         subset=options.annotations_subset,
         video_info=Path(options.video_info) if options.video_info is not None else None,
         channels=export.network.config.channels,
         length=export.network.config.temporal_scale,
+        say=export.say,
     )
+    return replace(videos, truth=videos.truth.spelt_like(prompts.names))
 
 
 def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:

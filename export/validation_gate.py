@@ -97,7 +97,14 @@ class MapGate:
 
 
 def read_validation(
-    annotations: Path, folder: Path, *, subset: str, video_info: Path | None = None, channels: int, length: int
+    annotations: Path,
+    folder: Path,
+    *,
+    subset: str,
+    video_info: Path | None = None,
+    channels: int,
+    length: int,
+    say: Callable[[str], object] | None = None,
 ) -> ValidationVideos:
     """Read annotated videos and their features.
 
@@ -109,13 +116,14 @@ def read_validation(
             them.
         channels: C
         length: T to resample to.
+        say: called with one line if the folder contains other files.
 
     Raises:
         DatasetError: the annotations cannot be read, no annotated video has features, or one has no duration.
         FeatureError: the folder or a feature file cannot be used.
     """
     truth = read_truth(annotations, subset=subset, video_info=video_info)
-    paths = feature_files(folder, option="--validation-features")
+    paths = feature_files(folder, option="--validation-features", say=say)
     known = keep_videos(truth, paths)
     if not known.labels:
         raise DatasetError(

@@ -61,7 +61,7 @@ def find_footage(
         subset: subset of the annotations.
         video_info: file with the subset of each video, see ``read_video_info``; None if the annotations have it.
         classes: names that will be looked for.
-        say: called with the number of videos.
+        say: called with the number of videos, and if other files are ignored.
 
     Raises:
         DatasetError: the annotations cannot be read, no annotated video has a file, or those that have show none of the
@@ -70,9 +70,9 @@ def find_footage(
         MissingPackageError: the extra ``video`` is not installed.
     """
     require_video_reader()
-    found = paths_by_id(video_files(folder, features=False, option=OPTION))
+    found = paths_by_id(video_files(folder, features=False, option=OPTION, say=say))
     truth = read_truth(annotations, subset=subset, video_info=video_info)
-    known = keep_videos(truth, found)
+    known = keep_videos(truth, found).spelt_like(classes)
     if not known.labels:
         raise DatasetError(
             f"{OPTION} {folder}: {len(found)} videos, none of them an annotated one of {annotations}, subset {subset}; "

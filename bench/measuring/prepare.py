@@ -1,6 +1,7 @@
 """Check everything that can be wrong with a benchmark before it starts to measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stale_bench.benchmark_backends import Backend, choose_backends
@@ -24,12 +25,13 @@ from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.prompts import Prompts
 
 
-def prepare(request: BenchmarkRequest, cache: Path) -> Plan:
+def prepare(request: BenchmarkRequest, cache: Path, *, say: Callable[[str], object] | None = None) -> Plan:
     """Check a request, and read the files that it names.
 
     Args:
         request: what to measure.
         cache: an empty folder for encoded prompts, and for the videos of ``request.snippets``.
+        say: called with one line if files of ``request.features`` are ignored.
 
     Raises:
         StaleError: something cannot be used, or cannot be measured here.
@@ -42,9 +44,10 @@ def prepare(request: BenchmarkRequest, cache: Path) -> Plan:
     classes = read_classes(bundle, request.prompts)
     videos = evaluation = None
     if request.features is not None:
-        videos = read_videos(request.features, bundle.manifest.channels)
+        videos = read_videos(request.features, bundle.manifest.channels, say=say)
         if request.ground_truth is not None:
             evaluation = read_evaluation(request.ground_truth, request.subset, videos, request.video_info)
+            evaluation = replace(evaluation, truth=evaluation.truth.spelt_like(classes.names))
             if request.snippets:
                 videos, evaluation = keep_annotated(videos, evaluation)
     _load_once(backends, bundle, classes, cache)

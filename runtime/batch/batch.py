@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stale_runtime.batch.feature_comparison import RowSample, find_problem
+from stale_runtime.batch.feature_comparison import NOTHING_FOUND, Comparison, RowSample, compare_file
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
@@ -74,14 +74,14 @@ def find_files(
     Args:
         given: files and folders.
         features: whether feature files are wanted; False for videos only.
-        say: called with one line if features are taken instead of videos.
+        say: called with a line if features are taken instead of videos, or files of a folder are ignored.
 
     Raises:
         FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
     paths: list[Path] = []
     for path in given:
-        paths += video_files(path, features=features) if os.path.isdir(path) else [path]
+        paths += video_files(path, features=features, say=say) if os.path.isdir(path) else [path]
     if len(paths) > MOST_FILES:
         raise FeatureError(f"{len(paths):,} files, expected at most {MOST_FILES:,}; split them into several runs")
     found: dict[str, Path] = {}
@@ -238,11 +238,11 @@ class BatchRun:
             JournalError: the journal cannot be written.
         """
         for path in self.paths:
-            outcome, problem = self._detect_one(path, journal, finished.get(path), watch)
-            if problem is not None and self.strict:
-                outcome = Outcome(path, None, RecipeError(problem))
-            elif problem is not None and warn is not None:
-                warn(path, problem)
+            outcome, compared = self._detect_one(path, journal, finished.get(path), watch)
+            if compared.problem is not None and self.strict:
+                outcome = Outcome(path, None, RecipeError(compared.problem))
+            elif warn is not None and (text := compared.problem or compared.note) is not None:
+                warn(path, text)
             outcome = self._complete(outcome)
             yield outcome
             if self.fail_fast and outcome.error is not None:
@@ -250,27 +250,27 @@ class BatchRun:
 
     def _detect_one(
         self, path: Path, journal: Journal | None, finished: VideoDetections | None, watch: Watch | None
-    ) -> tuple[Outcome, str | None]:
+    ) -> tuple[Outcome, Comparison]:
         """The outcome of a video, and what is likely to be wrong with its features."""
         if self._in_seconds and self._has_no_duration(path):
             text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
-            return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), None
-        manifest, sample, problem = self.localizer.bundle.manifest, RowSample(), None
+            return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), NOTHING_FOUND
+        manifest, sample, compared = self.localizer.bundle.manifest, RowSample(), NOTHING_FOUND
         if not is_video(path):
-            problem = find_problem(path, manifest, self.timeline)
-        if finished is not None or (problem is not None and self.strict):
-            return Outcome(path, finished, None), problem
+            compared = compare_file(path, manifest, self.timeline)
+        if finished is not None or (compared.problem is not None and self.strict):
+            return Outcome(path, finished, None), compared
         state = file_state(path)  # before reading, so that a later change of the file is noticed
         watch = sample.watch(watch) if is_video(path) else watch
         (outcome,) = self.localizer.detect_many(
             [path], self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
         )
         if is_video(path):
-            problem = sample.find_problem(path, manifest)
-        refused = problem is not None and self.strict
+            compared = Comparison(problem=sample.find_problem(path, manifest))
+        refused = compared.problem is not None and self.strict
         if journal is not None and state is not None and outcome.detections is not None and not refused:
             journal.add(state, outcome.detections)
-        return outcome, problem
+        return outcome, compared
 
     def _complete(self, outcome: Outcome) -> Outcome:
         """Apply ``top`` and ``labels``; the journal contains the detections before them."""

@@ -2,8 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from stale_runtime.detections import FRACTION
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.average_recall import AverageRecall, average_recall
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
+from stale_runtime.evaluation.label_spelling import respell
 from stale_runtime.evaluation.matching import ForeignRule
 from stale_runtime.evaluation.mean_average_precision import MeanAveragePrecision, mean_average_precision
 from stale_runtime.evaluation.measured import Measured
@@ -26,6 +27,7 @@ from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.exit_codes import describe_exit_codes
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.text import fold
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number, Thresholds
 from stale_runtime.terminal.output import check_not_an_input, check_output, write_output
@@ -96,9 +98,9 @@ class EvaluationRequest:
                 f"{self.detections}: times are fractions of the video; give stale-run --durations for seconds"
             )
         info = None if self.video_info is None else read_video_info(self.video_info)
-        truth = read_ground_truth(self.ground_truth, subset=self.subset, video_info=info)
+        truth = read_ground_truth(self.ground_truth, subset=self.subset, video_info=info, option="--subset")
         if self.classes is not None:
-            truth = truth.of_classes(frozenset(read_prompts(self.classes).names))
+            truth = self._keep_classes(truth, read_prompts(self.classes).names)
         if not truth.labels:
             raise DatasetError(
                 f"{self.ground_truth}: no annotation of these classes and this subset; check --classes, --subset"
@@ -107,7 +109,21 @@ class EvaluationRequest:
             raise DatasetError(
                 f"{self.detections}: no video in common with {self.ground_truth}; check ids and --subset"
             )
-        return found, truth
+        videos, respelt = respell(found.videos, truth.labels)
+        if respelt:
+            console.note(NAME, _describe_respelt(self.detections, respelt))
+        return replace(found, videos=videos), truth
+
+    def _keep_classes(self, truth: GroundTruth, names: tuple[str, ...]) -> GroundTruth:
+        kept = truth.of_classes(names)
+        annotated = set(map(fold, kept.labels))
+        if absent := [name for name in names if fold(name) not in annotated]:
+            console.note(
+                NAME,
+                f"{len(absent)} of {len(names)} classes in {self.classes} have no annotation, such as {absent[0]!r}; "
+                "they do not count",
+            )
+        return kept
 
     def evaluate(self, found: ResultsFile, truth: GroundTruth, **other: ForeignRule) -> MeanAveragePrecision:
         """Evaluate mAP as requested, or with another rule for foreign labels or videos."""
@@ -177,7 +193,7 @@ class EvaluationRequest:
     type=Thresholds(),
     default="0.5:0.05:0.95",
     show_default=True,
-    help="tIoU thresholds that mAP is computed at, and averaged over.",
+    help="tIoU thresholds that mAP is computed at, and averaged over; START:STOP:STEP is understood too.",
 )
 @click.option(
     "--foreign-labels",
@@ -290,6 +306,13 @@ def _notes(
             f"{found.swapped} detections of {request.detections} end before they start; start and end are swapped, as "
             "in THUMOS14's toolkit"
         )
+    if (told := truth.spellings.describe()) is not None:
+        yield f"{request.ground_truth}: {told}"
+    if truth.outside_segments:
+        yield (
+            f"{truth.outside_segments} annotations lie wholly outside their video; they count, as in the published "
+            "evaluation, although no detection can find them"
+        )
     if truth.unlisted:
         yield f"{len(truth.unlisted)} annotated videos are not in {request.video_info} and are not evaluated"
     annotated = {video for video, known in truth.videos.items() if known.annotations}
@@ -310,6 +333,14 @@ def _notes(
             f"THUMOS14's toolkit: the average is {100 * result.average:.2f} %; as false positives, "
             f"{100 * charged:.2f} %"
         )
+
+
+def _describe_respelt(path: Path, respelt: Mapping[str, str]) -> str:
+    label, known = min(respelt.items())
+    return (
+        f"{path}: labels that differ from those of the annotations only in capitals or blanks count as these: "
+        f"{len(respelt)}, such as {label!r} as {known!r}"
+    )
 
 
 def _difference(

@@ -133,7 +133,7 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     Raises:
         StaleError: the tower cannot be used, or a single video failed.
     """
-    paths = find_files(request.videos, features=False)
+    paths = find_files(request.videos, features=False, say=partial(console.note, NAME))
     encoder = _open(request)
     try:
         folder.mkdir(exist_ok=True)

@@ -52,7 +52,7 @@ def compare_stream(
         RecipeError: they are not, and ``strict``; before any piece is yielded that completes what is looked at.
     """
     held: list[FloatArray] = []
-    compared = not check.knows_anything
+    compared = False
 
     def compare() -> None:
         found = check.problem_with(summarise_features(np.concatenate(held)[:STREAM_SNIPPETS]), snippet_s=snippet_s)

@@ -25,7 +25,7 @@ from stale_runtime.inputs.prompts import MOST_PROMPTS
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
+from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, WindowSize
 from stale_runtime.video.vision_encoder import Precision
 
 POSITIVE = Number(1e-6, LONGEST_S)
@@ -33,11 +33,20 @@ POSITIVE = Number(1e-6, LONGEST_S)
 
 @click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
 @click.argument("features", nargs=-1, type=PATH)
-@click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name per line.")
+@click.option(
+    "--prompts",
+    type=PATH,
+    metavar="FILE",
+    help="Class names to look for: UTF-8 text, one name per line; - for standard input.",
+)
+@click.option(
+    "--prompt", multiple=True, metavar="NAME", help="A class name to look for, instead of --prompts; repeatable."
+)
 @click.option(
     "--split-names",
     is_flag=True,
-    help="Prompt for names such as BaseballPitch as 'Baseball pitch'. Detections keep the name of the file.",
+    help="Prompt for names such as BaseballPitch and long_jump as 'Baseball pitch' and 'long jump'. "
+    "Detections keep the name that was given.",
 )
 @click.option(
     "--bundle",
@@ -108,7 +117,12 @@ POSITIVE = Number(1e-6, LONGEST_S)
     help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
 @click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the one feature file lasts.")
-@click.option("--fps", type=POSITIVE, metavar="N", help="Frames a second of feature files' videos; with --stride.")
+@click.option(
+    "--fps",
+    type=FrameRate(1e-6, LONGEST_S),
+    metavar="N",
+    help="Frames a second of feature files' videos, such as 25 or 30000/1001; with --stride.",
+)
 @click.option("--stride", type=POSITIVE, metavar="N", help="Frames from one snippet to the next; with --fps.")
 @click.option(
     "--durations",
@@ -191,7 +205,7 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are videos, .npy files of CLIP image features, or folders of both; a file's name is the video's id.
+    FEATURES are videos, .npy or .npz files of CLIP image features, or folders of both; a file's name is the id.
     Videos need pip install '.[video]', and a bundle with the vision tower (stale-export --vision).
 
     Features are (snippets, 512), made like those that the network was trained on. Without durations, their times are
@@ -204,6 +218,7 @@ def stale_run(
     \b
       stale-run holiday.mp4 --prompts classes.txt
       stale-run video_feats.npy --prompts classes.txt
+      stale-run video_feats.npy --prompt 'Long jump' --prompt Archery
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
       stale-run videos/ --prompts classes.txt --format vtt -o subtitles/
       stale-run videos/ --prompts classes.txt --format jsonl | jq .video

@@ -20,7 +20,6 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
@@ -122,7 +121,7 @@ def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
     videos = any(map(is_video, paths))
     if videos:
         require_video_reader()
-    prompts = read_prompts(request.prompts, split_names=request.split_names)
+    prompts = request.class_names()
     timeline = request.timeline()
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None

@@ -67,12 +67,14 @@ class RunOutput:
         Raises:
             DatasetError: the annotations cannot be used.
         """
-        truth = request.ground_truth
+        path, truth = request.ground_truth, None
+        if path is not None:
+            truth = read_ground_truth(path, subset=request.subset, option="--subset").spelt_like(task.prompts.names)
         return cls(
             request=request,
             task=task,
             min_score=choose_min_score(request, task.localizer),
-            ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset),
+            ground_truth=truth,
         )
 
     def report_settings(self) -> dict[str, Any]:

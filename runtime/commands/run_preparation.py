@@ -10,7 +10,8 @@ from stale_runtime.decoding.decoders import NEUTRAL, unreported_class
 from stale_runtime.errors import BundleError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import Localizer
-from stale_runtime.inputs.prompts import Prompts, split_name
+from stale_runtime.inputs.prompt_lists import describe_doubts, describe_joined, split_name
+from stale_runtime.inputs.prompts import Prompts
 from stale_runtime.terminal import console
 
 NAME = "stale-run"
@@ -69,12 +70,15 @@ def _note_prompts(prompts: Prompts) -> None:
     """Say what is special about some class names."""
     if unreported_class(prompts.names) is not None:
         console.note(NAME, f"{NEUTRAL!r} of ActivityNet's closed set counts as background, and is not reported")
-    joined = [name for name in prompts.names if split_name(name) != name]
-    if joined and not prompts.split_names:
+    for doubt in describe_doubts(prompts.names):
+        console.note(NAME, doubt)
+    joined = describe_joined(prompts.names)
+    if joined is not None and not prompts.split_names:
+        told, name = joined
         console.note(
             NAME,
-            f"{len(joined)} of {len(prompts.names)} prompts have capitals inside a word; unless the network was "
-            f"trained with {joined[0]!r}, find more with --split-names, which prompts for {split_name(joined[0])!r}",
+            f"{told}; unless the network was trained with that, find more with --split-names, which prompts for "
+            f"{split_name(name)!r}",
         )
 
 

@@ -1,6 +1,7 @@
 """What ``stale-run`` is asked to do: its options, checked once."""
 
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import click
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.commands.output_formats import OUTPUT_FORMATS
-from stale_runtime.errors import MissingPackageError
+from stale_runtime.errors import MissingPackageError, PromptError
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.feature_origin import sidecar_path
+from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, read_durations
 from stale_runtime.terminal.output import check_not_an_input, check_output, check_output_folder, destination
@@ -84,8 +86,10 @@ class RunRequest:
 
     features: tuple[Path, ...]
     """Feature files, videos, and folders of both."""
-    prompts: Path
-    """File of class names."""
+    prompts: Path | None
+    """File of class names; None if they are given themselves."""
+    prompt: tuple[str, ...] = ()
+    """Class names that are given themselves."""
     bundle: BundleRequest
     backend: str | None
     """None for the bundle's default."""
@@ -149,8 +153,14 @@ class RunRequest:
     def __post_init__(self) -> None:
         if not self.features:
             raise click.UsageError("no FEATURES; give a video, a .npy file, or a folder of them")
-        if self.prompts is None:  # --self-test needs no prompts, so click does not require them
-            raise click.UsageError("no --prompts; give a text file with one class name per line")
+        if self.prompts is None and not self.prompt:  # --self-test needs none, so click does not require them
+            raise click.UsageError(
+                "no --prompts; give a text file with one class name per line, or --prompt NAME for each class"
+            )
+        if self.prompts is not None and self.prompt:
+            raise click.UsageError(
+                "--prompts with --prompt; write all names into the file, or give each as --prompt NAME"
+            )
         try:
             self.settings(self.threads)
         except ValueError as problem:
@@ -161,6 +171,23 @@ class RunRequest:
             self._check_stream()
         else:
             self._check_files()
+
+    def class_names(self) -> Prompts:
+        """Read the class names to look for.
+
+        Raises:
+            PromptError: they cannot be used.
+        """
+        if self.prompts is None:
+            return Prompts.of(self.prompt, split_names=self.split_names)
+        if self.prompts != STDIN and not os.path.lexists(self.prompts):
+            names = [name.strip() for name in self.prompts.name.split(",") if name.strip()]
+            example = " ".join(f"--prompt {shlex.quote(name)}" for name in names[:3])
+            raise PromptError(
+                f"--prompts {self.prompts}: no such file, expected one with one class name per line; to give names "
+                f"themselves: {example}"
+            )
+        return read_prompts(self.prompts, split_names=self.split_names)
 
     @property
     def form(self) -> OutputFormat:
@@ -191,6 +218,8 @@ class RunRequest:
     def _check_stream(self) -> None:
         if len(self.features) > 1:
             raise click.UsageError("- and other FEATURES; give - alone, for the one video on standard input")
+        if self.prompts == STDIN:
+            raise click.UsageError("--prompts - with -: both would read standard input; give --prompt NAME or a file")
         given = {
             **{option: getattr(self, field) for field, option in _FOR_FILES.items()},
             "--window off": self.window == "off",

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import time
+from functools import partial
 
 import click
 
@@ -14,7 +15,6 @@ from stale_runtime.detections import SECONDS, SNIPPETS, Detection
 from stale_runtime.errors import FeatureError
 from stale_runtime.inference.detection_stream import DetectionStream
 from stale_runtime.inputs.feature_stream import read_rows
-from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.terminal import console
 
 _DESCRIPTOR = 0
@@ -33,7 +33,7 @@ def run_stream(request: RunRequest) -> int:
     """
     if os.isatty(_DESCRIPTOR):
         raise click.UsageError("-, but standard input is a terminal; pipe features into it, or give a .npy file")
-    prepared = prepare_localizer(request, read_prompts(request.prompts, split_names=request.split_names))
+    prepared = prepare_localizer(request, request.class_names())
     localizer, channels = prepared.localizer, prepared.localizer.bundle.manifest.channels
     if request.width not in (None, channels):
         raise FeatureError(f"--width {request.width}: this bundle was exported for features of width {channels}")
@@ -46,7 +46,7 @@ def run_stream(request: RunRequest) -> int:
         note = f"{describe_localizer(localizer)}; {len(prepared.prompts.names)} prompts; {_describe_delay(stream)}"
         console.note(NAME, note)
     started, printed = time.perf_counter(), 0
-    rows = read_rows(_read_stdin, channels, raw=request.width is not None)
+    rows = read_rows(_read_stdin, channels, raw=request.width is not None, say=partial(console.note, NAME))
     rows = compare_stream(rows, localizer.bundle.manifest.feature_check, snippet_s=snippet_s, strict=request.strict)
     try:
         for detection in stream.detections(rows):

@@ -1,7 +1,9 @@
 """Detections of many videos in ActivityNet's results format, written and read."""
 
 import json
+import math
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, TypeAlias
 
 from stale_runtime.detections import SECONDS, Detection, VideoDetections, json_rows, unit_of
 from stale_runtime.errors import DatasetError
-from stale_runtime.evaluation.segment_rows import read_segment
+from stale_runtime.evaluation.segment_rows import as_number, read_label, read_segment
 from stale_runtime.evaluation.thumos14 import read_text_detections
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_json
@@ -102,6 +104,10 @@ def _detections(results: Mapping[str, Any], path: Path) -> Iterator[tuple[str, S
 
 
 def _detection(row: Any, place: str) -> Detection:
-    if not isinstance(row, dict) or not isinstance(row.get("label"), str) or type(row.get("score")) not in (int, float):
-        raise DatasetError(f"{place}: detection {str(row)[:80]}, expected 'label', 'score' and 'segment'")
-    return Detection(row["label"], *read_segment(row, place), float(row["score"]))
+    label = read_label(row, place, "detection")
+    if "score" not in row:
+        raise DatasetError(f"{place}: detection {reprlib.repr(row)[:80]} without a 'score', expected a number")
+    score = as_number(row["score"])
+    if score is None or not math.isfinite(score):
+        raise DatasetError(f"{place}: detection with score {reprlib.repr(row['score'])[:40]}, expected a number")
+    return Detection(label, *read_segment(row, place), score)

@@ -28,8 +28,9 @@ def is_text_form(path: Path) -> bool:
 
 
 def whole_subset_name(subset: str | None) -> str | None:
-    """The subset that a short name stands for: ``validation`` for ``val``."""
-    return subset if subset is None else _SUBSETS.get(subset, subset)
+    """The subset that a name stands for, however it is written: ``validation`` for ``val`` and ``Validation``."""
+    name = None if subset is None else subset.strip().lower()
+    return name if name is None else _SUBSETS.get(name, name)
 
 
 def read_class_files(path: Path, *, most: int) -> tuple[dict[str, Any], bool]:

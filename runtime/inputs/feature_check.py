@@ -29,6 +29,12 @@ SPACING_FACTOR: Final = 4.0
 unlikely, but 0.02 s, one frame, for 16 frames is what a wrong ``--stride`` gives."""
 RECIPE_SPACING_FACTOR: Final = 1.5
 """The same, if the recipe says how many seconds a snippet takes."""
+DENSEST_S: Final = 0.004
+SPARSEST_S: Final = 60.0
+"""Seconds a snippet that are unlikely whatever the training's: more than 250 rows a second, or less than one a minute.
+Milliseconds that are taken for seconds, and 25000 frames a second for 25, are beyond."""
+MOST_ZERO_CHANNELS: Final = 0.1
+"""Share of the channels that may be 0 in all snippets."""
 _ENOUGH_SNIPPETS: Final = 4
 """In shorter videos the last, incomplete snippet changes the seconds a snippet too much."""
 
@@ -72,27 +78,34 @@ class FeatureCheck:
             return self._describe_differences(origin.recipe, differences)
         if summary is None:
             return None
-        found = None
-        if self.statistics is not None:
-            found = (
-                self._zeros(self.statistics, summary)
-                or self._direction(self.statistics, summary)
-                or self._norm(self.statistics, summary)
-            )
-        return found or self._spacing(snippet_s, summary.snippets)
+        found = self._zeros(summary)
+        if found is None and self.statistics is not None:
+            found = self._direction(self.statistics, summary) or self._norm(self.statistics, summary)
+        return found or self._zero_channels(summary) or self._spacing(snippet_s, summary.snippets)
 
     def _describe_differences(self, found: FeatureRecipe, names: tuple[str, ...]) -> str:
         told = found.tell_from(self.recipe, names)
         return f"features made by another recipe than those of the training: {told}; {self._make_again}"
 
-    def _zeros(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
-        if summary.zero_rows <= known.zero_rows_high + MORE_ZEROS:
+    def _zeros(self, summary: FeatureSummary) -> str | None:
+        high = 0.0 if self.statistics is None else self.statistics.zero_rows_high
+        if summary.zero_rows <= high + MORE_ZEROS:
             return None
         if summary.zero_rows == 1:
             return "all rows are zeros; extract the features again"
+        trained = "" if self.statistics is None else f", in training at most {high:.0%}"
         return (
-            f"padded with zeros: {summary.zero_rows:.0%} of the rows, in training at most {known.zero_rows_high:.0%}; "
-            "remove them: features[features.any(axis=1)]"
+            f"padded with zeros: {summary.zero_rows:.0%} of the rows{trained}; remove them: "
+            "features[features.any(axis=1)], and give the duration of what is left"
+        )
+
+    def _zero_channels(self, summary: FeatureSummary) -> str | None:
+        C = len(summary.direction)
+        if summary.norm == 0 or summary.zero_channels <= MOST_ZERO_CHANNELS * C:
+            return None
+        return (
+            f"padded to the width: {summary.zero_channels} of {C} columns are zeros, so these are not the features of "
+            f"the CLIP that the network was trained on; {self._make_again}"
         )
 
     def _direction(self, known: FeatureStatistics, summary: FeatureSummary) -> str | None:
@@ -147,12 +160,14 @@ class FeatureCheck:
             low, high, factor = known.snippet_s_low, known.snippet_s_high, SPACING_FACTOR
             trained = f"{low:.3g} to {high:.3g}"
         else:
-            return None
+            low, high, factor, trained = DENSEST_S, SPARSEST_S, 1.0, ""
         if low / factor <= snippet_s <= high * factor:
             return None
+        expected = f"in training {trained}" if trained else f"which is very {'short' if snippet_s < low else 'long'}"
+        shown = f"{snippet_s:,.0f}" if snippet_s >= 100 else f"{snippet_s:.3g}"
         return (
-            f"{snippet_s:.3g} s a snippet, in training {trained}: is --fps or --stride wrong? The stride is the number "
-            "of frames from one row to the next; or give --duration"
+            f"{shown} s a snippet, {expected}: is --fps, --stride or a duration wrong? Durations are in "
+            "seconds, not milliseconds; the stride is the number of frames from one row to the next"
         )
 
     @property

@@ -9,8 +9,9 @@ from typing import BinaryIO
 import numpy as np
 
 from stale_runtime.errors import FeatureError
+from stale_runtime.inputs import npz_archive
 from stale_runtime.inputs.feature_statistics import FeatureSummary, is_square, sample_spans, summarise_sample
-from stale_runtime.inputs.features import check_features, check_shape, check_values, cut_into_pieces
+from stale_runtime.inputs.features import check_features, check_shape, check_values, cut_into_pieces, squeeze_shape
 from stale_runtime.inputs.npy_header import read_npy_header
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.files import open_without_blocking, reason, refuse_irregular
@@ -21,10 +22,10 @@ BLOCK_BYTES = 2**22
 
 
 class FeatureFile:
-    """An open ``.npy`` file that contains the snippet features of one video; header and size have been checked.
+    """An open ``.npy`` file, or the one in an ``.npz`` archive, with the snippet features of one video.
 
-    It is read with ordinary reads. A memory map would be shorter, but if the file is cut meanwhile, the kernel kills a
-    process that looks at what is gone.
+    Header and size have been checked. It is read with ordinary reads. A memory map would be shorter, but if the file is
+    cut meanwhile, the kernel kills a process that looks at what is gone.
     """
 
     def __init__(self, file: BinaryIO, path: Path, channels: int) -> None:
@@ -38,9 +39,12 @@ class FeatureFile:
         self._file = file
         self._state = _state(file)
         header = read_npy_header(file.read, str(path))
-        check_shape(header.shape, header.dtype, channels, path)
+        shape = squeeze_shape(header.shape)
+        check_shape(shape, header.dtype, channels, path)
+        self.note = None if shape == header.shape else f"{path}: shape {header.shape} is taken as {shape}"
+        """What the user should know of the file; None if there is nothing."""
         self._dtype, self._fortran_order = header.dtype, header.fortran_order
-        self.snippets, self.channels = header.shape
+        self.snippets, self.channels = shape
         self.bytes = self.snippets * self.channels * self._dtype.itemsize
         """Size of the features."""
         self._data_from = file.tell()
@@ -163,7 +167,8 @@ def open_features(path: str | os.PathLike[str], channels: int) -> Iterator[Featu
     """Open the snippet features of one video, and check all but their values.
 
     Args:
-        path: a ``.npy`` file, (snippets, channels) of float16, float32 or float64.
+        path: a ``.npy`` file, (snippets, channels) of float16, float32 or float64; or an ``.npz`` archive of one such
+            array. Further axes of length 1 are left out.
         channels: C, the width that the bundle was exported for.
 
     Raises:
@@ -177,17 +182,25 @@ def open_features(path: str | os.PathLike[str], channels: int) -> Iterator[Featu
     with file:
         try:
             refuse_irregular(file.fileno(), path, FeatureError)
-            opened = FeatureFile(file, path, channels)
+            packed = file.read(len(npz_archive.MAGIC)) == npz_archive.MAGIC
+            file.seek(0)
+            array = npz_archive.unpack_array(file, path) if packed else file
         except OSError as problem:
             raise FeatureError(f"{path}: {reason(problem)}") from problem
-        yield opened
+        with array:
+            try:
+                opened = FeatureFile(array, path, channels)
+            except OSError as problem:
+                raise FeatureError(f"{path}: {reason(problem)}") from problem
+            yield opened
 
 
 def read_features(path: str | os.PathLike[str], channels: int) -> FloatArray:
     """Read the snippet features of one video.
 
     Args:
-        path: a ``.npy`` file, (snippets, channels) of float16, float32 or float64.
+        path: a ``.npy`` file, (snippets, channels) of float16, float32 or float64; or an ``.npz`` archive of one such
+            array. Further axes of length 1 are left out.
         channels: C, the width that the bundle was exported for.
 
     Returns:

@@ -5,18 +5,26 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stale_runtime.errors import FeatureError
+from stale_runtime.inputs.feature_origin import SUFFIX as SIDECAR_SUFFIX
+from stale_runtime.inputs.other_formats import count_others, describe_suffix
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.system.files import reason
 
+FEATURE_SUFFIXES = (".npy", ".npz")
+"""How the names of feature files end, in lower case."""
 
-def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]:
-    """List the ``.npy`` files of a folder, without opening them.
+
+def feature_files(
+    folder: Path, *, option: str | None = None, say: Callable[[str], object] | None = None
+) -> dict[str, Path]:
+    """List the ``.npy`` and ``.npz`` files of a folder, without opening them.
 
     Hidden files are skipped, because file systems and their tools create such files beside the real ones.
 
     Args:
         folder: contains one feature file for each video.
         option: the command-line option that named the folder, for messages.
+        say: called with one line if the folder contains other files or folders, which are ignored.
 
     Returns:
         Paths by video id, sorted by file name.
@@ -24,7 +32,7 @@ def feature_files(folder: Path, *, option: str | None = None) -> dict[str, Path]
     Raises:
         FeatureError: the folder cannot be read, contains no such file, or contains two files of one video.
     """
-    return paths_by_id(_files(folder, is_feature_file, ".npy files", option=option))
+    return paths_by_id(_files(folder, is_feature_file, ".npy files", option=option, say=say))
 
 
 def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
@@ -41,13 +49,16 @@ def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def video_files(folder: Path, *, features: bool, option: str | None = None) -> list[Path]:
+def video_files(
+    folder: Path, *, features: bool, option: str | None = None, say: Callable[[str], object] | None = None
+) -> list[Path]:
     """List the videos of a folder, without opening them. Hidden files are skipped.
 
     Args:
         folder: contains one file for each video.
-        features: whether ``.npy`` files are listed too.
+        features: whether feature files are listed too.
         option: the command-line option that named the folder, for messages.
+        say: as for ``feature_files``.
 
     Returns:
         Paths sorted by file name; several may be of one video.
@@ -56,22 +67,40 @@ def video_files(folder: Path, *, features: bool, option: str | None = None) -> l
         FeatureError: the folder cannot be read, or contains no such file.
     """
     if not features:
-        return _files(folder, is_video, "videos", option=option)
-    return _files(folder, lambda path: is_video(path) or is_feature_file(path), ".npy files or videos", option=option)
+        return _files(folder, is_video, "videos", option=option, say=say)
+    return _files(
+        folder,
+        lambda path: is_video(path) or is_feature_file(path),
+        ".npy files or videos",
+        option=option,
+        say=say,
+    )
 
 
 def is_feature_file(path: Path) -> bool:
     """Whether a file's name is that of a feature file."""
-    return path.name.endswith(".npy")
+    return path.suffix.lower() in FEATURE_SUFFIXES
 
 
-def _files(folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None = None) -> list[Path]:
+def _files(
+    folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None, say: Callable[[str], object] | None
+) -> list[Path]:
     name = f"{option} {folder}" if option else str(folder)
     try:
-        names = sorted(os.listdir(folder))
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as problem:
         raise FeatureError(f"{name}: {reason(problem)}; give a folder of {what}") from problem
-    found = [folder / file for file in names if not file.startswith(".") and wanted(folder / file)]
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    found = [folder / entry.name for entry in shown if wanted(folder / entry.name)]
+    others = [entry for entry in shown if not wanted(folder / entry.name) and not entry.name.endswith(SIDECAR_SUFFIX)]
+    folders = [entry for entry in others if entry.is_dir()]
+    suffixes = [os.path.splitext(entry.name)[1] for entry in others if not entry.is_dir()]
+    ignored = count_others(suffixes, len(folders))
     if not found:
-        raise FeatureError(f"{name}: no {what} in this folder; give the folder that contains them")
+        remedy = describe_suffix(suffixes)
+        there = f", but {ignored}" if ignored else ""
+        inside = f"{folder / folders[0].name} or another folder inside" if folders else "the folder that contains them"
+        raise FeatureError(f"{name}: no {what} in this folder{there}; {remedy or f'give {inside}'}")
+    if ignored and say is not None:
+        say(f"{name}: {ignored} ignored")
     return found

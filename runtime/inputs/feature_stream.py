@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.inputs.features import check_shape
+from stale_runtime.inputs.features import check_shape, squeeze_shape
 from stale_runtime.inputs.npy_header import MAGIC, read_npy_header
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.files import reason
@@ -21,7 +21,9 @@ Read = Callable[[int], bytes]
 """Returns at least one byte and at most as many as asked for, as soon as there are any; none at the end."""
 
 
-def read_rows(read: Read, channels: int, *, raw: bool, name: str = "stdin") -> Iterator[FloatArray]:
+def read_rows(
+    read: Read, channels: int, *, raw: bool, name: str = "stdin", say: Callable[[str], object] | None = None
+) -> Iterator[FloatArray]:
     """Read snippets while they arrive; never more than a few are held.
 
     Args:
@@ -29,6 +31,7 @@ def read_rows(read: Read, channels: int, *, raw: bool, name: str = "stdin") -> I
         channels: C, the width that the bundle was exported for.
         raw: whether rows of little-endian float32 without a header are accepted. A ``.npy`` stream always is.
         name: name of the stream, for messages.
+        say: called with one line if axes of length 1 are left out.
 
     Yields:
         (n, C) with n >= 1, of float16, float32 or float64; the values are not checked.
@@ -43,13 +46,16 @@ def read_rows(read: Read, channels: int, *, raw: bool, name: str = "stdin") -> I
         raise FeatureError(f"{name}: empty, expected snippet features; check the program that writes them")
     if start == MAGIC or (not raw and start[:2] == b"PK"):
         header = read_npy_header(partial(_read_exactly, read), name, start=start)
-        check_shape(header.shape, header.dtype, channels, name)
-        if header.fortran_order and header.shape[0] > 1:
+        shape = squeeze_shape(header.shape)
+        check_shape(shape, header.dtype, channels, name)
+        if shape != header.shape and say is not None:
+            say(f"{name}: shape {header.shape} is taken as {shape}")
+        if header.fortran_order and shape[0] > 1:
             raise FeatureError(
                 f"{name}: an array in Fortran order, whose rows are complete only at its end; save "
                 "numpy.ascontiguousarray(features), or give the file itself instead of -"
             )
-        yield from _cut_rows(read, header.dtype, channels, b"", promised=header.shape[0], name=name)
+        yield from _cut_rows(read, header.dtype, channels, b"", promised=shape[0], name=name)
     elif raw:
         yield from _cut_rows(read, RAW, channels, start, promised=None, name=name)
     else:

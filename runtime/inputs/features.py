@@ -145,6 +145,26 @@ def _is_resampled_by_graph(snippets: int, channels: int, *, length: int) -> bool
     return snippets < min(length, channels)
 
 
+def squeeze_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without axes of length 1, if it has more than two axes: (1, T0, C) and (T0, C, 1, 1) are (T0, C)."""
+    if len(shape) <= 2:
+        return shape
+    longer = tuple(size for size in shape if size != 1)
+    return longer if len(longer) >= 2 else (1, *longer, *(1,) * (1 - len(longer)))
+
+
+def _explain_axes(shape: tuple[int, ...], channels: int) -> str | None:
+    """What the axes of an array of more than two probably are, and what to do with them."""
+    if len(shape) == 3 and shape[2] == channels and 1 in shape[:2]:
+        return f"leave out the axis of length 1: features.reshape(-1, {channels})"
+    if len(shape) == 3 and shape[2] == channels:
+        crops = 0 if shape[0] < shape[1] else 1
+        return f"{shape[crops]} crops of each snippet? Average them: features.mean(axis={crops})"
+    if len(shape) > 2:
+        return "maps or tokens of an image? Take the one vector that CLIP's encode_image gives of it"
+    return None
+
+
 def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], channels: int, name: Path | str) -> None:
     """Make sure that an array of this shape and type can be the snippet features of a video.
 
@@ -164,7 +184,10 @@ def check_shape(shape: tuple[int, ...], dtype: np.dtype[Any], channels: int, nam
             f"{name}: type {str(dtype)[:40]}, expected float16, float32 or float64; convert it with astype('float32')"
         )
     if len(shape) != 2 or shape[1] != channels:
-        remedy = f"this bundle was exported for {channels}-wide CLIP features, extract the features with that CLIP"
+        remedy = (
+            _explain_axes(shape, channels)
+            or f"this bundle was exported for {channels}-wide CLIP features, extract the features with that CLIP"
+        )
         if len(shape) == 2 and shape[0] == channels:
             remedy = "transpose it: features.T"
         raise FeatureError(f"{name}: shape {shape}, expected (snippets, {channels}); {remedy}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from stale_runtime.errors import FeatureError
+from stale_runtime.inputs.other_formats import describe_format
 
 LARGEST_HEADER = 4096
 """Bytes; numpy writes 128."""
@@ -42,7 +43,9 @@ def read_npy_header(read: Callable[[int], bytes], name: str, *, start: bytes = b
     """
     start += read(len(MAGIC) - len(start))
     if start[:2] == b"PK":
-        raise FeatureError(f"{name}: an .npz archive, expected one array; save it with numpy.save")
+        raise FeatureError(f"{name}: an .npz archive in a stream, expected one array; save it with numpy.save")
+    if start != MAGIC and (known := describe_format(start)) is not None:
+        raise FeatureError(f"{name}: {known}")
     if start != MAGIC:
         raise FeatureError(f"{name}: not a .npy file, expected an array (snippets, channels) saved with numpy.save")
     try:

@@ -1,16 +1,15 @@
 """Class names as prompts: reading a prompt file, and refusing names that would give misleading results."""
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 from stale_runtime.errors import PromptError
-from stale_runtime.system.files import MEGABYTE, read_text
-from stale_runtime.system.text import has_unusable_characters
+from stale_runtime.inputs.prompt_lists import split_name, why_not_a_list
+from stale_runtime.system.files import MEGABYTE, read_piped_text, read_text
+from stale_runtime.system.text import fold, has_unusable_characters
 
 LARGEST_FILE = MEGABYTE
 MOST_PROMPTS = 4096
@@ -49,7 +48,7 @@ class Prompts:
                 )
             if has_unusable_characters(name):
                 raise PromptError(f"{place}: control characters in {name[:40]!r}, expected plain text; remove them")
-            same = " ".join(unicodedata.normalize("NFC", text).casefold().split())
+            same = fold(text)
             if same in first:
                 raise PromptError(
                     f"{place}: duplicate prompt {text!r}, already given at {first[same]}; remove one of them"
@@ -57,47 +56,33 @@ class Prompts:
             first[same] = place
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Prompts":
-        """Check class names that are given by a program instead of a file."""
+    def of(cls, names: Iterable[str], *, split_names: bool = False) -> "Prompts":
+        """Check class names that are given by a program or on the command line instead of in a file."""
         names = tuple(names)
-        return cls(names=names, places=tuple(f"prompt {i}" for i in range(1, len(names) + 1)))
-
-
-def split_name(name: str) -> str:
-    """Write a class name whose words run together as separate words: "BaseballPitch" becomes "Baseball pitch".
-
-    A word begins at a capital that follows two letters, the second of them small ("Tai|Chi", but not "iPhone"), or
-    that follows a capital or digit and precedes two small letters ("BMX|Race", "Making|A|Cake", but not "DVDs"). It
-    loses its capital, unless it is an abbreviation ("Riding|BMX"). Names without such a place stay as they are: "BMX",
-    "Ping-Pong", "Long Jump".
-    """
-    begins = [0, *(n for n in range(2, len(name)) if _begins_word(name, n)), len(name)]
-    first, *others = (name[start:end] for start, end in pairwise(begins))
-    return " ".join([first, *(word if word[1:].isupper() else word[0].lower() + word[1:] for word in others)])
-
-
-def _begins_word(name: str, n: int) -> bool:
-    before, after = name[n - 2 : n], name[n + 1 : n + 3]
-    ends_word = before.isalpha() and before[1].islower()
-    ends_abbreviation = (before[1].isupper() or before[1].isdigit()) and len(after) == 2
-    return name[n].isupper() and (ends_word or (ends_abbreviation and after.isalpha() and after.islower()))
+        places = tuple(f"prompt {i}" for i in range(1, len(names) + 1))
+        return cls(names=names, places=places, split_names=split_names)
 
 
 def read_prompts(path: str | os.PathLike[str], *, split_names: bool = False) -> Prompts:
     """Read a prompt file: UTF-8, one class name per line; blank lines and lines that start with ``#`` are skipped.
 
     Args:
-        path: the file.
+        path: the file; ``-`` for standard input. A pipe that is open already is read too, as ``<(command)`` of a shell.
         split_names: see ``Prompts``.
 
     Raises:
-        PromptError: the file cannot be read, is not text, contains no class name, or a line cannot be used.
+        PromptError: the file cannot be read, is not text, is no list, contains no class name, or a line cannot be used.
     """
-    lines = read_text(Path(path), limit=LARGEST_FILE, error=PromptError).split("\n")
+    text = read_piped_text(Path(path), limit=LARGEST_FILE, error=PromptError)
+    if text is None:
+        text = read_text(Path(path), limit=LARGEST_FILE, error=PromptError)
+    lines = text.split("\n")
     numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kept = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not kept:
         raise PromptError(f"{path}: no prompts, expected one class name per line")
+    if (why := why_not_a_list([line for _, line in kept])) is not None:
+        raise PromptError(f"{path}, line {kept[0][0]}: {why}")
     names, places = tuple(line for _, line in kept), tuple(f"{path}, line {number}" for number, _ in kept)
     return Prompts(names=names, places=places, split_names=split_names)
 

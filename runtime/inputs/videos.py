@@ -1,12 +1,12 @@
 """Video ids, what a video file is called, and files of the durations of videos."""
 
-import csv
-import io
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import DatasetError
+from stale_runtime.inputs.delimited_table import read_table, with_decimal_points
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import MEGABYTE, read_json, read_text
 from stale_runtime.system.text import as_text
@@ -22,6 +22,13 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 )
 """How the names of video files end, in lower case."""
+VIDEO_COLUMNS = ("videoid", "videoname", "id", "name", "file", "filename", "youtubeid", "vid")
+"""Other names of the column of a table that has the ids of videos, in small letters and without blanks."""
+SECONDS_COLUMNS = (
+    *("second", "secs", "sec", "s", "durationseconds", "durationsecond", "durationsecs", "durationsec", "durations"),
+    *("duration", "lengthseconds", "lengthsec"),
+)
+"""Other names of the column that has their durations in seconds."""
 
 
 def is_video(path: Path) -> bool:
@@ -32,9 +39,10 @@ def is_video(path: Path) -> bool:
 def video_id(name: str) -> str:
     """The id of a video, from a file's stem or an annotation's key: ActivityNet's ``v_`` prefix is optional.
 
-    Bytes of a file name that are not UTF-8 are replaced by hexadecimal escapes, so that every id is valid text.
+    A name that is nothing but the prefix stays as it is. Bytes of a file name that are not UTF-8 are replaced by
+    hexadecimal escapes, so that every id is valid text.
     """
-    return as_text(name.removeprefix(VIDEO_PREFIX))
+    return as_text(name.removeprefix(VIDEO_PREFIX) or name)
 
 
 def check_count(count: int, most: int, what: str, path: Path) -> None:
@@ -52,7 +60,8 @@ def read_durations(path: Path) -> dict[str, float]:
 
     Args:
         path: a JSON file in ActivityNet's format (``database``) or the original code's (``v_...`` keys with
-            ``duration_second``), or a CSV file of ``video,seconds``, with or without a header.
+            ``duration_second``), or a table of ``video,seconds`` with or without a header, separated by commas,
+            semicolons, tabs or blanks. What begins with a brace or bracket, or is called ``.json``, is JSON.
 
     Returns:
         Seconds by video id.
@@ -60,18 +69,29 @@ def read_durations(path: Path) -> dict[str, float]:
     Raises:
         DatasetError: the file has neither format, or a duration is not a positive number.
     """
-    rows = _csv_durations(path) if path.suffix.lower() == ".csv" else _json_durations(path)
+    rows = _json_durations(path) if _is_json(path) else _table_durations(path)
     durations: dict[str, float] = {}
     for place, name, value in rows:
         seconds = _seconds(value)
+        shown = str(value if isinstance(value, str) else reprlib.repr(value))[:40]
+        if not name.strip():
+            raise DatasetError(f"{place}: a duration of {shown}, expected the id of its video before it")
         if seconds is None:
             wanted = f"expected a positive number of seconds, at most {LONGEST_S:.0e}"
-            raise DatasetError(f"{path}, {place}: duration {str(value)[:40]!r}, {wanted}")
+            if isinstance(value, str) and "," in value:
+                wanted = "whose comma may separate decimals or thousands; write it with a decimal point, or without"
+            raise DatasetError(f"{place}: duration {shown!r}, {wanted}")
         if durations.setdefault(video_id(name), seconds) != seconds:
             raise DatasetError(
-                f"{path}, {place}: {name} has two durations, {durations[video_id(name)]} and {seconds}; remove one"
+                f"{place}: {name} has two durations, {durations[video_id(name)]} and {seconds}; remove one"
             )
     return durations
+
+
+def _is_json(path: Path) -> bool:
+    if path.suffix.lower() == ".json":
+        return True
+    return read_text(path, limit=LARGEST_FILE, error=DatasetError).lstrip()[:1] in ("{", "[")
 
 
 def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
@@ -85,27 +105,15 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
     for name, video in database.items():
         if not isinstance(video, Mapping) or not {"duration", "duration_second"} & video.keys():
             raise DatasetError(f"{path}: video {name[:60]!r} has no 'duration', expected ActivityNet's JSON format")
-        yield f"video {name}", name, video.get("duration", video.get("duration_second"))
+        yield f"{path}, video {name[:60]}", name, video.get("duration", video.get("duration_second"))
 
 
-def _csv_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
-    text = read_text(path, limit=LARGEST_FILE, error=DatasetError)
-    check_count(max(map(text.count, "\n\r")), MOST_VIDEOS + 1, "lines", path)  # before the parser takes memory for them
-    reader = csv.reader(io.StringIO(text, newline=None))
-    video, seconds = 0, 1
-    try:
-        for row in reader:
-            check_count(reader.line_num, MOST_VIDEOS + 1, "lines", path)
-            if reader.line_num == 1 and {"video", "seconds"} <= set(row):
-                video, seconds = row.index("video"), row.index("seconds")
-            elif row:
-                if len(row) <= max(video, seconds):
-                    raise DatasetError(
-                        f"{path}, line {reader.line_num}: {len(row)} column, expected two: video,seconds"
-                    )
-                yield f"line {reader.line_num}", row[video].strip(), row[seconds]
-    except csv.Error as problem:
-        raise DatasetError(f"{path}, line {reader.line_num}: {problem}") from problem
+def _table_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    columns = {"video": VIDEO_COLUMNS, "seconds": SECONDS_COLUMNS}
+    rows = read_table(path, columns, limit=LARGEST_FILE, most=MOST_VIDEOS, headless=True)
+    seconds = with_decimal_points([row.cells[1] for row in rows])
+    for (place, (name, _)), value in zip(rows, seconds, strict=True):
+        yield place, name, value
 
 
 def _seconds(value: Any) -> float | None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import select
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from stale_runtime.system.memory import require_memory
 from stale_runtime.system.workspace import sync_folder, workspace, write_durably
 
 MEGABYTE = 2**20
+_DESCRIPTOR = re.compile(r"-|/dev/stdin|/(dev|proc/self)/fd/(?P<number>[0-9]{1,9})")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes half of a character, a surrogate of UTF-16."""
 JSON_GROWTH = 2
@@ -54,7 +56,49 @@ def read_text(path: Path, *, limit: int, error: type[StaleError]) -> str:
     Raises:
         StaleError: as ``error``, if it cannot be read or is not text.
     """
-    data = read_bytes(path, limit=limit, error=error)
+    return _decode(read_bytes(path, limit=limit, error=error), path, error)
+
+
+def read_piped_text(path: Path, *, limit: int, error: type[StaleError]) -> str | None:
+    """Read UTF-8 text from an open descriptor of this process, waiting until its other end is closed.
+
+    Args:
+        path: ``-`` or ``/dev/stdin`` for standard input, or ``/dev/fd/N``, as shells name the pipe of ``<(command)``.
+        limit: most bytes.
+        error: what to raise.
+
+    Returns:
+        None if the path names no descriptor.
+
+    Raises:
+        StaleError: as ``error``, if it is a terminal, cannot be read, has more bytes, or no text.
+    """
+    match = _DESCRIPTOR.fullmatch(str(path))
+    if match is None:
+        return None
+    descriptor = int(match["number"] or 0)
+    try:
+        if os.isatty(descriptor):
+            raise error(f"{path}: a terminal, expected text; pipe it into the command, or give a file")
+        data = b""
+        while len(data) <= limit and (piece := _wait_and_read(descriptor, min(MEGABYTE, limit + 1 - len(data)))):
+            data += piece
+    except OSError as problem:
+        raise error(f"{path}: {reason(problem)}") from problem
+    if len(data) > limit:
+        raise error(f"{path}: more than {limit:,} bytes, the most that it may have")
+    return _decode(data, path, error)
+
+
+def _wait_and_read(descriptor: int, size: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, size)
+        except BlockingIOError:  # whoever opened it does not want to wait
+            select.select([descriptor], [], [])
+
+
+def _decode(data: bytes, path: Path, error: type[StaleError]) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

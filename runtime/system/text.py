@@ -25,6 +25,11 @@ def as_text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def fold(name: str) -> str:
+    """What two names have in common if CLIP takes them for the same: it ignores case and the number of blanks."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
 def has_unusable_characters(name: str) -> bool:
     """Whether a name contains a character that would break a table, a subtitle or a terminal."""
     return any(unicodedata.category(character) in _UNUSABLE for character in name)

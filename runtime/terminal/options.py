@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -31,6 +31,24 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not in the range {self._describe_range()}.", param, ctx)
         return number
+
+
+class FrameRate(Number):
+    """Frames a second, as a number or as a fraction such as 30000/1001."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is neither, or not in the range.
+        """
+        match = re.fullmatch(r"\s*(\d{1,12})\s*/\s*(\d{1,12})\s*", value, re.ASCII) if isinstance(value, str) else None
+        if match is None:
+            return super().convert(value, param, ctx)
+        frames, seconds = map(int, match.groups())
+        if not seconds:
+            self.fail(f"{value!r}, expected a fraction such as 30000/1001", param, ctx)
+        return super().convert(frames / seconds, param, ctx)
 
 
 class _NamedType(click.ParamType):  # type: ignore[type-arg]
@@ -109,7 +127,7 @@ class Sha256(_NamedType):
 
 
 class Lengths(_NamedType):
-    """Numbers of snippets: a single one, or a range START:STOP:STEP that includes STOP. Parsed into a tuple."""
+    """Numbers of snippets: a single one, or a range that includes STOP, see ``read_range``. Parsed into a tuple."""
 
     name = "N|START:STOP:STEP"
 
@@ -125,22 +143,23 @@ class Lengths(_NamedType):
         """
         if isinstance(value, tuple):  # a default
             return value
+        expected = f"expected {layout.SHORTEST} to {self._longest} snippets, or START:STOP:STEP in that range"
         try:
-            first, *others = map(int, value.split(":"))
-            stop, step = others or (first, 1)
-            lengths = range(first, stop + 1, step) if step > 0 else range(0)
-        except ValueError:
-            lengths = range(0)
-        if not lengths or not layout.SHORTEST <= lengths[0] <= lengths[-1] <= self._longest:
-            expected = f"expected {layout.SHORTEST} to {self._longest} snippets, or START:STOP:STEP in that range"
-            self.fail(f"{str(value)[:40]!r}, {expected}", param, ctx)
+            start, stop, step = read_range(value, int) if ":" in value else (int(value), int(value), 1)
+        except _UnclearRangeError as problem:
+            self.fail(f"{value[:40]!r} {problem}; {expected}", param, ctx)
+        except (ValueError, OverflowError):
+            self.fail(f"{value[:40]!r}, {expected}", param, ctx)
+        lengths = range(start, stop + 1, step)
+        if not layout.SHORTEST <= lengths[0] <= lengths[-1] <= self._longest:
+            self.fail(f"{value[:40]!r}, {expected}", param, ctx)
         if len(lengths) > MOST_LENGTHS:
             self.fail(f"{value[:40]!r} are {len(lengths):,} lengths, expected at most {MOST_LENGTHS:,}", param, ctx)
         return tuple(lengths)
 
 
 class Thresholds(_NamedType):
-    """tIoU thresholds as START:STEP:STOP or A,B,C: a tuple of numbers in (0, 1]."""
+    """tIoU thresholds as A,B,C, or as a range that includes STOP, see ``read_range``: a tuple of numbers in (0, 1]."""
 
     name = "START:STEP:STOP|A,B,C"
 
@@ -150,21 +169,64 @@ class Thresholds(_NamedType):
         Raises:
             click.BadParameter: it is neither, has too many thresholds, or one out of range.
         """
+        expected = "expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95"
         try:
             if ":" in value:
-                start, step, stop = map(float, value.split(":"))
-                count = int((stop - start) / step + 1.5) if step > 0 else 0
+                start, stop, step = read_range(value, float)
+                count = int((stop - start) / step + _ROUNDING) + 1
                 thresholds = tuple(round(start + step * i, 10) for i in range(min(count, MOST_TIOUS + 1)))
             else:
                 thresholds = tuple(map(float, value.split(",")))
+        except _UnclearRangeError as problem:
+            self.fail(f"{value[:40]!r} {problem}; {expected}", param, ctx)
         except (ValueError, OverflowError):
             thresholds = ()
         if len(thresholds) > MOST_TIOUS:
             self.fail(f"{value[:40]!r}, expected at most {MOST_TIOUS:,} thresholds", param, ctx)
         if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
-            expected = "expected START:STEP:STOP or A,B,C, all in (0, 1], as 0.5:0.05:0.95"
-            self.fail(f"{value!r}, {expected}", param, ctx)
+            self.fail(f"{value[:40]!r}, {expected}", param, ctx)
         return thresholds
+
+
+class _UnclearRangeError(ValueError):
+    """Three numbers with colons that are no range in either order; the message says why."""
+
+
+_ROUNDING = 1e-9
+"""A part of a step: 0.55 - 0.5 is a little more than 0.05 as a float, and 1 - 0.9 a little less than 0.1."""
+_Real = TypeVar("_Real", int, float)
+
+
+def read_range(text: str, number: Callable[[str], _Real]) -> tuple[_Real, _Real, _Real]:
+    """Read a range of positive numbers, START:STEP:STOP as papers write it or START:STOP:STEP as Python does.
+
+    The step is no longer than the span from start to stop, which is true of one order at most. Where start and stop
+    are equal, it may be.
+
+    Args:
+        text: three numbers with colons.
+        number: parses one of them.
+
+    Returns:
+        Start, stop and step.
+
+    Raises:
+        ValueError: these are not three numbers, or in neither order a range; then the message names both readings.
+    """
+    start, second, third = map(number, text.split(":"))
+    orders = (start, third, second), (start, second, third)  # start, stop, step
+    if start > 0:
+        for start, stop, step in orders:
+            if 0 < step <= (stop - start) * (1 + _ROUNDING):
+                return start, stop, step
+        for start, stop, step in orders:
+            if start == stop and step > 0:
+                return start, stop, step
+    readings = (
+        f"{order}, from {start} to {stop} in steps of {step}"
+        for order, (start, stop, step) in zip(("START:STEP:STOP", "START:STOP:STEP"), orders, strict=True)
+    )
+    raise _UnclearRangeError(f"is a range neither as {', nor as '.join(readings)}")
 
 
 class SpaceSeparated(click.Option):

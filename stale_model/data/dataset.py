@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from stale_model.data.targets import Targets, video_targets
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
-from stale_runtime.inputs.feature_file import read_features
+from stale_runtime.inputs.feature_file import open_features, read_features
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar
 from stale_runtime.inputs.feature_statistics import FeatureSummary, summarise_features
@@ -75,6 +75,7 @@ def select_videos(
     *,
     channels: int,
     watch: Callable[[Sequence[VideoSample]], Iterable[VideoSample]] = iter,
+    say: Callable[[str], object] | None = None,
 ) -> Selection:
     """Find the videos that can be trained on.
 
@@ -89,12 +90,13 @@ def select_videos(
         classes: K class names.
         channels: C, the width of the features.
         watch: yields the videos that it gets, and can show progress, because a file is read after each.
+        say: called with a line about what is ignored in the folder, or taken otherwise than it is.
 
     Raises:
         FeatureError: the folder cannot be read, contains no feature files, or two of one video.
         DatasetError: no video is left.
     """
-    files, known = feature_files(features), frozenset(classes)
+    files, known = feature_files(features, say=say), frozenset(classes)
     samples: list[VideoSample] = []
     left_out: dict[LeftOut, list[str]] = {why: [] for why in LeftOut}
     candidates: list[VideoSample] = []
@@ -107,9 +109,12 @@ def select_videos(
     problems: dict[str, str] = {}
     summaries: dict[str, FeatureSummary] = {}
     origins: dict[str, FeatureOrigin] = {}
+    notes: list[str] = []
     for sample in watch(candidates):
         try:
-            found_features = read_features(sample.path, channels)
+            with open_features(sample.path, channels) as file:
+                found_features = file.read()
+                notes += [file.note] if file.note is not None else []
             origin = read_sidecar(sample.path, snippets=len(found_features))
         except (FeatureError, RecipeError) as problem:
             left_out[LeftOut.UNUSABLE].append(sample.video)
@@ -120,6 +125,8 @@ def select_videos(
             origins[sample.video] = origin
         if (summary := summarise_features(found_features)) is not None:
             summaries[sample.video] = summary
+    if notes and say is not None:
+        say(notes[0] if len(notes) == 1 else f"{notes[0]}, and so are those of {len(notes) - 1:,} more")
     selection = Selection(
         samples=tuple(samples),
         left_out={why: tuple(sorted(ids)) for why, ids in left_out.items() if ids},
@@ -232,4 +239,4 @@ def _remedy(selection: Selection) -> str:
         )
     if LeftOut.OTHER_LABELS in selection.left_out:
         return "expected videos whose labels are all seen classes, check the split"
-    return "expected annotated videos with a class, check the subset"
+    return "expected annotated videos with a class; give the subset that has them, such as --train-subset validation"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stale_runtime.errors import DatasetError, PromptError
-from stale_runtime.inputs.prompts import read_prompts
+from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.system.files import reason
+from stale_runtime.system.text import fold
 
 CLOSED = "closed"
 _PUBLISHED = {"75-25": "train_75_test_25", "50-50": "train_50_test_50"}
@@ -36,7 +37,13 @@ class Split:
         for kind, names in (("seen", self.seen), ("unseen", self.unseen)):
             if twice := _first_repeated(names):
                 raise DatasetError(f"split {self.name}: {twice!r} is listed twice among the {kind} classes; remove one")
-        if both := sorted(set(self.seen) & set(self.unseen)):
+            try:
+                if names:
+                    Prompts(names=names, places=tuple(f"class {name[:60]!r}" for name in names))
+            except PromptError as problem:
+                raise DatasetError(f"split {self.name}: {problem}; correct it in the annotations, too") from problem
+        unseen = set(map(fold, self.unseen))
+        if both := sorted(name for name in self.seen if fold(name) in unseen):
             more = f" and {len(both) - 1} more" if len(both) > 1 else ""
             raise DatasetError(
                 f"split {self.name}: {both[0]!r}{more} both seen and unseen; a class that is trained is not unseen, "
@@ -98,7 +105,7 @@ def _published_split(spec: str, lists: Path | None, labels: Collection[str]) -> 
         raise DatasetError(f"split {spec} without its lists; give --split-lists, the folder of the published splits")
     kind, number = parts.groups()
     known = frozenset(labels)
-    found = [_ListPair.read(folder, number) for folder in _list_folders(lists, _PUBLISHED[kind])]
+    found = [_ListPair.read(folder, number, known) for folder in _list_folders(lists, _PUBLISHED[kind])]
     most = max(pair.count(known) for pair in found)
     first, *others = (pair for pair in found if pair.count(known) == most)
     if others and most:
@@ -125,8 +132,8 @@ class _ListPair:
     test: tuple[str, ...]
 
     @classmethod
-    def read(cls, folder: Path, number: str) -> "_ListPair":
-        train, test = (_read_classes(folder / part / f"split_{number}.list") for part in ("train", "test"))
+    def read(cls, folder: Path, number: str, known: Collection[str]) -> "_ListPair":
+        train, test = (_read_classes(folder / part / f"split_{number}.list", known) for part in ("train", "test"))
         return cls(folder=folder, train=train, test=test)
 
     def count(self, known: frozenset[str]) -> int:
@@ -154,7 +161,8 @@ def _list_folders(lists: Path, kind: str) -> list[Path]:
 
 def _read_annotated(path: Path, labels: Collection[str]) -> tuple[str, ...]:
     """The classes listed in a file, if all of them are annotated."""
-    names, known = _read_classes(path), frozenset(labels)
+    known = frozenset(labels)
+    names = _read_classes(path, known)
     if unknown := [name for name in names if name not in known]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise DatasetError(
@@ -164,9 +172,11 @@ def _read_annotated(path: Path, labels: Collection[str]) -> tuple[str, ...]:
     return names
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
+def _read_classes(path: Path, known: Collection[str]) -> tuple[str, ...]:
+    """The classes listed in a file, spelt as the annotations spell them."""
+    spellings = {fold(label): label for label in known}
     try:
-        return read_prompts(path).names
+        return tuple(spellings.get(fold(name), name) for name in read_prompts(path).names)
     except PromptError as problem:
         raise DatasetError(str(problem)) from problem
 

@@ -94,8 +94,8 @@ class TrainRequest:
                 raise ValueError(
                     f"--all-training with --validation-subset {validation}: every video is trained on; give one"
                 )
-        elif _whole(train) == _whole(validation):
-            other = VALIDATION if _whole(train) == "test" else "test"
+        elif whole_subset_name(train) == whole_subset_name(validation):
+            other = VALIDATION if whole_subset_name(train) == "test" else "test"
             raise ValueError(
                 f"--train-subset {train} and --validation-subset {validation} are the same videos; give "
                 f"--validation-subset, such as {other}"
@@ -114,7 +114,3 @@ class TrainRequest:
             )
             for n in range(self.seeds)
         )
-
-
-def _whole(subset: str) -> str | None:
-    return whole_subset_name(subset.lower())

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from stale_model.data.dataset import Selection, VideoSample
 from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
-from stale_runtime.inputs.prompts import split_name
+from stale_runtime.inputs.prompt_lists import describe_joined
 from stale_runtime.terminal import console
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
@@ -87,11 +87,8 @@ class Reporter:
                 "they stay prompts, but no video is of them"
             )
         names = (*split.seen, *split.unseen)
-        if joined := [name for name in names if split_name(name) != name]:
-            self.say(
-                f"{len(joined)} of {len(names)} class names have capitals inside a word, such as {joined[0]!r}, and "
-                "are prompts as they are; give stale-run the same names, without --split-names"
-            )
+        if (joined := describe_joined(names)) is not None:
+            self.say(f"{joined[0]}, and are prompts as they are; give stale-run the same names, without --split-names")
 
     def show_selection(self, subset: str, selection: Selection, *, named: bool = False) -> None:
         """Print which videos were selected from a subset; with ``named``, also some ids of those left out."""

@@ -1,7 +1,7 @@
 """Choosing the videos of a training by subset, list and fraction, and telling what is left out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stale_model.checkpoints.own_checkpoint import TrainedFeatures
 from stale_model.data.common_recipe import find_common_recipe
@@ -14,8 +14,9 @@ from stale_model.training.training_report import Reporter, name_few
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_info import VideoInfo, read_video_info
+from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
-from stale_runtime.inputs.recipe import FeatureRecipe, read_recipe
+from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +75,34 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     if request.all_training:
         reporter.say(f"--all-training: every video of {request.annotations} is trained on, those for validation too")
     subset = None if request.all_training else request.train_subset
-    truth = read_ground_truth(request.annotations, subset=subset, video_info=info)
+    truth = read_ground_truth(request.annotations, subset=subset, video_info=info, option="--train-subset")
     if info is not None:
         _refuse_leaks(request, annotated, truth)
     train_ids = None if request.train_ids is None else read_train_ids(request.train_ids)
     if train_ids is not None:
         truth = _restrict(truth, train_ids, subset, reporter)
     listed = 0 if train_ids is None else len(truth.videos)
+    if (told := truth.spellings.describe()) is not None:
+        reporter.say(f"{request.annotations}: {told}")
+    if outside := truth.outside_segments:
+        reporter.say(
+            f"training: skipped {outside:,} annotations that lie wholly outside their video; are all times and "
+            "durations in seconds?"
+        )
+        truth = truth.without_outside()
     if truth.ambiguous_segments:
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
     known = None if request.all_training else _read_validation(request, info, reporter)
     training = select_videos(
-        truth.without_ambiguous(), request.features, split.seen, channels=channels, watch=reporter.show_reading
+        truth.without_ambiguous(),
+        request.features,
+        split.seen,
+        channels=channels,
+        watch=reporter.show_reading,
+        say=reporter.say,
     )
     reporter.show_selection("training", training, named=train_ids is not None)
+    _warn_of_features(training, reporter)
     validation = _select_validation(request, known, split.seen, channels, reporter)
     if validation is None:
         reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
@@ -102,6 +117,20 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     return ChosenVideos(
         training=training, validation=validation, unseen=unseen, train_ids=train_ids, recipe=recipe, listed=listed
     )
+
+
+def _warn_of_features(selection: Selection, reporter: Reporter) -> None:
+    """Warn of features that are padded with zeros, and of durations that are not in seconds."""
+    check = FeatureCheck(recipe=UNKNOWN_RECIPE, statistics=None)
+    found = {
+        sample.path: problem
+        for sample in selection.samples
+        if (summary := selection.summaries.get(sample.video)) is not None
+        and (problem := check.problem_with(summary, snippet_s=sample.duration_s / summary.snippets)) is not None
+    }
+    if found:
+        path, problem = next(iter(found.items()))
+        reporter.say(f"warning: {len(found):,} of {len(selection.samples):,} training videos: {path}: {problem}")
 
 
 def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporter: Reporter) -> TrainingData:
@@ -175,7 +204,7 @@ def _restrict(truth: GroundTruth, wanted: TrainIds, subset: str | None, reporter
     reporter.say(f"--train-ids {wanted.path}: {len(kept):,} of {len(wanted.ids):,} ids are videos of {place}")
     if absent:
         reporter.say(f"--train-ids {wanted.path}: not among them: {name_few(absent)}")
-    return GroundTruth(videos=kept, has_subsets=truth.has_subsets)
+    return replace(truth, videos=kept)
 
 
 def _read_validation(
@@ -187,7 +216,9 @@ def _read_validation(
         DatasetError: a subset was named, and there is none by that name.
     """
     try:
-        return read_ground_truth(request.annotations, subset=request.validation_subset, video_info=info)
+        return read_ground_truth(
+            request.annotations, subset=request.validation_subset, video_info=info, option="--validation-subset"
+        )
     except DatasetError as problem:
         if request.validation_subset != VALIDATION:
             raise

@@ -77,7 +77,10 @@ def test_wrong_features_are_warned_of_and_with_strict_refused(name: str, work: P
 
 def test_a_wrong_stride_is_noticed(work: Path) -> None:
     done = detect(work, "genuine.npy", "--fps", "50", "--stride", "1")
-    assert "warning: genuine.npy: 0.02 s a snippet, in training 0.5: is --fps or --stride wrong?" in done.stderr
+    assert (
+        "warning: genuine.npy: 0.02 s a snippet, in training 0.5: is --fps, --stride or a duration wrong?"
+        in done.stderr
+    )
     (work / "durations.csv").write_text("genuine,0.8\n")
     assert "0.02 s a snippet" in detect(work, "genuine.npy", "--durations", "durations.csv").stderr
 

@@ -48,7 +48,7 @@ def npy_with_pickle() -> bytes:
 
 def npz() -> bytes:
     file = io.BytesIO()
-    np.savez(file, a=draw_features(0))
+    np.savez(file, a=draw_features(0), b=draw_features(1))
     return file.getvalue()
 
 
@@ -56,7 +56,7 @@ BROKEN: tuple[tuple[Callable[[], bytes] | None, str], ...] = (
     (lambda: npy(draw_features(1))[:-5], "truncated"),
     (lambda: b"", "not a .npy file"),
     (lambda: b"not an array at all", "not a .npy file"),
-    (npz, "an .npz archive"),
+    (npz, "an .npz archive of 2 arrays"),
     (npy_with_pickle, "pickled objects, which are never loaded"),
     (lambda: npy(draw_features(1)[:, 1:]), f"expected (snippets, {CHANNELS})"),
     (lambda: npy_with_value(np.nan), "NaN or infinity"),

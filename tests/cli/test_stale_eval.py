@@ -254,7 +254,7 @@ def test_a_subset_is_chosen_and_a_wrong_one_is_named(work: Path) -> None:
         ("det.json", "[]", "no 'results'"),
         ("det.json", '{"results": {"a": [{"label": "x", "score": NaN, "segment": [0, 1]}]}}', "not valid JSON"),
         ("det.json", '{"results": {"a": [{"label": "x", "score": 1, "segment": [5, 1]}]}}', "ends before it starts"),
-        ("det.json", '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}', "expected 'label'"),
+        ("det.json", '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}', "without a 'score', expected a number"),
         ("det.json", '{"results": {"a": []}, "unit": "fraction of the video"}', "--durations"),
         ("det.json", '{"results": {"z": []}}', "no video in common"),
         ("gt.json", '{"v_a": {"duration": 3, "annotations": []}}', "no 'database'"),
@@ -364,3 +364,27 @@ def test_a_page_links_the_worst_videos_to_their_pages(work: Path) -> None:
 )
 def test_pages_that_cannot_be_linked_are_refused(work: Path, arguments: tuple[str, ...], message: str) -> None:
     fails("stale-eval", "det.json", "--ground-truth", "gt.json", *arguments, cwd=work, code=2, says=message)
+
+
+def test_labels_that_differ_only_in_capitals_or_blanks_count_and_are_told_of(work: Path) -> None:
+    before = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
+    content = (work / "det.json").read_text()
+    (work / "det.json").write_text(content.replace('"Polo"', '" POLO "'))
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
+    assert content.count('"Polo"') > 0
+    assert done.stdout == before.stdout
+    assert "only in capitals or blanks count as these: 1, such as ' POLO ' as 'Polo'" in done.stderr
+    (work / "some.txt").write_text("pOlo\njuggling\n")
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", "--classes", "some.txt", cwd=work)
+    assert "1 of 2 classes in some.txt have no annotation, such as 'juggling'; they do not count" in done.stderr
+
+
+def test_all_shares_are_in_percent(work: Path) -> None:
+    """On stderr as in the table."""
+    result = json.loads((work / "det.json").read_text())
+    result["results"]["z"] = [{"label": "polo", "score": 1, "segment": [0, 1]}]
+    (work / "det.json").write_text(json.dumps(result))
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
+    (average,) = re.findall(r"average +([\d.]+)", done.stdout)
+    assert f"the average is {average} %; with --foreign-videos ignored, " in done.stderr
+    assert re.search(r"ignored, \d+\.\d\d %$", done.stderr, re.MULTILINE)

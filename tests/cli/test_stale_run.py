@@ -1,6 +1,8 @@
 import hashlib
 import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -146,7 +148,7 @@ def test_neutral_of_the_closed_set_is_not_reported(work: Path) -> None:
 def test_split_names_change_what_is_found_and_not_the_labels(work: Path) -> None:
     (work / "classes.txt").write_text("LongJump\nBMX\n")
     joined = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
-    assert "1 of 2 prompts have capitals inside a word" in joined.stderr
+    assert "1 of 2 class names run words together, such as" in joined.stderr
     assert "--split-names, which prompts for 'Long jump'" in joined.stderr
     split = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--split-names", "--format", "csv", cwd=work)
     assert "capitals" not in split.stderr
@@ -247,7 +249,7 @@ def bad_features(kind: str, path: Path) -> None:
         "infinite": np.full((5, CHANNELS), np.inf, np.float16),
         "zero-length": np.zeros((0, CHANNELS), np.float32),
         "integers": np.zeros((5, CHANNELS), np.int64),
-        "three axes": np.zeros((1, 5, CHANNELS), np.float32),
+        "three axes": np.zeros((2, 5, CHANNELS), np.float32),
     }
     if kind in arrays:
         np.save(path, arrays[kind])
@@ -261,7 +263,7 @@ def bad_features(kind: str, path: Path) -> None:
         np.save(path, good)
         path.write_bytes(path.read_bytes()[:-10])
     elif kind == "npz":
-        np.savez(path.with_suffix(".npz"), good)
+        np.savez(path.with_suffix(".npz"), good, fps=25)
         path.with_suffix(".npz").rename(path)
     else:
         assert kind == "missing"
@@ -276,12 +278,12 @@ def bad_features(kind: str, path: Path) -> None:
         ("infinite", "NaN or infinity"),
         ("zero-length", "0 snippets"),
         ("integers", "int64"),
-        ("three axes", "shape (1, 5, 16)"),
+        ("three axes", "shape (2, 5, 16)"),
         ("objects", "pickled objects"),
-        ("pickle", "not a .npy file"),
+        ("pickle", "a pickle, which is never loaded"),
         ("empty", "not a .npy file"),
         ("truncated", "truncated"),
-        ("npz", ".npz archive"),
+        ("npz", ".npz archive of 2 arrays"),
         ("missing", "No such file"),
     ],
 )
@@ -469,3 +471,52 @@ def test_the_number_of_detections_and_classes_can_be_chosen(work: Path, window: 
     if window == "off":
         assert len({row["label"] for row in found["1 class"]}) == 1
     assert found["1 class"] != found[""]
+
+
+def test_class_names_may_stand_on_the_command_line(work: Path) -> None:
+    given = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    names = [part for name in CLASSES for part in ("--prompt", name)]
+    assert run("stale-run", "v_one.npy", *names, "--format", "csv", cwd=work).stdout == given.stdout
+    mistake = ("v_one.npy", "--prompts", "Long jump, Archery")
+    says = (
+        "no such file, expected one with one class name per line; to give names themselves: --prompt 'Long jump' --pro"
+    )
+    fails("stale-run", *mistake, cwd=work, code=3, says=says)
+    fails(
+        "stale-run", "v_one.npy", "--prompts", "classes.txt", "--prompt", "a", cwd=work, code=2, says="write all names"
+    )
+    fails("stale-run", "-", "--prompts", "-", cwd=work, code=2, says="both would read standard input")
+
+
+def test_names_are_read_from_a_pipe(work: Path) -> None:
+    given = run("stale-run", "v_one.npy", "--prompts", "classes.txt", "--format", "csv", cwd=work)
+    reading, writing = os.pipe()
+    os.write(writing, (work / "classes.txt").read_bytes())
+    os.close(writing)
+    piped = run("stale-run", "v_one.npy", "--prompts", f"/dev/fd/{reading}", "--format", "csv", cwd=work)
+    os.close(reading)
+    assert piped.stdout == given.stdout
+
+
+def test_a_fraction_is_a_frame_rate(work: Path) -> None:
+    options = ("--prompts", "classes.txt", "--stride", "16", "--format", "csv")
+    fraction = run("stale-run", "v_one.npy", *options, "--fps", "30000/1001", cwd=work)
+    assert fraction.returncode == 0
+    assert fraction.stdout == run("stale-run", "v_one.npy", *options, "--fps", str(30000 / 1001), cwd=work).stdout
+
+
+def test_every_kind_of_feature_file_gives_the_same_and_what_is_ignored_is_said(work: Path) -> None:
+    features = np.load(work / "v_one.npy")
+    folder = work / "kinds"
+    folder.mkdir()
+    np.save(folder / "plain.npy", features)
+    (folder / "plain.npy").rename(folder / "plain.NPY")
+    np.savez_compressed(folder / "packed.npz", features)
+    np.save(folder / "squeezed.npy", features[None])
+    (folder / "other.pt").touch()
+    done = run("stale-run", "kinds", "--prompts", "classes.txt", "--format", "jsonl", cwd=work)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["video"] for row in rows] == ["packed", "plain", "squeezed"]
+    assert rows[0]["detections"] == rows[1]["detections"] == rows[2]["detections"]
+    assert "kinds: 1 other file (1 .pt) ignored" in done.stderr
+    assert re.search(r"squeezed\.npy: shape \(1, \d+, \d+\) is taken as", done.stderr)

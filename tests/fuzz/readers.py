@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from stale_runtime.inputs.feature_stream import read_rows
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe
 from stale_runtime.inputs.videos import read_durations
-from tests.fuzz.mutations import mutate_bytes, mutate_json, mutate_npy
+from tests.fuzz.mutations import mutate_archive, mutate_bytes, mutate_json, mutate_npy, pack_zip
 from tests.fuzz.target import Target
 from tests.runtime.bundle.test_manifest import MANIFEST, encoded
 from tests.runtime.helpers import npy_bytes
@@ -59,6 +60,14 @@ def npy(folder: Path) -> Target:
     seeds += [npy_bytes("(3, 4)", data * 2, descr="'>f8'"), npy_bytes("(6, 4)", data, descr="'<f2'")]
     version_2 = seeds[0][:6] + b"\x02\x00" + seeds[0][8:10] + b"\0\0" + seeds[0][10:]
     return Target(seeds=(*seeds, version_2), run=run, mutate=mutate_npy)
+
+
+def npz(folder: Path) -> Target:
+    """``read_features`` of an ``.npz`` archive."""
+    whole = npy(folder)
+    arrays = [("features.npy", seed) for seed in whole.seeds]
+    seeds = [pack_zip([array], method) for array in arrays for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)]
+    return Target(seeds=(*seeds, pack_zip(arrays)), run=whole.run, mutate=mutate_archive)
 
 
 def npy_stream(folder: Path) -> Target:

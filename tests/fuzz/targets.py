@@ -8,6 +8,7 @@ from tests.fuzz.target import Target
 
 TARGETS: Mapping[str, str] = {
     "npy": "tests.fuzz.readers:npy",
+    "npz": "tests.fuzz.readers:npz",
     "npy stream": "tests.fuzz.readers:npy_stream",
     "prompts": "tests.fuzz.readers:prompts",
     "recipe": "tests.fuzz.readers:recipe_target",

@@ -171,9 +171,12 @@ def annotated(row: Any) -> dict[str, Any]:
         ({"database": {"a": []}}, "video 'a' has no list of 'annotations'"),
         ({"database": {"a": {"annotations": None}}}, "video 'a' has no list of 'annotations'"),
         ({"database": {"a": {"annotations": []}, "v_a": {"annotations": []}}}, "'v_a' is listed twice"),
-        (annotated(3), "video 'a': annotation 3, expected a 'label' and a 'segment'"),
-        (annotated({"segment": [0, 1]}), "expected a 'label'"),
-        (annotated({"label": 3, "segment": [0, 1]}), "expected a 'label'"),
+        (annotated(3), "video 'a': annotation 3, expected an object with a 'label' and a 'segment'"),
+        (annotated({"segment": [0, 1]}), "with a 'label'"),
+        (annotated({"label": 3, "segment": [0, 1]}), "label 3, expected the name of a class, not its number"),
+        (annotated({"label": ["x"], "segment": [0, 1]}), "expected the name of a class"),
+        (annotated({"label": " \t", "segment": [0, 1]}), "an empty label, expected the name of a class"),
+        ({"database": {" ": {"annotations": []}}}, "video ' ', expected the id of a video"),
         (annotated({"label": "x"}), "video 'a': segment None"),
         (annotated({"label": "x", "segment": [0, 1, 2]}), "segment"),
         (annotated({"label": "x", "segment": {"0": 1}}), "segment"),
@@ -233,3 +236,70 @@ def test_any_json_raises_nothing_else(tmp_path_factory: pytest.TempPathFactory, 
         except DatasetError:
             continue
         assert all(row.start_s <= row.end_s for video in truth.videos.values() for row in video.annotations)
+
+
+def spelt(*labels: str, subset: str = "training") -> dict[str, object]:
+    return {"subset": subset, "duration": 10, "annotations": [{"label": x, "segment": [0, 1]} for x in labels]}
+
+
+def test_labels_that_differ_in_capitals_or_blanks_are_one_class_in_every_subset(tmp_path: Path) -> None:
+    rare = spelt(" long  jump", "long jump\u00a0", "Polo", subset="validation")
+    path = write(tmp_path, {"database": {"a": spelt("Long jump", "Long jump", "long jump", "Polo "), "b": rare}})
+    truth = read_ground_truth(path)
+    assert truth.labels == ("Polo", "long jump")
+    assert read_ground_truth(path, subset="training").labels == ("Polo", "long jump")
+    assert read_ground_truth(path, subset="validation").labels == ("Polo", "long jump")
+    told = truth.spellings.describe()
+    assert told is not None
+    assert "one class: 'long jump' for ' long  jump', 'Long jump', 'long jump\\xa0'; 'Polo' for 'Polo '" in told
+
+
+def test_labels_of_one_spelling_are_not_told_of(tmp_path: Path) -> None:
+    path = write(tmp_path, {"database": {"a": spelt("Long jump", "Long-jump", "Ambiguous", "ambiguous", "ambiguous")}})
+    truth = read_ground_truth(path)
+    assert truth.labels == ("Long jump", "Long-jump")
+    assert truth.ambiguous_segments == 3
+    path = write(tmp_path, {"database": {"a": spelt("Long jump", "Long-jump")}})
+    assert read_ground_truth(path).spellings.describe() is None
+
+
+def test_classes_are_chosen_whatever_their_capitals(tmp_path: Path) -> None:
+    path = write(tmp_path, {"database": {"a": spelt("Long jump", "Polo")}})
+    assert read_ground_truth(path).of_classes(["long  Jump"]).labels == ("Long jump",)
+
+
+@pytest.mark.parametrize("subset", ["validation", "Validation", "val"])
+def test_videos_of_other_subsets_need_no_annotations(tmp_path: Path, subset: str) -> None:
+    test = {"subset": "testing", "duration": 3}
+    path = write(tmp_path, {"database": {"a": spelt("Polo", subset="validation"), "t": test}})
+    assert list(read_ground_truth(path, subset=subset).videos) == ["a"]
+    assert read_ground_truth(path).videos["t"].annotations == ()
+    with pytest.raises(DatasetError, match="video 't' has no list of 'annotations'"):
+        read_ground_truth(path, subset="test")
+    path = write(tmp_path, {"database": {"a": spelt("Polo"), "t": {**test, "subset": "validation"}}})
+    with pytest.raises(DatasetError, match="video 't' has no list of 'annotations'"):
+        read_ground_truth(path)
+
+
+def test_what_lies_wholly_outside_its_video_can_be_dropped(tmp_path: Path) -> None:
+    segments = [[9, 12], [10, 12], [12, 13], [-2, -1], [-1, 0], [0, 0], [-1, 1], [0, 10], [10, 10]]
+    inside = [(9, 12), (0, 0), (-1, 1), (0, 10)]
+    rows = [{"label": "polo", "segment": segment} for segment in segments]
+    content = {
+        "a": {"duration": 10, "annotations": rows},
+        "b": {"annotations": rows},
+        "c": {"duration": 0, "annotations": rows},
+    }
+    path = write(tmp_path, {"database": content})
+    truth = read_ground_truth(path)
+    assert truth.outside_segments == 5
+    kept = truth.without_outside()
+    assert [(row.start_s, row.end_s) for row in kept.videos["a"].annotations] == inside
+    assert [len(kept.videos[name].annotations) for name in "bc"] == [9, 9]
+    assert kept.outside_segments == 0
+
+
+def test_labels_can_be_spelt_like_prompts(tmp_path: Path) -> None:
+    truth = read_ground_truth(write(tmp_path, {"database": {"a": spelt("Long jump", "Polo", "Ambiguous")}}))
+    assert truth.spelt_like(["long  JUMP", "archery"]).labels == ("Polo", "long  JUMP")
+    assert truth.spelt_like([]) == truth

@@ -90,9 +90,12 @@ def row(**changes: object) -> str:
         ('{"results": []}', "no 'results'"),
         ('{"results": {"a": {}}}', "video 'a', expected a list"),
         ('{"results": {"a": [], "v_a": []}}', "'v_a' is listed twice"),
-        ('{"results": {"a": [3]}}', "video 'a': detection 3, expected 'label', 'score' and 'segment'"),
+        ('{"results": {"a": [3]}}', "video 'a': detection 3, expected an object with a 'label' and a 'segment'"),
         (row(label=None), "detection"),
-        (row(score="0.5"), "detection"),
+        (row(label=3), "detection with label 3, expected the name of a class, not its number"),
+        (row(score="high"), "detection with score 'high', expected a number"),
+        (row(score="1e999"), "detection with score '1e999', expected a number"),
+        (row(score=True), "detection with score True, expected a number"),
         (row(score=True), "detection"),
         (row(score=None), "detection"),
         (row(segment=[0]), r"segment \[0\], expected \[start, end\]"),
@@ -120,3 +123,9 @@ def test_refuses_what_is_not_like_that(tmp_path: Path, text: str, match: str) ->
 def test_does_not_wait_for_a_fifo(tmp_path: Path) -> None:
     with no_waiting(), pytest.raises(DatasetError, match="not a regular file"):
         read_results(make_fifo(tmp_path / "results.json"))
+
+
+def test_a_score_may_be_a_number_in_text(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(row(score="0.5"))
+    assert read_results(path).videos["a"][0].score == 0.5

@@ -43,13 +43,16 @@ def test_reads_subset_and_duration_by_the_names_of_the_columns(tmp_path: Path, t
     ("text", "match"),
     [
         ("", "no column video, subset, seconds in the first line"),
-        ("video,seconds\na,1\n", "no column subset in the first line, expected a header such as video,numFrame"),
+        (
+            "video,seconds\na,1\n",
+            "no column subset in the first line, found 'video', 'seconds'; expected a header such as video,subset",
+        ),
         ("v_a,418,14.07,30.0,29.7,training,400\n", "no column video, subset, seconds"),
         ("video,subset,seconds\n", "no videos"),
         ("video,subset,seconds\na,x\n", "line 2: 2 columns, expected 3"),
         ("video,subset,seconds\na,x,1,2\n", "line 2: 4 columns, expected 3"),
         ("video,subset,seconds\na,,1\n", "line 2: video 'a', subset '', expected two names"),
-        ("video,subset,seconds\nv_,x,1\n", "line 2: video 'v_'"),
+        ("video,subset,seconds\n,x,1\n", "line 2: video ''"),
         ("video,subset,seconds\na,\x1b[31m,1\n", "expected two names"),
         ("video,subset,seconds\na,x,none\n", "line 2: 'none' seconds, expected a positive number"),
         ("video,subset,seconds\na,x,nan\n", "'nan' seconds"),
@@ -84,3 +87,10 @@ def test_reads_the_published_file(activitynet: Path) -> None:
     info = read_video_info(activitynet / "video_info_new.csv")
     assert len(info) == 19_228
     assert info["--0edUL8zmA"] == VideoInfo(subset="training", duration_s=92.18)
+
+
+@pytest.mark.parametrize("text", ["Video;Split;Duration (s)\na;x;12,5\n", "subset\tfps\tid\tsec\nx\t25\tv_a\t12.5\n"])
+def test_columns_are_found_however_they_are_called_and_separated(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "info.csv"
+    path.write_text(text)
+    assert read_video_info(path) == {"a": VideoInfo(subset="x", duration_s=12.5)}

@@ -97,7 +97,7 @@ def test_common_seconds_a_snippet_are_accepted(snippet_s: float) -> None:
 
 @pytest.mark.parametrize("snippet_s", [0.02, 8.0])
 def test_unlikely_seconds_a_snippet_are_noticed(snippet_s: float) -> None:
-    expected = f"{snippet_s:.3g} s a snippet, in training 0.5 to 0.5: is --fps or --stride wrong"
+    expected = f"{snippet_s:.3g} s a snippet, in training 0.5 to 0.5: is --fps, --stride or a duration wrong"
     assert expected in str(problem_with(VIDEO, snippet_s=snippet_s))
     assert problem_with(VIDEO[:2], snippet_s=snippet_s) is None, "too short to tell"
     unknown = replace(CHECK, statistics=replace(STATISTICS, snippet_s_low=None, snippet_s_high=None))
@@ -154,3 +154,29 @@ def test_nothing_is_compared_with_nothing() -> None:
 
 def test_values_that_cannot_be_compared_are_left_to_the_reader() -> None:
     assert CHECK.problem_with(None) is None
+
+
+NOTHING_KNOWN = FeatureCheck(recipe=UNKNOWN_RECIPE, statistics=None)
+
+
+@pytest.mark.parametrize(
+    ("change", "snippet_s", "says"),
+    [
+        (lambda features: features * 0, None, "all rows are zeros"),
+        (lambda features: np.concatenate([features, features * 0]), None, "padded with zeros: 50% of the rows; remove"),
+        (lambda features: features * (np.arange(512) < 256), None, "padded to the width: 256 of 512 columns are zeros"),
+        (
+            lambda features: features,
+            5 / 25_000,
+            "0.0002 s a snippet, which is very short: is --fps, --stride or a dura",
+        ),
+        (lambda features: features, 200.0, "200 s a snippet, which is very long"),
+        (lambda features: features, 0.2, None),
+    ],
+)
+def test_what_is_wrong_whatever_the_training_was_is_noticed_without_statistics(
+    change: Callable[[Array], Array], snippet_s: float | None, says: str | None
+) -> None:
+    features = change(np.random.default_rng(0).normal(1, 1, size=(40, 512)).astype(np.float32))
+    found = NOTHING_KNOWN.problem_with(summarise_features(features), snippet_s=snippet_s)
+    assert found is None if says is None else says in str(found)

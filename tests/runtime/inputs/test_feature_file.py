@@ -97,7 +97,7 @@ def test_refuses_pickled_objects_without_loading_them(path: Path, tmp_path: Path
     refused(path, "pickled objects, which are never loaded")
     array = np.array([[Trap()] * C], dtype=object)
     path.write_bytes(array.dumps())
-    refused(path, r"not a \.npy file")
+    refused(path, "a pickle, which is never loaded")
     assert not (tmp_path / "sprung").exists()
 
 
@@ -106,7 +106,16 @@ def test_refuses_pickled_objects_without_loading_them(path: Path, tmp_path: Path
     [
         (some().T, r"shape \(16, 5\), expected \(snippets, 16\); transpose it: features\.T"),
         (some()[:, :15], r"shape \(5, 15\), expected \(snippets, 16\); this bundle was exported for 16-wide"),
-        (some()[None], r"shape \(1, 5, 16\), expected \(snippets, 16\)"),
+        (np.stack([some()] * 10, axis=1), r"shape \(5, 10, 16\).*; 5 crops|10 crops of each snippet\? Average them"),
+        (
+            np.stack([some()] * 3, axis=1),
+            r"shape \(5, 3, 16\).*; 3 crops of each snippet\? .* features\.mean\(axis=1\)",
+        ),
+        (
+            np.stack([some()] * 3, axis=0),
+            r"shape \(3, 5, 16\).*; 3 crops of each snippet\? .* features\.mean\(axis=0\)",
+        ),
+        (np.zeros((5, 16, 7, 7), "float32"), r"shape \(5, 16, 7, 7\).*; maps or tokens of an image\?"),
         (some()[0], r"shape \(16,\), expected \(snippets, 16\)"),
         (np.float32(1), r"shape \(\), expected \(snippets, 16\)"),
         (some(0), "0 snippets, expected 1 to"),
@@ -198,9 +207,11 @@ def test_reads_headers_that_python_2_wrote(path: Path, monkeypatch: pytest.Monke
     def fail(*_arguments: object, **_options: object) -> None:
         raise AssertionError("warning filters belong to the whole process, with all its threads")
 
-    monkeypatch.setattr(warnings, "catch_warnings", fail)
     path.write_bytes(npy_bytes("(5L, 16L)", some().tobytes()))
-    np.testing.assert_array_equal(read_features(path, C), some())
+    with monkeypatch.context() as patch:  # pytest and numpy catch warnings themselves
+        patch.setattr(warnings, "catch_warnings", fail)
+        features = read_features(path, C)
+    np.testing.assert_array_equal(features, some())
 
 
 def test_refuses_other_files(path: Path, tmp_path: Path) -> None:
@@ -208,9 +219,6 @@ def test_refuses_other_files(path: Path, tmp_path: Path) -> None:
     refused(tmp_path, "directory")
     path.write_bytes(b"")
     refused(path, r"not a \.npy file")
-    with path.open("wb") as file:
-        np.savez(file, some())
-    refused(path, r"an \.npz archive, expected one array; save it with numpy\.save")
 
 
 def test_does_not_wait_for_a_fifo(path: Path) -> None:
@@ -343,3 +351,34 @@ def test_a_value_that_is_overwritten_meanwhile_does_not_reach_the_network(
         other.flush()
         with pytest.raises(FeatureError, match="NaN or infinity"):
             next(blocks)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(1, 5, 16), (5, 1, 16), (5, 16, 1, 1), (1, 5, 1, 16)])
+def test_axes_of_length_1_are_left_out_and_told_of(path: Path, shape: tuple[int, ...], order: Any) -> None:
+    np.save(path, np.asarray(some().reshape(shape), order=order))
+    np.testing.assert_array_equal(read_features(path, C), some())
+    with open_features(path, C) as file:
+        assert file.note == f"{path}: shape {shape} is taken as (5, 16)"
+    np.save(path, some())
+    with open_features(path, C) as file:
+        assert file.note is None
+    np.save(path, some(1)[None])
+    assert read_features(path, C).shape == (1, C)
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P", "a file of torch.save, .*torch.load"),
+        (b"\x80\x04\x95", "a pickle, which is never loaded"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, .*h5py"),
+        (b"MATLAB 5.0 MAT-file", "a MATLAB file, .*loadmat"),
+        (b"\x1f\x8b\x08", "compressed with gzip"),
+        (b"0.25,-1e-3,0.5\n", "text, .*loadtxt"),
+        (b"hello", r"not a \.npy file"),
+    ],
+)
+def test_other_formats_are_called_by_name(path: Path, start: bytes, says: str) -> None:
+    path.write_bytes(start + bytes(50))
+    refused(path, says)

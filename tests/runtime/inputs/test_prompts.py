@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_runtime.errors import PromptError
+from stale_runtime.inputs.prompt_lists import split_name, why_not_a_list
 from stale_runtime.inputs.prompts import (
     LARGEST_FILE,
     LONGEST_PROMPT,
@@ -12,7 +14,6 @@ from stale_runtime.inputs.prompts import (
     Prompts,
     as_prompts,
     read_prompts,
-    split_name,
 )
 from tests.runtime.helpers import make_fifo, no_waiting
 
@@ -72,7 +73,7 @@ def test_a_duplicate_is_named_with_both_lines(path: Path, second: str) -> None:
             b"polo\n" + b"x" * (LONGEST_PROMPT + 1),
             f"line 2: {LONGEST_PROMPT + 1} characters, expected a class name of at most {LONGEST_PROMPT}",
         ),
-        (b"\n".join(b"%d" % n for n in range(MOST_PROMPTS + 1)), "4,097 prompts, expected at most 4,096"),
+        (b"\n".join(b"class %d" % n for n in range(MOST_PROMPTS + 1)), "4,097 prompts, expected at most 4,096"),
         (b"#" * (LARGEST_FILE + 1), "more than 1,048,576 bytes"),
     ],
 )
@@ -91,7 +92,7 @@ def test_only_line_ends_end_a_line(path: Path, separator: str) -> None:
 def test_limits_themselves_are_accepted(path: Path) -> None:
     path.write_text("x" * LONGEST_PROMPT)
     assert read_prompts(path).names == ("x" * LONGEST_PROMPT,)
-    path.write_text("\n".join(map(str, range(MOST_PROMPTS))))
+    path.write_text("\n".join(f"class {n}" for n in range(MOST_PROMPTS)))
     assert len(read_prompts(path).names) == MOST_PROMPTS
 
 
@@ -119,7 +120,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, names
     path = tmp_path_factory.getbasetemp() / "written.txt"
     kept = list({" ".join(name.lower().split()): name for name in names if name}.values())
     path.write_text("\n".join(kept))
-    if kept:
+    if kept and why_not_a_list(kept) is None:
         assert list(read_prompts(path).names) == kept
 
 
@@ -171,7 +172,7 @@ def test_words_that_run_together_are_split(name: str, text: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["BMX", "Long jump", "Long Jump", "Ping-pong", "Ping-Pong", "iPhone repair", "eBay", "DVDs", "TVs", "Diving", "A",
-     "跳远", "O'Neill", "USA", "C # major", "clean_and_jerk", "ß", "4x100 m"],
+     "跳远", "O'Neill", "USA", "C # major", "ß", "4x100 m"],
 )  # fmt: skip
 def test_other_names_stay_as_they_are(name: str) -> None:
     assert split_name(name) == name
@@ -179,7 +180,8 @@ def test_other_names_stay_as_they_are(name: str) -> None:
 
 @given(st.text(max_size=30))
 def test_splitting_only_adds_blanks_and_changes_case(name: str) -> None:
-    assert split_name(name).replace(" ", "").casefold() == name.replace(" ", "").casefold()
+    apart = str.maketrans("", "", " _")
+    assert split_name(name).translate(apart).casefold() == name.translate(apart).casefold()
 
 
 def test_split_names_change_the_text_and_not_the_label(path: Path) -> None:
@@ -195,3 +197,33 @@ def test_names_that_are_the_same_when_split_are_duplicates(path: Path) -> None:
     assert read_prompts(path).texts == ("LongJump", "long jump")
     with pytest.raises(PromptError, match=r"line 2: duplicate prompt 'long jump', already given at .*, line 1;"):
         read_prompts(path, split_names=True)
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "-", "/dev/stdin"])
+def test_names_come_from_an_open_pipe(name: str) -> None:
+    """As a shell gives one for ``<(command)``; a pipe with a name, which may have no writer, is refused."""
+    reading, writing = os.pipe()
+    stdin = os.dup(0)
+    try:
+        os.dup2(reading, 0)
+        os.write(writing, b"Long jump\nArchery\n")
+        os.close(writing)
+        os.set_blocking(reading, False)
+        assert read_prompts(name.format(reading)).names == ("Long jump", "Archery")
+    finally:
+        os.dup2(stdin, 0)
+        os.close(stdin)
+        os.close(reading)
+
+
+def test_a_pipe_has_a_limit_and_a_terminal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda _: False)
+    monkeypatch.setattr(os, "read", lambda _, size: b"x" * size)
+    with pytest.raises(PromptError, match="-: more than 1,048,576 bytes"):
+        read_prompts("-")
+    monkeypatch.setattr(os, "isatty", lambda _: True)
+    with pytest.raises(PromptError, match="-: a terminal, expected text; pipe it into the command"):
+        read_prompts("-")
+    monkeypatch.undo()
+    with pytest.raises(PromptError, match="/dev/fd/999999: Bad file descriptor"):
+        read_prompts("/dev/fd/999999")

@@ -141,3 +141,55 @@ def test_lines_are_counted_however_they_end(tmp_path: Path, monkeypatch: pytest.
     path.write_bytes(end.join(["video,seconds", "a,1", "b,2", "", ""]).encode())
     with pytest.raises(DatasetError, match="expected at most 3"):
         read_durations(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a;12,5\nb;3,0\n",
+        "a\t12.5\nb\t3\n",
+        "a   12.5\nb 3\n",
+        'a,"12,5"\nb,3\n',
+        "Video,Seconds\na,12.5\nb,3\n",
+        "video_id,duration\na,12.5\nb,3\n",
+        "Name;Frames;Duration (s)\na;300;12,5\nb;75;3\n",
+        "file,duration,seconds\na,00:00:12,12.5\nb,00:00:03,3\n",
+        "a,12.5,\nb,3,,\n",
+        '{"a": {"duration": 12.5}, "b": {"duration": 3}}',
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "txt", "tsv"])
+def test_a_table_is_understood_whatever_separates_and_names_its_columns(tmp_path: Path, text: str, suffix: str) -> None:
+    assert read_durations(write(tmp_path / f"d.{suffix}", text)) == {"a": 12.5, "b": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("base,1467,48.9\n", "line 1: 3 columns, expected two: video,seconds, or a first line that names the columns"),
+        ("a,12,5\nb,3,0\n", "line 1: 3 columns, expected two"),
+        ("video,seconds\na,12,5\n", "line 2: 3 columns, expected 2 as in the first line"),
+        ("a 12,5\n", "line 1: 'a 12,5' may end in a decimal comma or be of two columns"),
+        ("a;1,234\nb;2,500\n", "line 1: duration '1,234', whose comma may separate decimals or thousands"),
+        ('a,"1,234.5"\n', "whose comma may separate"),
+        (
+            "video,frames\na,300\n",
+            "no column seconds in the first line, found 'video', 'frames'; expected a header such",
+        ),
+        ("video,duration_ms\na,12500\n", "no column seconds in the first line, found 'video', 'duration_ms'"),
+        ("a,00:01:23\n", "no column video, seconds in the first line"),
+        ("a,3\nb,00:01:23\n", "line 2: duration '00:01:23', expected a positive number of seconds"),
+        (",3\n", "line 1: a duration of 3, expected the id of its video"),
+    ],
+)
+def test_a_table_that_cannot_be_understood_is_refused(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(DatasetError, match=match):
+        read_durations(write(tmp_path / "d.txt", text))
+
+
+def test_commas_of_a_whole_file_decide_what_they_are(tmp_path: Path) -> None:
+    assert read_durations(write(tmp_path / "d.csv", "a;1,234\nb;0,5\n")) == {"a": 1.234, "b": 0.5}
+
+
+def test_the_prefix_alone_is_an_id() -> None:
+    assert video_id("v_") == "v_"

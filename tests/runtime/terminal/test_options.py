@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from stale_runtime.bundle import layout
 from stale_runtime.inference import windows
 from stale_runtime.inference.settings import Settings
-from stale_runtime.terminal.options import PATH, Length, Number, Sha256, WindowSize
+from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, WindowSize
 
 
 @click.command()
@@ -103,3 +103,12 @@ def test_any_other_window_is_a_usage_error_that_says_what_is_expected(given: str
     done = CliRunner().invoke(show_window, ["--window", given])
     assert done.exit_code == 2
     assert "expected 64 to 4096 snippets, auto or off" in done.output
+
+
+def test_a_frame_rate_may_be_a_fraction() -> None:
+    rate = FrameRate(1e-6, 1e9)
+    assert rate.convert("30000/1001", None, None) == 30000 / 1001
+    assert rate.convert("25", None, None) == 25.0
+    for text in ("30000/0", "0/1", "1/2/3", "-1/2", "30000/", "nan/1"):
+        with pytest.raises(click.BadParameter):
+            rate.convert(text, None, None)

@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from stale_model.data.splits import read_split
 from stale_model.data.targets import video_targets
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, Annotation, GroundTruth, read_ground_truth
+from stale_runtime.inputs.feature_file import FeatureFile, open_features
 from stale_runtime.inputs.features import resample
 from tests.runtime.helpers import make_fifo, no_waiting, npy_bytes
 
@@ -116,7 +118,7 @@ BROKEN = {
     "header": (b"\x93NUMPY\x01\x00\x04\x00((((", "broken .npy header"),
     "version": (b"\x93NUMPY\x09\x00" + bytes(200), "unknown version"),
     "empty": (b"", "not a .npy file"),
-    "archive": (b"PK\x03\x04" + bytes(100), "an .npz archive"),
+    "archive": (b"PK\x03\x04" + bytes(100), "a broken .npz archive"),
     "huge": (npy_bytes("(99999999999999999, 4)", b""), "expected 1 to"),
     "nan": (npy_bytes("(2, 4)", b"\xff" * 32), "NaN or infinity, .* in 2 of 2 snippets"),
 }
@@ -152,7 +154,7 @@ def test_no_id_leads_out_of_the_folder_and_only_files_count(tmp_path: Path) -> N
     ("videos", "match"),
     [
         ({"a": video(POLO), "b": video()}, "1 without annotations, 1 without features; expected .* v_a.npy"),
-        ({"a": video()}, "0 of 1 videos; left out: 1 without annotations; .*check the subset"),
+        ({"a": video()}, "0 of 1 videos; left out: 1 without annotations; .*such as --train-subset validation"),
         ({"a": video(POLO, duration_s=None)}, "1 without duration; expected durations; give .*JSON .*or --video-info"),
         ({"a": video(Annotation("x", 0, 1))}, "1 with labels outside the list; .*check the split"),
         ({"wide": video(POLO)}, r"1 with unusable features; .*shape \(2, 9\), expected \(snippets, 4\)"),
@@ -178,11 +180,11 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_each_file_is_read_once_and_progress_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def read_features(path: Path, _channels: int) -> NDArray[np.float32]:
+    def open_and_note(path: Path, channels: int) -> AbstractContextManager[FeatureFile]:
         read.append(path.name)
-        return snippets()
+        return open_features(path, channels)
 
-    monkeypatch.setattr(dataset_module, "read_features", read_features)
+    monkeypatch.setattr(dataset_module, "open_features", open_and_note)
     for name in ("a", "b", "other"):
         np.save(tmp_path / f"{name}.npy", snippets())
     watched: list[str] = []

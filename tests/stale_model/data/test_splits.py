@@ -95,7 +95,7 @@ def test_options_that_contradict_or_lack_one_another(lists: Path) -> None:
     ("names", "match"),
     [
         (("polo", "archer", "chess"), "class 'archer' and 1 more, not one of the 4 .* did you mean 'archery'"),
-        (("Beer Pong",), "class 'Beer Pong', not one of the 4 annotated classes; did you mean 'Beer pong'"),
+        (("Beer Pongs",), "class 'Beer Pongs', not one of the 4 annotated classes; did you mean 'Beer pong'"),
         (("xyzzy",), "class 'xyzzy', .*; correct the list"),
         (("polo", "polo"), "line 2: duplicate prompt 'polo'"),
         ((), "no prompts"),
@@ -120,12 +120,12 @@ def test_a_damaged_published_list_is_named(lists: Path, names: tuple[str, ...]) 
 
 def test_classes_that_only_a_published_list_has_are_kept_and_known(lists: Path) -> None:
     write(lists / "train_75_test_25" / "train" / "split_3.list", "polo", "chess", "archery")
-    write(lists / "train_75_test_25" / "test" / "split_3.list", "long jump", "Beer Pong")
+    write(lists / "train_75_test_25" / "test" / "split_3.list", "long jump", "Beer pongs")
     assert read("75-25:3", lists) == Split(
         name="75-25:3",
         seen=("polo", "chess", "archery"),
-        unseen=("long jump", "Beer Pong"),
-        missing=("chess", "Beer Pong"),
+        unseen=("long jump", "Beer pongs"),
+        missing=("chess", "Beer pongs"),
     )
 
 
@@ -180,6 +180,9 @@ def test_a_list_that_is_no_text_is_refused(lists: Path) -> None:
         (("polo",), ("archery", "archery"), "'archery' is listed twice among the unseen classes"),
         (("polo", "archery"), ("archery",), "'archery' both seen and unseen"),
         (("polo", "archery"), ("polo", "archery"), "'archery' and 1 more both seen and unseen"),
+        (("polo", "Polo"), (), "class 'Polo': duplicate prompt 'Polo', already given at class 'polo'"),
+        (("polo",), ("a\x1bb",), "control characters in"),
+        (("polo", "archery"), ("Archery ",), "'archery' both seen and unseen"),
     ],
 )
 def test_a_split_that_would_mislead_is_refused(seen: tuple[str, ...], unseen: tuple[str, ...], match: str) -> None:
@@ -200,3 +203,12 @@ def test_every_published_split_parts_the_200_classes(activitynet: Path, kind: st
         split = read_split(f"{kind}:{number}", lists=activitynet / "splits", seen=None, unseen=None, labels=labels)
         assert len(split.seen) == seen
         assert sorted(split.seen + split.unseen) == list(labels)
+
+
+def test_lists_take_the_spelling_of_the_annotations(lists: Path) -> None:
+    seen, unseen = write(lists / "mine.txt", "POLO"), write(lists / "theirs.txt", "beer  pong")
+    assert read(None, seen=seen, unseen=unseen) == Split(
+        name="mine.txt / theirs.txt", seen=("polo",), unseen=("Beer pong",)
+    )
+    write(lists / "train_50_test_50" / "train" / "split_0.list", "Polo", "long jump")
+    assert read("50-50:0", lists).seen == ("polo", "long jump")

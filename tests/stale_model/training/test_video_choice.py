@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,10 +118,12 @@ def test_a_validation_subset_that_does_not_exist_is_an_error(folder: Path) -> No
 def test_a_validation_subset_that_nobody_named_may_be_absent_but_that_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_database(folder, {**SUBSETS, "c": "val"})
+    write_database(folder, {**SUBSETS, "c": "val_1"})
     assert choose(request(folder)).validation is None
     said = capsys.readouterr().err
-    assert "a.json: no video of subset 'validation', found testing, training, val; give one of these" in said
+    assert (
+        "a.json: no video of subset 'validation', found testing, training, val_1; give one of these as --vali" in said
+    )
     assert "no validation videos of the seen classes; best.pth is the last epoch" in said
 
 
@@ -234,6 +237,41 @@ def test_ambiguous_segments_are_skipped_in_training(folder: Path, capsys: pytest
     assert "training: skipped 2 segments labelled Ambiguous" in said
     assert "training: 1 of 2 videos; left out: 1 without annotations" in said
     assert read_all_annotations(request(folder, all_training=True)).labels == ("polo",)
+
+
+def test_what_lies_outside_its_video_is_skipped_in_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside, before, after = ("polo", 0, 3), ("polo", -3, -1), ("polo", 9, 12)
+    write_annotations(folder, {"a": [inside, after], "b": [before, after], "c": [inside, after], "d": [inside]})
+    found = choose(request(folder, video_info=folder / "info.csv"))
+    assert [[*sample.annotations] for sample in found.training.samples] == [[inside]]
+    assert found.validation is not None
+    assert [*found.validation.samples[0].annotations] == [inside, after], "evaluated like the published evaluation does"
+    said = capsys.readouterr().err
+    assert "training: skipped 3 annotations that lie wholly outside their video; are all times" in said
+    assert "training: 1 of 2 videos; left out: 1 without annotations" in said
+
+
+def test_zeros_and_unlikely_times_are_warned_of_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(folder / "f" / "v_a.npy", np.zeros((8, CHANNELS), np.float32))
+    np.save(folder / "f" / "v_d.npy", np.ones((8, CHANNELS), np.float32))
+    choose(request(folder, video_info=folder / "info.csv"))
+    assert re.search(r"warning: 1 of \d training videos: .*v_a\.npy: all rows are zeros", capsys.readouterr().err)
+    info = (folder / "info.csv").read_text().replace(",9.0,", ",9000.0,")
+    (folder / "info.csv").write_text(info)
+    content = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps({v: {**c, "duration_second": 9000} for v, c in content.items()}))
+    np.save(folder / "f" / "v_a.npy", np.ones((8, CHANNELS), np.float32))
+    choose(request(folder, video_info=folder / "info.csv"))
+    assert "v_a.npy: 1,125 s a snippet, which is very long" in capsys.readouterr().err
+
+
+def test_labels_that_are_the_same_class_are_told_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_annotations(folder, {"a": [("polo", 0, 3), ("polo", 0, 3)], "b": [("Polo ", 0, 3)], "c": [("polo", 0, 3)]})
+    found = choose(request(folder, video_info=folder / "info.csv"))
+    assert {row.label for sample in found.training.samples for row in sample.annotations} == {"polo"}
+    assert "only in capitals or blanks are one class: 'polo' for 'Polo '" in capsys.readouterr().err
 
 
 def test_names_are_few() -> None:
