@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
 import tabulate
@@ -170,7 +169,7 @@ def _own_subject(bundle: Path | None, features: Path | None, prompts: Path | Non
     return [Subject(name=bundle.name, bundle=bundle, features=features, prompts=prompts)]
 
 
-def _last(done: "subprocess.CompletedProcess[Any]") -> str:
+def _last(done: "subprocess.CompletedProcess[str]") -> str:
     return (done.stderr.splitlines() or [f"exit code {done.returncode}"])[-1][:300]
 
 

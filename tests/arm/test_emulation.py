@@ -53,7 +53,7 @@ class Fetching:
         self.commands: list[list[str]] = []
         self._label = label
         monkeypatch.setattr(emulation, "_run", self._run)
-        monkeypatch.setattr(emulation.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+        monkeypatch.setattr("shutil.which", lambda tool: f"/usr/bin/{tool}")
 
     def _run(self, command: list[str], *_: object, **__: object) -> str:
         self.commands.append(command)
@@ -87,7 +87,7 @@ def test_everything_is_fetched_once_and_again_for_other_versions(
 
 
 def test_without_apt_one_line_says_where_it_works(emulated: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulation.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(FetchError, match=r"^apt-get is missing; make arm works on Debian, Ubuntu and"):
         emulated.fetch()
 

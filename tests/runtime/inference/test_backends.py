@@ -27,7 +27,7 @@ from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.bundle_check import INT8_COSINE, Check, replay_name, self_test
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
-from tests.export.int8 import EXACT, SATURATING, draw_videos, ruin, run_emulated
+from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, ruin, run_emulated
 
 FILES = {name: backend.file for name, backend in LOCALIZER_BACKENDS.items() if backend.engine == "onnxruntime"}
 INT8 = ("ort-int8", "ort-int8-dynamic")
@@ -204,6 +204,22 @@ def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path:
         assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in layout.LOCALIZER_OUTPUTS}
         passed.append(not any(measure == REPLAY for _, measure in found))
     assert sorted(passed) == ([True, True] if bits == PORTABLE_BITS else [False, True])
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_rounding_by_rows_passes_in_dynamic_graphs_alone(int8_bundle: Path, tmp_path: Path, kind: str) -> None:
+    arrays, name = recording(int8_bundle), "ort-int8-dynamic"
+    prompts = recorded_prompts(int8_bundle)
+    outputs = run_emulated(tiny.make_network(), arrays["features"], prompts, BY_ROWS, bits=PORTABLE_BITS)
+    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+        arrays[replay_name(name, output)] = value
+    records = tuple(
+        replace(record, kind=kind) if record.file == FILES[name] else record
+        for record in Bundle(int8_bundle).manifest.quantization
+    )
+    contents = {layout.SELF_TEST: pack_arrays(arrays)}
+    found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents, quantization=records))
+    assert found == (set() if kind == "dynamic" else {(f"{name}: action_masks", REPLAY)})
 
 
 def test_an_int8_text_encoder_that_means_something_else_fails(int8_bundle: Path, tmp_path: Path) -> None:
