@@ -8,6 +8,7 @@
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
 # make example       the bundle and the videos in examples/, from the demo of seed 0
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
+# make arm           self-tests and detections on emulated Arm processors, and on x86 without AVX; fetches what it needs
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
 # make newest        the tests with the newest versions
@@ -28,7 +29,7 @@ BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
+.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu arm clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -174,6 +175,13 @@ GPU_OPTIONS ?=
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu: build/types
 	PYTHONPATH=$(CURDIR)/build/types $(GPU_PYTHON) -m tests.gpu.run --device $(DEVICE) $(GPU_OPTIONS)
+
+# Fetches qemu, an arm64 Python and wheels into build/arm with apt and pip, and installs nothing.
+ARM_OPTIONS ?=
+arm: $(VENV)/installed build/types
+	mkdir -p build/arm
+	$(BIN)/stale-features examples -o build/arm/features --bundle examples/bundle
+	$(BIN)/python -m tests.arm.run $(ARM_OPTIONS)
 
 # These download several gigabytes of PyTorch unless TORCH_INDEX has a CPU build of that version. The site needs a newer
 # click than we do, so `make lowest` skips its tests.

@@ -29,7 +29,7 @@ CONTEXT = 77
 IMAGE_SIZE = 32
 
 
-def write_clip_folder(folder: Path) -> Path:
+def write_clip_folder(folder: Path, channels: int = CHANNELS) -> Path:
     """A folder with the configuration and the tokenizer of a tiny CLIP: its tokens are letters."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     vocabulary = {token: n for n, token in enumerate([*letters, *(f"{c}</w>" for c in letters), "?", START, END])}
@@ -50,12 +50,12 @@ def write_clip_folder(folder: Path) -> Path:
         "num_hidden_layers": 1,
         "num_attention_heads": 2,
         "max_position_embeddings": CONTEXT,
-        "projection_dim": CHANNELS,
+        "projection_dim": channels,
         "bos_token_id": vocabulary[START],
         "eos_token_id": vocabulary[END],
         "pad_token_id": vocabulary[END],
     }
-    config = {"model_type": "clip", "projection_dim": CHANNELS, "text_config": text, "vision_config": {}}
+    config = {"model_type": "clip", "projection_dim": channels, "text_config": text, "vision_config": {}}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

@@ -25,8 +25,13 @@ INT8_SHARE = 0.1
 to 0.04 on ten networks; with the scale of a layer's weights 1.5 times as large, 0.16 to 0.8 if that layer matters."""
 REPLAY_SHARE = 0.005
 """Mean deviation of an int8 output from what the same graph gave on the machine that exported it, as a share of the
-output's standard deviation. Integers are exact, so it should be almost zero: 1e-6 was measured on an emulated CPU
-without VNNI, where saturating 8-bit weights gave 0.02 (masks) and 0.05 (class activations)."""
+output's standard deviation. Integers are exact, so it should be almost zero: up to 8e-5 was measured on emulated CPUs,
+with saturating 8-bit weights 0.02 (masks) and 0.05 (class activations)."""
+FARTHER = 1.5
+"""How many times as far from the network as at the export an int8 output may be; and how far from the export a
+dynamically quantized one may be, in the same unit. Where ONNX Runtime quantizes each row of activations by itself (on
+Arm with SME), an output moves by 0.2 to 1.3 of that distance, but is as near to the network (0.85 to 1.14 times as far,
+on seven networks). Saturating weights took one of the outputs 2.7 to 18 times as far."""
 INT8_COSINE = 0.03
 """How far the cosine between an int8 encoder's output and the network's may be from 1."""
 IMAGE_COSINE = 1e-4
@@ -97,6 +102,39 @@ def replay_name(backend: str, output: str) -> str:
     return f"{backend}.{output}"
 
 
+def compare_int8(
+    part: str,
+    output: str,
+    got: NDArray[Any],
+    network: NDArray[Any],
+    exported: NDArray[Any],
+    *,
+    rounds_alike: bool,
+) -> Iterator[Check]:
+    """Compare an int8 output with the network's, and with the same graph's on the machine that exported it.
+
+    Args:
+        part: name of the graph.
+        output: name of the output.
+        got: the output on this machine.
+        network: the network's.
+        exported: the graph's on the machine that exported it.
+        rounds_alike: whether every CPU quantizes the activations in the same way, so that equal integers can be
+            expected.
+
+    Yields:
+        Two checks.
+
+    Raises:
+        BundleError: the outputs have different shapes.
+    """
+    farther = FARTHER * float(np.abs(exported - network).mean())
+    exact, most = REPLAY_SHARE * _spread(network), INT8_SHARE * _spread(network)
+    yield _compare_means(part, output, got, network, min(most, max(exact, farther)))
+    limit = exact if rounds_alike else max(exact, farther)
+    yield _compare_means(part, output, got, exported, limit, "mean deviation from the export")
+
+
 def _is_quantized(file: str, manifest: Manifest) -> bool:
     return any(record.file == file for record in manifest.quantization)
 
@@ -104,6 +142,11 @@ def _is_quantized(file: str, manifest: Manifest) -> bool:
 def _is_replayed(backend: LocalizerBackend, manifest: Manifest) -> bool:
     """Whether the bundle also contains this backend's outputs on the machine that exported it."""
     return _is_quantized(backend.file, manifest) and backend.engine == "onnxruntime"
+
+
+def _is_static(backend: LocalizerBackend, bundle: Bundle) -> bool:
+    """Whether the range of the activations is part of the graph, instead of computed while it runs."""
+    return any(record.file == backend.file and record.kind == "static" for record in bundle.manifest.quantization)
 
 
 def _check_recording(
@@ -171,11 +214,13 @@ def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[
     for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
         if not coarse:
             yield _compare(backend.name, output, value, recorded[output])
-            continue
-        yield _compare_means(backend.name, output, value, recorded[output], INT8_SHARE, "mean deviation")
-        if _is_replayed(backend, bundle.manifest):
+        elif _is_replayed(backend, bundle.manifest):
             exported = recorded[replay_name(backend.name, output)]
-            yield _compare_means(backend.name, output, value, exported, REPLAY_SHARE, "mean deviation from the export")
+            yield from compare_int8(
+                backend.name, output, value, recorded[output], exported, rounds_alike=_is_static(backend, bundle)
+            )
+        else:
+            yield _compare_means(backend.name, output, value, recorded[output], INT8_SHARE * _spread(recorded[output]))
 
 
 def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:
@@ -184,11 +229,15 @@ def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) 
 
 
 def _compare_means(
-    part: str, output: str, got: NDArray[Any], expected: NDArray[Any], share: float, measure: str
+    part: str,
+    output: str,
+    got: NDArray[Any],
+    expected: NDArray[Any],
+    limit: float,
+    measure: str = "mean deviation",
 ) -> Check:
     """Compare means, because single int8 values may be far off: rounding decides for snippets near the threshold."""
     _check_shape(part, output, got, expected)
-    limit = share * float(expected.std())
     return Check(f"{part}: {output}", float(np.abs(got - expected).mean()), limit, measure)
 
 
@@ -209,3 +258,7 @@ def _compare_directions(
 def _check_shape(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> None:
     if got.shape != expected.shape:
         raise BundleError(f"{part}: {output} has shape {got.shape}, expected {expected.shape}; {COPY_AGAIN}")
+
+
+def _spread(output: NDArray[Any]) -> float:
+    return float(output.std())

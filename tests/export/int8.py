@@ -1,7 +1,7 @@
 """Helpers of several modules: 8-bit products in numpy, random videos, and ways to ruin a graph."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,20 +64,71 @@ class MatMulInteger(OpRun):
         return (product.reshape(*A.shape[:-1], -1).astype(np.int32),)
 
 
-def run_emulated(network: Stale, features: Array, prompts: EncodedPrompts, bits: int, *, vnni: bool) -> list[Array]:
-    """Outputs of the dynamic graph by ONNX's reference implementation, with the products of a CPU with or without VNNI.
+class DynamicQuantizeLinear(OpRun):
+    """ONNX's operator of this name, but every row gets a step and a zero point of its own.
+
+    ONNX Runtime computes dynamically quantized layers like that on Arm with SME.
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[NDArray[np.uint8], Array, NDArray[np.uint8]]:
+        low, high = (end(x, axis=-1, keepdims=True, initial=0) for end in (np.min, np.max))
+        step = ((high - low) / 255).clip(min=np.finfo(np.float32).tiny).astype(np.float32)
+        zero = np.rint(-low / step).clip(0, 255).astype(np.uint8)
+        return (np.rint(x / step) + zero).clip(0, 255).astype(np.uint8), step, zero
+
+
+class _RowsMatMulInteger(OpRun):
+    """ONNX's operator MatMulInteger, with a zero point for each row."""
+
+    op_domain = ""
+
+    def _run(self, A: NDArray[np.uint8], B: NDArray[np.int8], zero: NDArray[np.uint8]) -> tuple[NDArray[np.int32]]:
+        return ((A.astype(np.int32) - zero) @ B.astype(np.int32),)
+
+
+_RowsMatMulInteger.__name__ = "MatMulInteger"  # the name by which the reference implementation finds it
+Kernels = Sequence[type[OpRun]]
+EXACT: Kernels = ()
+SATURATING: Kernels = (MatMulInteger,)
+BY_ROWS: Kernels = (DynamicQuantizeLinear, _RowsMatMulInteger)
+
+
+def run_emulated(
+    network: Stale,
+    features: Array,
+    prompts: EncodedPrompts,
+    kernels: Kernels = EXACT,
+    *,
+    bits: int,
+    edit: Callable[[onnx.ModelProto], None] = lambda _: None,
+) -> list[Array]:
+    """Outputs of the dynamic graph by ONNX's reference implementation, with the products of some CPU.
 
     The reference implementation cannot compute attention in tiles, so these are replaced by attention by heads. They
     would be used for long videos only.
+
+    Args:
+        network: in evaluation mode.
+        features: (T, C) of one video.
+        prompts: K prompts.
+        kernels: the CPU's own operators.
+        bits: of a weight.
+        edit: changes the graph before it is run.
+
+    Returns:
+        The outputs (K + 1, T) and (T, T).
     """
     schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     with pytest.MonkeyPatch.context() as patch:
         by_heads = partial(snippet_attention._attend_by_heads, heads=network.config.heads)
         patch.setattr(snippet_attention, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
         model = localizer_model(network, schemes)
-    evaluator = ReferenceEvaluator(model, new_ops=[] if vnni else [MatMulInteger])
+    edit(model)
+    evaluator = ReferenceEvaluator(model, new_ops=list(kernels))
     inputs = layout.localizer_inputs(features[None], len(features), prompts.embeddings, prompts.queries)
-    return [np.asarray(output) for output in evaluator.run(list(layout.LOCALIZER_OUTPUTS), inputs)]
+    return [np.asarray(output)[0] for output in evaluator.run(list(layout.LOCALIZER_OUTPUTS), inputs)]
 
 
 def linear_weights(network: Stale) -> dict[str, Array]:

@@ -14,10 +14,8 @@ from onnx import numpy_helper
 from stale_export.bundle_writer import write_bundle
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import run_on_video
-from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
-from stale_export.parity import draw_features
+from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
-from stale_model import read_original_checkpoint
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
@@ -26,11 +24,10 @@ from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
-from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, Check, replay_name, self_test
+from stale_runtime.inference.bundle_check import INT8_COSINE, Check, replay_name, self_test
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
-from tests.export.graphs import draw_prompts
-from tests.export.int8 import draw_videos, ruin, run_emulated
+from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, ruin, run_emulated
 
 FILES = {name: backend.file for name, backend in LOCALIZER_BACKENDS.items() if backend.engine == "onnxruntime"}
 INT8 = ("ort-int8", "ort-int8-dynamic")
@@ -223,27 +220,31 @@ def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path:
     schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     model = serialize(localizer_model(network, schemes))
     passed = []
-    for vnni in (True, False):
-        outputs = run_emulated(network, arrays["features"], recorded_prompts(int8_bundle), bits, vnni=vnni)
+    for name, kernels in (("exact", EXACT), ("saturating", SATURATING)):
+        outputs = run_emulated(network, arrays["features"], recorded_prompts(int8_bundle), kernels, bits=bits)
         for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
-            arrays[replay_name("ort-int8", output)] = value[0]
+            arrays[replay_name("ort-int8", output)] = value
         contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
-        found = failed(rebuilt(int8_bundle, tmp_path / f"bundle-{vnni}", contents))
+        found = failed(rebuilt(int8_bundle, tmp_path / f"bundle-{name}", contents))
         assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in layout.LOCALIZER_OUTPUTS}
         passed.append(not any(measure == REPLAY for _, measure in found))
     assert sorted(passed) == ([True, True] if bits == PORTABLE_BITS else [False, True])
 
 
-@pytest.mark.reference
-def test_the_limit_tells_saturation_of_the_reference_network_from_rounding(reference: Path) -> None:
-    network = read_original_checkpoint(reference / "best.pth", str(reference / "clip")).network
-    features = draw_features(network, 1, 100)[0].numpy()
-    embeddings = draw_prompts(8, 512)
-    prompts = EncodedPrompts(tiny.CLASSES, embeddings.numpy(), cross_queries(network, embeddings).numpy())
-    for bits, least, most in ((PORTABLE_BITS, 0.0, 1e-6), (VNNI_BITS, 2 * REPLAY_SHARE, 1.0)):
-        exact, saturating = (run_emulated(network, features, prompts, bits, vnni=vnni) for vnni in (True, False))
-        for ours, theirs in zip(exact, saturating, strict=True):
-            assert least <= np.abs(ours - theirs).mean() / ours.std() <= most
+@pytest.mark.parametrize("kind", ["dynamic", "static"])
+def test_rounding_by_rows_passes_in_dynamic_graphs_alone(int8_bundle: Path, tmp_path: Path, kind: str) -> None:
+    arrays, name = recording(int8_bundle), "ort-int8-dynamic"
+    prompts = recorded_prompts(int8_bundle)
+    outputs = run_emulated(tiny.make_network(), arrays["features"], prompts, BY_ROWS, bits=PORTABLE_BITS)
+    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+        arrays[replay_name(name, output)] = value
+    records = tuple(
+        replace(record, kind=kind) if record.file == FILES[name] else record
+        for record in Bundle(int8_bundle).manifest.quantization
+    )
+    contents = {layout.SELF_TEST: pack_arrays(arrays)}
+    found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents, quantization=records))
+    assert found == (set() if kind == "dynamic" else {(f"{name}: action_masks", REPLAY)})
 
 
 def test_an_int8_text_encoder_that_means_something_else_fails(int8_bundle: Path, tmp_path: Path) -> None:

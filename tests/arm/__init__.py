@@ -1,0 +1,1 @@
+"""What ``make arm`` runs: self-tests and detections on emulated processors, compared with this machine's."""
