@@ -1,8 +1,8 @@
-# make try           what is found in two example videos, as a table and as pages; installs the runtime alone
+# make try           what is found in two example videos, as a table and as pages; installs the runtime alone, 100 MB
 # make test          make a virtual environment, install, run the tests; TORCH_INDEX=URL takes PyTorch from there
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
-# make screenshots   the pictures of pages in docs/pictures/; needs Chromium and ../shared/reference
+# make screenshots   the pictures of pages in docs/pictures/; needs Chromium, and for most of them ../shared/reference
 # make docs          the documentation as a site, with the reference of all commands and of the Python interface
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
