@@ -7,10 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
+from typing import Final
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 _AGAIN_S: Final = 0.1
@@ -40,7 +37,7 @@ def raise_termination() -> Iterator[None]:
     caught = [number for number, handler in before.items() if handler is signal.SIG_DFL]
     process, report_lost = os.getpid(), sys.unraisablehook
 
-    def send_again(lost: "UnraisableHookArgs", /) -> None:
+    def send_again(lost: "sys.UnraisableHookArgs", /) -> None:
         if not isinstance(lost.exc_value, KeyboardInterrupt):
             report_lost(lost)
         elif os.getpid() == process:

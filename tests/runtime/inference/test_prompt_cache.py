@@ -48,7 +48,6 @@ def test_another_process_finds_it(cache: PromptCache, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o770, 0o707])
 def test_a_folder_that_others_may_write_to_is_not_used(cache: PromptCache, tmp_path: Path, mode: int) -> None:
     put(cache, TEXT, VECTOR)
-    assert cache.problem is None
     for folder in (tmp_path / "cache", only_file(tmp_path).parent):
         folder.chmod(mode)
         assert cache.problem == (

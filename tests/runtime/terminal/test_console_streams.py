@@ -22,16 +22,16 @@ def printed(text: str, encoding: str, monkeypatch: pytest.MonkeyPatch) -> tuple[
         console.echo(text)
         console.note("show", text)
 
-    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)]
-    monkeypatch.setattr(sys, "stdout", streams[0])
-    monkeypatch.setattr(sys, "stderr", streams[1])
+    out, err = io.BytesIO(), io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding=encoding, errors="strict"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(err, encoding=encoding, errors="strict"))
     monkeypatch.setattr(sys, "argv", ["show"])
     with pytest.raises(SystemExit) as ended:
         console.run_command(show, "show")
     code = ended.value.code
     assert isinstance(code, int)
-    streams[1].flush()
-    return code, *(stream.buffer.getvalue() for stream in streams)  # type: ignore[attr-defined, return-value]
+    sys.stderr.flush()
+    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "shift-jis"])
