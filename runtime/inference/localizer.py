@@ -376,6 +376,11 @@ class Localizer:
         return self._lengths.window_for(features)
 
     @property
+    def cache_problem(self) -> str | None:
+        """Why the folder of encoded prompts is not used; None if it is, or none is wanted."""
+        return self._prompts.cache_problem
+
+    @property
     def reading_score(self) -> float:
         """Score from which on detections are worth a person's reading.
 

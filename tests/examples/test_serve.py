@@ -32,16 +32,18 @@ def service(
     localizer: Localizer, prompts: EncodedPrompts, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     module, temporary = load("serve"), tmp_path_factory.mktemp("service")
-    module.MOST_BYTES, module.MOST_WAITING, module.UPLOAD_S, module.HEADERS_S = 600_000, 2, 3.0, 3.0
+    limits = {"MOST_BYTES": 600_000, "MOST_WAITING": 2, "UPLOAD_S": 3.0, "HEADERS_S": 3.0}
     with pytest.MonkeyPatch.context() as patch, closing(socket.create_server(("127.0.0.1", 0))) as listening:
         patch.setattr("tempfile.tempdir", str(temporary))
+        for name, limit in limits.items():
+            patch.setattr(module, name, limit)
         server = module.make_server(localizer, prompts, "127.0.0.1", 0)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
             yield Running(module, listening.getsockname()[1], temporary)
         finally:
-            server.should_exit = True
+            patch.setattr(server, "should_exit", True)
             thread.join()
 
 

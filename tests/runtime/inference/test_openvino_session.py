@@ -81,6 +81,13 @@ def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch
     assert backend_problem(LOCALIZER_BACKENDS["openvino-bf16"], Bundle(bundle).manifest) is None
 
 
+def test_where_openvino_would_wait_for_ever_it_is_not_started(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_CPU_LISTS", ("/nowhere/cpuinfo", "/nowhere/cpu"))
+    with pytest.raises(BackendError, match="without /nowhere/cpuinfo and /nowhere/cpu, OpenVINO would wait for ever"):
+        Localizer.open(bundle, backend="openvino-fp32")
+    assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))
+
+
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
     with pytest.raises(MissingPackageError, match=r"needs OpenVINO; .* pip install 'stale-edge\[openvino\]'"):
