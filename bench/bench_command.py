@@ -23,7 +23,6 @@ from stale_bench.measuring.benchmark import Benchmark
 from stale_bench.measuring.plan import BenchmarkRequest, Plan
 from stale_bench.measuring.prepare import prepare
 from stale_bench.measuring.thesis import ThesisRequest
-from stale_bench.progress import Progress
 from stale_bench.reporting import plots, tables
 from stale_bench.reporting.benchmark_results import Results, check_can_be_shown, read_benchmark_results
 from stale_bench.reporting.compare import compare, comparison_table
@@ -49,6 +48,7 @@ from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
 from stale_runtime.terminal.output import check_not_an_input, write_output
+from stale_runtime.terminal.progress import Progress
 
 NAME = "stale-bench"
 SOME_FAILED = 5
@@ -281,8 +281,8 @@ def soak_command(form: Form, **options: Any) -> None:
     """
     plan = prepare_soak(_make_request(SoakRequest, **options))
     progress = Progress(NAME)
-    soak = run_soak(plan, say=lambda text: progress.say(text, None))
-    progress.done()
+    soak = run_soak(plan, say=progress.show)
+    progress.end()
     console.echo(tables.soak_table(soak, STYLES[form]), nl=False)
     if problems := soak.problems():
         raise BenchmarkError("; ".join(problems))
@@ -377,13 +377,13 @@ def _write(results: Results, report: ReportRequest, make: MakeReport) -> None:
 def _run(plan: Plan) -> Results:
     """Measure until everything is done, or Ctrl-C."""
     progress = Progress(NAME)
-    benchmark = Benchmark(plan=plan, say=progress.say)
+    benchmark = Benchmark(plan=plan, say=lambda text, left_s: progress.show(text, left_s=left_s))
     complete = True
     try:
         benchmark.run()
     except KeyboardInterrupt:
         complete = False
-    progress.done()
+    progress.end()
     return summarise(benchmark, complete=complete)
 
 

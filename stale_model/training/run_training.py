@@ -130,6 +130,7 @@ def _train_once(
             on_start=reporter.show_start,
             on_epoch=reporter.show_epoch,
             progress=reporter.show_step,
+            watch=reporter.show_validating,
         )
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
@@ -142,7 +143,9 @@ def _train_once(
         trained_on=_trained_on(run, data),
         best_epoch=best.epoch,
         seen_map=best.validation_map,
-        unseen_map=unseen_map(data, folder, config.length, fabric.device) if fabric.is_global_zero else None,
+        unseen_map=unseen_map(data, folder, config.length, fabric.device, watch=reporter.show_validating)
+        if fabric.is_global_zero
+        else None,
         epoch_s=sum(epoch.seconds for epoch in history) / len(history),
         peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
         gpu_percent=best.gpu_percent,

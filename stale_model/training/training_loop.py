@@ -25,7 +25,7 @@ from stale_model.training.epoch_steps import EpochTrainer, Progress
 from stale_model.training.hardware import peak_memory_mb
 from stale_model.training.training_config import TrainingConfig
 from stale_model.training.training_files import BEST, LAST, complete, read_history, read_last, save_epoch
-from stale_model.training.validation import validate
+from stale_model.training.validation import Watch, validate
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 
@@ -66,6 +66,7 @@ def train(
     on_start: Callable[[int], None],
     on_epoch: Callable[[Epoch], None],
     progress: Progress,
+    watch: Watch = iter,
 ) -> list[Epoch]:
     """Train, writing ``best.pth``, ``last.pth``, ``metrics.csv`` and ``curves.png`` after every epoch.
 
@@ -80,6 +81,7 @@ def train(
         on_start: called with the number of epochs done before.
         on_epoch: called after each epoch.
         progress: called after each step.
+        watch: shows how many videos are validated on.
 
     Returns:
         All epochs, including those before it was resumed.
@@ -112,7 +114,7 @@ def train(
         result = trainer.train_epoch(dataset, number, progress)
         score = None
         if data.validation and fabric.is_global_zero:
-            score = validate(model, data.validation, data.classes, token_ids, config.length)
+            score = validate(model, data.validation, data.classes, token_ids, config.length, watch=watch)
         epoch = Epoch(
             epoch=number + 1,
             validation_map=score,
@@ -129,7 +131,9 @@ def train(
     return history
 
 
-def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.device) -> float | None:
+def unseen_map(
+    data: TrainingData, folder: Path, length: int, device: torch.device, *, watch: Watch = iter
+) -> float | None:
     """Average mAP of ``best.pth`` on the videos of the unseen classes, in [0, 1]; None if there are none.
 
     Args:
@@ -137,6 +141,7 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
         folder: folder of the finished training.
         length: T, in snippets.
         device: where to compute.
+        watch: shows how many videos are validated on.
 
     Raises:
         CheckpointError: ``best.pth`` cannot be read.
@@ -147,7 +152,7 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
     path = folder / BEST
     model, clip, _ = unpack_checkpoint(load_plain(path).content, path)
     token_ids = tokenize(clip, data.unseen_classes)
-    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length)
+    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length, watch=watch)
 
 
 def tokenize(clip: ClipParts, classes: Sequence[str]) -> Tensor:
