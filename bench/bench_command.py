@@ -40,10 +40,17 @@ from stale_bench.reporting.report import (
 from stale_bench.reporting.summary import summarise
 from stale_bench.soak.soak import FEWEST_VIDEOS, SoakRequest, prepare_soak, run_soak
 from stale_runtime import __version__
-from stale_runtime.errors import BenchmarkError
+from stale_runtime.errors import BenchmarkError, LimitError
+from stale_runtime.exit_codes import (
+    BAD_BUNDLE,
+    INTERRUPTED,
+    LIMIT_MISSED,
+    MISSING_PACKAGE,
+    SOME_FAILED,
+    describe_exit_codes,
+)
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inputs.features import MOST_SNIPPETS
-from stale_runtime.launch import INTERRUPTED
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
@@ -51,10 +58,7 @@ from stale_runtime.terminal.output import check_not_an_input, write_output
 from stale_runtime.terminal.progress import Progress
 
 NAME = "stale-bench"
-SOME_FAILED = 5
-EXIT_CODES = (
-    "Exit codes: 0 done, 2 usage, 3 bad input, 4 bad bundle, 5 some rows failed, 1 cannot be measured, or a bug."
-)
+EXIT_CODES = describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE)
 _RANGES = ("lengths", "snippets")
 
 Request = TypeVar("Request")
@@ -231,7 +235,7 @@ def thesis_command(
     return _measure(request.to_benchmark(), report, make_thesis_report)
 
 
-@stale_bench.command("soak", epilog=EXIT_CODES)
+@stale_bench.command("soak", epilog=describe_exit_codes(BAD_BUNDLE, MISSING_PACKAGE, LIMIT_MISSED))
 @click.option(
     "--videos",
     type=click.IntRange(FEWEST_VIDEOS),
@@ -275,7 +279,7 @@ def thesis_command(
 def soak_command(form: Form, **options: Any) -> None:
     """Run one localizer for long, and check that it does not change.
 
-    The exit code is 1 if memory grows, files stay open, detections change, or if at the end the process is slower than
+    The exit code is 7 if memory grows, files stay open, detections change, or if at the end the process is slower than
     new processes that take turns with it. Speed in the first and the last tenth is shown too, but does not affect the
     exit code, because it also depends on what else the machine does.
     """
@@ -285,7 +289,7 @@ def soak_command(form: Form, **options: Any) -> None:
     progress.end()
     console.echo(tables.soak_table(soak, STYLES[form]), nl=False)
     if problems := soak.problems():
-        raise BenchmarkError("; ".join(problems))
+        raise LimitError("; ".join(problems))
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import DEFAULT_FOLDER
 from stale_runtime.bundle.manifest import Manifest, QuantizationRecord
 from stale_runtime.bundle.signatures import Signer
-from stale_runtime.errors import ExportError, RecipeError
+from stale_runtime.errors import ExportError, MissingPackageError, RecipeError
 from stale_runtime.evaluation.activitynet import CLASSES
+from stale_runtime.exit_codes import BAD_BUNDLE, LIMIT_MISSED, MISSING_PACKAGE, describe_exit_codes
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
 from stale_runtime.system.files import why_unwritten
@@ -36,7 +37,7 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
 """Loggers that print on stderr; the first is the root logger, which ONNX Runtime's quantization tool uses."""
 
 
-@click.command()
+@click.command(epilog=describe_exit_codes(BAD_BUNDLE, MISSING_PACKAGE, LIMIT_MISSED))
 @click.option(
     "--ckpt",
     required=True,
@@ -291,7 +292,7 @@ def _export(request: ExportRequest) -> Manifest:
         from stale_export.exporter import export_bundle
         from stale_model import read_checkpoint
     except ModuleNotFoundError as problem:
-        raise ExportError(f"needs {problem.name}; install it with: pip install 'stale-edge[export]'") from problem
+        raise MissingPackageError.for_extra(f"exporting needs {problem.name}", "export") from problem
     for library in NOISY_LOGGERS:
         logging.getLogger(library).setLevel(logging.ERROR)
 

@@ -91,7 +91,7 @@ def export_bundle(
         CheckpointError: the tokenizer does not fit the text tower, or the vision tower cannot be used.
         RecipeError: the folder of the vision tower cannot be used, or its recipe does not suffice for videos to
             validate on.
-        VideoError: there are validation videos, and the extra ``video`` is not installed.
+        MissingPackageError: there are validation videos, and the extra ``video`` is not installed.
         ValueError: there are validation videos, and no vision tower.
         OSError: the bundle cannot be written.
     """

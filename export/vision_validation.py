@@ -67,7 +67,7 @@ def find_footage(
         DatasetError: the annotations cannot be read, no annotated video has a file, or those that have show none of the
             classes.
         FeatureError: the folder cannot be read, has no videos, or two of one id.
-        VideoError: the extra ``video`` is not installed.
+        MissingPackageError: the extra ``video`` is not installed.
     """
     require_video_reader()
     found = paths_by_id(video_files(folder, features=False, option=OPTION))

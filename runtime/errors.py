@@ -9,7 +9,8 @@
     ├── VideoError              3   a video that cannot be read, or decoded with what is installed
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that belongs to it
-    ├── BackendError            2   a backend that this machine or installation lacks
+    ├── BackendError            2   a backend that this machine lacks, or that cannot run this bundle
+    ├── MissingPackageError     6   a package that is not installed
     ├── KeyFileError            3   a key to sign or verify with
     ├── JournalError            3   the journal of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than is available
@@ -19,14 +20,17 @@
     │   ├── SignatureError      4   a signature that is missing or invalid
     │   └── BundleVersionError  4   a format that this version cannot read
     ├── ExportError             1   an export that cannot be completed
-    │   ├── ParityError         1   an exported graph that differs from the network
-    │   └── QuantizationError   1   an int8 graph that is not int8, or loses too much
+    │   ├── ParityError         7   an exported graph that differs from the network
+    │   └── QuantizationError   7   an int8 graph that is not int8, or loses too much
     └── BenchmarkError          1   a measurement that cannot be made
+        └── LimitError          7   a measurement that missed its limit
 
 A message says, on one line, what it is about, what was found, what was expected, and the remedy.
 """
 
 from typing import ClassVar, Final
+
+from stale_runtime.exit_codes import BAD_BUNDLE, BAD_INPUT, INCOMPLETE, LIMIT_MISSED, MISSING_PACKAGE, USAGE
 
 COPY_AGAIN: Final = "copy the bundle again, or ask whoever made it to export it again"
 """The remedy for a broken bundle: whoever runs it seldom has the checkpoint that it was exported from."""
@@ -35,79 +39,95 @@ COPY_AGAIN: Final = "copy the bundle again, or ask whoever made it to export it 
 class StaleError(Exception):
     """Base of all errors that this project raises on purpose."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = INCOMPLETE
 
 
 class FeatureError(StaleError):
     """A feature file or array cannot be used."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class RecipeError(StaleError):
     """A feature recipe cannot be used, or features were made by another recipe than expected."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class PromptError(StaleError):
     """A prompt or a prompt file cannot be used."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class VideoError(StaleError):
     """A video cannot be read, or not with what is installed."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class DatasetError(StaleError):
     """Annotations, durations, detections or splits cannot be used."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class CheckpointError(StaleError):
     """A checkpoint, or the CLIP folder that belongs to it, cannot be used."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class BackendError(StaleError):
-    """A backend cannot run on this machine, or with what is installed."""
+    """A backend cannot run on this machine, or not this bundle."""
 
-    exit_code = 2
+    exit_code = USAGE
+
+
+class MissingPackageError(StaleError):
+    """A package that is not installed is needed."""
+
+    exit_code = MISSING_PACKAGE
+
+    @classmethod
+    def for_extra(cls, what: str, extra: str) -> "MissingPackageError":
+        """Say what is missing and how to install it.
+
+        Args:
+            what: what needs which package, such as "videos need PyAV".
+            extra: the extra of this package that installs it.
+        """
+        return cls(f"{what}; install it with: pip install 'stale-edge[{extra}]'")
 
 
 class KeyFileError(StaleError):
     """A key to sign or verify with cannot be used."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class JournalError(StaleError):
     """The journal of an interrupted run cannot be read or written."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class OutOfMemoryError(StaleError):
     """An input needs more memory than is available."""
 
-    exit_code = 3
+    exit_code = BAD_INPUT
 
 
 class OutputError(StaleError):
     """A result, or a temporary file on the way to it, cannot be written."""
 
-    exit_code = 2
+    exit_code = USAGE
 
 
 class BundleError(StaleError):
     """A bundle is missing or broken."""
 
-    exit_code = 4
+    exit_code = BAD_BUNDLE
 
 
 class ChecksumError(BundleError):
@@ -129,10 +149,20 @@ class ExportError(StaleError):
 class ParityError(ExportError):
     """An exported graph differs from the network."""
 
+    exit_code = LIMIT_MISSED
+
 
 class QuantizationError(ExportError):
     """An int8 graph is not int8, or loses too much mAP."""
 
+    exit_code = LIMIT_MISSED
+
 
 class BenchmarkError(StaleError):
     """A measurement cannot be made."""
+
+
+class LimitError(BenchmarkError):
+    """A measurement missed its limit."""
+
+    exit_code = LIMIT_MISSED

@@ -3,8 +3,7 @@
 import sys
 from importlib import import_module
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as in a shell: 128 plus the number of the signal."""
+from stale_runtime.exit_codes import INTERRUPTED
 
 
 def launch(module: str, name: str) -> None:

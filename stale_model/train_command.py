@@ -8,13 +8,15 @@ from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_model.training.train_request import DEVICES, PRECISIONS, TRAINING, VALIDATION, TrainRequest
 from stale_model.training.training_config import TrainingConfig
 from stale_runtime import __version__
+from stale_runtime.errors import MissingPackageError
+from stale_runtime.exit_codes import MISSING_PACKAGE, describe_exit_codes
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number
 
 NAME = "stale-train"
 
 
-@click.command()
+@click.command(epilog=describe_exit_codes(MISSING_PACKAGE))
 @click.option(
     "--annotations",
     metavar="FILE",
@@ -257,8 +259,7 @@ def stale_train(
         from stale_model.training.run_training import run_training
         from stale_model.training.training_report import summary_table
     except ModuleNotFoundError as problem:
-        console.note(NAME, f"error: needs {problem.name}; install it with: pip install 'stale-edge[train]'")
-        raise click.exceptions.Exit(console.BUG) from problem
+        raise MissingPackageError.for_extra(f"training needs {problem.name}", "train") from problem
     results = run_training(request, NAME)
     if results:
         console.echo()

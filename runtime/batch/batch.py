@@ -13,6 +13,7 @@ from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
+from stale_runtime.exit_codes import DONE, SOME_FAILED
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
@@ -25,8 +26,6 @@ from stale_runtime.version import __version__
 
 MOST_FILES = 100_000
 """Videos in one run: all their detections stay in memory until the end, at most 30 kB a video that is not long."""
-SOME_FAILED = 5
-"""Exit code of a run in which some videos failed and others did not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class Batch:
         """The exit code for the run: the first error's code if all videos failed or the run stopped there."""
         problems = self.problems
         if not problems:
-            return 0
+            return DONE
         return problems[0].exit_code if self.fail_fast or not self.found else SOME_FAILED
 
 

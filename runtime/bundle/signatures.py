@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import Manifest
-from stale_runtime.errors import ExportError, KeyFileError, SignatureError, StaleError
+from stale_runtime.errors import KeyFileError, MissingPackageError, SignatureError
 from stale_runtime.system.files import MEGABYTE, read_bytes
 from stale_runtime.system.workspace import workspace
 
@@ -35,9 +35,9 @@ class Signer:
 
         Raises:
             KeyFileError: the file is not such a key.
-            ExportError: ``model_signing`` is not installed.
+            MissingPackageError: ``model_signing`` is not installed.
         """
-        _require(ExportError)
+        _require()
         from model_signing.signing import Config
 
         read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
@@ -70,7 +70,7 @@ def verify_signature(manifest: Manifest, sha256: str, signature: bytes, key: Pat
             installed.
         KeyFileError: the key cannot be used.
     """
-    _require(SignatureError)
+    _require()
     from model_signing.verifying import Config
 
     read_bytes(key, limit=_LARGEST_KEY, error=KeyFileError)
@@ -116,11 +116,11 @@ def _all_digests(manifest: Manifest, sha256: str) -> dict[str, str]:
     return {layout.MANIFEST: sha256, **files}
 
 
-def _require(error: type[StaleError]) -> None:
+def _require() -> None:
     try:
         import model_signing  # noqa: F401
     except ModuleNotFoundError as problem:
-        raise error(f"signatures need {problem.name}; install it with: pip install 'stale-edge[sign]'") from problem
+        raise MissingPackageError.for_extra(f"signatures need {problem.name}", "sign") from problem
 
 
 def _key_error(key: Path, kind: str, problem: Exception) -> KeyFileError:

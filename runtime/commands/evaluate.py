@@ -23,6 +23,7 @@ from stale_runtime.evaluation.results import ResultsFile, read_results
 from stale_runtime.evaluation.score_threshold import ScoreCurve, score_curve
 from stale_runtime.evaluation.thumos14 import CLASS_LIST, is_text_form, read_class_numbers
 from stale_runtime.evaluation.video_info import read_video_info
+from stale_runtime.exit_codes import describe_exit_codes
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
@@ -146,7 +147,7 @@ class EvaluationRequest:
         return read_class_numbers(beside) if is_text_form(self.detections) and os.path.isfile(beside) else None
 
 
-@click.command()
+@click.command(epilog=describe_exit_codes())
 @click.argument("detections", type=PATH)
 @click.option(
     "--ground-truth",

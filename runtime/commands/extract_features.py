@@ -10,10 +10,11 @@ from typing import Any, get_args
 import click
 
 from stale_runtime import __version__
-from stale_runtime.batch.batch import SOME_FAILED, find_files
+from stale_runtime.batch.batch import find_files
 from stale_runtime.batch.extraction import Extracted, Extraction
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import why_unwritten
@@ -34,10 +35,7 @@ _TIE = 0.001
 _FRAME = {"crop": "centre", "squash": "whole"}
 
 
-@click.command(
-    epilog="Exit codes: 0 done, 1 a bug in stale-edge, 2 usage, 3 bad input, 4 bad bundle, 5 some videos failed, 130 "
-    "interrupted with Ctrl-C, 143 ended by SIGTERM, 129 by SIGHUP."
-)
+@click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
 @click.argument("videos", nargs=-1, type=PATH)
 @click.option(
     "-o",

@@ -17,6 +17,7 @@ from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import ExternalMode
+from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.formats.detections_table import TABLE_ROWS
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.windows import LARGEST
@@ -30,10 +31,7 @@ from stale_runtime.video.vision_encoder import Precision
 POSITIVE = Number(1e-6, LONGEST_S)
 
 
-@click.command(
-    epilog="Exit codes: 0 done, 1 a bug in stale-edge, 2 usage, 3 bad input, 4 bad bundle, 5 some videos failed, 130 "
-    "interrupted."
-)
+@click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
 @click.argument("features", nargs=-1, type=PATH)
 @click.option("--prompts", type=PATH, metavar="FILE", help="Class names to look for: UTF-8 text, one name per line.")
 @click.option(

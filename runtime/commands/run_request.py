@@ -11,6 +11,7 @@ import click
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.commands.output_formats import OUTPUT_FORMATS
+from stale_runtime.errors import MissingPackageError
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.inference.settings import Settings
@@ -222,10 +223,7 @@ class RunRequest:
     def _check_format(self) -> None:
         form = self.form
         if form.missing:
-            raise click.UsageError(
-                f"--format {form.name} needs {form.module}, which is not installed; install it with: pip install "
-                f"'.[{form.extra}]'"
-            )
+            raise MissingPackageError.for_extra(f"--format {form.name} needs {form.module}", str(form.extra))
         if self.ground_truth is not None and not form.shows_ground_truth:
             showing = " or ".join(other.name for other in OUTPUT_FORMATS.values() if other.shows_ground_truth)
             raise click.UsageError(

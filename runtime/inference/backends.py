@@ -9,7 +9,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
-from stale_runtime.errors import BackendError
+from stale_runtime.errors import BackendError, MissingPackageError, StaleError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
 """By name."""
 
 
-def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> BackendError | None:
+def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError | None:
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
     if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
-        return BackendError(f"{backend.name}: OpenVINO is not installed; pip install 'stale-edge[openvino]'")
+        return MissingPackageError.for_extra(f"{backend.name} needs OpenVINO", "openvino")
     if backend.precision == "bf16":
         from stale_runtime.inference.openvino_session import has_bf16
 

@@ -392,7 +392,7 @@ class Localizer:
         """Make sure that videos can be read and embedded; a run over many checks this before the first.
 
         Raises:
-            VideoError: the extra ``video`` is not installed.
+            MissingPackageError: the extra ``video`` is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
         """

@@ -13,15 +13,14 @@ from typing import NoReturn, TypeVar
 import click
 
 from stale_runtime.errors import OutOfMemoryError, OutputError, StaleError
-from stale_runtime.launch import INTERRUPTED, find_interruption
+from stale_runtime.exit_codes import DONE, INCOMPLETE, INTERRUPTED, USAGE
+from stale_runtime.launch import find_interruption
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal.progress import Progress, clear_line
 from stale_runtime.terminal.termination import Termination
 
-USAGE, BUG = 2, 1
-"""Exit codes."""
 TRACEBACK = "STALE_TRACEBACK"
 """Environment variable: if set, bugs print their traceback."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -56,7 +55,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         )
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         _close_stdout()
-        code = 0
+        code = DONE
     except Exception as problem:
         if (interruption := find_interruption(problem)) is not None:
             sys.exit(_end_interrupted(name, interruption))
@@ -66,8 +65,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         if os.environ.get(TRACEBACK):
             traceback.print_exc()
         text = f"a bug in stale-edge: {type(problem).__name__}: {problem}; set {TRACEBACK}=1 for the details to report"
-        code = _complain(name, text, BUG)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _complain(name, text, INCOMPLETE)
+    sys.exit(code if isinstance(code, int) else DONE)
 
 
 def note(name: str, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.errors import RecipeError, VideoError
+from stale_runtime.errors import MissingPackageError, RecipeError, VideoError
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import open_without_blocking, reason, refuse_irregular
 from stale_runtime.system.json_dataclasses import build
@@ -36,11 +36,11 @@ def require_video_reader() -> None:
     """Make sure that videos can be read at all; a run over many checks this before the first.
 
     Raises:
-        VideoError: the extra ``video`` is not installed.
+        MissingPackageError: the extra ``video`` is not installed.
     """
     for module, name in _MODULES.items():
         if find_spec(module) is None:
-            raise VideoError(f"videos need {name}, which is not installed; install it with: pip install '.[video]'")
+            raise MissingPackageError.for_extra(f"videos need {name}", "video")
 
 
 def probe_video(path: Path | str) -> VideoProperties:
@@ -49,7 +49,8 @@ def probe_video(path: Path | str) -> VideoProperties:
     All its packets are listed, so the duration is that of the frames which are there, not what the header claims.
 
     Raises:
-        VideoError: it cannot be read, or the extra ``video`` is not installed.
+        VideoError: it cannot be read.
+        MissingPackageError: the extra ``video`` is not installed.
     """
     decoder = _Decoder(Path(path), threads=1)
     decoder.close()
@@ -81,8 +82,8 @@ def read_video(
         the recipe's frames a row, or less in the last batch. Close it, or use it in ``with``, if it is not exhausted.
 
     Raises:
-        VideoError: the video cannot be read, or the extra ``video`` is not installed. It may also be raised later,
-            while frames are read.
+        MissingPackageError: the extra ``video`` is not installed.
+        VideoError: the video cannot be read. It may also be raised later, while frames are read.
         RecipeError: the recipe does not say enough.
         ValueError: rows that are not in ascending order, or not in the video.
     """

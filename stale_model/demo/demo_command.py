@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from stale_model.demo.demo_classes import SEEN, SPLITS, UNSEEN
+from stale_runtime.errors import MissingPackageError
+from stale_runtime.exit_codes import MISSING_PACKAGE, describe_exit_codes
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH
 
 NAME = "python -m stale_model.demo"
 
 
-@click.command(
-    epilog="Exit codes: 0 done, 1 a missing package, or a bug in stale-edge, 2 usage, 3 the folder cannot be written."
-)
+@click.command(epilog=describe_exit_codes(MISSING_PACKAGE))
 @click.argument("folder", type=PATH)
 @click.option("--videos", type=click.IntRange(1, 9999), default=120, show_default=True, help="Videos to train on.")
 @click.option(
@@ -54,8 +54,7 @@ def demo(folder: Path, videos: int, validation_videos: int, stills: int, epochs:
     try:
         from stale_model.demo.demo_folder import DemoSize, write_demo
     except ModuleNotFoundError as problem:
-        console.note(NAME, f"error: needs {problem.name}; install it with: pip install 'stale-edge[export,video]'")
-        raise click.exceptions.Exit(console.BUG) from problem
+        raise MissingPackageError.for_extra(f"the demo needs {problem.name}", "export,video") from problem
     started = time.perf_counter()
 
     def watch(items: Iterable[Any], label: str, total: int) -> Iterable[Any]:

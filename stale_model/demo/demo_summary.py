@@ -10,6 +10,7 @@ from stale_runtime.detections import Detection
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.evaluation.results import ResultsFile, read_results
+from stale_runtime.exit_codes import describe_exit_codes
 from stale_runtime.inputs.prompts import read_prompts
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH
@@ -134,7 +135,7 @@ def _bar(rows: Sequence[Detection], duration_s: float, mark: str) -> str:
     return "".join(mark if any(row.start <= middle < row.end for row in rows) else " " for middle in middles_s)
 
 
-@click.command(epilog="Exit codes: 0 done, 2 usage, 3 a file is missing or cannot be used, 1 a bug in stale-edge.")
+@click.command(epilog=describe_exit_codes())
 @click.argument("folder", type=PATH)
 @click.option("--page", type=PATH, metavar="FILE", help="A page of the same videos, to name at the end.")
 def demo_summary(folder: Path, page: Path | None) -> None:

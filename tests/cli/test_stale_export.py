@@ -143,8 +143,8 @@ def test_what_is_wrong_with_the_arguments_is_found_before_torch_is_loaded(work: 
         assert "torch" not in done.stderr
     done = run_without_torch(work, *FROM)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        1,
-        "stale-export: error: needs torch; install it with: pip install 'stale-edge[export]'",
+        6,
+        "stale-export: error: exporting needs torch; install it with: pip install 'stale-edge[export]'",
     )
 
 

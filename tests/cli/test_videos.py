@@ -138,7 +138,7 @@ def test_a_tower_is_read_for_videos_only(work: Path, features: NDArray[np.float3
 def test_without_the_extra_a_video_names_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     for name, options in (("stale-run", PROMPTS), ("stale-features", ("-o", "feats"))):
-        fails(name, "holiday.mp4", *options, cwd=work, code=3, says="pip install '.[video]'")
+        fails(name, "holiday.mp4", *options, cwd=work, code=6, says="pip install 'stale-edge[video]'")
 
 
 def test_features_may_lie_beside_their_videos(work: Path) -> None:

@@ -20,7 +20,7 @@ from stale_export.vision_validation import (
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.errors import DatasetError, FeatureError, QuantizationError, RecipeError, VideoError
+from stale_runtime.errors import DatasetError, FeatureError, MissingPackageError, QuantizationError, RecipeError
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.inference.bundle_check import VISION_REPLAY
 from stale_runtime.inference.settings import Settings
@@ -195,7 +195,7 @@ def test_videos_of_other_classes_are_an_error_before_they_are_embedded(work: Pat
 
 def test_without_the_extra_it_says_how_to_install_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_runtime.video.video_reader.find_spec", lambda _: None)
-    with pytest.raises(VideoError, match=r"install it with: pip install '\.\[video\]'"):
+    with pytest.raises(MissingPackageError, match=r"install it with: pip install 'stale-edge\[video\]'"):
         find(work)
 
 

@@ -41,9 +41,11 @@ EXIT_CODES = {
     "SignatureError": 4,
     "BundleVersionError": 4,
     "ExportError": 1,
-    "ParityError": 1,
-    "QuantizationError": 1,
+    "ParityError": 7,
+    "QuantizationError": 7,
     "BenchmarkError": 1,
+    "LimitError": 7,
+    "MissingPackageError": 6,
 }
 HEAVY = ("torch", "transformers", "onnx", "onnxscript", "scipy", "pandas")
 

@@ -7,10 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime import Localizer
-from stale_runtime.batch.batch import SOME_FAILED, Batch, BatchRun, find_files
+from stale_runtime.batch.batch import Batch, BatchRun, find_files
 from stale_runtime.batch.journal import Journal
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import FeatureError, OutOfMemoryError
+from stale_runtime.exit_codes import SOME_FAILED
 from stale_runtime.inference.localizer import NO_TIMELINE
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_origin import FeatureOrigin, sidecar_path

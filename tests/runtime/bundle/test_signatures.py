@@ -12,7 +12,7 @@ import pytest
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.signatures import Signer
-from stale_runtime.errors import BundleError, ChecksumError, ExportError, KeyFileError, SignatureError
+from stale_runtime.errors import BundleError, ChecksumError, KeyFileError, MissingPackageError, SignatureError
 from stale_runtime.inference.localizer import Localizer
 from tests.runtime.bundle.test_manifest import encoded
 from tests.runtime.helpers import altered, with_file
@@ -166,9 +166,9 @@ def test_without_the_extra_it_is_named(bundle: Path, tmp_path: Path, monkeypatch
     (signed / layout.SIGNATURE).write_text("{}")
     monkeypatch.setitem(sys.modules, "model_signing", None)
     remedy = r"signatures need model_signing; install it with: pip install 'stale-edge\[sign\]'"
-    with pytest.raises(SignatureError, match=remedy):
+    with pytest.raises(MissingPackageError, match=remedy):
         Bundle(signed, verify_key=tmp_path / "key.pub")
-    with pytest.raises(ExportError, match=remedy):
+    with pytest.raises(MissingPackageError, match=remedy):
         Signer(tmp_path / "key.pem")
     Bundle(signed)
 

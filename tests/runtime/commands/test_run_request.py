@@ -6,6 +6,7 @@ import click
 import pytest
 
 from stale_runtime.commands.run_request import STDIN, BundleRequest, RunRequest
+from stale_runtime.errors import MissingPackageError
 from stale_runtime.inputs.timeline import Timeline
 
 PLAIN = RunRequest(
@@ -151,7 +152,7 @@ def test_several_videos_in_a_format_of_one_go_into_a_folder(tmp_path: Path) -> N
 
 def test_a_format_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_runtime.formats.output_format.find_spec", lambda _: None)
-    with pytest.raises(click.UsageError, match=r"needs opentimelineio, which is not installed; .* '\.\[edit\]'"):
+    with pytest.raises(MissingPackageError, match=r"needs opentimelineio; .* 'stale-edge\[edit\]'"):
         replace(PLAIN, output_format="otio", duration=3.0)
 
 

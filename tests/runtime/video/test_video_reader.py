@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stale_runtime.errors import RecipeError, VideoError
+from stale_runtime.errors import MissingPackageError, RecipeError
 from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe
 from stale_runtime.video import video_reader
 from stale_runtime.video.video_reader import probe_video, read_video
@@ -250,7 +250,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
 ) -> None:
     monkeypatch.setattr(video_reader, "find_spec", lambda name: None if name == "av" else object())
-    with pytest.raises(VideoError, match=r"need PyAV.*install it with: pip install '\.\[video\]'$"):
+    with pytest.raises(MissingPackageError, match=r"need PyAV; install it with: pip install 'stale-edge\[video\]'$"):
         use(tmp_path / "x.mp4")
 
 
