@@ -36,6 +36,14 @@ def _listed_files(manifest: Path) -> set[str]:
         return set()
 
 
+def record_files(contents: Mapping[str, bytes]) -> dict[str, FileRecord]:
+    """Checksum and size of files, by name, given their contents."""
+    return {
+        name: FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+        for name, content in contents.items()
+    }
+
+
 def write_bundle(
     output: Path,
     manifest: Manifest,
@@ -50,7 +58,7 @@ def write_bundle(
 
     Args:
         output: the bundle's folder; see ``can_be_bundle``.
-        manifest: the manifest without its list of files.
+        manifest: the manifest; its list of files is made anew.
         contents: content of each file, by file name.
         sign: makes the signature for a manifest; None for an unsigned bundle.
 
@@ -60,13 +68,7 @@ def write_bundle(
     Raises:
         OSError: the bundle cannot be written; the old one is unchanged.
     """
-    manifest = replace(
-        manifest,
-        files={
-            name: FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-            for name, content in contents.items()
-        },
-    )
+    manifest = replace(manifest, files=record_files(contents))
     described = {layout.MANIFEST: manifest.to_bytes()}
     if sign is not None:
         described[layout.SIGNATURE] = sign(manifest)

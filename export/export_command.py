@@ -9,6 +9,7 @@ import click
 
 from stale_export.bundle_writer import can_be_bundle
 from stale_export.export_request import ExportRequest
+from stale_export.graph_choice import ALL_GRAPHS, check_graphs
 from stale_export.int8_options import TEXT_PRECISIONS, Int8Options
 from stale_export.schemes import TARGETS
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
@@ -25,7 +26,7 @@ from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_reci
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Number
+from stale_runtime.terminal.options import PATH, Number, SpaceSeparated
 
 if TYPE_CHECKING:
     from stale_model import TrainedStale
@@ -174,6 +175,15 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     "normalised.",
 )
 @click.option(
+    "--graphs",
+    cls=SpaceSeparated,
+    type=click.Choice(ALL_GRAPHS),
+    metavar="GRAPH ...",
+    help=f"Graphs that the bundle gets, of {', '.join(ALL_GRAPHS)}; fewer make it smaller. stale-run and stale-bench "
+    "have only the backends whose graphs are there. The network is compared with the float graph in any case.  "
+    "[default: all]",
+)
+@click.option(
     "--sign",
     type=PATH,
     metavar="FILE",
@@ -199,6 +209,7 @@ def stale_export(
     text_precision: str,
     vision: str | None,
     recipe: Path | None,
+    graphs: tuple[str, ...],
     sign: Path | None,
 ) -> None:
     """Export a trained STALE as a bundle, a folder that stale-run uses without PyTorch.
@@ -214,6 +225,8 @@ def stale_export(
     A faster int8 graph, with its mAP measured:
       stale-export --ckpt best.pth --calibration train_feats/ \\
         --validate annotations.json --validation-features val_feats/
+    A small bundle, for one device:
+      stale-export --ckpt best.pth --calibration train_feats/ --graphs ort-int8
     A bundle that takes video files:
       stale-export --ckpt best.pth --vision openai/clip-vit-base-patch16 \\
         --validate annotations.json --validate-videos val_videos/
@@ -221,6 +234,11 @@ def stale_export(
     _check_validation(
         validate=validate, features=validation_features, videos=validate_videos, video_info=video_info, vision=vision
     )
+    graphs = graphs or ALL_GRAPHS
+    try:
+        check_graphs(graphs, vision=vision is not None)
+    except ValueError as problem:
+        raise click.UsageError(f"--graphs {problem}") from problem
     request = ExportRequest(
         checkpoint=ckpt,
         clip=clip,
@@ -228,6 +246,7 @@ def stale_export(
         classes=classes,
         vision=vision,
         recipe=recipe,
+        graphs=graphs,
         signing_key=sign,
         int8=Int8Options(
             calibration=calibration,
@@ -303,7 +322,14 @@ def _export(request: ExportRequest) -> Manifest:
     sign = signer.sign if signer is not None else None
     try:
         return export_bundle(
-            trained, prompts, request.output, int8=request.int8, vision=request.vision, sign=sign, say=_say
+            trained,
+            prompts,
+            request.output,
+            int8=request.int8,
+            vision=request.vision,
+            graphs=request.graphs,
+            sign=sign,
+            say=_say,
         )
     except OSError as problem:
         raise ExportError(

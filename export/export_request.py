@@ -24,6 +24,8 @@ class ExportRequest:
     """Hugging Face id or folder of the vision tower that the bundle carries, see ``export_vision``; None for none."""
     recipe: Path | None
     """File that says how the features of the training were made; None for what the checkpoint says alone."""
+    graphs: tuple[str, ...]
+    """Keys of ``GRAPH_FILES``: the graphs that the bundle gets."""
     signing_key: Path | None
     """Private key to sign the bundle with; None for an unsigned bundle."""
     int8: Int8Options

@@ -1,17 +1,18 @@
 """From a trained network to a verified bundle: the stages of an export, in order."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from stale_export.bundle_writer import write_bundle
+from stale_export.bundle_writer import record_files, write_bundle
 from stale_export.calibration import Calibration, read_calibration
 from stale_export.embedded_prompts import EmbeddedPrompts, embed_prompts
 from stale_export.graph_builder import serialize
+from stale_export.graph_choice import ALL_GRAPHS, check_graphs, left_out
 from stale_export.int8_options import Int8Options
 from stale_export.localizer_graph import localizer_model, localizer_spec
 from stale_export.parity import compare_localizer, compare_text_encoder, localizer_cases
@@ -20,7 +21,7 @@ from stale_export.say import Say
 from stale_export.self_test_recording import NO_VISION, record_self_test
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
-from stale_export.torch_quantization import make_torch_backends
+from stale_export.torch_quantization import NO_TORCH_BACKENDS, make_torch_backends
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
 from stale_export.validation_record import record_map_change, record_reading_score
 from stale_export.vision_export import ExportedVision, export_vision
@@ -67,6 +68,7 @@ def export_bundle(
     *,
     int8: Int8Options = DEFAULT_INT8,
     vision: str | None = None,
+    graphs: Collection[str] = ALL_GRAPHS,
     sign: Callable[[Manifest], bytes] | None = None,
     say: Say,
 ) -> Manifest:
@@ -78,6 +80,8 @@ def export_bundle(
         output: the bundle's folder; an existing bundle is replaced.
         int8: how the int8 graphs are made and checked.
         vision: the vision tower that the bundle carries, see ``export_vision``; None for none.
+        graphs: keys of ``GRAPH_FILES``; the bundle gets these graphs only. Float graphs that it does not get are
+            compared with the network all the same, because the int8 graphs are made from them.
         sign: makes the bundle's signature, see ``stale_runtime.bundle.signatures``; None for an unsigned bundle.
         say: called with one line about each step.
 
@@ -92,9 +96,11 @@ def export_bundle(
         RecipeError: the folder of the vision tower cannot be used, or its recipe does not suffice for videos to
             validate on.
         MissingPackageError: there are validation videos, and the extra ``video`` is not installed.
-        ValueError: there are validation videos, and no vision tower.
+        ValueError: there are validation videos, and no vision tower; or a bundle with these graphs could not be used.
         OSError: the bundle cannot be written.
     """
+    check_graphs(graphs, vision=vision is not None)
+    unwanted = left_out(graphs)
     export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
     validation, footage = _read_validation(export), _find_footage(export, vision, prompts)
     calibration = _read_calibration(export, validation, footage)
@@ -102,18 +108,21 @@ def export_bundle(
     say(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
     embedded_footage = _embed_footage(export, tower, footage)
-    graphs = _export_graphs(export)
-    parity = _compare_graphs(export, graphs, embedded)
+    exported = _export_graphs(export)
+    parity = _compare_graphs(export, exported, embedded)
     if embedded_footage is not None and tower is not None:
-        tower = _validate_vision(export, tower, embedded_footage, graphs.localizer, embedded.encoded)
+        tower = _validate_vision(export, tower, embedded_footage, exported.localizer, embedded.encoded)
         validation = validation or embedded_footage.in_float
     gate = _make_gate(export, validation, embedded.encoded)
-    quantized = _quantize_localizer(export, embedded.encoded, calibration, gate)
-    torch_backends = make_torch_backends(export.network, gate, say=say)
-    text_encoder = _choose_text_encoder(export, graphs.text_encoder, embedded)
+    quantized = _quantize_localizer(export, embedded.encoded, calibration, gate, unwanted)
+    torch_backends = NO_TORCH_BACKENDS
+    if not {layout.LOCALIZER_TORCH, layout.LOCALIZER_TORCH_INT8} <= unwanted:
+        torch_backends = make_torch_backends(export.network, gate, say=say)
+    text_encoder = _choose_text_encoder(export, exported.text_encoder, embedded)
     norm = calibration.norm if calibration is not None else CLIP_NORM
+    tower = tower.without(unwanted) if tower is not None else None
     contents = {
-        layout.LOCALIZER_FP32: graphs.localizer,
+        layout.LOCALIZER_FP32: exported.localizer,
         **{graph.record.file: graph.model for graph in quantized},
         **torch_backends.files,
         layout.TEXT_ENCODER: text_encoder.model,
@@ -122,13 +131,15 @@ def export_bundle(
         layout.SELF_TEST: record_self_test(
             export.network, embedded, quantized, norm=norm, vision=tower.recording if tower is not None else NO_VISION
         ),
+        **(tower.files if tower is not None else {}),
     }
+    contents = {file: content for file, content in contents.items() if file not in unwanted}
     records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
-    manifest = _describe(export, graphs, parity, records, _choose_statistics(export, calibration))
+    records = tuple(record for record in records if record.file in contents)
+    manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
     if gate is not None:
-        manifest = _add_validation(export, manifest, gate, graphs.localizer, quantized)
+        manifest = _add_validation(export, manifest, gate, exported.localizer, quantized)
     if tower is not None:
-        contents |= tower.files
         manifest = _add_vision(manifest, tower)
     say(f"writing {output}")
     return write_bundle(Path(output), manifest, contents, sign=sign)
@@ -338,9 +349,16 @@ def _make_gate(export: _Export, validation: ValidationVideos | None, prompts: En
 
 
 def _quantize_localizer(
-    export: _Export, prompts: EncodedPrompts, calibration: Calibration | None, gate: MapGate | None
+    export: _Export,
+    prompts: EncodedPrompts,
+    calibration: Calibration | None,
+    gate: MapGate | None,
+    unwanted: Collection[str],
 ) -> tuple[QuantizedGraph, ...]:
-    """The graphs of ``ort-int8`` and ``ort-int8-dynamic``."""
+    """The graphs of ``ort-int8`` and ``ort-int8-dynamic``, as far as they are wanted."""
+    files = [file for file in (layout.LOCALIZER_INT8, layout.LOCALIZER_INT8_DYNAMIC) if file not in unwanted]
+    if not files:
+        return ()
     export.say("quantizing the localizer")
     quantizer = Quantizer(
         network=export.network,
@@ -349,11 +367,16 @@ def _quantize_localizer(
         gate=gate,
         say=export.say,
     )
-    dynamic = quantizer.dynamic(layout.LOCALIZER_INT8_DYNAMIC)
-    if calibration is not None:
-        return quantizer.static(layout.LOCALIZER_INT8, calibration, prompts), dynamic
-    export.say("no --calibration: ort-int8 is the dynamic graph")
-    return replace(dynamic, record=replace(dynamic.record, file=layout.LOCALIZER_INT8)), dynamic
+    made = []
+    if layout.LOCALIZER_INT8 in files and calibration is not None:
+        made.append(quantizer.static(layout.LOCALIZER_INT8, calibration, prompts))
+        files.remove(layout.LOCALIZER_INT8)
+    elif layout.LOCALIZER_INT8 in files:
+        export.say("no --calibration: ort-int8 is the dynamic graph")
+    if files:
+        dynamic = quantizer.dynamic(files[-1])
+        made += [replace(dynamic, record=replace(dynamic.record, file=file)) for file in files]
+    return tuple(made)
 
 
 def _choose_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> _TextEncoder:
@@ -372,10 +395,11 @@ def _describe(
     parity: tuple[ParityRecord, ...],
     records: tuple[QuantizationRecord, ...],
     statistics: FeatureStatistics | None,
+    contents: Mapping[str, bytes],
 ) -> Manifest:
-    """The manifest without its list of files, which ``write_bundle`` adds."""
     trained, config = export.trained, export.network.config
     localizers = (layout.LOCALIZER_FP32, layout.LOCALIZER_INT8, layout.LOCALIZER_INT8_DYNAMIC)
+    specs = {**dict.fromkeys(localizers, graphs.localizer_spec), layout.TEXT_ENCODER: graphs.text_encoder_spec}
     return Manifest(
         format_version=FORMAT_VERSION,
         versions={"stale-edge": __version__, **{package: version(package) for package in PACKAGES}},
@@ -385,10 +409,10 @@ def _describe(
         temporal_scale=config.temporal_scale,
         decoder=DEFAULT_DECODER,
         text_encoder=export.text_spec,
-        graphs={**dict.fromkeys(localizers, graphs.localizer_spec), layout.TEXT_ENCODER: graphs.text_encoder_spec},
+        graphs={file: spec for file, spec in specs.items() if file in contents},
         parity=parity,
         quantization=records,
-        files={},
+        files=record_files(contents),
         recipe=trained.features.recipe,
         feature_statistics=statistics,
     )

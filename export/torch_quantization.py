@@ -36,6 +36,9 @@ class TorchBackends:
     """The record of the int8 file; empty if there is none."""
 
 
+NO_TORCH_BACKENDS = TorchBackends(files={})
+
+
 def make_torch_backends(network: Stale, gate: MapGate | None, *, say: Say) -> TorchBackends:
     """Make the files of the ``torch-*`` backends.
 

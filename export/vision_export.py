@@ -1,6 +1,6 @@
 """From a vision tower to the files of a bundle that embed images, verified."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,13 +59,25 @@ class ExportedVision:
 
     def without_int8(self) -> "ExportedVision":
         """The float tower alone."""
-        int8 = layout.VISION_ENCODER_INT8
+        return self.without({layout.VISION_ENCODER_INT8})
+
+    def without(self, left_out: Collection[str]) -> "ExportedVision":
+        """The tower without the graphs in some files.
+
+        Raises:
+            ExportError: no graph would be left.
+        """
+        if not self.files.keys() - set(left_out):
+            raise ExportError(
+                "the vision tower has no graph in int8, and one in float is not wanted; add vision-fp32 to --graphs"
+            )
+        has_int8 = layout.VISION_ENCODER_INT8 in self.files.keys() - set(left_out)
         return ExportedVision(
-            files={name: content for name, content in self.files.items() if name != int8},
-            spec=replace(self.spec, int8_cosine=None),
-            graphs={name: graph for name, graph in self.graphs.items() if name != int8},
-            records=tuple(record for record in self.records if record.file != int8),
-            recording={name: values for name, values in self.recording.items() if name != VISION_REPLAY},
+            files={name: content for name, content in self.files.items() if name not in left_out},
+            spec=self.spec if has_int8 else replace(self.spec, int8_cosine=None),
+            graphs={name: graph for name, graph in self.graphs.items() if name not in left_out},
+            records=tuple(record for record in self.records if record.file not in left_out),
+            recording={name: values for name, values in self.recording.items() if has_int8 or name != VISION_REPLAY},
         )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stale_bench.benchmark_backends import FP32, Backend, choose_backends
+from stale_bench.benchmark_backends import Backend, choose_backends
 from stale_bench.benchmark_inputs import (
     Evaluation,
     MeasuredVideos,
@@ -97,7 +97,7 @@ def _load_once(backends: Sequence[Backend], bundle: Bundle, classes: Prompts, ca
     """
     deployed = [backend.name for backend in backends if backend.localizer is not None]
     if any(backend.detects for backend in backends):
-        for name in deployed or [FP32]:
+        for name in deployed or [None]:
             localizer = Localizer(bundle, Settings(backend=name, cache_folder=cache))
         write_encoded(cache, localizer.encode_prompts(classes))
     for backend in backends:

@@ -1,8 +1,9 @@
 """Detections as a table to read."""
 
 from stale_runtime.detections import FRACTION
+from stale_runtime.formats.marked_columns import HEADERS, MarkedColumns
 from stale_runtime.formats.run_result import RunResult
-from stale_runtime.formats.times import clock_time
+from stale_runtime.formats.times import time_in_unit
 from stale_runtime.system.text import one_line
 
 TABLE_ROWS = 10
@@ -11,24 +12,26 @@ _FRACTION_NOTE = "Times are fractions of the video; give --duration, --fps with 
 
 
 def detections_table(result: RunResult) -> str:
-    """A table of the best detections of each video, with notes on those that are left out."""
+    """A table of the best detections of each video, with notes on those that are left out.
+
+    With ground truth, it has beside each detection the marked action of its class that it overlaps most, and below the
+    marked actions that were not found.
+    """
     from tabulate import tabulate  # only tables need it
 
-    in_fractions = result.unit == FRACTION
-    rows = [
-        (
-            one_line(video.video),
-            one_line(row.label),
-            *(f"{t:.3f}" if in_fractions else clock_time(t) for t in (row.start, row.end)),
-            f"{row.score:.4f}",
-        )
-        for video in result.shown
-        for row in video.top(result.top or TABLE_ROWS)
-    ]
-    headers = ("video", "label", "start", "end", "score")
-    align = ("left", "left", "right", "right", "right")
+    marked = None if result.ground_truth is None else MarkedColumns(result.ground_truth, result.shown)
+    headers, align = ["video", "label", "start", "end", "score"], ["left", "left", "right", "right", "right"]
+    if marked is not None:
+        headers, align = [*headers, *HEADERS], [*align, *("right" for _ in HEADERS)]
+    rows = []
+    for video in result.shown:
+        best = video.top(result.top or TABLE_ROWS)
+        beside = [()] * len(best) if marked is None else marked.cells(best)
+        for row, cells in zip(best, beside, strict=True):
+            times = (time_in_unit(t, video.unit) for t in (row.start, row.end))
+            rows.append((one_line(video.video), one_line(row.label), *times, f"{row.score:.4f}", *cells))
     lines = [tabulate(rows, headers, disable_numparse=True, colalign=align) if rows else "No actions found."]
-    if in_fractions and rows:
+    if result.unit == FRACTION and rows:
         lines.append(_FRACTION_NOTE)
     left_out = sum(map(len, result.shown)) - len(rows)
     if left_out:
@@ -37,4 +40,6 @@ def detections_table(result: RunResult) -> str:
         those = "1 detection scores" if result.below == 1 else f"{result.below:,} detections score"
         see = "it" if result.below == 1 else "them"
         lines.append(f"{those} below {result.min_score:.4g}; --min-score 0 shows {see} too.")
+    if marked is not None:
+        lines += marked.notes()
     return "\n".join(lines) + "\n"

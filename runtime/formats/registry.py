@@ -19,6 +19,7 @@ _ALL = (
         suffix=".txt",
         render=detections_table,
         for_people=True,
+        shows_ground_truth=True,
     ),
     OutputFormat(
         name="json",

@@ -1,5 +1,12 @@
 """Times as people write them."""
 
+from stale_runtime.detections import FRACTION
+
+
+def time_in_unit(value: float, unit: str) -> str:
+    """A time as a table shows it: ``clock_time`` of seconds, or a fraction of the video with three digits."""
+    return f"{value:.3f}" if unit == FRACTION else clock_time(value)
+
 
 def clock_time(seconds: float) -> str:
     """Hours, minutes, seconds and milliseconds of a time that is 0 or more, such as ``01:02:03.004``."""

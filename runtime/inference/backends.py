@@ -44,6 +44,10 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
 
 def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError | None:
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
+    if backend.file not in manifest.files:
+        return BackendError(
+            f"{backend.name}: the bundle has no {backend.file}, which it needs; give {_name_others(manifest)}"
+        )
     if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
@@ -71,8 +75,8 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
         threads: threads an operator may use.
 
     Raises:
-        BackendError: the backend cannot run on this machine.
-        BundleError: the bundle has no graph for it, or the graph cannot be loaded or has other inputs or outputs.
+        BackendError: the backend cannot run on this machine, or the bundle has no graph for it.
+        BundleError: the graph cannot be loaded, or has other inputs or outputs.
     """
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
@@ -97,6 +101,21 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
 
 
 def default_backend(manifest: Manifest) -> LocalizerBackend:
-    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32."""
+    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32.
+
+    If the bundle lacks that graph, the default is the first backend of ONNX Runtime in ``LOCALIZER_BACKENDS`` whose
+    graph is there.
+    """
     proved = {record.file for record in manifest.quantization if record.map_percent is not None}
-    return LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]
+    best = LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]
+    present = [b for b in LOCALIZER_BACKENDS.values() if b.file in manifest.files and b.engine == "onnxruntime"]
+    return best if best in present or not present else present[0]
+
+
+def _name_others(manifest: Manifest) -> str:
+    """Backends that can run here and whose graph a bundle has, for a message."""
+    present = [backend for backend in LOCALIZER_BACKENDS.values() if backend.file in manifest.files]
+    names = [backend.name for backend in present if backend_problem(backend, manifest) is None]
+    if not names:
+        return f"another bundle, since this one has no graph for any of {', '.join(LOCALIZER_BACKENDS)}"
+    return f"{' or '.join(names)}, or a bundle that has it"

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation
+from stale_runtime.evaluation.marked_actions import annotations_in_unit_of
 from stale_runtime.evidence import ClassScores
 from stale_runtime.page.html_document import html_document, read_asset
 from stale_runtime.system.text import one_line
@@ -98,12 +99,10 @@ def _annotations(
     """Annotations in the unit of the detections, or why there are none."""
     if annotated is None:
         return None, "The ground truth does not have this video, so nothing is marked right or wrong."
-    scale = 1.0
-    if video.duration_s is None:
-        if not annotated.duration_s:
-            return None, "Nothing says how long the video is, so its annotations, which are in seconds, are not shown."
-        scale = 1 / annotated.duration_s
-    return [Annotation(row.label, row.start_s * scale, row.end_s * scale) for row in annotated.annotations], None
+    known = annotations_in_unit_of(video, annotated)
+    if known is None:
+        return None, "Nothing says how long the video is, so its annotations, which are in seconds, are not shown."
+    return known, None
 
 
 def _curves(scores: ClassScores, labels: dict[str, int]) -> dict[str, Any]:

@@ -55,16 +55,17 @@ class VisionEncoder:
             BundleError: the bundle has no vision tower, or none in this precision, or it cannot be read.
         """
         spec, files = bundle.manifest.vision, bundle.manifest.files
-        if spec is None or layout.VISION_ENCODER not in files:
+        found: list[Precision] = [known for known, file in VISION_FILES.items() if file in files]
+        if spec is None or not found:
             raise BundleError(
                 f"{bundle.path}: the bundle has no vision tower, which videos need; give features (.npy files), or a "
                 "bundle that was exported with stale-export --vision"
             )
         if precision is None:
-            precision = "int8" if layout.VISION_ENCODER_INT8 in files else "fp32"
+            precision = "int8" if "int8" in found else "fp32"
         name = VISION_FILES[precision]
-        if name not in files:
-            raise BundleError(f"{bundle.path}: the bundle has no vision tower in {precision}; use fp32")
+        if precision not in found:
+            raise BundleError(f"{bundle.path}: the bundle has no vision tower in {precision}; use {found[0]}")
         return cls(bundle.read(name), spec, channels=bundle.manifest.channels, name=name, threads=threads)
 
     @classmethod
