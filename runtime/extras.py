@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,6 +28,8 @@ def how_to_install(extra: str) -> str:
 
 
 def _source() -> str:
+    from importlib.metadata import PackageNotFoundError, distribution  # only now, because it takes time
+
     try:
         return distribution("stale-edge").metadata["Name"]
     except PackageNotFoundError:  # run from its folder without being installed

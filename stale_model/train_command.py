@@ -255,6 +255,7 @@ def stale_train(
         request = TrainRequest(config=config, threads=threads and console.limit_threads(NAME, threads), **others)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
+    console.note(NAME, "loading PyTorch")
     try:
         from stale_model.training.run_training import run_training
         from stale_model.training.training_report import summary_table

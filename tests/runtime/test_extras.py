@@ -37,7 +37,7 @@ def test_what_is_not_installed_at_all_is_installed_from_its_folder(monkeypatch: 
     def absent(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(extras, "distribution", absent)
+    monkeypatch.setattr("importlib.metadata.distribution", absent)
     assert shlex.split(how_to_install("video"))[-1] == f"{ROOT}[video]"
 
 

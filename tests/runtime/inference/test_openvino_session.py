@@ -83,7 +83,7 @@ def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch
 
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
-    with pytest.raises(MissingPackageError, match=r"needs OpenVINO; .* pip install 'stale-edge\[openvino\]'"):
+    with pytest.raises(MissingPackageError, match=r"needs OpenVINO, .* pip install 'stale-edge\[openvino\]'"):
         Localizer.open(bundle, backend="openvino-fp32")
     assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))
 
