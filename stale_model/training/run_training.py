@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
-from transformers.utils import logging as transformers_logging
 
 from stale_model.checkpoints.checkpoint import read_checkpoint
 from stale_model.checkpoints.clip import ClipParts, TextTower, read_clip_parts, read_tower
+from stale_model.checkpoints.hub import show_only_downloads
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.splits import Split, read_split
 from stale_model.network.config import StaleConfig
@@ -80,7 +80,7 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", module="lightning_fabric")
     for library in ("transformers", "huggingface_hub", "lightning_fabric", "lightning"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    show_only_downloads()
 
 
 def _read_split(request: TrainRequest) -> Split:
@@ -160,6 +160,7 @@ def _trained_on(run: TrainRequest, data: TrainingData) -> str:
 
 def _initial_text_tower(run: TrainRequest, split: Split, reporter: Reporter) -> tuple[ClipParts, TextTower | None]:
     """CLIP's parts and the text tower to start with; None for one with random weights."""
+    reporter.say(f"reading {run.text_from or f'CLIP {run.clip}'}")
     if run.text_from is None:
         clip = read_clip_parts(run.clip)
         tower = read_tower(run.clip, clip.text_config)
