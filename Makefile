@@ -1,9 +1,11 @@
+# make try           what is found in two example videos, as a table and as pages; installs the runtime alone
 # make test          make a virtual environment, install, run the tests
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
-# make screenshots   the pictures of pages in docs/; needs Chromium and ../shared/reference
+# make screenshots   the pictures of pages in docs/; needs Chromium, and for most of them ../shared/reference
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
+# make example       the bundle and the videos in examples/, from the demo of seed 0
 # make gpu           what can only be measured on a GPU; DEVICE=cpu lets the CPU stand in, GPU_OPTIONS=--help tells more
 # make fuzz          at least 200,000 broken files for every reader, which takes an hour or two
 # make lowest        the tests with the oldest versions that setup.cfg allows
@@ -22,7 +24,7 @@ BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help test check lint types layering deadcode browser screenshots drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
+.PHONY: help try example test check lint types layering deadcode browser screenshots drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -30,6 +32,24 @@ $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	touch $@
+
+# What an edge box gets: no PyTorch. Each command is printed as it runs, and does the same when it is typed.
+TRY := build/try
+EXAMPLES := examples/washing_a_car.mp4 examples/painting_a_dog.mp4
+WITH_TRUTH := --bundle examples/bundle --prompts examples/classes.txt --ground-truth examples/truth.json
+$(TRY)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(TRY)
+	$(TRY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[video]'
+	touch $@
+
+# A browser is opened in the background, and only for somebody who sits at a screen.
+PAGES := $(TRY)/pages/index.html
+try: $(TRY)/installed
+	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH)
+	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH) --format html -o $(dir $(PAGES))
+	@echo 'Pages of the videos: file://$(CURDIR)/$(PAGES)'
+	@if test -z "$$CI" && test -t 1 && test -n "$$DISPLAY$$WAYLAND_DISPLAY$$(uname | grep Darwin)"; then \
+	  $(TRY)/bin/python -m webbrowser 'file://$(CURDIR)/$(PAGES)' </dev/null >/dev/null 2>&1 & fi
 
 # The tests start hundreds of commands, so compiled modules are kept even where a container's settings forbid it.
 test: $(VENV)/installed
@@ -125,6 +145,17 @@ demo: $(VENV)/installed
 	$(BIN)/stale-run $(DEMO)/videos/validation --prompts $(DEMO)/splits/all.txt --bundle $(DEMO)/bundle \
 	  --format html --ground-truth $(DEMO)/annotations.json --subset validation -o $(DEMO)/pages
 	$(BIN)/python -m stale_model.demo.demo_summary $(DEMO) --page $(DEMO)/pages/index.html
+
+# Whatever is measured of the float graphs is measured here too, before they are left out.
+example: SEED := 0
+example: demo
+	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision --classes $(DEMO)/splits/all.txt \
+	  -o examples/bundle --graphs ort-int8 vision-int8 --calibration $(DEMO)/training_features \
+	  --validate $(DEMO)/annotations.json --validation-features $(DEMO)/validation_features \
+	  --validate-videos $(DEMO)/videos/validation
+	$(BIN)/python -m stale_model.demo.example_videos examples
+	$(BIN)/stale-run $(EXAMPLES) --bundle examples/bundle --prompts examples/classes.txt --format json \
+	  -o examples/detections.json
 
 # Installs nothing: without $(VENV) it runs with the Python, the PyTorch and the other libraries that are there.
 DEVICE ?= cuda

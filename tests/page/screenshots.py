@@ -1,4 +1,4 @@
-"""``make screenshots``: the pictures of pages in docs/, made of the reference videos."""
+"""``make screenshots``: the pictures of pages in docs/, made of the examples and of the reference videos."""
 
 import io
 import os
@@ -12,6 +12,7 @@ from PIL import Image
 from tests.cli.command import run
 from tests.conftest import REFERENCE
 from tests.page.browser import PHONE, WIDE, find_chromium, running_chromium, watched_page
+from tests.page.example_picture import example_picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,31 +21,40 @@ DOCS = Path(__file__).parents[2] / "docs"
 VIDEO = "-oExUcmbTEE"
 """The README's example: two long jumps."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-COLOURS = 128
-"""Of a picture's palette, which halves its size."""
+COLOURS, FINE_COLOURS = 128, 256
+"""Of the palette of a picture, which halves its size; more for one with frames of a video."""
 
 
 def main() -> int:
-    """Write the pictures; with a bundle of the reference checkpoint in ``$STALE_BUNDLE``."""
+    """Write the pictures; those of the reference videos with a bundle of their checkpoint in ``$STALE_BUNDLE``."""
     chromium, bundle = find_chromium(), os.environ.get("STALE_BUNDLE")
-    if chromium is None or not REFERENCE.is_dir() or bundle is None:
-        print("needs Chromium, ../shared/reference, and $STALE_BUNDLE: a bundle of its checkpoint", file=sys.stderr)
+    if chromium is None:
+        print("needs Chromium", file=sys.stderr)
         return 1
-    truth = REFERENCE / "ground_truth.json"
     with tempfile.TemporaryDirectory() as name, running_chromium(chromium) as browser:
-        folder = Path(name)
-        done = run(
-            "stale-run",
-            *(REFERENCE / "features", "--prompts", REFERENCE / "classes.txt", "--bundle", Path(bundle).absolute()),
-            *("--durations", truth, "--ground-truth", truth, "--format", "html", "-o", "pages", "--min-score", "0.1"),
-            cwd=folder,
-        )
-        print(done.stderr.strip(), file=sys.stderr)
-        for path, stem in ((folder / "pages" / "index.html", "index"), (find_page(folder / "pages"), "page")):
-            for size, width in ((WIDE, "wide"), (PHONE, "phone")):
-                for scheme in SCHEMES:
-                    take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)
+        write_picture(DOCS / "example_page.png", small_png(example_picture(browser, Path(name)), FINE_COLOURS))
+        if not REFERENCE.is_dir() or bundle is None:
+            print("the others need ../shared/reference, and $STALE_BUNDLE: a bundle of its checkpoint", file=sys.stderr)
+            return 0
+        take_reference_pages(browser, Path(name), Path(bundle).absolute())
     return 0
+
+
+def take_reference_pages(browser: "Browser", folder: Path, bundle: Path) -> None:
+    """Take pictures of the pages of the reference videos, which are written to a folder."""
+    truth = REFERENCE / "ground_truth.json"
+    done = run(
+        "stale-run",
+        *(REFERENCE / "features", "--prompts", REFERENCE / "classes.txt", "--bundle", bundle),
+        *("--durations", truth, "--ground-truth", truth, "--format", "html", "-o", "reference", "--min-score", "0.1"),
+        cwd=folder,
+    )
+    print(done.stderr.strip(), file=sys.stderr)
+    pages = folder / "reference"
+    for path, stem in ((pages / "index.html", "index"), (find_page(pages), "page")):
+        for size, width in ((WIDE, "wide"), (PHONE, "phone")):
+            for scheme in SCHEMES:
+                take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)
 
 
 def find_page(folder: Path) -> Path:
@@ -59,9 +69,14 @@ def take(
     with watched_page(browser, size, scheme) as watched:
         page = watched.open(path)
         page.keyboard.press("n")
-        picture.write_bytes(smaller(screenshot(page, size)))
+        write_picture(picture, small_png(Image.open(io.BytesIO(screenshot(page, size))).convert("RGB"), COLOURS))
         assert watched.messages == []
-        print(picture.name, f"{picture.stat().st_size:,} bytes", file=sys.stderr)
+
+
+def write_picture(path: Path, png: bytes) -> None:
+    """Write a picture, and say how large it is."""
+    path.write_bytes(png)
+    print(path.name, f"{len(png):,} bytes", file=sys.stderr)
 
 
 def screenshot(page: "Page", size: tuple[int, int]) -> bytes:
@@ -73,12 +88,10 @@ def screenshot(page: "Page", size: tuple[int, int]) -> bytes:
     )
 
 
-def smaller(png: bytes) -> bytes:
-    """The same picture with a palette."""
+def small_png(image: Image.Image, colours: int) -> bytes:
+    """A picture as PNG with a palette."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True
-    )
+    image.quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
