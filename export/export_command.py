@@ -12,6 +12,7 @@ from stale_export.export_request import ExportRequest
 from stale_export.graph_choice import ALL_GRAPHS, check_graphs
 from stale_export.int8_options import TEXT_PRECISIONS, Int8Options
 from stale_export.schemes import TARGETS
+from stale_export.stages import Stages, count_stages
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
 from stale_runtime.bundle import layout
@@ -27,6 +28,7 @@ from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number, SpaceSeparated
+from stale_runtime.terminal.progress import Progress
 
 if TYPE_CHECKING:
     from stale_model import TrainedStale
@@ -306,7 +308,9 @@ def _export(request: ExportRequest) -> Manifest:
     recipe = read_recipe(request.recipe) if request.recipe is not None else UNKNOWN_RECIPE
     signer = Signer(request.signing_key) if request.signing_key is not None else None
 
-    _say("loading PyTorch")
+    planned = 2 + count_stages(request.int8, vision=request.vision is not None, graphs=request.graphs)
+    stages = Stages(planned, Progress(NAME).show)
+    stages.enter("loading PyTorch")
     try:
         from stale_export.exporter import export_bundle
         from stale_model import read_checkpoint
@@ -315,7 +319,7 @@ def _export(request: ExportRequest) -> Manifest:
     for library in NOISY_LOGGERS:
         logging.getLogger(library).setLevel(logging.ERROR)
 
-    _say(f"reading {request.checkpoint}")
+    stages.enter(f"reading the checkpoint {request.checkpoint}")
     trained = read_checkpoint(request.checkpoint, request.clip)
     trained = _with_recipe(trained, recipe, request)
     prompts = prompts or Prompts.of(trained.classes or CLASSES)
@@ -330,6 +334,7 @@ def _export(request: ExportRequest) -> Manifest:
             graphs=request.graphs,
             sign=sign,
             say=_say,
+            stages=stages,
         )
     except OSError as problem:
         raise ExportError(

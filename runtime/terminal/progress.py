@@ -94,10 +94,10 @@ _line = _ChangingLine()
 
 
 def _fit(text: str, part: float | None, left: str, room: int) -> str:
-    """A line of at most ``room`` characters. If they are too few, the bar becomes shorter, then ``text`` is cut."""
+    """A line of at most ``room`` characters, with as long a bar as fits; if not even the shortest does, without one."""
     end = f" {left}" if left else ""
-    if part is not None:
-        size = min(max(room - len(text) - len(end) - 3, _SHORTEST_BAR), _LONGEST_BAR)
+    size = min(room - len(text) - len(end) - 3, _LONGEST_BAR)
+    if part is not None and size >= _SHORTEST_BAR:
         full = int(size * min(max(part, 0.0), 1.0))
         end = f" [{'#' * full}{'-' * (size - full)}]{end}"
     return (text[: max(0, room - len(end))] + end)[:room]

@@ -4,12 +4,7 @@ import pytest
 
 from stale_runtime.terminal import console
 from stale_runtime.terminal.progress import Progress, duration
-
-
-def use_terminal(patch: pytest.MonkeyPatch, kind: str = "xterm") -> None:
-    """Let the captured stderr be a terminal."""
-    patch.setattr("sys.stderr.isatty", lambda: True)
-    patch.setenv("TERM", kind)
+from tests.terminals import use_terminal
 
 
 @pytest.fixture
@@ -41,16 +36,16 @@ def test_a_terminal_has_one_line_that_changes(
     ]
 
 
-def test_too_long_a_line_keeps_its_bar_and_the_time_left(
+def test_a_long_line_has_a_short_bar_and_too_long_a_one_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_terminal(monkeypatch)
     shown = Progress("stale-export")
+    shown.show("x" * 40, part=1, left_s=3)
     shown.show("x" * 200, part=1, left_s=3)
-    line = capsys.readouterr().err.strip("\r").removesuffix("\033[K")
-    assert len(line) == 79
-    assert line.startswith("stale-export: xxx")
-    assert line.endswith("x [######] about 3 s left")
+    _, short, none = capsys.readouterr().err.replace("\033[K", "").split("\r")
+    assert short == f"stale-export: {'x' * 40} [########] about 3 s left"
+    assert none == f"stale-export: {'x' * 49} about 3 s left"
     shown.end()
 
 

@@ -7,6 +7,7 @@ from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.training_report import Reporter, TrainingResult, summary_csv, summary_table
 from stale_runtime.terminal.progress import clear_line
+from tests.terminals import use_terminal
 
 RESULT = TrainingResult(
     seed=3,
@@ -90,8 +91,7 @@ def test_gpu_columns_are_there_with_a_gpu(capsys: pytest.CaptureFixture[str]) ->
 def test_a_terminal_sees_the_loss_and_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
+    use_terminal(monkeypatch)
     clock = [100.0]
     reporter = Reporter("stale-train", 2, quiet=False, clock=lambda: clock[0])
     clock[0] = 200.0  # reading features does not count
@@ -118,7 +118,7 @@ def test_a_terminal_that_is_gone_does_not_end_the_training(monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    use_terminal(monkeypatch)
     monkeypatch.setattr("click.echo", fail)
     Reporter("stale-train", 2, quiet=False).show_step(1, 4, 0.5)
     clear_line()
