@@ -126,7 +126,7 @@ class Activations:
         )
         names = [watched_name(linear) for linear in LINEARS]
         collected: list[list[Features]] = [[] for _ in LINEARS]
-        for features in watch(calibration.features.values(), "calibrating, video"):
+        for features in watch(calibration.features.values(), "video"):
             for parts, found in zip(collected, run_on_video(session, features, prompts, names), strict=True):
                 parts.append(found.ravel())
         self._values = {linear: np.concatenate(parts) for linear, parts in zip(LINEARS, collected, strict=True)}

@@ -8,6 +8,7 @@ from stale_export.int8_options import Int8Options
 from stale_export.say import Say
 from stale_runtime.terminal.progress import duration
 
+_WORTH_SAYING_S = 5
 T = TypeVar("T")
 
 
@@ -64,8 +65,9 @@ class Stages:
         for done, item in enumerate(items):
             yield item
             left_s = (self._clock() - started_s) / (done + 1) * (len(items) - done - 1)
-            text = f"{self._text}: {what} {done + 1:,} of {len(items):,}, {duration(left_s)} left"
-            self._show(text, part=self._part((done + 1) / len(items)))
+            text = f"{self._text}: {what} {done + 1:,} of {len(items):,}"
+            left = f", {duration(left_s)} left" if left_s >= _WORTH_SAYING_S else ""
+            self._show(text + left, part=self._part((done + 1) / len(items)))
 
     def _part(self, of_stage: float) -> float:
         return min(1.0, (self._entered - 1 + of_stage) / self._planned)

@@ -67,7 +67,7 @@ class MapGate:
     def find_with(self, run: RunVideo) -> Found:
         """Like ``find``, for any function that computes the outputs of a video."""
         found = {}
-        for video, features in self.watch(self.videos.features.items(), "validating, video"):
+        for video, features in self.watch(self.videos.features.items(), "video"):
             cas_logits, masks = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)

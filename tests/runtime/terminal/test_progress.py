@@ -44,8 +44,8 @@ def test_a_long_line_has_a_short_bar_and_too_long_a_one_none(
     shown.show("x" * 40, part=1, left_s=3)
     shown.show("x" * 200, part=1, left_s=3)
     _, short, none = capsys.readouterr().err.replace("\033[K", "").split("\r")
-    assert short == f"stale-export: {'x' * 40} [########] about 3 s left"
-    assert none == f"stale-export: {'x' * 49} about 3 s left"
+    assert short == f"stale-export: {'x' * 40} [#######] about 3 s left"
+    assert none == f"stale-export: {'x' * 50} about 3 s left"
     shown.end()
 
 
