@@ -24,6 +24,7 @@ from stale_runtime.evaluation.activitynet import CLASSES
 from stale_runtime.exit_codes import BAD_BUNDLE, LIMIT_MISSED, MISSING_PACKAGE, describe_exit_codes
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
+from stale_runtime.system.cpus import wait_passively
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
@@ -310,6 +311,7 @@ def _export(request: ExportRequest) -> Manifest:
 
     planned = 2 + count_stages(request.int8, vision=request.vision is not None, graphs=request.graphs)
     stages = Stages(planned, Progress(NAME).show)
+    wait_passively()
     stages.enter("loading PyTorch")
     try:
         from stale_export.exporter import export_bundle
