@@ -131,7 +131,14 @@ def _train_once(
             on_epoch=reporter.show_epoch,
             progress=reporter.show_step,
             watch=reporter.show_validating,
+            say=reporter.say,
         )
+    except KeyboardInterrupt:
+        if not (folder / LAST).exists():
+            raise KeyboardInterrupt(f"no epoch is complete yet, so -o {folder} has nothing to resume") from None
+        raise KeyboardInterrupt(
+            f"the last complete epoch is kept in -o {folder}; repeat the command with --resume to go on from there"
+        ) from None
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
         raise OutputError(f"-o {folder}: {why_unwritten(problem)}{kept}") from problem
