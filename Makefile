@@ -1,8 +1,9 @@
 # make try           what is found in two example videos, as a table and as pages; installs the runtime alone
-# make test          make a virtual environment, install, run the tests
+# make test          make a virtual environment, install, run the tests; TORCH_INDEX=URL takes PyTorch from there
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible
-# make screenshots   the pictures of pages in docs/; needs Chromium, and for most of them ../shared/reference
+# make screenshots   the pictures of pages in docs/pictures/; needs Chromium, and for most of them ../shared/reference
+# make docs          the documentation as a site, with the reference of all commands and of the Python interface
 # make drawing       who imports whom, room by room; writes docs/architecture.md
 # make demo          drawn videos, training, export, detection and evaluation, in a few minutes; SEED=1 draws others
 # make example       the bundle and the videos in examples/, from the demo of seed 0
@@ -20,17 +21,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+# The package index of another build of PyTorch, such as the one without CUDA: docs/installing.md.
+TORCH_INDEX ?=
+EXTRAS ?= dev,docs
 BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help try example test check lint types layering deadcode browser screenshots drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
+.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-deps --constraint $(CONSTRAINTS) \
+	  --index-url $(TORCH_INDEX) torch)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 # What an edge box gets: no PyTorch. Each command is printed as it runs, and does the same when it is typed.
@@ -62,7 +68,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 
 types: $(VENV)/installed build/types
-	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) docs.site tests)
+	$(BIN)/mypy examples
 
 # Links that give the folders the names that they are imported by, for mypy.
 build/types: Makefile
@@ -79,7 +86,10 @@ layering: $(VENV)/installed
 # First the packages alone: code that only a test uses is dead. Then the tests too, for code of theirs that is not used.
 deadcode: $(VENV)/installed
 	$(BIN)/vulture
-	$(BIN)/vulture $(FOLDERS) tests
+	$(BIN)/vulture $(FOLDERS) docs/site tests
+
+docs: $(VENV)/installed
+	$(BIN)/python -m docs.site.make_site
 
 drawing: $(VENV)/installed
 	$(BIN)/python -m tests.import_graph
@@ -99,6 +109,7 @@ browser:
 	else echo 'Chromium is missing and cannot be installed here: the tests of pages in a browser will be skipped.'; fi
 
 screenshots: $(VENV)/installed
+	$(BIN)/python -m tests.speed_plot
 	$(BIN)/python -m tests.page.screenshots
 
 # Install the runtime alone, as an edge box does: no extras, no torch.
@@ -164,9 +175,10 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu: build/types
 	PYTHONPATH=$(CURDIR)/build/types $(GPU_PYTHON) -m tests.gpu.run --device $(DEVICE) $(GPU_OPTIONS)
 
-# These download several gigabytes of PyTorch if no CPU build of that version is available.
+# These download several gigabytes of PyTorch unless TORCH_INDEX has a CPU build of that version. The site needs a newer
+# click than we do, so `make lowest` skips its tests.
 lowest:
-	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt
+	$(MAKE) test VENV=build/lowest CONSTRAINTS=constraints-lowest.txt EXTRAS=dev
 
 newest:
 	$(MAKE) test VENV=build/newest CONSTRAINTS=/dev/null

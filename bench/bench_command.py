@@ -43,7 +43,6 @@ from stale_runtime import __version__
 from stale_runtime.errors import BenchmarkError, LimitError
 from stale_runtime.exit_codes import (
     BAD_BUNDLE,
-    INTERRUPTED,
     LIMIT_MISSED,
     MISSING_PACKAGE,
     SOME_FAILED,
@@ -53,6 +52,7 @@ from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inputs.features import MOST_SNIPPETS
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
+from stale_runtime.terminal.endings import explain_ending
 from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
 from stale_runtime.terminal.output import check_not_an_input, write_output
 from stale_runtime.terminal.progress import Progress
@@ -346,12 +346,12 @@ def _measure(request: BenchmarkRequest, report: ReportRequest, make: MakeReport 
             raise click.UsageError(
                 f"--baseline {plan.baseline} is not among the backends measured; add it to --backend"
             )
-        results = _run(plan)
+        results, interruption = _run(plan)
     if report.form == "csv":
         for note in tables.missing_notes(results):
             console.note(NAME, note)
     _write(results, report, make)
-    return _exit_code(results)
+    return _exit_code(results, interruption)
 
 
 def _render(path: Path, report: ReportRequest, make: MakeReport = make_report) -> int:
@@ -378,23 +378,25 @@ def _write(results: Results, report: ReportRequest, make: MakeReport) -> None:
         console.note(NAME, f"{len(results.rows)} rows written to {', '.join(map(str, written))}")
 
 
-def _run(plan: Plan) -> Results:
-    """Measure until everything is done, or Ctrl-C."""
+def _run(plan: Plan) -> tuple[Results, KeyboardInterrupt | None]:
+    """Measure until everything is done, or Ctrl-C or SIGTERM arrives."""
     progress = Progress(NAME)
     benchmark = Benchmark(plan=plan, say=lambda text, left_s: progress.show(text, left_s=left_s))
-    complete = True
+    interruption = None
     try:
         benchmark.run()
-    except KeyboardInterrupt:
-        complete = False
+    except KeyboardInterrupt as problem:
+        interruption = problem
     progress.end()
-    return summarise(benchmark, complete=complete)
+    return summarise(benchmark, complete=interruption is None), interruption
 
 
-def _exit_code(results: Results) -> int:
-    if not results.complete:
-        console.note(NAME, "interrupted; the results contain what was measured before that")
-        return INTERRUPTED
+def _exit_code(results: Results, interruption: KeyboardInterrupt | None) -> int:
+    if interruption is not None:
+        interruption.args = ("the results contain what was measured before that",)
+        ending = explain_ending(interruption)
+        console.note(NAME, ending.message)
+        return ending.exit_code
     failed = sum(row.error is not None for row in results.rows)
     if failed == len(results.rows):
         raise BenchmarkError(f"all {failed} rows failed: {results.rows[0].error}")

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from stale_runtime.inputs.prompts import Prompts, read_prompts
     from stale_runtime.inputs.recipe import FeatureRecipe, clip_recipe, read_recipe
     from stale_runtime.inputs.timeline import Timeline
+    from stale_runtime.inputs.videos import is_video
+    from stale_runtime.page.page_folder import relative_url
+    from stale_runtime.page.video_page import PageSettings, video_page
     from stale_runtime.video.video_properties import VideoProperties
     from stale_runtime.video.video_reader import VideoFrames, probe_video, read_video
 
@@ -53,6 +56,7 @@ __all__ = [
     "MeanAveragePrecision",
     "Outcome",
     "Outputs",
+    "PageSettings",
     "PosterFrame",
     "Prompts",
     "Settings",
@@ -65,6 +69,7 @@ __all__ = [
     "__version__",
     "clip_recipe",
     "find_bundle",
+    "is_video",
     "mean_average_precision",
     "probe_video",
     "read_class_numbers",
@@ -75,6 +80,8 @@ __all__ = [
     "read_results",
     "read_video",
     "read_video_info",
+    "relative_url",
+    "video_page",
 ]
 
 __getattr__, __dir__ = lazily(
@@ -92,6 +99,7 @@ __getattr__, __dir__ = lazily(
         "MeanAveragePrecision": "evaluation.mean_average_precision",
         "Outcome": "inference.outcome",
         "Outputs": "inference.forward_pass",
+        "PageSettings": "page.video_page",
         "Prompts": "inputs.prompts",
         "Settings": "inference.settings",
         "StaleError": "errors",
@@ -104,6 +112,7 @@ __getattr__, __dir__ = lazily(
         "VideoInfo": "evaluation.video_info",
         "VideoProperties": "video.video_properties",
         "find_bundle": "bundle.bundle",
+        "is_video": "inputs.videos",
         "mean_average_precision": "evaluation.mean_average_precision",
         "probe_video": "video.video_reader",
         "read_class_numbers": "evaluation.thumos14",
@@ -113,5 +122,7 @@ __getattr__, __dir__ = lazily(
         "read_results": "evaluation.results",
         "read_video": "video.video_reader",
         "read_video_info": "evaluation.video_info",
+        "relative_url": "page.page_folder",
+        "video_page": "page.video_page",
     },
 )

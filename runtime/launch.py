@@ -1,9 +1,17 @@
-"""How commands start, so that Ctrl-C ends them with one line even while their modules are loading."""
+"""How commands start, so that Ctrl-C or a lack of memory ends them with one line even while modules are loading."""
 
+import resource
 import sys
 from importlib import import_module
 
-from stale_runtime.exit_codes import INTERRUPTED
+from stale_runtime.exit_codes import BAD_INPUT, INTERRUPTED
+
+_SIGNS = ("bad_alloc", "annot allocate memory")
+"""Texts of errors that are due to a lack of memory."""
+_SIGNS_IF_LIMITED = ("failed to map segment", "returned NULL without setting an exception")
+"""Texts of errors that are, too, if there is a limit, and else have other causes."""
+_LEAST = 140_000_000
+"""Bytes of address space with which numpy's linear algebra ends the process itself instead of raising an error."""
 
 
 def launch(module: str, name: str) -> None:
@@ -14,12 +22,18 @@ def launch(module: str, name: str) -> None:
         name: the command's name, which its messages begin with.
     """
     try:
+        limit = _address_space_limit()
+        if limit is not None and limit < _LEAST:
+            raise MemoryError("to load numpy")
         command = import_module(module)
     except BaseException as problem:
-        if find_interruption(problem) is None:
-            raise
-        print(f"{name}: error: interrupted; no work had started", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        if find_interruption(problem) is not None:
+            print(f"{name}: error: interrupted; no work had started", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        if lacks_memory(problem):
+            print(f"{name}: error: {describe_lack_of_memory(problem)}", file=sys.stderr)
+            sys.exit(BAD_INPUT)
+        raise
     command.main()
 
 
@@ -30,6 +44,32 @@ def find_interruption(problem: BaseException | None) -> KeyboardInterrupt | None
             return problem
         problem = problem.__cause__ or problem.__context__
     return None
+
+
+def lacks_memory(problem: BaseException | None) -> bool:
+    """Whether an error is due to a lack of memory: libraries that cannot be loaded then raise errors of their own."""
+    limited = _address_space_limit() is not None
+    while problem is not None:
+        signs = (*_SIGNS, *_SIGNS_IF_LIMITED) if limited else _SIGNS
+        if isinstance(problem, MemoryError) or any(sign in str(problem) for sign in signs):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
+def describe_lack_of_memory(problem: BaseException) -> str:
+    """What is said of it: how much may be used, as far as that is known, and the remedy."""
+    what = f" ({problem})" if isinstance(problem, MemoryError) and str(problem) else ""
+    limit = _address_space_limit()
+    if limit is not None:
+        return f"not enough memory{what}: ulimit -v allows {limit / 1e6:,.0f} MB; raise it, or use smaller inputs"
+    return f"not enough memory{what}; use smaller inputs, or end other programs"
+
+
+def _address_space_limit() -> int | None:
+    """Bytes of memory that this process may map; None if there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def start_run() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("benchmarks", "threats", "limits", "features", "formats", "pages", "evaluation", "architecture", "gpu")
-TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page}.md" for page in PAGES))
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+TEXTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *DOCS)
 NAMED = re.compile(r"[`(]((?:tests|docs|runtime|export|bench|stale_model)/[\w/.]*\w)")
 PATHS = sorted({(text, path) for text in TEXTS for path in NAMED.findall((ROOT / text).read_text())})
 ROWS = [line for line in (ROOT / "docs/threats.md").read_text().splitlines() if line.startswith("| ")]

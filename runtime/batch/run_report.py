@@ -15,14 +15,16 @@ from stale_runtime.version import __version__
 FORMAT = 1
 
 
-def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> str:
+def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any], ended: tuple[int, str] | None = None) -> str:
     """The report of a run.
 
     Args:
         batch: the outcomes of its videos.
         resumed: how many of them an interrupted run had finished.
         run: the run's settings, written unchanged.
+        ended: exit code and message of what ended the run early; None if nothing did.
     """
+    code, message = (batch.exit_code, None) if ended is None else ended
     reached = [_describe_outcome(outcome, batch.warnings.get(outcome.path)) for outcome in batch.outcomes]
     skipped = [_describe(path, "skipped") for path in batch.paths[len(reached) :]]
     videos = [*reached, *skipped]
@@ -30,7 +32,8 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any]) -> st
     content = {
         "format": FORMAT,
         "version": f"stale-edge {__version__}",
-        "exit_code": batch.exit_code,
+        "exit_code": code,
+        "ended_by": None if message is None else as_text(message),
         "counts": {
             "videos": len(videos),
             **{status: counts[status] for status in ("ok", "failed", "skipped")},

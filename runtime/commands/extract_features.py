@@ -20,7 +20,6 @@ from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Sha256
-from stale_runtime.terminal.termination import raise_termination
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -122,8 +121,7 @@ def stale_features(
 
 def main() -> None:
     """Run ``stale-features``."""
-    with raise_termination():
-        console.run_command(stale_features, NAME)
+    console.run_command(stale_features, NAME)
 
 
 def extract(request: FeaturesRequest, folder: Path) -> int:

@@ -10,12 +10,14 @@ import click
 
 from stale_runtime.batch.batch import Batch, BatchRun, find_files
 from stale_runtime.batch.journal import Journal
-from stale_runtime.batch.run_report import run_report_json
+from stale_runtime.bundle.bundle import find_bundle
 from stale_runtime.commands.feature_warnings import FeatureWarnings
+from stale_runtime.commands.report_file import RunReport, reported
 from stale_runtime.commands.run_output import RunOutput
 from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import RunRequest, says_duration
 from stale_runtime.detections import VideoDetections
+from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.prompts import read_prompts
@@ -23,7 +25,6 @@ from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
-from stale_runtime.terminal.output import write_output
 from stale_runtime.video.video_reader import require_video_reader
 
 
@@ -37,29 +38,42 @@ def run_files(request: RunRequest) -> int:
         StaleError: an input that all videos need cannot be used, or a single video failed.
     """
     started = time.perf_counter()
-    task = prepare_run(request)
-    output = RunOutput.prepare(request, task)
-    ready = time.perf_counter()
-    with _open_journal(request, task) as journal, _open_workspace(output) as folder:
-        finished = task.finished(journal)
-        if request.resume:
-            console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
-        warnings = FeatureWarnings(len(task.paths))
-        outcomes = tuple(_detect_with_progress(task, journal, finished, warnings, output, folder))
-        _note_damage(outcomes)
-        batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
-        output.write(outcomes)
-        if request.report is not None:
-            report = run_report_json(batch, resumed=len(finished), run=output.report_settings())
-            write_output(report, request.report, "--report")
-        if journal is not None and not batch.stopped:
-            journal.remove()
+    with reported(request.report) as report:
+        report.paths = paths = find_files(request.features, say=partial(console.note, NAME))
+        request.check_inputs_are_kept(paths, _find_bundle(request))
+        report.may_replace = True
+        task = prepare_run(request, paths)
+        output = RunOutput.prepare(request, task)
+        report.settings = output.report_settings()
+        ready = time.perf_counter()
+        batch = _process(request, task, output, report)
     if request.verbose:
         through_windows = sum(video.window is not None for video in batch.found)
         videos = f"{len(task.paths)} videos, {through_windows} of them through windows"
         times = f"ready in {ready - started:.3f} s, {videos}, in {time.perf_counter() - ready:.3f} s"
         console.note(NAME, f"{describe_localizer(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
     return _conclude(batch)
+
+
+def _process(request: RunRequest, task: BatchRun, output: RunOutput, report: RunReport) -> Batch:
+    """Detect, and write everything."""
+    with _open_journal(request, task) as journal, _open_workspace(output) as folder:
+        finished = task.finished(journal)
+        report.resumed = len(finished)
+        if request.resume:
+            console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
+        warnings = FeatureWarnings(len(task.paths))
+        report.warnings = warnings.by_path
+        for outcome in _detect_with_progress(task, journal, finished, warnings, output, folder):
+            report.outcomes.append(outcome)
+        outcomes = tuple(report.outcomes)
+        _note_damage(outcomes)
+        batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
+        output.write(outcomes)
+        report.write(batch)
+        if journal is not None and not batch.stopped:
+            journal.remove()
+    return batch
 
 
 def _note_damage(outcomes: Sequence[Outcome]) -> None:
@@ -91,13 +105,16 @@ def _detect_with_progress(
             return  # nobody reads them any more
 
 
-def prepare_run(request: RunRequest) -> BatchRun:
+def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
     """Read all that a run needs, except the features.
+
+    Args:
+        request: what is asked for.
+        paths: the files that it means.
 
     Raises:
         StaleError: something cannot be used.
     """
-    paths = find_files(request.features, say=partial(console.note, NAME))
     if request.form.needs_seconds and not request.says_times and not any(map(says_duration, paths)):
         raise click.UsageError(
             f"--format {request.form.name} needs seconds; give --durations FILE, or --fps with --stride"
@@ -110,7 +127,6 @@ def prepare_run(request: RunRequest) -> BatchRun:
     external = request.external_classifier
     labels = read_video_labels(external) if external is not None else None
     prepared = prepare_localizer(request, prompts, videos=videos)
-    request.check_inputs_are_kept(paths, prepared.localizer.bundle.path)
     return BatchRun(
         localizer=prepared.localizer,
         prompts=prepared.prompts,
@@ -124,6 +140,14 @@ def prepare_run(request: RunRequest) -> BatchRun:
         strict=request.strict,
         evidence=request.form.shows_evidence,
     )
+
+
+def _find_bundle(request: RunRequest) -> Path | None:
+    """Where the bundle is; None if there is none, which opening it will report."""
+    try:
+        return find_bundle(request.bundle.path)
+    except BundleError:
+        return None
 
 
 @contextmanager
@@ -140,9 +164,10 @@ def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | Non
             console.note(NAME, f"{known} are processed again; --resume would have kept them")
         try:
             yield journal
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as problem:
             done = f"{len(journal):,} of {videos:,} videos are done"
-            raise KeyboardInterrupt(f"{done}; repeat the command with --resume to continue") from None
+            problem.args = (f"{done}; repeat the command with --resume to continue",)
+            raise
 
 
 @contextmanager

@@ -10,8 +10,6 @@ import click
 
 from stale_runtime import __version__
 from stale_runtime.batch.batch import BatchRun
-from stale_runtime.bundle.manifest import Manifest
-from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.detections import FRACTION, VideoDetections
@@ -20,6 +18,7 @@ from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 from stale_runtime.inputs.videos import is_video
@@ -72,7 +71,7 @@ class RunOutput:
         return cls(
             request=request,
             task=task,
-            min_score=choose_min_score(request, task.localizer.bundle.manifest),
+            min_score=choose_min_score(request, task.localizer),
             ground_truth=None if truth is None else read_ground_truth(truth, subset=request.subset),
         )
 
@@ -182,13 +181,13 @@ class RunOutput:
         return rates
 
 
-def choose_min_score(request: RunRequest, manifest: Manifest) -> float | None:
+def choose_min_score(request: RunRequest, localizer: Localizer) -> float | None:
     """The score from which on detections are written; None for all."""
     if request.min_score is not None:
         return request.min_score
     if not request.form.for_people:
         return None
-    return DEFAULT_READING_SCORE if manifest.reading_score is None else manifest.reading_score.score
+    return localizer.reading_score
 
 
 def frame_rate(video: Path) -> float | None:

@@ -47,6 +47,8 @@ def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = F
     if videos:
         localizer.require_videos()
     encoded = localizer.encode_prompts(prompts)
+    if localizer.cache_problem is not None:
+        console.note(NAME, f"warning: {localizer.cache_problem}")
     localizer.require_memory(encoded)
     _note_prompts(prompts)
     return Prepared(localizer=localizer, prompts=encoded)

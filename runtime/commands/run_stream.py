@@ -55,8 +55,9 @@ def run_stream(request: RunRequest) -> int:
             if not console.echo(_as_json(detection, SNIPPETS if snippet_s is None else SECONDS)):
                 break  # nobody reads them any more
             printed += 1
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{stream.received:,} snippets were read, and what was final by then is out") from None
+    except KeyboardInterrupt as problem:
+        problem.args = (f"{stream.received:,} snippets were read, and what was final by then is out",)
+        raise
     finally:
         if request.verbose:
             taken = f"{stream.received:,} snippets in {time.perf_counter() - started:.3f} s"

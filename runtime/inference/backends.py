@@ -1,5 +1,7 @@
 """Ways to run a bundle's localizer graph: with ONNX Runtime, or with OpenVINO if it is installed."""
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,6 +12,8 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
 from stale_runtime.errors import BackendError, MissingPackageError, StaleError
+
+_CPU_LISTS = ("/proc/cpuinfo", "/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,11 @@ def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError
         return None
     if find_spec("openvino") is None:
         return MissingPackageError.for_extra(f"{backend.name} needs OpenVINO", "openvino")
+    if sys.platform == "linux" and not any(map(os.path.exists, _CPU_LISTS)):
+        return BackendError(
+            f"{backend.name}: without {' and '.join(_CPU_LISTS)}, OpenVINO would wait for ever; mount /proc, or use an "
+            "ort backend"
+        )
     if backend.precision == "bf16":
         from stale_runtime.inference.openvino_session import has_bf16
 

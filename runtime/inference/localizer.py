@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
+from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.standard_decoder import CLASSES
 from stale_runtime.detections import VideoDetections
@@ -373,6 +374,20 @@ class Localizer:
         snippets than the trained T and a cut parts it into scenes.
         """
         return self._lengths.window_for(features)
+
+    @property
+    def cache_problem(self) -> str | None:
+        """Why the folder of encoded prompts is not used; None if it is, or none is wanted."""
+        return self._prompts.cache_problem
+
+    @property
+    def reading_score(self) -> float:
+        """Score from which on detections are worth a person's reading.
+
+        It is where F1 was best on the validation videos of the bundle, or a usual one if that was not measured.
+        """
+        known = self.bundle.manifest.reading_score
+        return DEFAULT_READING_SCORE if known is None else known.score
 
     def require_memory(self, prompts: EncodedPrompts) -> None:
         """Make sure that there is memory for the shortest video; a run over many checks this before the first.

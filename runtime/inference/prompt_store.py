@@ -42,6 +42,11 @@ class PromptStore:
         self._lock = Lock()
         self._latest: tuple[tuple[str, ...], PromptVectors] | None = None
 
+    @property
+    def cache_problem(self) -> str | None:
+        """Why the cache folder is not used; None if it is, or none is wanted."""
+        return None if self._cache is None else self._cache.problem
+
     def encode(self, prompts: Prompts) -> PromptVectors:
         """The vectors of K prompts, as copies that the caller may change.
 

@@ -1,8 +1,9 @@
 """What all commands share: how they end, and how they print."""
 
-import errno
+import codecs
+import io
 import os
-import signal
+import struct
 import sys
 import time
 import traceback
@@ -12,18 +13,18 @@ from typing import NoReturn, TypeVar
 
 import click
 
-from stale_runtime.errors import OutOfMemoryError, OutputError, StaleError
-from stale_runtime.exit_codes import DONE, INCOMPLETE, INTERRUPTED, USAGE
+from stale_runtime.errors import OutputError
+from stale_runtime.exit_codes import DONE
 from stale_runtime.launch import find_interruption
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
+from stale_runtime.terminal.endings import TRACEBACK, explain_ending, is_full_stdout
 from stale_runtime.terminal.progress import Progress, clear_line
-from stale_runtime.terminal.termination import Termination
+from stale_runtime.terminal.termination import ignore_interruptions, raise_termination
 
-TRACEBACK = "STALE_TRACEBACK"
-"""Environment variable: if set, bugs print their traceback."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_ESCAPE = "stale-edge.escape"
+"""Name of the way in which unknown letters are escaped."""
 
 T = TypeVar("T")
 
@@ -31,42 +32,37 @@ T = TypeVar("T")
 def run_command(command: click.Command, name: str) -> NoReturn:
     """Run a command and exit with its exit code; every error is one line on stderr.
 
+    SIGTERM and SIGHUP end it like Ctrl-C.
+
     Args:
         command: returns its exit code, or None for 0.
         name: the command's name, which its messages begin with.
     """
-    _open_closed_streams()
+    with raise_termination():
+        sys.exit(_run(command, name))
+
+
+def _run(command: click.Command, name: str) -> int:
     try:
+        _open_closed_streams()
+        _escape_unknown_letters()
         code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Abort as problem:
-        code = _end_interrupted(name, problem.__context__)
-    except click.ClickException as problem:
-        code = _complain(name, f"{problem.format_message()} (see {name} --help)", USAGE)
-    except KeyboardInterrupt as problem:
-        code = _end_interrupted(name, problem)
-    except StaleError as problem:
-        code = _complain(name, str(problem), problem.exit_code)
-    except MemoryError as problem:
-        code = _complain(
-            name,
-            f"not enough memory ({problem}); use smaller inputs, or end other programs",
-            OutOfMemoryError.exit_code,
-        )
+        return code if isinstance(code, int) else DONE
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         _close_stdout()
-        code = DONE
-    except Exception as problem:
-        if (interruption := find_interruption(problem)) is not None:
-            sys.exit(_end_interrupted(name, interruption))
-        if isinstance(problem, OSError) and problem.errno in _FULL and problem.filename is None:
-            _close_stdout()
-            sys.exit(_complain(name, f"stdout: {why_unwritten(problem)}", USAGE))
-        if os.environ.get(TRACEBACK):
+        return DONE
+    except (Exception, KeyboardInterrupt) as problem:
+        if find_interruption(problem) is not None:
+            ignore_interruptions()
+        ending = explain_ending(problem)
+        if ending.is_bug and os.environ.get(TRACEBACK):
             traceback.print_exc()
-        text = f"a bug in stale-edge: {type(problem).__name__}: {problem}; set {TRACEBACK}=1 for the details to report"
-        code = _complain(name, text, INCOMPLETE)
-    sys.exit(code if isinstance(code, int) else DONE)
+        if is_full_stdout(problem):
+            _close_stdout()
+        hint = f" (see {name} --help)" if isinstance(problem, click.ClickException) else ""
+        note(name, f"error: {ending.message}{hint}")
+        return ending.exit_code
 
 
 def note(name: str, text: str) -> None:
@@ -140,30 +136,33 @@ def limit_threads(name: str, asked: int) -> int:
     return min(asked, available)
 
 
-def _end_interrupted(name: str, problem: BaseException | None) -> int:
-    """Print the interruption's message, if it has one, and ignore further interruptions."""
-    with suppress(ValueError):  # raised outside the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    said = str(problem or "") or "no incomplete files are left behind"
-    if isinstance(problem, Termination):
-        return _complain(name, f"ended by {signal.Signals(problem.number).name}; {said}", 128 + problem.number)
-    return _complain(name, f"interrupted; {said}", INTERRUPTED)
-
-
 def _open_closed_streams() -> None:
     """Open /dev/null for closed standard streams; otherwise the next file opened would receive what is printed."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 -- stays open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _escape_unknown_letters() -> None:
+    """Print letters that the code page of a terminal lacks as escapes, instead of failing on the first one."""
+    codecs.register_error(_ESCAPE, _escape_like_json)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPE)
+
+
+def _escape_like_json(problem: UnicodeError) -> tuple[str, int]:
+    r"""Escapes that JSON has, too: ``\u00e9``, and a pair of them for letters beyond U+FFFF."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    halves = problem.object[problem.start : problem.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{half:04x}" for (half,) in struct.iter_unpack(">H", halves)), problem.end
 
 
 def _close_stdout() -> None:
     """Discard buffered output, which Python would otherwise fail to write again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(name: str, text: str, code: int) -> int:
-    note(name, f"error: {text}")
-    return code

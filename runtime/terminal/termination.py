@@ -1,6 +1,7 @@
 """Ending a command as Ctrl-C does if the system asks it to end, so that it removes what it began."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +25,9 @@ def raise_termination() -> Iterator[None]:
 
     A signal that is ignored, as ``nohup`` does with SIGHUP, stays ignored.
     """
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     caught = [number for number, handler in before.items() if handler is signal.SIG_DFL]
     try:
@@ -33,6 +37,13 @@ def raise_termination() -> Iterator[None]:
     finally:
         for number in caught:
             signal.signal(number, before[number])
+
+
+def ignore_interruptions() -> None:
+    """Let nothing disturb what a command does at its end."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_SIGNALS):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _terminate(number: int, _: FrameType | None) -> None:

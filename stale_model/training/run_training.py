@@ -5,6 +5,7 @@ import math
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -133,12 +134,9 @@ def _train_once(
             watch=reporter.show_validating,
             say=reporter.say,
         )
-    except KeyboardInterrupt:
-        if not (folder / LAST).exists():
-            raise KeyboardInterrupt(f"no epoch is complete yet, so -o {folder} has nothing to resume") from None
-        raise KeyboardInterrupt(
-            f"the last complete epoch is kept in -o {folder}; repeat the command with --resume to go on from there"
-        ) from None
+    except KeyboardInterrupt as problem:
+        problem.args = (_describe_kept(folder),)
+        raise
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
         raise OutputError(f"-o {folder}: {why_unwritten(problem)}{kept}") from problem
@@ -157,6 +155,13 @@ def _train_once(
         peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
         gpu_percent=best.gpu_percent,
     )
+
+
+def _describe_kept(folder: Path) -> str:
+    """What an interrupted training leaves, and how to go on."""
+    if not (folder / LAST).exists():
+        return f"no epoch is complete yet, so there is nothing to resume in -o {folder}"
+    return f"the last complete epoch is kept in -o {folder}; repeat the command with --resume to go on from there"
 
 
 def _trained_on(run: TrainRequest, data: TrainingData) -> str:

@@ -151,7 +151,7 @@ def test_a_reader_that_leaves_ends_a_stream_that_would_not(work: Path) -> None:
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_stream_after_whole_lines(
     work: Path, streamed: list[dict[str, Any]], number: int, code: int
 ) -> None:

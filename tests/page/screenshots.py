@@ -1,4 +1,4 @@
-"""``make screenshots``: the pictures of pages in docs/, made of the examples and of the reference videos."""
+"""``make screenshots``: the pictures of pages in docs/pictures/, made of the examples and of the reference videos."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from tests.page.example_picture import example_picture
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-DOCS = Path(__file__).parents[2] / "docs"
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 VIDEO = "-oExUcmbTEE"
 """The README's example: two long jumps."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -32,7 +32,7 @@ def main() -> int:
         print("needs Chromium", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as name, running_chromium(chromium) as browser:
-        write_picture(DOCS / "example_page.png", small_png(example_picture(browser, Path(name)), FINE_COLOURS))
+        write_picture(PICTURES / "example_page.png", small_png(example_picture(browser, Path(name)), FINE_COLOURS))
         if not REFERENCE.is_dir() or bundle is None:
             print("the others need ../shared/reference, and $STALE_BUNDLE: a bundle of its checkpoint", file=sys.stderr)
             return 0
@@ -54,7 +54,7 @@ def take_reference_pages(browser: "Browser", folder: Path, bundle: Path) -> None
     for path, stem in ((pages / "index.html", "index"), (find_page(pages), "page")):
         for size, width in ((WIDE, "wide"), (PHONE, "phone")):
             for scheme in SCHEMES:
-                take(browser, path, DOCS / f"{stem}_{width}_{scheme}.png", size, scheme)
+                take(browser, path, PICTURES / f"{stem}_{width}_{scheme}.png", size, scheme)
 
 
 def find_page(folder: Path) -> Path:

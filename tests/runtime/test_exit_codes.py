@@ -1,5 +1,8 @@
 """Exit codes: each is explained where users look."""
 
+import re
+from pathlib import Path
+
 import click
 import pytest
 
@@ -25,6 +28,12 @@ def test_every_error_has_an_exit_code_that_is_explained() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.StaleError)]
     assert len(kinds) > 15
     assert {kind.exit_code for kind in kinds} <= set(MEANINGS)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "exit_codes.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == MEANINGS
 
 
 def test_codes_are_described_in_order_and_once() -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,61 @@ def test_gives_back_what_was_put(cache: PromptCache) -> None:
 def test_another_process_finds_it(cache: PromptCache, tmp_path: Path) -> None:
     put(cache, TEXT, VECTOR)
     assert same(PromptCache(tmp_path / "cache", encoder="e" * 64, width=WIDTH).get(TEXT), VECTOR)
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_may_write_to_is_not_used(cache: PromptCache, tmp_path: Path, mode: int) -> None:
+    put(cache, TEXT, VECTOR)
+    assert cache.problem is None
+    for folder in (tmp_path / "cache", only_file(tmp_path).parent):
+        folder.chmod(mode)
+        assert cache.problem == (
+            f"prompt cache {folder}: other users may write to it, so it is not used; chmod go-w {folder}"
+        )
+        assert cache.get(TEXT) is None
+        put(cache, "b", VECTOR)
+        folder.chmod(0o755)
+        assert same(cache.get(TEXT), VECTOR)
+        assert cache.get("b") is None
+
+
+def test_what_another_user_wrote_counts_as_absent(
+    cache: PromptCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache, TEXT, VECTOR)
+    if os.geteuid() == 0:
+        os.chown(only_file(tmp_path), 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert cache.get(TEXT) is None
+
+
+def test_a_file_that_others_may_write_to_counts_as_absent(cache: PromptCache, tmp_path: Path) -> None:
+    put(cache, TEXT, VECTOR)
+    only_file(tmp_path).chmod(0o606)
+    assert cache.get(TEXT) is None
+
+
+def test_a_folder_of_another_user_is_not_used(
+    cache: PromptCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache, TEXT, VECTOR)
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "cache", 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert "owns it, so it is not used" in str(cache.problem)
+    assert cache.get(TEXT) is None
+
+
+def test_a_new_folder_is_this_users_alone_whatever_the_umask(cache: PromptCache) -> None:
+    before = os.umask(0)
+    try:
+        put(cache, TEXT, VECTOR)
+    finally:
+        os.umask(before)
+    assert cache.problem is None
+    assert same(cache.get(TEXT), VECTOR)
 
 
 def test_a_vector_that_was_got_can_be_changed(cache: PromptCache) -> None:
