@@ -1,4 +1,4 @@
-# make try           what is found in two example videos, as a table and as pages; installs the runtime alone
+# make try           what is found in two example videos, as a table and as pages; installs the runtime alone, 100 MB
 # make test          make a virtual environment, install, run the tests; TORCH_INDEX=URL takes PyTorch from there
 # make check         lint, types, layering, dead code
 # make browser       install Chromium for the tests of pages, where that is possible

@@ -80,7 +80,7 @@ class CheckpointError(StaleError):
 
 
 class BackendError(StaleError):
-    """A backend cannot run on this machine, or not this bundle."""
+    """A backend cannot run on this machine, or with a bundle that lacks its graph."""
 
     exit_code = USAGE
 

@@ -35,7 +35,14 @@ GROUPS = (
     Group("detections", "Detections", "stale_runtime", first="VideoDetections", rooms=("detections", "evidence")),
     Group("inputs", "Features, prompts and times", "stale_runtime", first="Prompts", rooms=("inputs",)),
     Group("videos", "Videos", "stale_runtime", rooms=("video",)),
-    Group("evaluation", "Evaluation", "stale_runtime", first="mean_average_precision", rooms=("evaluation",)),
+    Group(
+        "evaluation",
+        "Evaluation",
+        "stale_runtime",
+        first="mean_average_precision",
+        rooms=("evaluation",),
+        types=("evaluation.matching.ForeignRule",),
+    ),
     Group("errors", "Errors and version", "stale_runtime", first="StaleError", rooms=("errors", "version")),
     Group("stale_model", "Network and checkpoints", "stale_model", first="Stale"),
     Group("stale_export", "Export", "stale_export", first="export_bundle"),
@@ -53,7 +60,7 @@ def make_page(group: Group) -> Iterator[str]:
     """The lines of a page: a heading, and for each name a directive, which mkdocstrings replaces."""
     names = find_names(group)
     yield from (f"# {group.title}", "")
-    yield from (f"To be imported from `{group.package}`: `from {group.package} import {names[0]}`.", "")
+    yield from (f"Import these names from `{group.package}`: `from {group.package} import {names[0]}`.", "")
     for name in names:
         yield from (f"::: {group.package}.{name}", "")
     if group.types:

@@ -1,5 +1,6 @@
 """The pages of the commands, from what click knows of them: the same words as ``--help`` prints."""
 
+import html
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -21,7 +22,6 @@ COMMANDS = {
 NOTES = re.compile(r"\s*\[((?:default: |required|env var: |x|[\d.e+-]+<)[^\]]*)\]")
 """What click, or the text of an option, adds at its end: the default, the range."""
 
-
 CODE = re.compile(
     r"(?<![\w'-])("
     r"(?:stale-(?:run|features|eval|train|export|bench)|--[a-z][a-z0-9-]*|-[a-z]\b)(?: --[a-z][a-z0-9-]*)*"
@@ -32,10 +32,20 @@ CODE = re.compile(
 
 def write_command_pages(folder: Path) -> None:
     """Write a page for each command into a folder."""
-    for name, definition in COMMANDS.items():
-        module, function = definition.split(":")
-        command: click.Command = getattr(import_module(module), function)
-        (folder / f"{name}.md").write_text("\n".join(describe(click.Context(command, info_name=name))))
+    for name in COMMANDS:
+        (folder / f"{name}.md").write_text(make_command_page(name))
+
+
+def make_command_page(name: str) -> str:
+    """The page of a command."""
+    return "\n".join(describe(click.Context(find_command(name), info_name=name)))
+
+
+def find_command(name: str) -> click.Command:
+    """A command by the name that is typed."""
+    module, function = COMMANDS[name].split(":")
+    command: click.Command = getattr(import_module(module), function)
+    return command
 
 
 def describe(context: click.Context, heading: str = "#") -> Iterator[str]:
@@ -53,8 +63,8 @@ def describe(context: click.Context, heading: str = "#") -> Iterator[str]:
         if record is not None and isinstance(parameter, click.Option):  # the text above explains the arguments
             anchor = context.command_path.replace(" ", "-") + max(parameter.opts, key=len)
             yield from describe_option(anchor, *record)
-    if command.epilog:
-        yield from (f"{heading}# Exit codes", "", escape(command.epilog.removeprefix("Exit codes: ")), "")
+    codes = escape((command.epilog or "").removeprefix("Exit codes: "))
+    yield from (f"{heading}# Exit codes", "", f"{codes} [What each of them means](../exit_codes.md).".strip(), "")
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             subcommand = command.get_command(context, name)
@@ -84,6 +94,6 @@ def describe_option(anchor: str, declared: str, text: str) -> Iterator[str]:
 def escape(text: str) -> str:
     """Plain text as Markdown: commands and options as code, and nothing else that Markdown would take for markup."""
     pieces = CODE.split(text)
-    pieces[::2] = [re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", piece) for piece in pieces[::2]]
+    pieces[::2] = [re.sub(r"([\\`*_{}\[\]#])", r"\\\1", html.escape(piece, quote=False)) for piece in pieces[::2]]
     pieces[1::2] = [f"`{piece}`" for piece in pieces[1::2]]
     return "".join(pieces)

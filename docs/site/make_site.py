@@ -5,6 +5,7 @@ is loaded from elsewhere.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,15 @@ def build_site(folder: Path) -> str:
     """
     settings = collect_pages(folder)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(settings)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,  # where Python finds our extension of griffe
+        env={**os.environ, "NO_COLOR": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     said = "\n".join(line for line in done.stderr.splitlines() if line not in ("", ALL_WELL))
     return said or (f"Zensical ended with exit code {done.returncode}" if done.returncode else "")
 

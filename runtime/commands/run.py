@@ -52,7 +52,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
 @click.option(
     "--backend",
     type=click.Choice(list(LOCALIZER_BACKENDS)),
-    help="What runs the network.  [default: ort-int8 if the bundle's int8 mAP was measured, else ort-fp32]",
+    help="What runs the network.  [default: ort-int8 if the bundle's int8 mAP was measured, else ort-fp32, else what "
+    "the bundle has]",
 )
 @click.option(
     "--vision-precision",

@@ -11,7 +11,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
-from stale_runtime.errors import BackendError, MissingPackageError, StaleError
+from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, MissingPackageError, StaleError
 
 _CPU_LISTS = ("/proc/cpuinfo", "/sys/devices/system/cpu")
 
@@ -49,9 +49,7 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
 def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError | None:
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
     if backend.file not in manifest.files:
-        return BackendError(
-            f"{backend.name}: the bundle has no {backend.file}, which it needs; give {_name_others(manifest)}"
-        )
+        return _missing_graph(backend, manifest)
     if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
@@ -84,8 +82,8 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
         threads: threads an operator may use.
 
     Raises:
-        BackendError: the backend cannot run on this machine, or the bundle has no graph for it.
-        BundleError: the graph cannot be loaded, or has other inputs or outputs.
+        BackendError: the backend cannot run on this machine, or the bundle has no graph for it but for others.
+        BundleError: the bundle has no graph at all, or the graph cannot be loaded or has other inputs or outputs.
     """
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
@@ -121,10 +119,12 @@ def default_backend(manifest: Manifest) -> LocalizerBackend:
     return best if best in present or not present else present[0]
 
 
-def _name_others(manifest: Manifest) -> str:
-    """Backends that can run here and whose graph a bundle has, for a message."""
-    present = [backend for backend in LOCALIZER_BACKENDS.values() if backend.file in manifest.files]
-    names = [backend.name for backend in present if backend_problem(backend, manifest) is None]
-    if not names:
-        return f"another bundle, since this one has no graph for any of {', '.join(LOCALIZER_BACKENDS)}"
-    return f"{' or '.join(names)}, or a bundle that has it"
+def _missing_graph(backend: LocalizerBackend, manifest: Manifest) -> StaleError:
+    present = [other for other in LOCALIZER_BACKENDS.values() if other.file in manifest.files]
+    if not present:
+        return BundleError(f"the bundle has no graph for any of {', '.join(LOCALIZER_BACKENDS)}; {COPY_AGAIN}")
+    usable = [other.name for other in present if backend_problem(other, manifest) is None]
+    return BackendError(
+        f"{backend.name}: the bundle was exported without {backend.file}; give {' or '.join(usable)}, or a bundle that "
+        "has it"
+    )

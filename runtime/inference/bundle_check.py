@@ -79,11 +79,7 @@ def self_test(bundle: Bundle) -> Iterator[Check]:
     for name in bundle.verify():
         yield Check(name, None, None)
     manifest = bundle.manifest
-    backends = [
-        backend
-        for backend in LOCALIZER_BACKENDS.values()
-        if backend.file in manifest.files and backend_problem(backend, manifest) is None
-    ]
+    backends = [backend for backend in LOCALIZER_BACKENDS.values() if backend_problem(backend, manifest) is None]
     if not backends:
         raise BundleError(
             f"{bundle.path}: the bundle has no graph for any of {', '.join(LOCALIZER_BACKENDS)}; {COPY_AGAIN}"

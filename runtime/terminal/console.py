@@ -57,6 +57,7 @@ def _run(command: click.Command, name: str) -> int:
             ignore_interruptions()
         ending = explain_ending(problem)
         if ending.is_bug and os.environ.get(TRACEBACK):
+            clear_line()
             traceback.print_exc()
         if is_full_stdout(problem):
             _close_stdout()
@@ -101,7 +102,7 @@ def progress(
     total: int,
     describe: Callable[[T | None], str] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Generator[T]:
+) -> Generator[T, None, None]:
     """Yield the items, and say on stderr how many are done if there are several.
 
     Args:

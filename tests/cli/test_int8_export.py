@@ -74,6 +74,13 @@ def test_weights_that_saturate_are_refused_at_once(work: Path) -> None:
         (["--text-precision", "int4"], "--text-precision"),
         (["--calibration-videos", "0"], "--calibration-videos"),
         (["--max-map-drop", "-1"], "--max-map-drop"),
+        (
+            ["--graphs", "torch-fp32"],
+            "--graphs torch-fp32: stale-run would have nothing to run; add at least one",
+        ),
+        (["--graphs", "ort-int8", "vision-int8"], "vision-int8 without a vision tower; give the tower, or leave out"),
+        (["--graphs", "ort-int8", "--vision", "tower"], "no graph of the vision tower; add vision-fp32 or vision-int8"),
+        (["--graphs", "openvino-int8"], "--graphs"),
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(work: Path, arguments: list[str], says: str) -> None:

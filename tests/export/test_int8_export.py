@@ -14,13 +14,18 @@ import torch
 from torch import nn
 
 from stale_export import Int8Options, export_bundle, exporter, quantization, torch_quantization
+from stale_export.graph_choice import GRAPH_FILES
 from stale_export.localizer_graph import LINEARS
 from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
 from stale_model.checkpoints.own_checkpoint import TrainedFeatures
 from stale_runtime import Localizer, Prompts
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.errors import DatasetError, ExportError, QuantizationError
+from stale_runtime.inference.bundle_check import self_test
+from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.recipe import clip_recipe
 from tests import tiny
 from tests.export.int8 import draw_videos, ruin, write_validation, write_videos
@@ -40,9 +45,11 @@ def export(
     annotations, features = write_validation(tmp_path, trained.network, prompts)
 
     def run(of: TrainedStale = trained, say: Callable[[str], None] = lambda _: None, **options: Any) -> Manifest:
+        parts = {name: options.pop(name) for name in ("graphs", "vision") if name in options}
         given = {"annotations": annotations, "validation_features": features, "max_map_drop": 5.0}
         int8 = Int8Options(**{**given, **options})
-        return export_bundle(of, Prompts.of(tiny.CLASSES), tmp_path / "out" / "bundle", int8=int8, say=say)
+        output = tmp_path / "out" / "bundle"
+        return export_bundle(of, Prompts.of(tiny.CLASSES), output, int8=int8, say=say, **parts)
 
     return run
 
@@ -113,6 +120,45 @@ def test_without_calibration_the_same_dynamic_graph_is_both(export: Export) -> N
     assert [record.kind for record in records] == ["dynamic", "dynamic"]
     assert manifest.files["localizer.int8.onnx"] == manifest.files["localizer.int8-dynamic.onnx"]
     assert manifest.files["localizer.int8.onnx"].size < manifest.files["localizer.fp32.onnx"].size
+
+
+@pytest.mark.parametrize(
+    ("graphs", "backend"),
+    [
+        (("ort-int8",), "ort-int8"),
+        (("ort-int8-dynamic", "torch-fp32"), "ort-int8-dynamic"),
+        (("ort-fp32",), "ort-fp32"),
+    ],
+)
+def test_graphs_that_are_not_wanted_are_left_out_and_nothing_else_changes(
+    export: Export, tmp_path: Path, graphs: tuple[str, ...], backend: str
+) -> None:
+    folder = write_videos(tmp_path / "training", draw_videos(12, seed=1))
+    whole = export(calibration=folder)
+    small = export(calibration=folder, graphs=graphs)
+    missing = {GRAPH_FILES[name] for name in GRAPH_FILES.keys() - set(graphs)}
+    assert small.files.keys() == whole.files.keys() - missing
+    changed = {layout.SELF_TEST}  # has what the int8 graphs gave
+    assert {name: small.files[name] for name in small.files.keys() - changed} == {
+        name: whole.files[name] for name in small.files.keys() - changed
+    }
+    assert small.graphs == {name: spec for name, spec in whole.graphs.items() if name not in missing}
+    assert small.quantization == tuple(record for record in whole.quantization if record.file not in missing)
+    assert small.parity == whole.parity, "the float graph was compared all the same"
+    assert small.reading_score is not None
+    assert small.reading_score.file == GRAPH_FILES[backend]
+    with Bundle(tmp_path / "out" / "bundle") as bundle:
+        assert Localizer(bundle, Settings()).backend == backend
+        assert all(check.passed for check in self_test(bundle))
+
+
+def test_a_bundle_with_one_graph_of_each_network_is_whole(export: Export, vision_folder: Path, tmp_path: Path) -> None:
+    manifest = export(graphs=("ort-int8", "vision-fp32"), vision=str(vision_folder))
+    kept = {layout.LOCALIZER_INT8, layout.TEXT_ENCODER, layout.VISION_ENCODER}
+    assert manifest.graphs.keys() == {name for name in manifest.files if name.endswith(".onnx")} == kept
+    assert {record.file for record in manifest.quantization} == {layout.LOCALIZER_INT8}
+    with Bundle(tmp_path / "out" / "bundle") as bundle:
+        assert all(check.passed for check in self_test(bundle))
 
 
 def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

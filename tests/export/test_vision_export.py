@@ -13,6 +13,7 @@ from stale_export.vision_export import LOWEST_FLOAT_COSINE, LOWEST_INT8_COSINE, 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import ExportError, ParityError, QuantizationError
+from stale_runtime.inference.bundle_check import VISION_REPLAY
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.video.vision_encoder import VisionEncoder
 from tests import tiny
@@ -91,6 +92,19 @@ def test_int8_that_means_something_else_is_left_out_with_a_warning(
     assert exported.files.keys() == exported.graphs.keys() == {layout.VISION_ENCODER}
     assert (exported.records, exported.spec.int8_cosine) == ((), None)
     assert any(line.startswith("warning: no vision_encoder.int8.onnx: in int8 an image's") for line in said)
+
+
+def test_a_graph_of_the_tower_may_be_left_out_but_not_all(vision_folder: Path) -> None:
+    exported = export(vision_folder)
+    int8 = exported.without({layout.VISION_ENCODER})
+    assert int8.files.keys() == int8.graphs.keys() == {layout.VISION_ENCODER_INT8}
+    assert (int8.records, int8.spec) == (exported.records, exported.spec)
+    assert int8.recording.keys() == exported.recording.keys()
+    fp32 = exported.without({layout.VISION_ENCODER_INT8})
+    assert (fp32.records, fp32.spec.int8_cosine) == ((), None)
+    assert exported.recording.keys() - fp32.recording.keys() == {VISION_REPLAY}
+    with pytest.raises(ExportError, match="no graph in int8, and one in float is not wanted; add vision-fp32"):
+        fp32.without({layout.VISION_ENCODER})
 
 
 def test_int8_that_is_computed_in_float_is_refused(vision_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,10 @@ TWO = (Path("a.npy"), Path("b.npy"))
             "-o o.vtt: a file, but --format vtt holds",
         ),
         ({"features": TWO, "output_format": "vtt", "output": Path("no/folder")}, "there is no folder no; create it"),
-        ({"ground_truth": Path("g.json")}, "--ground-truth with --format table, which shows no annotations"),
+        (
+            {"ground_truth": Path("g.json"), "output_format": "csv"},
+            "--ground-truth with --format csv, which shows no annotations; give --format table or html",
+        ),
         ({"subset": "testing"}, "--subset without --ground-truth"),
         ({"output": Path("classes.txt")}, "-o classes.txt: the same file as --prompts, which it would ruin"),
         ({"report": Path("v_one.npy")}, "--report v_one.npy: the same file as v_one.npy, which it would ruin"),

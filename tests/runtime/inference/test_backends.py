@@ -23,7 +23,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.onnx_session import open_session
-from stale_runtime.errors import BundleError
+from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.bundle_check import INT8_COSINE, REPLAY_SHARE, Check, replay_name, self_test
@@ -99,10 +99,35 @@ def test_the_proof_of_another_graph_does_not_count(int8_bundle: Path) -> None:
 def test_a_graph_that_is_not_there_is_named(int8_bundle: Path, tmp_path: Path, backend: str) -> None:
     name = FILES[backend]
     lacking = rebuilt(int8_bundle, tmp_path / "bundle", {}, without=[name])
-    with pytest.raises(BundleError, match=f"the bundle has no {name}; copy the bundle again"):
+    others = [other for other in FILES if other != backend]
+    says = f"{backend}: the bundle was exported without {name}; give {' or '.join(others)}, or a bundle"
+    with pytest.raises(BackendError, match=says):
         Localizer.open(lacking.path, backend=backend)
-    others = FILES.keys() - {backend}
-    assert {Localizer.open(lacking.path, backend=other).backend for other in others} == others
+    assert [Localizer.open(lacking.path, backend=other).backend for other in others] == others
+
+
+@pytest.mark.parametrize(
+    ("without", "expected"),
+    [
+        (["ort-fp32", "ort-int8-dynamic"], "ort-int8"),
+        (["ort-int8"], "ort-fp32"),
+        (["ort-fp32", "ort-int8"], "ort-int8-dynamic"),
+    ],
+)
+def test_a_graph_that_is_there_is_run(int8_bundle: Path, tmp_path: Path, without: list[str], expected: str) -> None:
+    lacking = rebuilt(int8_bundle, tmp_path / "bundle", {}, without=[FILES[name] for name in without])
+    assert Localizer.open(lacking.path).backend == expected
+
+
+def test_int8_is_run_without_a_proof_if_there_is_nothing_else(bundle: Path, tmp_path: Path) -> None:
+    lacking = rebuilt(bundle, tmp_path / "bundle", {}, without=[FILES["ort-fp32"]])
+    assert Localizer.open(lacking.path).backend == "ort-int8"
+
+
+def test_a_bundle_without_any_graph_is_a_bad_bundle(bundle: Path, tmp_path: Path) -> None:
+    nothing = rebuilt(bundle, tmp_path / "bundle", {}, without=list(FILES.values()))
+    with pytest.raises(BundleError, match=r"no graph for any of ort-fp32, ort-int8, .*; copy the bundle again"):
+        Localizer.open(nothing.path)
 
 
 # What it says

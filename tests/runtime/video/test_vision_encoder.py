@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import CLIPVisionModelWithProjection
 
+from stale_export.bundle_writer import write_bundle
 from stale_export.drawn_images import draw_images
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
@@ -16,7 +17,7 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BundleError, ChecksumError
 from stale_runtime.inference.bundle_check import self_test
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, FeatureRecipe
-from stale_runtime.video.vision_encoder import Precision, VisionEncoder, average_frames
+from stale_runtime.video.vision_encoder import VISION_FILES, Precision, VisionEncoder, average_frames
 from tests import tiny
 from tests.runtime.helpers import altered, with_file
 from tests.runtime.video.encoders import encoder_model, write_encoder
@@ -95,6 +96,17 @@ def test_other_files_are_still_needed(copy: Path) -> None:
     (copy / layout.TOKENIZER).unlink()
     with pytest.raises(BundleError, match=r"tokenizer\.json is missing"):
         Bundle(copy)
+
+
+@pytest.mark.parametrize(("there", "missing"), [("int8", "fp32"), ("fp32", "int8")])
+def test_a_bundle_may_have_one_tower(vision_bundle: Path, tmp_path: Path, there: Precision, missing: Precision) -> None:
+    manifest = Bundle(vision_bundle).manifest
+    files = {name: (vision_bundle / name).read_bytes() for name in manifest.files if name != VISION_FILES[missing]}
+    write_bundle(tmp_path / "one", manifest, files)
+    with Bundle(tmp_path / "one") as bundle:
+        assert VisionEncoder.open(bundle).name == VISION_FILES[there]
+        with pytest.raises(BundleError, match=f"no vision tower in {missing}; use {there}"):
+            VisionEncoder.open(bundle, missing)
 
 
 def test_the_self_test_runs_both_towers(vision_bundle: Path) -> None:

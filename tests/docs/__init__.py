@@ -1,0 +1,1 @@
+"""The documentation: the site builds without a warning, and every command and Python example on its pages works."""
