@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from stale_export.int8_options import Int8Options
 from stale_export.say import Say
@@ -12,23 +12,16 @@ _WORTH_SAYING_S = 5
 T = TypeVar("T")
 
 
-class Watch(Protocol):
-    """Yields the items that it gets, and can show how many are done, because work is done after each."""
+Watch = Callable[[Collection[Any], str], Iterable[Any]]
+"""Yields the items that it gets, and can show how many are done, because work is done after each. The text is what one
+of them is, such as ``video``."""
+Show = Callable[..., None]
+"""``Progress.show`` of ``stale_runtime.terminal.progress``, or what takes its place."""
 
-    def __call__(self, items: Collection[T], what: str, /) -> Iterable[T]:
-        """Args: items; what: what one of them is, such as ``video``."""
 
-
-def unwatched(items: Collection[T], _what: str, /) -> Iterable[T]:
+def unwatched(items: Collection[T], _what: str) -> Iterable[T]:
     """Show nothing."""
     return items
-
-
-class Show(Protocol):
-    """How ``stale_runtime.terminal.progress.Progress`` shows what is being done."""
-
-    def __call__(self, text: str, *, part: float | None = None, at_once: bool = False) -> None:
-        """Args: see ``Progress.show``."""
 
 
 class Stages:
@@ -59,7 +52,7 @@ class Stages:
         self._entered, self._text = self._entered + 1, text
         self._show(text, part=self._part(0), at_once=True)
 
-    def watch(self, items: Collection[T], what: str, /) -> Iterator[T]:
+    def watch(self, items: Collection[T], what: str) -> Iterator[T]:
         """Yield items of this stage, and show how many are done; see ``Watch``."""
         started_s = self._clock()
         for done, item in enumerate(items):
