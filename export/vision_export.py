@@ -83,7 +83,7 @@ class ExportedVision:
 
 
 def export_vision(
-    vision: str, *, channels: int, recipe: FeatureRecipe, target: str, say: Say, stages: Stages
+    vision: str, *, channels: int, recipe: FeatureRecipe, target: str, say: Say, stages: Stages | None = None
 ) -> ExportedVision:
     """Make the image encoder of a bundle, in float and, if that is close enough, in int8.
 
@@ -93,13 +93,14 @@ def export_vision(
         recipe: how the network's features were made. What it leaves open is as the tower says.
         target: one of ``schemes.TARGETS``.
         say: called with results and warnings.
-        stages: shows which stage the export is in.
+        stages: shows which stage the export is in; None to say their names, too.
 
     Raises:
         CheckpointError, RecipeError: the tower or its recipe cannot be used.
         ExportError: its embeddings have another width, or the network's features come from another tower.
         ParityError: the float graph differs from PyTorch's tower.
     """
+    stages = stages or Stages.said_by(say)
     if is_vision_folder(Path(vision)):
         stages.enter(f"reading the image encoder {vision}")
         exported = _from_onnx(read_vision_folder(Path(vision), channels=channels), vision, recipe, target, say, stages)

@@ -8,7 +8,6 @@ import pytest
 from stale_export import vision_export
 from stale_export.drawn_images import draw_images
 from stale_export.schemes import PORTABLE_BITS
-from stale_export.stages import Stages
 from stale_export.vision_export import LOWEST_FLOAT_COSINE, LOWEST_INT8_COSINE, ExportedVision, export_vision
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
@@ -26,8 +25,7 @@ def export(
     vision: Path, recipe: FeatureRecipe = ROWS, said: list[str] | None = None, channels: int = tiny.CHANNELS
 ) -> ExportedVision:
     say = said.append if said is not None else lambda _: None
-    stages = Stages.said_by(say)
-    return export_vision(str(vision), channels=channels, recipe=recipe, target="portable", say=say, stages=stages)
+    return export_vision(str(vision), channels=channels, recipe=recipe, target="portable", say=say)
 
 
 def embed(exported: ExportedVision, file: str, images: np.ndarray) -> np.ndarray:
