@@ -124,7 +124,7 @@ core:
 	! build/core/bin/python -c 'import torch' 2>/dev/null
 	build/core/bin/stale-train --help >/dev/null
 	build/core/bin/stale-train --annotations x --features x --split closed 2>&1 | \
-	  grep -q "needs torch; install it with: pip install 'stale-edge\[train\]'"
+	  grep -q "needs torch, which is not installed; install it with: .* -m pip install 'stale-edge\[train\]'"
 
 FUZZ_INPUTS ?= 200000
 fuzz: $(VENV)/installed

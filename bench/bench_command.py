@@ -24,7 +24,6 @@ from stale_bench.measuring.benchmark import Benchmark
 from stale_bench.measuring.plan import BenchmarkRequest, Plan
 from stale_bench.measuring.prepare import prepare
 from stale_bench.measuring.thesis import ThesisRequest
-from stale_bench.progress import Progress
 from stale_bench.reporting import plots, tables
 from stale_bench.reporting.benchmark_results import Results, check_can_be_shown, read_benchmark_results
 from stale_bench.reporting.compare import compare, comparison_table
@@ -57,6 +56,7 @@ from stale_runtime.terminal import console
 from stale_runtime.terminal.endings import explain_ending
 from stale_runtime.terminal.options import PATH, Length, Lengths, SpaceSeparated
 from stale_runtime.terminal.output import check_not_an_input, write_output
+from stale_runtime.terminal.progress import Progress
 
 NAME = "stale-bench"
 EXIT_CODES = describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE)
@@ -286,8 +286,8 @@ def soak_command(form: Form, **options: Any) -> None:
     """
     plan = prepare_soak(_make_request(SoakRequest, **options))
     progress = Progress(NAME)
-    soak = run_soak(plan, say=lambda text: progress.say(text, None))
-    progress.done()
+    soak = run_soak(plan, say=progress.show)
+    progress.end()
     console.echo(tables.soak_table(soak, STYLES[form]), nl=False)
     if problems := soak.problems():
         raise LimitError("; ".join(problems))
@@ -382,13 +382,13 @@ def _write(results: Results, report: ReportRequest, make: MakeReport) -> None:
 def _run(plan: Plan) -> tuple[Results, KeyboardInterrupt | None]:
     """Measure until everything is done, or Ctrl-C or SIGTERM arrives."""
     progress = Progress(NAME)
-    benchmark = Benchmark(plan=plan, say=progress.say)
+    benchmark = Benchmark(plan=plan, say=lambda text, left_s: progress.show(text, left_s=left_s))
     interruption = None
     try:
         benchmark.run()
     except KeyboardInterrupt as problem:
         interruption = problem
-    progress.done()
+    progress.end()
     return summarise(benchmark, complete=interruption is None), interruption
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.errors import BenchmarkError, BundleError, StaleError
+from stale_runtime.errors import BenchmarkError, BundleError, MissingPackageError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend, backend_problem
 
 FP32 = "ort-fp32"
@@ -15,7 +15,6 @@ FP32 = "ort-fp32"
 ALL = "all"
 """Stands for every backend that can run here."""
 QUANTIZER = "torch.ao.quantization.quantize"
-EXTRA_HINT = "install it with: pip install 'stale-edge[bench]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class Backend:
             if module == QUANTIZER and not _can_import(module):
                 return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
             if not _can_import(module):
-                return BenchmarkError(f"{self.name}: needs {module}; {EXTRA_HINT}")
+                return MissingPackageError.for_extra(f"{self.name}: needs {module}", "bench")
         if self.device == "cuda" and not _has_gpu():
             return BenchmarkError("--device cuda: torch finds no GPU; leave the option out to measure on the CPU")
         if self.file is not None and self.file not in bundle.manifest.files:

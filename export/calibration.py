@@ -11,6 +11,7 @@ from stale_export.graph_runner import Features, run_on_video
 from stale_export.localizer_graph import LINEARS, localizer_model, watched_name
 from stale_export.say import Say
 from stale_export.schemes import StaticScheme
+from stale_export.stages import Watch, unwatched
 from stale_model import Stale
 from stale_model.data.dataset import rank
 from stale_runtime.bundle import layout
@@ -112,8 +113,10 @@ def read_calibration(
 class Activations:
     """The inputs of each linear layer of the deployed graph, collected over all calibration videos."""
 
-    def __init__(self, network: Stale, calibration: Calibration, prompts: EncodedPrompts) -> None:
-        """Run the float graph on every video.
+    def __init__(
+        self, network: Stale, calibration: Calibration, prompts: EncodedPrompts, *, watch: Watch = unwatched
+    ) -> None:
+        """Run the float graph on every video, which ``watch`` shows.
 
         Raises:
             QuantizationError: a layer's input is not finite.
@@ -123,7 +126,7 @@ class Activations:
         )
         names = [watched_name(linear) for linear in LINEARS]
         collected: list[list[Features]] = [[] for _ in LINEARS]
-        for features in calibration.features.values():
+        for features in watch(calibration.features.values(), "video"):
             for parts, found in zip(collected, run_on_video(session, features, prompts, names), strict=True):
                 parts.append(found.ravel())
         self._values = {linear: np.concatenate(parts) for linear, parts in zip(LINEARS, collected, strict=True)}

@@ -12,6 +12,7 @@ from stale_export.export_request import ExportRequest
 from stale_export.graph_choice import ALL_GRAPHS, check_graphs
 from stale_export.int8_options import TEXT_PRECISIONS, Int8Options
 from stale_export.schemes import TARGETS
+from stale_export.stages import Stages, count_stages
 from stale_model.checkpoints.default_clip import DEFAULT_CLIP
 from stale_runtime import __version__
 from stale_runtime.bundle import layout
@@ -24,10 +25,12 @@ from stale_runtime.exit_codes import BAD_BUNDLE, LIMIT_MISSED, MISSING_PACKAGE, 
 from stale_runtime.inputs.prompt_lists import describe_doubts
 from stale_runtime.inputs.prompts import Prompts, read_prompts
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe, read_recipe
+from stale_runtime.system.cpus import wait_passively
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number, SpaceSeparated
+from stale_runtime.terminal.progress import Progress
 
 if TYPE_CHECKING:
     from stale_model import TrainedStale
@@ -309,7 +312,10 @@ def _export(request: ExportRequest) -> Manifest:
     recipe = read_recipe(request.recipe) if request.recipe is not None else UNKNOWN_RECIPE
     signer = Signer(request.signing_key) if request.signing_key is not None else None
 
-    _say("loading PyTorch")
+    planned = 2 + count_stages(request.int8, vision=request.vision is not None, graphs=request.graphs)
+    stages = Stages(planned, Progress(NAME).show)
+    wait_passively()
+    stages.enter("loading PyTorch")
     try:
         from stale_export.exporter import export_bundle
         from stale_model import read_checkpoint
@@ -318,7 +324,7 @@ def _export(request: ExportRequest) -> Manifest:
     for library in NOISY_LOGGERS:
         logging.getLogger(library).setLevel(logging.ERROR)
 
-    _say(f"reading {request.checkpoint}")
+    stages.enter(f"reading the checkpoint {request.checkpoint}")
     trained = read_checkpoint(request.checkpoint, request.clip)
     trained = _with_recipe(trained, recipe, request)
     prompts = prompts or Prompts.of(trained.classes or CLASSES)
@@ -333,6 +339,7 @@ def _export(request: ExportRequest) -> Manifest:
             graphs=request.graphs,
             sign=sign,
             say=_say,
+            stages=stages,
         )
     except OSError as problem:
         raise ExportError(

@@ -19,6 +19,7 @@ from stale_export.parity import compare_localizer, compare_text_encoder, localiz
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.say import Say
 from stale_export.self_test_recording import NO_VISION, record_self_test
+from stale_export.stages import Stages
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import NO_TORCH_BACKENDS, make_torch_backends
@@ -71,6 +72,7 @@ def export_bundle(
     graphs: Collection[str] = ALL_GRAPHS,
     sign: Callable[[Manifest], bytes] | None = None,
     say: Say,
+    stages: Stages | None = None,
 ) -> Manifest:
     """Export a trained network, verify the graphs, and write the bundle, completely or not at all.
 
@@ -83,7 +85,8 @@ def export_bundle(
         graphs: keys of ``GRAPH_FILES``; the bundle gets these graphs only. Float graphs that it does not get are
             compared with the network all the same, because the int8 graphs are made from them.
         sign: makes the bundle's signature, see ``stale_runtime.bundle.signatures``; None for an unsigned bundle.
-        say: called with one line about each step.
+        say: called with one line about each result and warning.
+        stages: shows which stage the export is in; None to say their names, too.
 
     Returns:
         The bundle's manifest.
@@ -101,11 +104,17 @@ def export_bundle(
     """
     check_graphs(graphs, vision=vision is not None)
     unwanted = left_out(graphs)
-    export = _Export(trained=trained, text_spec=text_encoder_spec(trained.clip), int8=int8, say=say)
+    export = _Export(
+        trained=trained,
+        text_spec=text_encoder_spec(trained.clip),
+        int8=int8,
+        say=say,
+        stages=stages or Stages.said_by(say),
+    )
     validation, footage = _read_validation(export, prompts), _find_footage(export, vision, prompts)
     calibration = _read_calibration(export, validation, footage)
     tower = _export_vision(export, vision)
-    say(f"embedding {len(prompts.names)} prompts")
+    export.stages.enter(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
     embedded_footage = _embed_footage(export, tower, footage)
     exported = _export_graphs(export)
@@ -117,6 +126,7 @@ def export_bundle(
     quantized = _quantize_localizer(export, embedded.encoded, calibration, gate, unwanted)
     torch_backends = NO_TORCH_BACKENDS
     if not {layout.LOCALIZER_TORCH, layout.LOCALIZER_TORCH_INT8} <= unwanted:
+        export.stages.enter("making the localizers for PyTorch")
         torch_backends = make_torch_backends(export.network, gate, say=say)
     text_encoder = _choose_text_encoder(export, exported.text_encoder, embedded)
     norm = calibration.norm if calibration is not None else CLIP_NORM
@@ -138,10 +148,11 @@ def export_bundle(
     records = tuple(record for record in records if record.file in contents)
     manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
     if gate is not None:
+        export.stages.enter("validating graph by graph")
         manifest = _add_validation(export, manifest, gate, exported.localizer, quantized)
     if tower is not None:
         manifest = _add_vision(manifest, tower)
-    say(f"writing {output}")
+    export.stages.enter(f"writing {output}")
     return write_bundle(Path(output), manifest, contents, sign=sign)
 
 
@@ -154,6 +165,7 @@ class _Export:
     """How class names become token ids of the trained text tower."""
     int8: Int8Options
     say: Say
+    stages: Stages
 
     def __post_init__(self) -> None:
         T = self.network.config.temporal_scale
@@ -190,6 +202,7 @@ def _read_validation(export: _Export, prompts: Prompts) -> ValidationVideos | No
     options = export.int8
     if options.annotations is None or options.validation_features is None:
         return None
+    export.stages.enter("reading the validation features")
     videos = read_validation(
         Path(options.annotations),
         Path(options.validation_features),
@@ -227,14 +240,22 @@ def _embed_footage(
         export.say("there is no int8 vision tower to compare on --validate-videos, so these are not read")
         return None
     config = export.network.config
-    return embed_footage(footage, tower, channels=config.channels, length=config.temporal_scale, say=export.say)
+    return embed_footage(
+        footage, tower, channels=config.channels, length=config.temporal_scale, say=export.say, stages=export.stages
+    )
 
 
 def _validate_vision(
     export: _Export, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
 ) -> ExportedVision:
     return validate_vision(
-        tower, footage, localizer, prompts=prompts, max_drop=export.int8.max_map_drop, say=export.say
+        tower,
+        footage,
+        localizer,
+        prompts=prompts,
+        max_drop=export.int8.max_map_drop,
+        say=export.say,
+        stages=export.stages,
     )
 
 
@@ -244,6 +265,7 @@ def _read_calibration(
     options = export.int8
     if options.calibration is None:
         return None
+    export.stages.enter("reading the calibration features")
     unwanted = {
         *(validation.features if validation is not None else ()),
         *(footage.paths if footage is not None else ()),
@@ -264,7 +286,9 @@ def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None
     if vision is None:
         return None
     channels, recipe = export.network.config.channels, export.trained.features.recipe
-    return export_vision(vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say)
+    return export_vision(
+        vision, channels=channels, recipe=recipe, target=export.int8.target, say=export.say, stages=export.stages
+    )
 
 
 def _add_validation(
@@ -321,11 +345,11 @@ def _read_known_durations(options: Int8Options) -> dict[str, float]:
 
 def _export_graphs(export: _Export) -> _FloatGraphs:
     network = export.network
-    export.say("exporting the text encoder")
+    export.stages.enter("exporting the text encoder")
     spec = text_graph_spec(network.config.channels, network.config.heads)
     encoder = DeployedTextEncoder(export.trained.tower, network, torch.tensor(export.text_spec.prefix))
     text_encoder = serialize(text_encoder_model(encoder, spec))
-    export.say("exporting the localizer")
+    export.stages.enter("exporting the localizer")
     return _FloatGraphs(
         localizer=serialize(localizer_model(network)),
         localizer_spec=localizer_spec(network),
@@ -335,7 +359,7 @@ def _export_graphs(export: _Export) -> _FloatGraphs:
 
 
 def _compare_graphs(export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts) -> tuple[ParityRecord, ...]:
-    export.say("comparing the graphs with the network")
+    export.stages.enter("comparing the graphs with the network")
     network = export.network
     cases = localizer_cases(network.config.temporal_scale, len(prompts.names))
     return (
@@ -347,7 +371,7 @@ def _compare_graphs(export: _Export, graphs: _FloatGraphs, prompts: EmbeddedProm
 def _make_gate(export: _Export, validation: ValidationVideos | None, prompts: EncodedPrompts) -> MapGate | None:
     if validation is None:
         return None
-    return MapGate(videos=validation, prompts=prompts, max_drop=export.int8.max_map_drop)
+    return MapGate(videos=validation, prompts=prompts, max_drop=export.int8.max_map_drop, watch=export.stages.watch)
 
 
 def _quantize_localizer(
@@ -361,13 +385,14 @@ def _quantize_localizer(
     files = [file for file in (layout.LOCALIZER_INT8, layout.LOCALIZER_INT8_DYNAMIC) if file not in unwanted]
     if not files:
         return ()
-    export.say("quantizing the localizer")
+    export.stages.enter("quantizing the localizer")
     quantizer = Quantizer(
         network=export.network,
         target=export.int8.target,
         weight_bits=export.int8.weight_bits,
         gate=gate,
         say=export.say,
+        watch=export.stages.watch,
     )
     made = []
     if layout.LOCALIZER_INT8 in files and calibration is not None:
@@ -384,7 +409,7 @@ def _quantize_localizer(
 def _choose_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> _TextEncoder:
     if export.int8.text_precision == "fp32":
         return _TextEncoder(model=model)
-    export.say("quantizing the text encoder")
+    export.stages.enter("quantizing the text encoder")
     quantized = quantize_text_encoder(model, layout.TEXT_ENCODER, target=export.int8.target)
     cosine = lowest_cosine(quantized.model, layout.TEXT_ENCODER, prompts)
     export.say(f"{layout.TEXT_ENCODER}: cosine of int8 and float embeddings at least {cosine:.4f}")

@@ -14,6 +14,7 @@ from stale_export.graph_builder import FLOAT, serialize
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.say import Say
 from stale_export.schemes import VNNI_BITS, DynamicScheme, Scheme, bits_for
+from stale_export.stages import Watch, unwatched
 from stale_export.validation_gate import MapGate
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
@@ -57,6 +58,8 @@ class Quantizer:
     gate: MapGate | None = None
     """Limits the loss of mAP; without it mAP is not measured, and the graphs do not count as verified."""
     say: Say
+    watch: Watch = unwatched
+    """Shows how many videos were calibrated on."""
 
     def __post_init__(self) -> None:
         bits_for(self.target, self.weight_bits)  # raises if products would saturate
@@ -82,7 +85,7 @@ class Quantizer:
         Raises:
             QuantizationError: as for ``dynamic``, or activations are not finite.
         """
-        activations = Activations(self.network, calibration, prompts)
+        activations = Activations(self.network, calibration, prompts, watch=self.watch)
         candidates = {method: activations.schemes(method, self.bits) for method in TAILS}
         models = [self._model(schemes) for schemes in candidates.values()]
         videos = list(calibration.features.values())[:COMPARED]

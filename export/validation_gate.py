@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_export.graph_runner import Features, run_on_video
+from stale_export.stages import Watch, unwatched
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.detections import Detection
@@ -51,6 +52,8 @@ class MapGate:
     """Class names that the localizer looks for."""
     max_drop: float
     """Largest loss of mAP against float, in percent of mAP."""
+    watch: Watch = unwatched
+    """Shows how many videos a graph was measured on."""
 
     def measure(self, model: bytes) -> float:
         """Average mAP over tIoU 0.5:0.05:0.95 of a localizer graph, in percent, as stale-eval's default."""
@@ -64,7 +67,7 @@ class MapGate:
     def find_with(self, run: RunVideo) -> Found:
         """Like ``find``, for any function that computes the outputs of a video."""
         found = {}
-        for video, features in self.videos.features.items():
+        for video, features in self.watch(self.videos.features.items(), "video"):
             cas_logits, masks = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)

@@ -15,6 +15,7 @@ from stale_export.graph_builder import serialize
 from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.say import Say
 from stale_export.schemes import bits_for
+from stale_export.stages import Stages
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, QuantizationRecord, TensorSpec
 from stale_runtime.bundle.vision_spec import VisionSpec
@@ -81,7 +82,9 @@ class ExportedVision:
         )
 
 
-def export_vision(vision: str, *, channels: int, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
+def export_vision(
+    vision: str, *, channels: int, recipe: FeatureRecipe, target: str, say: Say, stages: Stages | None = None
+) -> ExportedVision:
     """Make the image encoder of a bundle, in float and, if that is close enough, in int8.
 
     Args:
@@ -89,18 +92,20 @@ def export_vision(vision: str, *, channels: int, recipe: FeatureRecipe, target: 
         channels: C, the width of the network's features.
         recipe: how the network's features were made. What it leaves open is as the tower says.
         target: one of ``schemes.TARGETS``.
-        say: called with one line about each step.
+        say: called with results and warnings.
+        stages: shows which stage the export is in; None to say their names, too.
 
     Raises:
         CheckpointError, RecipeError: the tower or its recipe cannot be used.
         ExportError: its embeddings have another width, or the network's features come from another tower.
         ParityError: the float graph differs from PyTorch's tower.
     """
+    stages = stages or Stages.said_by(say)
     if is_vision_folder(Path(vision)):
-        say(f"reading the image encoder {vision}")
-        exported = _from_onnx(read_vision_folder(Path(vision), channels=channels), vision, recipe, target, say)
+        stages.enter(f"reading the image encoder {vision}")
+        exported = _from_onnx(read_vision_folder(Path(vision), channels=channels), vision, recipe, target, say, stages)
     else:
-        exported = _from_clip(vision, channels, recipe, target, say)
+        exported = _from_clip(vision, channels, recipe, target, say, stages)
     if missing := exported.spec.recipe.missing:
         say(
             f"warning: {', '.join(missing)} of the recipe unknown; stale-run needs them to compute the features of a "
@@ -109,13 +114,15 @@ def export_vision(vision: str, *, channels: int, recipe: FeatureRecipe, target: 
     return exported
 
 
-def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
+def _from_clip(
+    vision: str, channels: int, recipe: FeatureRecipe, target: str, say: Say, stages: Stages
+) -> ExportedVision:
     import torch
 
     from stale_export.vision_graph import ImageSizes, Pixels, row_schemes, vision_graph_spec, vision_model
     from stale_export.vision_tower import read_vision_tower
 
-    say(f"reading the vision tower {vision}")
+    stages.enter(f"reading the vision tower {vision}")
     found = read_vision_tower(vision)
     tower, config = found.tower, found.tower.config
     sizes = ImageSizes.of(config)
@@ -136,13 +143,14 @@ def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, s
         batch=max(1, min(8, _TOKENS_AT_ONCE // sizes.tokens)),
     )
     images = draw_images(COMPARED_IMAGES, sizes.image)
-    say("exporting the vision tower")
+    stages.enter("exporting the vision tower")
     model = serialize(vision_model(tower, pixels))
     with torch.no_grad():
         normalised = torch.from_numpy(_normalise(images, pixels))
         expected = np.concatenate([tower(pixel_values=image[None]).image_embeds.numpy() for image in normalised])
     got = _embed(model, spec, channels, layout.VISION_ENCODER, images)
     spec = replace(spec, cosine=_require_same(got, expected))
+    stages.enter("quantizing the vision tower")
     schemes = row_schemes(config.num_hidden_layers, bits_for(target))
     int8 = serialize(vision_model(tower, pixels, schemes))
     record = _record(int8, len(schemes), target)
@@ -150,7 +158,9 @@ def _from_clip(vision: str, channels: int, recipe: FeatureRecipe, target: str, s
     return _finish(model, graph, spec, vision_graph_spec(sizes.image, channels), images, got, say)
 
 
-def _from_onnx(folder: VisionFolder, vision: str, recipe: FeatureRecipe, target: str, say: Say) -> ExportedVision:
+def _from_onnx(
+    folder: VisionFolder, vision: str, recipe: FeatureRecipe, target: str, say: Say, stages: Stages
+) -> ExportedVision:
     spec, channels, S = folder.spec, folder.channels, folder.spec.image_size
     recipe = _complete(vision, recipe, spec.recipe, say)
     if spec.takes_bytes and (recipe.mean, recipe.deviation) != (spec.recipe.mean, spec.recipe.deviation):
@@ -164,8 +174,10 @@ def _from_onnx(folder: VisionFolder, vision: str, recipe: FeatureRecipe, target:
         inputs=(TensorSpec(name=spec.input, dtype="uint8" if spec.takes_bytes else "float32", shape=shape),),
         outputs=(TensorSpec(name=spec.output, dtype="float32", shape=("B", channels)),),
     )
+    stages.enter("embedding drawn images")
     images = draw_images(COMPARED_IMAGES, S)
     got = _embed(folder.model, spec, channels, folder.file, images)
+    stages.enter("quantizing the image encoder")
     graph = _quantize(folder.model, target, say)
     if graph is not None:  # its ranges are those of the whole batch
         spec = replace(spec, batch=1)

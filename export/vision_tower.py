@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils.hub import cached_file
-from transformers.utils.logging import disable_progress_bar
 
 from stale_export.vision_graph import ACTIVATIONS, ImageSizes
 from stale_model.checkpoints.clip import read_pretrained
+from stale_model.checkpoints.hub import is_here_only, refuse_out_of_reach, show_only_downloads
 from stale_runtime.errors import CheckpointError
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, LARGEST_IMAGE, FeatureRecipe
 from stale_runtime.system.files import MEGABYTE, read_bytes
@@ -62,6 +62,9 @@ def read_vision_tower(vision: str) -> VisionTower:
     try:
         config = _vision_config(_read_json(vision, "config.json"))
     except Exception as problem:  # transformers raises many kinds, for missing files and for wrong ones
+        refuse_out_of_reach(
+            vision, problem, option="--vision", files="config.json, preprocessor_config.json and model.safetensors"
+        )
         here = "" if folder.exists() else "there is no such folder here, and "
         raise CheckpointError(
             f"--vision {vision}: {here}no CLIP configuration ({_shortened(problem)}); give a Hugging Face id "
@@ -82,7 +85,9 @@ def read_vision_tower(vision: str) -> VisionTower:
 
 
 def _read_json(vision: str, name: str, *, required: bool = True) -> Any:
-    path = cached_file(vision, name, _raise_exceptions_for_missing_entries=required)
+    path = cached_file(
+        vision, name, local_files_only=is_here_only(vision), _raise_exceptions_for_missing_entries=required
+    )
     if path is None or not Path(path).is_file():
         if required:
             raise FileNotFoundError(f"it has no {name}")
@@ -170,7 +175,7 @@ def _side(size: Any) -> Any:
 
 
 def _read_weights(vision: str, config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # reading the weights takes a second
+    show_only_downloads()
     tower = read_pretrained(CLIPVisionModelWithProjection, vision, config, option="--vision")
     tower.eval()
     return tower  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ import numpy as np
 
 from stale_export.graph_runner import Features
 from stale_export.say import Say
+from stale_export.stages import Stages
 from stale_export.validation_gate import MapGate, ValidationVideos, keep_videos, read_truth
 from stale_export.validation_record import record_map_change
 from stale_export.vision_export import ExportedVision
@@ -24,8 +25,6 @@ from stale_runtime.video.video_reader import probe_video, read_video, require_vi
 from stale_runtime.video.vision_encoder import VisionEncoder, average_frames
 
 OPTION = "--validate-videos"
-_SAID_EVERY_S = 15
-"""Seconds between two lines about how far the embedding is."""
 _TOLERANCE_S, _TOLERANCE = 2.0, 0.05
 """Seconds, and part of its length, by which a video may be longer or shorter than annotated. Copies differ by less."""
 
@@ -89,7 +88,7 @@ def find_footage(
 
 
 def embed_footage(
-    footage: AnnotatedFootage, tower: ExportedVision, *, channels: int, length: int, say: Say
+    footage: AnnotatedFootage, tower: ExportedVision, *, channels: int, length: int, say: Say, stages: Stages
 ) -> EmbeddedFootage:
     """Embed videos with the float tower and the int8 one. Each is decoded once; one that cannot be is left out.
 
@@ -98,7 +97,8 @@ def embed_footage(
         tower: both towers, or the float one alone.
         channels: C
         length: T that the localizer gets.
-        say: called with problems, and every now and then with how far the work is.
+        say: called with problems, and at the end with how long it took.
+        stages: shows how many videos are done.
 
     Raises:
         RecipeError: the tower's recipe does not say all that is needed.
@@ -115,23 +115,26 @@ def embed_footage(
         for name in names
     ]
     towers = "the float tower and the int8 one" if len(names) > 1 else "the float tower"
-    say(f"embedding {len(footage.paths):,} validation videos with {towers}")
+    stages.enter(f"embedding {len(footage.paths):,} validation videos with {towers}")
     done: dict[str, _Embedded] = {}
     problems: list[StaleError] = []
-    progress = _Progress(len(footage.paths), say)
-    for video, path in footage.paths.items():
+    started_s = time.perf_counter()
+    for video, path in stages.watch(footage.paths.items(), "video"):
         try:
             done[video] = _embed_video(path, encoders, length, say)
         except (VideoError, FeatureError) as problem:
             problems.append(problem)
             say(f"left out: {problem}")
-        progress.count(done[video].duration_s if video in done else 0.0)
     truth = _with_durations(footage, {video: found.duration_s for video, found in done.items()}, say)
     if not truth.labels:
         raise DatasetError(
             f"{OPTION} {footage.folder}: no annotated video can be used ({problems[0]}); give videos that can be read"
         )
-    say(f"embedded {len(done):,} of {len(footage.paths):,} validation videos, {progress}")
+    video_s, elapsed_s = sum(found.duration_s for found in done.values()), time.perf_counter() - started_s
+    say(
+        f"embedded {len(done):,} of {len(footage.paths):,} validation videos, {video_s:,.1f} s, in {elapsed_s:,.1f} s: "
+        f"{video_s / elapsed_s:.1f} times real time"
+    )
     found = [
         ValidationVideos(truth=truth, features={video: done[video].features[n] for video in done}, length=length)
         for n in range(len(names))
@@ -147,6 +150,7 @@ def validate_vision(
     prompts: EncodedPrompts,
     max_drop: float,
     say: Say,
+    stages: Stages,
 ) -> ExportedVision:
     """Measure the mAP that a localizer in float reaches with features of either tower, and judge the int8 one by it.
 
@@ -157,6 +161,7 @@ def validate_vision(
         prompts: class names to look for.
         max_drop: most points of mAP that int8 may lose.
         say: called with the result.
+        stages: shows how many videos a tower was measured on.
 
     Returns:
         The tower with the mAP in its record; without the int8 one if that loses too much.
@@ -167,7 +172,8 @@ def validate_vision(
     if footage.in_int8 is None:
         return tower
     file, count = layout.VISION_ENCODER_INT8, len(footage.in_float.features)
-    gate = MapGate(videos=footage.in_float, prompts=prompts, max_drop=max_drop)
+    stages.enter("validating the vision tower")
+    gate = MapGate(videos=footage.in_float, prompts=prompts, max_drop=max_drop, watch=stages.watch)
     baseline = gate.find(localizer)
     exact = gate.score(baseline)
     gate.require_meaning(file, exact)
@@ -253,25 +259,3 @@ def _with_durations(footage: AnnotatedFootage, durations_s: Mapping[str, float],
 
 def _agree(first_s: float, second_s: float) -> bool:
     return abs(first_s - second_s) <= max(_TOLERANCE_S, _TOLERANCE * first_s)
-
-
-class _Progress:
-    """How far the embedding is; said every now and then."""
-
-    def __init__(self, total: int, say: Say) -> None:
-        self._total, self._say = total, say
-        self._done, self._seconds = 0, 0.0
-        self._started = self._said = time.perf_counter()
-
-    def count(self, seconds: float) -> None:
-        """A video of so many seconds is done."""
-        self._done, self._seconds = self._done + 1, self._seconds + seconds
-        now = time.perf_counter()
-        if now - self._said >= _SAID_EVERY_S and self._done < self._total:
-            self._said = now
-            left_min = (now - self._started) / self._done * (self._total - self._done) / 60
-            self._say(f"{self._done:,} of {self._total:,} videos, about {max(1, round(left_min)):,} min left")
-
-    def __str__(self) -> str:
-        elapsed_s = time.perf_counter() - self._started
-        return f"{self._seconds:,.1f} s, in {elapsed_s:,.1f} s: {self._seconds / elapsed_s:.1f} times real time"

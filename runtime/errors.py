@@ -31,6 +31,7 @@ A message says, on one line, what it is about, what was found, what was expected
 from typing import ClassVar, Final
 
 from stale_runtime.exit_codes import BAD_BUNDLE, BAD_INPUT, INCOMPLETE, LIMIT_MISSED, MISSING_PACKAGE, USAGE
+from stale_runtime.extras import how_to_install
 
 COPY_AGAIN: Final = "copy the bundle again, or ask whoever made it to export it again"
 """The remedy for a broken bundle: whoever runs it seldom has the checkpoint that it was exported from."""
@@ -79,7 +80,7 @@ class CheckpointError(StaleError):
 
 
 class BackendError(StaleError):
-    """A backend cannot run on this machine, with what is installed, or with a bundle that lacks its graph."""
+    """A backend cannot run on this machine, or with a bundle that lacks its graph."""
 
     exit_code = USAGE
 
@@ -97,7 +98,7 @@ class MissingPackageError(StaleError):
             what: what needs which package, such as "videos need PyAV".
             extra: the extra of this package that installs it.
         """
-        return cls(f"{what}; install it with: pip install 'stale-edge[{extra}]'")
+        return cls(f"{what}, which is not installed; install it with: {how_to_install(extra)}")
 
 
 class KeyFileError(StaleError):

@@ -10,6 +10,7 @@ from stale_model.training.training_config import TrainingConfig
 from stale_runtime import __version__
 from stale_runtime.errors import MissingPackageError
 from stale_runtime.exit_codes import MISSING_PACKAGE, describe_exit_codes
+from stale_runtime.system.cpus import wait_passively
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, Number
 
@@ -212,7 +213,12 @@ NAME = "stale-train"
     show_default=True,
     help="Folder for checkpoints, metrics and curves.",
 )
-@click.option("--resume", is_flag=True, help="Continue the training in the output folder from its last epoch.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the training in the output folder from its last epoch. With another --epochs, the learning rate "
+    "goes on along the cosine of the new number, even if it had fallen to 0.",
+)
 @click.version_option(__version__, prog_name=NAME)
 def stale_train(
     *,
@@ -255,6 +261,8 @@ def stale_train(
         request = TrainRequest(config=config, threads=threads and console.limit_threads(NAME, threads), **others)
     except ValueError as problem:
         raise click.UsageError(str(problem)) from problem
+    wait_passively()
+    console.note(NAME, "loading PyTorch")
     try:
         from stale_model.training.run_training import run_training
         from stale_model.training.training_report import summary_table

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from stale_bench.benchmark_backends import EXTRA_HINT
 from stale_bench.reporting.axes import Axis
 from stale_bench.reporting.benchmark_results import Results
 from stale_bench.reporting.curve_styles import DASHES, LEVEL_DASH, LIGHT, MARKS, colour_number, dash_number
@@ -20,7 +19,7 @@ from stale_bench.reporting.curves import (
     sideways,
 )
 from stale_bench.reporting.tables import thread_count
-from stale_runtime.errors import BenchmarkError
+from stale_runtime.errors import MissingPackageError
 from stale_runtime.system.text import one_line
 
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ def check_can_plot() -> None:
     """Find out before measuring whether curves can be drawn.
 
     Raises:
-        BenchmarkError: matplotlib is not installed.
+        MissingPackageError: matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise BenchmarkError(f"--plot needs matplotlib; {EXTRA_HINT}")
+        raise MissingPackageError.for_extra("--plot needs matplotlib", "bench")
 
 
 def plot(results: Results, suffix: str) -> bytes:

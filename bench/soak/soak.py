@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-from stale_bench.benchmark_backends import EXTRA_HINT
 from stale_bench.benchmark_inputs import read_classes
 from stale_bench.measuring.child import Child, WorkerError
 from stale_bench.measuring.machine import choose_cpus
@@ -17,7 +16,7 @@ from stale_bench.soak.rounds import Rounds
 from stale_bench.statistics.intervals import Interval, ratio_interval
 from stale_bench.statistics.trend import Trend, trend
 from stale_runtime.bundle.bundle import Bundle, find_bundle
-from stale_runtime.errors import BenchmarkError
+from stale_runtime.errors import BenchmarkError, MissingPackageError
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.prompts import Prompts
@@ -277,7 +276,7 @@ def _measure_resources() -> tuple[float, int]:
     try:
         import psutil
     except ModuleNotFoundError as problem:
-        raise BenchmarkError(f"a soak needs psutil; {EXTRA_HINT}, or psutil alone: pip install psutil") from problem
+        raise MissingPackageError.for_extra("a soak needs psutil", "bench") from problem
     try:
         process = psutil.Process()
         return process.memory_info().rss / 1e6, process.num_fds()

@@ -167,7 +167,7 @@ def ask_published(request: FeaturesRequest) -> int:
     encoder = _open(request)
     published = read_features(request.compare, encoder.channels)
     trials = compare_recipes(request.videos[0], encoder, published)
-    found = list(console.progress(trials, label="Comparing", total=most_trials()))
+    found = list(console.progress(trials, label="comparing", total=most_trials()))
     console.echo(recipe_table(found))
     console.echo(_describe_best(found, encoder.recipe))
     return 0
@@ -227,7 +227,7 @@ def _with_progress(
     extraction: Extraction, paths: Sequence[Path], encoder: ImageEncoder, workers: int, meter: _Meter
 ) -> Iterator[Extracted]:
     """Compute, and show on a terminal how many videos are done, or how much of a single one."""
-    progress = partial(console.progress, label="Computing", describe=lambda _: str(meter))
+    progress = partial(console.progress, label="computing", describe=lambda _: str(meter))
     if len(paths) == 1:
         outcome = extraction.extract(
             paths[0], encoder, watch=lambda blocks, total: progress(meter.count_rows(blocks), total=total)

@@ -1,10 +1,8 @@
 """Warning of features that are not like those of the training, once a run."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
 import numpy as np
 
 from stale_runtime.commands.run_preparation import NAME
@@ -30,8 +28,6 @@ class FeatureWarnings:
     def add(self, path: Path, text: str) -> None:
         """Keep a warning, and print it if it is the first."""
         if not self.by_path:
-            if sys.stderr.isatty():
-                click.echo(err=True)  # ends the line of a progress bar
             more = "" if self._videos == 1 else " (further videos are not warned of; --report lists them)"
             _warn(f"{text}{more}")
         self.by_path[path] = text

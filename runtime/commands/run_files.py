@@ -95,10 +95,10 @@ def _detect_with_progress(
     outcomes = task.detect(
         journal,
         finished,
-        watch=None if several else lambda blocks, total: console.progress(blocks, label="Detecting", total=total),
+        watch=None if several else lambda blocks, total: console.progress(blocks, label="detecting", total=total),
         warn=warnings.add,
     )
-    for outcome in console.progress(outcomes, label="Detecting", total=len(task.paths)) if several else outcomes:
+    for outcome in console.progress(outcomes, label="detecting", total=len(task.paths)) if several else outcomes:
         yield outcome if folder is None else output.make_early(outcome, folder)
         if output.streams and not output.print_line(outcome):
             return  # nobody reads them any more

@@ -5,8 +5,9 @@ import io
 import os
 import struct
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import NoReturn, TypeVar
 
@@ -19,6 +20,7 @@ from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal.endings import TRACEBACK, explain_ending, is_full_stdout
+from stale_runtime.terminal.progress import Progress, clear_line
 from stale_runtime.terminal.termination import ignore_interruptions, raise_termination
 
 _ESCAPE = "stale-edge.escape"
@@ -55,6 +57,7 @@ def _run(command: click.Command, name: str) -> int:
             ignore_interruptions()
         ending = explain_ending(problem)
         if ending.is_bug and os.environ.get(TRACEBACK):
+            clear_line()
             traceback.print_exc()
         if is_full_stdout(problem):
             _close_stdout()
@@ -65,6 +68,7 @@ def _run(command: click.Command, name: str) -> int:
 
 def note(name: str, text: str) -> None:
     """Print a line on stderr; errors while printing it are ignored."""
+    clear_line()
     with suppress(OSError):
         click.echo(f"{name}: {one_line(text)}", err=True)
 
@@ -78,6 +82,7 @@ def echo(text: str = "", *, nl: bool = True) -> bool:
     Raises:
         OutputError: stdout cannot be written.
     """
+    clear_line()
     try:
         click.echo(text, nl=nl)
         sys.stdout.flush()
@@ -91,21 +96,37 @@ def echo(text: str = "", *, nl: bool = True) -> bool:
 
 
 def progress(
-    items: Iterable[T], *, label: str, total: int, describe: Callable[[T | None], str] | None = None
-) -> Iterator[T]:
-    """Yield the items, with a progress bar on stderr if that is a terminal and there are several items.
+    items: Iterable[T],
+    *,
+    label: str,
+    total: int,
+    describe: Callable[[T | None], str] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[T, None, None]:
+    """Yield the items, and say on stderr how many are done if there are several.
 
     Args:
         items: what to yield.
-        label: stands before the bar.
+        label: what is done with them, such as ``detecting``.
         total: how many items there are.
-        describe: what stands behind the bar, given the last item.
+        describe: what stands behind their number, given the last item.
+        clock: tells the time in seconds.
     """
-    if total < 2 or not sys.stderr.isatty():
+    if total < 2:
         yield from items
         return
-    with click.progressbar(items, length=total, label=label, item_show_func=describe, file=sys.stderr) as bar:
-        yield from bar
+    context = click.get_current_context(silent=True)
+    shown = Progress((context and context.find_root().info_name) or "stale-edge", clock=clock)
+    started_s = clock()
+    shown.show(f"{label}: 0 of {total:,}", part=0)
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            more = "" if describe is None else f", {describe(item)}"
+            left_s = (clock() - started_s) / done * (total - done)
+            shown.show(f"{label}: {done:,} of {total:,}{more}", part=done / total, left_s=left_s)
+    finally:
+        shown.end()
 
 
 def limit_threads(name: str, asked: int) -> int:

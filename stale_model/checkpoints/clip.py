@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PretrainedConfig
 from transformers.utils.hub import cached_file
 
+from stale_model.checkpoints.hub import is_here_only, refuse_out_of_reach
 from stale_runtime.bundle.manifest import TextEncoderSpec
 from stale_runtime.errors import CheckpointError
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, load_tokenizer, tokenizer_errors
@@ -74,6 +75,7 @@ def read_clip_parts(clip: str) -> ClipParts:
         config = _text_config(_read_file(clip, "config.json"))
         tokenizer_json = _read_file(clip, "tokenizer.json")
     except Exception as problem:  # transformers raises many kinds, for missing files and for wrong ones
+        refuse_out_of_reach(clip, problem, option="--clip", files="config.json, tokenizer.json and model.safetensors")
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(
             f"--clip {clip}: no CLIP configuration and tokenizer ({first}); give a Hugging Face id that can be "
@@ -85,7 +87,7 @@ def read_clip_parts(clip: str) -> ClipParts:
 
 
 def _read_file(clip: str, name: str) -> bytes:
-    path = cached_file(clip, name)
+    path = cached_file(clip, name, local_files_only=is_here_only(clip))
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(f"it has no {name}")
     return read_bytes(Path(path), limit=LARGEST_FILE, error=CheckpointError)
@@ -194,10 +196,11 @@ def read_pretrained(kind: Any, source: str, config: PretrainedConfig, *, option:
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            local_files_only=Path(source).is_dir(),
+            local_files_only=is_here_only(source),
             output_loading_info=True,
         )
     except Exception as problem:  # transformers raises many kinds
+        refuse_out_of_reach(source, problem, option=option, files="config.json and model.safetensors")
         first = " ".join(str(problem).split())[:200] or type(problem).__name__
         raise CheckpointError(
             f"{option} {source}: its weights cannot be read ({first}); expected model.safetensors"

@@ -10,6 +10,7 @@ import click
 from stale_model.demo.demo_classes import SEEN, SPLITS, UNSEEN
 from stale_runtime.errors import MissingPackageError
 from stale_runtime.exit_codes import MISSING_PACKAGE, describe_exit_codes
+from stale_runtime.system.cpus import wait_passively
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH
 
@@ -51,6 +52,7 @@ def demo(folder: Path, videos: int, validation_videos: int, stills: int, epochs:
     vision/           the image tower in ONNX, and recipe.json, which says how it is used
     clip/             the text tower and its tokenizer, as Hugging Face lays them out
     """  # noqa: D301 -- click reads the backslash
+    wait_passively()
     try:
         from stale_model.demo.demo_folder import DemoSize, write_demo
     except ModuleNotFoundError as problem:

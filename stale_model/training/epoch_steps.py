@@ -1,6 +1,7 @@
 """The steps of an epoch: batches, loss, optimizer, and the processes that share them."""
 
 import math
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -20,9 +22,12 @@ from stale_model.network.stale import TrainingOutputs
 from stale_model.training.hardware import gpu_utilization
 from stale_model.training.losses import Losses, stale_loss
 from stale_model.training.training_config import TrainingConfig
-from stale_runtime.errors import CheckpointError, FeatureError
+from stale_runtime.errors import BackendError, CheckpointError, FeatureError
+from stale_runtime.system.files import reason
 
 Batch = tuple[Tensor, Targets]
+Arrays = tuple[NDArray[Any], ...]
+"""Features and targets of a batch, in the order of ``collate``."""
 Progress = Callable[[int, int, float], None]
 """Called with the number of steps done in this epoch, the steps of an epoch, and the last loss."""
 
@@ -95,12 +100,13 @@ class EpochTrainer:
 
         Raises:
             FeatureError: a feature file can no longer be read, or now contains NaN or infinity.
+            BackendError: the processes of ``config.workers`` cannot be started, or one of them was killed.
         """
         config, fabric = self._config, self._fabric
         batches = epoch_batches(len(dataset), config.batch_size, config.seed, number)
         own_batches = [take_share(batch, fabric.global_rank, fabric.world_size) for batch in batches]
-        loader = DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate, num_workers=config.workers)
-        loaded = cast("Iterable[Batch]", fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+        loader = DataLoader(dataset, batch_sampler=own_batches, collate_fn=collate_arrays, num_workers=config.workers)
+        loaded = cast("Iterable[Arrays]", fabric.setup_dataloaders(loader, use_distributed_sampler=False))
         self._module.train()
         if config.freeze_text:
             self._module.model.tower.eval()
@@ -108,8 +114,9 @@ class EpochTrainer:
         sums = torch.zeros(len(Losses._fields))
         utilization: list[float] = []
         started = time.perf_counter()
-        for step, (features, targets) in enumerate(_with_short_errors(loaded)):
-            self._set_learning_rate((number * len(batches) + step) / (config.epochs * len(batches)))
+        for step, arrays in enumerate(_with_short_errors(loaded, workers=config.workers)):
+            self._set_learning_rate(number + step / len(batches))
+            features, targets = self._batch(arrays)
             outputs = self._model(features, self._prompts)
             losses = stale_loss(*self._whole_batch(outputs, targets, len(batches[step])), config.weights)
             fabric.backward(losses.total)
@@ -171,9 +178,18 @@ class EpochTrainer:
 
         return TrainingOutputs(*map(whole, outputs)), Targets(*map(whole, targets))
 
-    def _set_learning_rate(self, done: float) -> None:
+    def _batch(self, arrays: Arrays) -> Batch:
+        features, *targets = (self._fabric.to_device(torch.from_numpy(array)) for array in arrays)
+        return features, Targets(*targets)
+
+    def _set_learning_rate(self, epochs_done: float) -> None:
         for group in self.raw_optimizer.param_groups:
-            group["lr"] = self._config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+            group["lr"] = learning_rate(self._config, epochs_done)
+
+
+def learning_rate(config: TrainingConfig, epochs_done: float) -> float:
+    """The learning rate after so many epochs; it falls along a cosine to 0 at the end of ``config.epochs``."""
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * epochs_done / config.epochs))
 
 
 def epoch_batches(videos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -212,12 +228,35 @@ def _shapes(entry: object) -> dict[Any, tuple[int, ...] | None]:
     return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in items}
 
 
-def _with_short_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches; errors of the processes that read them lose the traceback that PyTorch adds."""
+def collate_arrays(videos: Sequence[tuple[Tensor, Targets]]) -> Arrays:
+    """Stack videos into arrays. Processes that read them send arrays through a pipe, but tensors through shared memory.
+
+    In a container that is often 64 MB, and PyTorch waits for ever for a batch that did not fit.
+    """
+    features, targets = collate(videos)
+    return tuple(part.numpy() for part in (features, *targets))
+
+
+def _with_short_errors(batches: Iterable[Arrays], *, workers: int) -> Iterator[Arrays]:
+    """The same batches; errors of the processes that read them become one line.
+
+    Raises:
+        FeatureError: a feature file can no longer be read.
+        BackendError: the processes cannot be started, or one of them was killed.
+    """
+    remedy = f"--workers {workers}: {{}}; give --workers 0, which reads features between the steps"
     try:
+        if workers:
+            multiprocessing.Lock()  # fails where the processes could not be started
         yield from batches
+    except OSError as problem:  # the semaphores of the processes lie in /dev/shm, which may be full
+        raise BackendError(remedy.format(f"no process can be started (/dev/shm: {reason(problem)})")) from problem
     except FeatureError as problem:
         raise FeatureError(str(problem).strip().rpartition("FeatureError: ")[2]) from problem
+    except RuntimeError as problem:
+        if not workers or "DataLoader worker" not in str(problem):
+            raise
+        raise BackendError(remedy.format("a process that reads features was killed, maybe to free memory")) from problem
 
 
 def _dropout_seed(seed: int, epoch: int, rank: int) -> int:

@@ -5,13 +5,14 @@ import math
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from transformers.utils import logging as transformers_logging
 
 from stale_model.checkpoints.checkpoint import read_checkpoint
 from stale_model.checkpoints.clip import ClipParts, TextTower, read_clip_parts, read_tower
+from stale_model.checkpoints.hub import show_only_downloads
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.splits import Split, read_split
 from stale_model.network.config import StaleConfig
@@ -80,7 +81,7 @@ def _silence_libraries() -> None:
     warnings.filterwarnings("ignore", module="lightning_fabric")
     for library in ("transformers", "huggingface_hub", "lightning_fabric", "lightning"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    show_only_downloads()
 
 
 def _read_split(request: TrainRequest) -> Split:
@@ -130,7 +131,12 @@ def _train_once(
             on_start=reporter.show_start,
             on_epoch=reporter.show_epoch,
             progress=reporter.show_step,
+            watch=reporter.show_validating,
+            say=reporter.say,
         )
+    except KeyboardInterrupt as problem:
+        problem.args = (_describe_kept(folder),)
+        raise
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
         raise OutputError(f"-o {folder}: {why_unwritten(problem)}{kept}") from problem
@@ -142,11 +148,20 @@ def _train_once(
         trained_on=_trained_on(run, data),
         best_epoch=best.epoch,
         seen_map=best.validation_map,
-        unseen_map=unseen_map(data, folder, config.length, fabric.device) if fabric.is_global_zero else None,
+        unseen_map=unseen_map(data, folder, config.length, fabric.device, watch=reporter.show_validating)
+        if fabric.is_global_zero
+        else None,
         epoch_s=sum(epoch.seconds for epoch in history) / len(history),
         peak_memory_mb=max(epoch.peak_memory_mb for epoch in history),
         gpu_percent=best.gpu_percent,
     )
+
+
+def _describe_kept(folder: Path) -> str:
+    """What an interrupted training leaves, and how to go on."""
+    if not (folder / LAST).exists():
+        return f"no epoch is complete yet, so there is nothing to resume in -o {folder}"
+    return f"the last complete epoch is kept in -o {folder}; repeat the command with --resume to go on from there"
 
 
 def _trained_on(run: TrainRequest, data: TrainingData) -> str:
@@ -157,6 +172,7 @@ def _trained_on(run: TrainRequest, data: TrainingData) -> str:
 
 def _initial_text_tower(run: TrainRequest, split: Split, reporter: Reporter) -> tuple[ClipParts, TextTower | None]:
     """CLIP's parts and the text tower to start with; None for one with random weights."""
+    reporter.say(f"reading {run.text_from or f'CLIP {run.clip}'}")
     if run.text_from is None:
         clip = read_clip_parts(run.clip)
         tower = read_tower(run.clip, clip.text_config)

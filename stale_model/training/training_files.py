@@ -13,6 +13,9 @@ from stale_runtime.errors import CheckpointError
 from stale_runtime.system.files import write_together
 from stale_runtime.system.json_dataclasses import build
 
+Plan = tuple[tuple[int, int], ...]
+"""Pairs of a number of epochs that were done, and the number of epochs that the learning rate falls over from there on;
+the first is of the start, where 0 are done, and each further one of a resumed training that got other ``--epochs``."""
 BEST, LAST, METRICS, CURVES = "best.pth", "last.pth", "metrics.csv", "curves.png"
 _KEPT = {"format_version", "training", "state_dict", "state", "history"}
 
@@ -70,6 +73,24 @@ def read_history(saved: Mapping[str, Any]) -> list[Epoch]:
     return history
 
 
+def read_plan(saved: Mapping[str, Any]) -> Plan:
+    """The numbers of epochs that a training was given, in the content of ``last.pth``.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    training = saved["training"]
+    rows = training.get("plan")
+    if rows is None:  # written before it could change
+        rows = [[0, training["config"]["epochs"]]]
+    if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
+        raise ValueError("no plan of the epochs")
+    plan = tuple((done, epochs) for done, epochs in rows)
+    if not plan or any(type(number) is not int or number < 0 for row in plan for number in row):
+        raise ValueError("no plan of the epochs")
+    return plan
+
+
 def _derived_files(content: Mapping[str, Any], history: Sequence[Epoch]) -> Iterator[tuple[str, bytes]]:
     if best_epoch(history) is history[-1]:
         yield BEST, checkpoint_bytes(content)
@@ -96,17 +117,25 @@ def read_last(path: Path, model: StaleWithText, clip: ClipParts, description: Ma
         raise CheckpointError(f"{path}: not a checkpoint to resume from; train without --resume, in another folder")
     refuse_other_kinds(content, path)
     for key, value in description.items():
-        if difference := _difference(content["training"].get(key), value, key):
+        if difference := _difference(_without_epochs(content["training"].get(key)), _without_epochs(value), key):
             raise CheckpointError(f"{path}: {difference}; give the options that it was started with, or another folder")
     refuse_misfits(model.network.config, clip.text_config, content["state_dict"], path)
     try:
         read_history(content)
+        read_plan(content)
     except ValueError as problem:
         raise CheckpointError(
             f"{path}: its history is damaged, or was written by another version of stale-edge ({problem}); train "
             "without --resume, in another folder"
         ) from problem
     return content
+
+
+def _without_epochs(value: object) -> object:
+    """A value without the number of epochs, which a training that is resumed may change."""
+    if not isinstance(value, dict):
+        return value
+    return {name: part for name, part in value.items() if name != "epochs"}
 
 
 def _difference(before: object, now: object, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Running all epochs of a training, from data on disk to ``best.pth``; it can be resumed after each epoch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,21 @@ from stale_model.checkpoints.own_checkpoint import (
 from stale_model.data.dataset import StaleDataset, VideoSample
 from stale_model.data.train_ids import TrainIds
 from stale_model.training.epoch_metrics import Epoch
-from stale_model.training.epoch_steps import EpochTrainer, Progress
+from stale_model.training.epoch_steps import EpochTrainer, Progress, learning_rate
 from stale_model.training.hardware import peak_memory_mb
 from stale_model.training.training_config import TrainingConfig
-from stale_model.training.training_files import BEST, LAST, complete, read_history, read_last, save_epoch
-from stale_model.training.validation import validate
+from stale_model.training.training_files import (
+    BEST,
+    LAST,
+    Plan,
+    complete,
+    read_history,
+    read_last,
+    read_plan,
+    save_epoch,
+)
+from stale_model.training.validation import Watch, validate
+from stale_runtime.errors import CheckpointError
 from stale_runtime.inference.text_encoder import PROMPT_TEMPLATE, Tokenizer
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
 
@@ -66,6 +76,8 @@ def train(
     on_start: Callable[[int], None],
     on_epoch: Callable[[Epoch], None],
     progress: Progress,
+    watch: Watch = iter,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Epoch]:
     """Train, writing ``best.pth``, ``last.pth``, ``metrics.csv`` and ``curves.png`` after every epoch.
 
@@ -80,6 +92,8 @@ def train(
         on_start: called with the number of epochs done before.
         on_epoch: called after each epoch.
         progress: called after each step.
+        watch: shows how many videos are validated on.
+        say: called if a training that is resumed gets another number of epochs, with what that means.
 
     Returns:
         All epochs, including those before it was resumed.
@@ -92,9 +106,11 @@ def train(
     token_ids = tokenize(clip, data.classes)
     description = _description(data, config)
     history: list[Epoch] = []
+    plan: Plan = ((0, config.epochs),)
 
     def pack() -> dict[str, Any]:
-        return pack_checkpoint(model, clip, data.classes, {**description, "epochs_done": len(history)}, data.features)
+        done = {"epochs_done": len(history), "plan": [list(row) for row in plan]}
+        return pack_checkpoint(model, clip, data.classes, {**description, **done}, data.features)
 
     saved = read_last(folder / LAST, model, clip, description) if resume else None
     if saved is not None:
@@ -103,6 +119,7 @@ def train(
     if saved is not None:
         trainer.restore(saved["state"], folder / LAST)
         history = read_history(saved)
+        plan = _continue_plan(read_plan(saved), len(history), config, folder / LAST, say)
         if fabric.is_global_zero:
             complete(folder, {**pack(), "history": saved["history"]})
     del saved
@@ -112,7 +129,7 @@ def train(
         result = trainer.train_epoch(dataset, number, progress)
         score = None
         if data.validation and fabric.is_global_zero:
-            score = validate(model, data.validation, data.classes, token_ids, config.length)
+            score = validate(model, data.validation, data.classes, token_ids, config.length, watch=watch)
         epoch = Epoch(
             epoch=number + 1,
             validation_map=score,
@@ -129,7 +146,32 @@ def train(
     return history
 
 
-def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.device) -> float | None:
+def _continue_plan(plan: Plan, done: int, config: TrainingConfig, path: Path, say: Callable[[str], None]) -> Plan:
+    """The plan of a training that is resumed; if it gets another number of epochs, that is said.
+
+    Raises:
+        CheckpointError: more epochs are done than it gets.
+    """
+    _, before = plan[-1]
+    if config.epochs == before:
+        return plan
+    if config.epochs < done:
+        raise CheckpointError(
+            f"{path}: {done} epochs are done, more than --epochs {config.epochs}; give --epochs {done} or more, or "
+            "another folder"
+        )
+    now, then = learning_rate(config, done), learning_rate(replace(config, epochs=before), done)
+    say(
+        f"--epochs {config.epochs}, so far {before}: after epoch {done} the learning rate goes on at {now:.2g} instead "
+        f"of {then:.2g}, and falls to 0 at epoch {config.epochs}; the result is not that of a training with "
+        f"--epochs {config.epochs} from the start, whose learning rate would have been another until here"
+    )
+    return (*plan, (done, config.epochs))
+
+
+def unseen_map(
+    data: TrainingData, folder: Path, length: int, device: torch.device, *, watch: Watch = iter
+) -> float | None:
     """Average mAP of ``best.pth`` on the videos of the unseen classes, in [0, 1]; None if there are none.
 
     Args:
@@ -137,6 +179,7 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
         folder: folder of the finished training.
         length: T, in snippets.
         device: where to compute.
+        watch: shows how many videos are validated on.
 
     Raises:
         CheckpointError: ``best.pth`` cannot be read.
@@ -147,7 +190,7 @@ def unseen_map(data: TrainingData, folder: Path, length: int, device: torch.devi
     path = folder / BEST
     model, clip, _ = unpack_checkpoint(load_plain(path).content, path)
     token_ids = tokenize(clip, data.unseen_classes)
-    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length)
+    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length, watch=watch)
 
 
 def tokenize(clip: ClipParts, classes: Sequence[str]) -> Tensor:

@@ -3,13 +3,10 @@
 import csv
 import io
 import statistics
-import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
-import click
 from tabulate import tabulate
 
 from stale_model.data.dataset import Selection, VideoSample
@@ -17,6 +14,7 @@ from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
 from stale_runtime.inputs.prompt_lists import describe_joined
 from stale_runtime.terminal import console
+from stale_runtime.terminal.progress import Progress
 
 _HEADERS = ("epoch", "loss", "classes", "masks", "foreground", "consistency", "val. mAP %", "s", "peak MB", "GPU %")
 _SUMMARY = (
@@ -57,12 +55,21 @@ class TrainingResult:
 class Reporter:
     """Progress on stderr while an epoch runs, a row on stdout when it is done."""
 
-    def __init__(self, name: str, epochs: int, *, quiet: bool) -> None:
-        """Args: name: the command's name; epochs: their number; quiet: print nothing, for all processes but one."""
+    def __init__(self, name: str, epochs: int, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        """Prepare to report a training.
+
+        Args:
+            name: the command's name.
+            epochs: their number.
+            quiet: print nothing, for all processes but one.
+            clock: tells the time in seconds.
+        """
         self._name = name
         self._epochs = epochs
         self._quiet = quiet
-        self._started = time.perf_counter()
+        self._clock = clock
+        self._progress = Progress(name, clock=clock)
+        self._started_s = clock()
         self._steps = 0
         self._row = 0
         self._epoch = 0
@@ -73,10 +80,17 @@ class Reporter:
             console.note(self._name, text)
 
     def show_reading(self, samples: Sequence[VideoSample]) -> Iterable[VideoSample]:
-        """The same videos, with a progress bar if stderr is a terminal."""
+        """The same videos; shows how many are read."""
+        return self._watch(samples, "reading features")
+
+    def show_validating(self, samples: Sequence[VideoSample]) -> Iterable[VideoSample]:
+        """The same videos; shows how many are validated on."""
+        return self._watch(samples, "validating")
+
+    def _watch(self, samples: Sequence[VideoSample], label: str) -> Iterable[VideoSample]:
         if self._quiet:
             return samples
-        return console.progress(samples, label="Reading features", total=len(samples))
+        return console.progress(samples, label=label, total=len(samples), clock=self._clock)
 
     def show_split(self, split: Split) -> None:
         """Warn of classes of a published split that the annotations lack, and note names whose words are joined."""
@@ -101,18 +115,21 @@ class Reporter:
     def show_start(self, epoch: int) -> None:
         """Note that training starts, with this many epochs done before."""
         self._epoch = epoch
+        self._started_s = self._clock()
+        if not self._quiet and epoch < self._epochs:
+            self._progress.show(f"epoch {epoch + 1}/{self._epochs}", part=epoch / self._epochs)
 
     def show_step(self, done: int, of: int, loss: float) -> None:
         """Show that a step is done."""
         self._steps += 1
-        if self._quiet or not sys.stderr.isatty():
+        if self._quiet:
             return
-        left = (self._epochs - self._epoch) * of - done
-        seconds = (time.perf_counter() - self._started) / self._steps * left
-        place = f"epoch {self._epoch + 1}/{self._epochs}, step {done}/{of}"
-        text = f"\r{self._name}: {place}, loss {loss:.4f}, {duration(seconds)} left\033[K"
-        with suppress(OSError):  # a terminal that has been closed must not end the training
-            click.echo(text, nl=done == of, err=True)
+        steps, all_steps = self._epoch * of + done, self._epochs * of
+        self._progress.show(
+            f"epoch {self._epoch + 1}/{self._epochs}, step {done}/{of}, loss {loss:.4f}",
+            part=steps / all_steps,
+            left_s=(self._clock() - self._started_s) / self._steps * (all_steps - steps),
+        )
 
     def show_epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch that is done."""
@@ -132,15 +149,6 @@ def name_few(names: Iterable[str], *, most: int = 3) -> str:
     ordered = sorted(names)
     rest = f" and {len(ordered) - most:,} more" if len(ordered) > most else ""
     return ", ".join(name[:60] for name in ordered[:most]) + rest
-
-
-def duration(seconds: float) -> str:
-    """A time as text, such as ``12 min 5 s``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def summary_table(results: Sequence[TrainingResult]) -> str:

@@ -1,6 +1,6 @@
 """mAP of a network during training, computed by the decoder and the evaluation of the runtime."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -12,9 +12,17 @@ from stale_runtime.evaluation.mean_average_precision import mean_average_precisi
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.features import resample
 
+Watch = Callable[[Sequence[VideoSample]], Iterable[VideoSample]]
+
 
 def validate(
-    model: StaleWithText, samples: Sequence[VideoSample], classes: Sequence[str], token_ids: torch.Tensor, length: int
+    model: StaleWithText,
+    samples: Sequence[VideoSample],
+    classes: Sequence[str],
+    token_ids: torch.Tensor,
+    length: int,
+    *,
+    watch: Watch = iter,
 ) -> float:
     """Average mAP over tIoU 0.5:0.05:0.95 on annotated videos, in [0, 1], as stale-eval's default.
 
@@ -24,13 +32,14 @@ def validate(
         classes: K class names.
         token_ids: (K, L) of their prompts.
         length: T, in snippets.
+        watch: yields the videos that it gets, and can show progress, because one is computed after each.
     """
     model.eval()
     device = next(model.parameters()).device
     found = {}
     with torch.no_grad():
         prompts = model.network.with_background(model.tower(token_ids.to(device)))
-        for sample in sorted(samples, key=_file_name):
+        for sample in watch(sorted(samples, key=_file_name)):
             features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
             localization = model.network.localize(features[None].to(device), prompts)
             cas_logits, masks = (output[0].float().cpu().numpy() for output in localization)  # (K+1, T), (T, T)

@@ -9,7 +9,7 @@ from stale_bench.engines.engine import Engine
 from stale_bench.measuring.thesis import ORIGINAL, OURS
 from stale_bench.measuring.worker import import_named
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.errors import BenchmarkError, BundleError
+from stale_runtime.errors import BenchmarkError, BundleError, MissingPackageError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend
 
 
@@ -40,8 +40,9 @@ def test_a_backend_without_its_file_says_so(bundle: Path) -> None:
 @pytest.mark.parametrize("module", ["no_such_module", "numpy.no_such_module", "no_such_module.of_it"])
 def test_a_backend_without_its_library_says_how_to_install_it(bundle: Path, module: str) -> None:
     problem = Backend(name="x", engine="", needs=(module,)).problem(Bundle(bundle))
-    assert isinstance(problem, BenchmarkError)
-    assert f"x: needs {module}; install it with: pip install 'stale-edge[bench]'" in str(problem)
+    assert isinstance(problem, MissingPackageError)
+    assert str(problem).startswith(f"x: needs {module}, which is not installed; install it with: ")
+    assert "pip install 'stale-edge[bench]'" in str(problem)
 
 
 def test_a_torch_that_cannot_quantize_is_said(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +63,7 @@ def test_all_takes_what_can_run_and_says_why_not_the_rest(bundle: Path, monkeypa
 def test_a_backend_asked_for_by_name_must_run(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Backend(name="broken", engine="", needs=("no_such_module",))
     monkeypatch.setattr(backends, "BACKENDS", {"broken": broken})
-    with pytest.raises(BenchmarkError, match="broken: needs no_such_module"):
+    with pytest.raises(MissingPackageError, match="broken: needs no_such_module"):
         choose_backends(["broken"], Bundle(bundle))
     with pytest.raises(BenchmarkError, match="no backend can run here; broken: needs"):
         choose_backends(["all"], Bundle(bundle))
@@ -89,7 +90,7 @@ def test_what_is_wanted_where_possible_is_left_out_with_the_reason(
     assert {backend.name for backend in chosen[1:]} | unavailable.keys() == set(OURS)
     broken = replace(BACKENDS[ORIGINAL], needs=("no_such_module",))
     monkeypatch.setattr(backends, "BACKENDS", {**BACKENDS, ORIGINAL: broken})
-    with pytest.raises(BenchmarkError, match="needs no_such_module"):
+    with pytest.raises(MissingPackageError, match="needs no_such_module"):
         choose_backends([ORIGINAL], Bundle(bundle), where_possible=OURS)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -270,7 +271,10 @@ class Disturbed:
 
 def test_interrupted_it_leaves_the_last_epoch_and_says_so(disturbed: Disturbed) -> None:
     assert disturbed.first.returncode == 130
-    assert "interrupted" in disturbed.first.stderr.strip().splitlines()[-1]
+    assert disturbed.first.stderr.strip().splitlines()[-1] == (
+        "stale-train: error: interrupted; the last complete epoch is kept in -o out; repeat the command with --resume "
+        "to go on from there"
+    )
     assert "Traceback" not in disturbed.first.stderr
     assert len(metrics(disturbed.folder / "out")) >= 1
     assert not list((disturbed.folder / "out").glob(".*"))
@@ -280,7 +284,7 @@ def test_two_trainings_do_not_share_a_folder(disturbed: Disturbed, options: list
     says = "-o out: another stale-train is using it; wait until that ends, or give another folder"
     for other in disturbed.others:
         assert other.returncode == 2
-        assert other.stderr.strip() == f"stale-train: error: {says}"
+        assert other.stderr.splitlines() == ["stale-train: loading PyTorch", f"stale-train: error: {says}"]
     assert disturbed.was_running
     assert not (disturbed.folder / "out" / "seed_0").exists()
     fails([*options, "-o", "out"], disturbed.folder, code=2, says="contains a training already")
@@ -374,11 +378,38 @@ def test_no_number_is_no_option(options: list[str], tmp_path: Path, option: str,
 
 def test_resuming_another_training_is_refused(options: list[str], unbroken: Path, tmp_path: Path) -> None:
     out = ["-o", str(unbroken), "--resume"]
-    fails([*options, *out, "--epochs", "7"], tmp_path, code=3, says="started with epochs 6, now 7")
+    fails(
+        [*options, *out, "--epochs", "5"], tmp_path, code=3, says="6 epochs are done, more than --epochs 5; give --ep"
+    )
+    fails(
+        [*options, *out, "--learning-rate", "0.1"], tmp_path, code=3, says="started with learning rate 0.0002, now 0.1"
+    )
     fails([*options, *out, "--fraction", "0.5"], tmp_path, code=3, says="started with other videos")
     fails([*options, *out, "--freeze-text"], tmp_path, code=3, says="started with freeze text False, now True")
     fails([*options, "-o", unbroken], tmp_path, code=2, says="contains a training already; give --resume to continue")
     fails([*options, "-o", "new", "--resume"], tmp_path, code=3, says="nothing to resume")
+
+
+def test_more_epochs_go_on_after_the_end(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    copytree(unbroken, tmp_path / "out")
+    done = run_here(*options, "-o", "out", "--resume", "--epochs", "8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    says = "--epochs 8, so far 6: after epoch 6 the learning rate goes on at 2.9e-05 instead of 0, and falls to 0 at"
+    assert says in done.stderr
+    rows = metrics(tmp_path / "out")
+    assert rows[:EPOCHS] == metrics(unbroken)
+    assert [row["epoch"] for row in rows[EPOCHS:]] == ["7", "8"]
+    saved = torch.load(tmp_path / "out" / LAST, weights_only=True)
+    assert saved["training"]["plan"] == [[0, 6], [6, 8]]
+    again = run_here(*options, "-o", "out", "--resume", "--epochs", "8", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "so far" not in again.stderr
+    saved["training"]["plan"] = [[0, "6"]]
+    torch.save(saved, tmp_path / "out" / LAST)
+    broken = [*options, "-o", "out", "--resume"]
+    fails(
+        broken, tmp_path, code=3, says="its history is damaged, or was written by another version of stale-edge (no pl"
+    )
 
 
 def test_bad_data_is_named(options: list[str], tmp_path: Path) -> None:

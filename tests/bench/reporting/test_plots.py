@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from stale_bench.reporting import curves, plots
 from stale_bench.reporting.benchmark_results import Row
 from stale_bench.statistics.map_difference import MapDifference
-from stale_runtime.errors import BenchmarkError
+from stale_runtime.errors import MissingPackageError
 from tests.bench.helpers import make_results, make_row, make_video_row
 
 ROWS = tuple(
@@ -73,7 +73,7 @@ def test_failed_rows_leave_gaps() -> None:
 def test_a_machine_without_matplotlib_is_told_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     plots.check_can_plot()
     monkeypatch.setattr(plots, "find_spec", lambda _name: None)
-    with pytest.raises(BenchmarkError, match="needs matplotlib; install it with"):
+    with pytest.raises(MissingPackageError, match="needs matplotlib, which is not installed; install it with"):
         plots.check_can_plot()
 
 

@@ -155,7 +155,7 @@ def test_several_videos_in_a_format_of_one_go_into_a_folder(tmp_path: Path) -> N
 
 def test_a_format_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stale_runtime.formats.output_format.find_spec", lambda _: None)
-    with pytest.raises(MissingPackageError, match=r"needs opentimelineio; .* 'stale-edge\[edit\]'"):
+    with pytest.raises(MissingPackageError, match=r"needs opentimelineio, .* 'stale-edge\[edit\]'"):
         replace(PLAIN, output_format="otio", duration=3.0)
 
 

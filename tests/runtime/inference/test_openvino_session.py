@@ -90,7 +90,7 @@ def test_where_openvino_would_wait_for_ever_it_is_not_started(bundle: Path, monk
 
 def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "find_spec", lambda _: None)
-    with pytest.raises(MissingPackageError, match=r"needs OpenVINO; .* pip install 'stale-edge\[openvino\]'"):
+    with pytest.raises(MissingPackageError, match=r"needs OpenVINO, .* pip install 'stale-edge\[openvino\]'"):
         Localizer.open(bundle, backend="openvino-fp32")
     assert not any(check.what.startswith("openvino") for check in self_test(Bundle(bundle)))
 

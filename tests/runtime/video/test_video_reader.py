@@ -250,7 +250,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
 ) -> None:
     monkeypatch.setattr(video_reader, "find_spec", lambda name: None if name == "av" else object())
-    with pytest.raises(MissingPackageError, match=r"need PyAV; install it with: pip install 'stale-edge\[video\]'$"):
+    with pytest.raises(MissingPackageError, match=r"need PyAV, .* pip install 'stale-edge\[video\]'$"):
         use(tmp_path / "x.mp4")
 
 

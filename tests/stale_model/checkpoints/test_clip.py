@@ -219,7 +219,10 @@ def test_an_id_that_cannot_be_reached_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    refusal("stale-edge/no-such-clip")
+    with pytest.raises(
+        CheckpointError, match=r"cannot be reached \(HF_HUB_OFFLINE is set\), .*; give --clip FOLDER with"
+    ):
+        read_clip_parts("stale-edge/no-such-clip")
     assert attempts == []
 
 

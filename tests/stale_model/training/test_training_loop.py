@@ -1,6 +1,12 @@
 import csv
+import errno
+import os
+import pickle
 import re
+import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +18,14 @@ from stale_model import read_checkpoint
 from stale_model.checkpoints.clip import read_clip_parts
 from stale_model.checkpoints.loading import load_plain
 from stale_model.checkpoints.own_checkpoint import NO_FEATURES, StaleWithText, TrainedFeatures
-from stale_model.data.dataset import select_videos
+from stale_model.data.dataset import StaleDataset, collate, select_videos
+from stale_model.data.targets import Targets
 from stale_model.training.epoch_metrics import Epoch
-from stale_model.training.epoch_steps import epoch_batches
+from stale_model.training.epoch_steps import collate_arrays, epoch_batches
 from stale_model.training.training_config import TrainingConfig
 from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
 from stale_model.training.training_loop import TrainingData, train
-from stale_runtime.errors import CheckpointError
+from stale_runtime.errors import BackendError, CheckpointError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.inputs.recipe import clip_recipe
 from tests import tiny
@@ -295,3 +302,49 @@ def test_every_video_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
     assert batches == epoch_batches(70, 32, seed=0, epoch=0)
     assert batches != epoch_batches(70, 32, seed=0, epoch=1)
     assert batches != epoch_batches(70, 32, seed=1, epoch=0)
+
+
+def test_processes_that_read_features_change_nothing(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
+    alone, helped = (
+        run(training_data, clip_folder, tmp_path / str(workers), config=replace(CONFIG, epochs=1, workers=workers))
+        for workers in (0, 1)
+    )
+    assert [epoch.total for epoch in helped] == [epoch.total for epoch in alone]
+
+
+def test_batches_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which containers often have 64 MB. Tensors need it to get from one process to another."""
+
+    def refuse(_storage: torch.UntypedStorage) -> None:
+        raise RuntimeError("No space left on device")
+
+    for name in ("_share_fd_cpu_", "_share_filename_cpu_"):
+        monkeypatch.setattr(torch.UntypedStorage, name, refuse)
+    video = (torch.ones(4, 2), Targets(torch.ones(4), torch.ones(3), torch.ones(4, 4), torch.ones(4)))
+    with pytest.raises(RuntimeError, match="No space left"):
+        ForkingPickler.dumps(collate([video, video]))
+    sent = pickle.loads(ForkingPickler.dumps(collate_arrays([video, video])))
+    assert [array.shape for array in sent] == [(2, 4, 2), (2, 4), (2, 3), (2, 4, 4), (2, 4)]
+
+
+def test_processes_that_cannot_start_are_said_in_one_line(
+    training_data: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.Lock", refuse)
+    says = r"^--workers 1: no process can be started \(/dev/shm: No space left on device\); give --workers 0, which"
+    with pytest.raises(BackendError, match=says):
+        run(training_data, clip_folder, tmp_path / "out", config=replace(CONFIG, workers=1))
+
+
+def test_a_process_that_is_killed_ends_the_training_with_one_line(
+    training_data: Path, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_dataset: StaleDataset, _index: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(StaleDataset, "__getitem__", die)
+    with pytest.raises(BackendError, match=r"^--workers 1: a process that reads features was killed, maybe to free"):
+        run(training_data, clip_folder, tmp_path / "out", config=replace(CONFIG, workers=1))

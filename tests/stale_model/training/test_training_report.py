@@ -5,7 +5,9 @@ import pytest
 
 from stale_model.data.splits import Split
 from stale_model.training.epoch_metrics import Epoch
-from stale_model.training.training_report import Reporter, TrainingResult, duration, summary_csv, summary_table
+from stale_model.training.training_report import Reporter, TrainingResult, summary_csv, summary_table
+from stale_runtime.terminal.progress import clear_line
+from tests.terminals import use_terminal
 
 RESULT = TrainingResult(
     seed=3,
@@ -30,13 +32,6 @@ EPOCH = Epoch(
     peak_memory_mb=100.0,
     gpu_percent=None,
 )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (7260, "2 h 1 min")]
-)
-def test_durations_read_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_class_names_whose_words_are_joined_are_noted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,19 +91,34 @@ def test_gpu_columns_are_there_with_a_gpu(capsys: pytest.CaptureFixture[str]) ->
 def test_a_terminal_sees_the_loss_and_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    reporter = Reporter("stale-train", 2, quiet=False)
+    use_terminal(monkeypatch)
+    clock = [100.0]
+    reporter = Reporter("stale-train", 2, quiet=False, clock=lambda: clock[0])
+    clock[0] = 200.0  # reading features does not count
     reporter.show_start(1)
+    clock[0] = 210.0
     reporter.show_step(1, 4, 0.5)
-    shown = capsys.readouterr().err
-    assert "epoch 2/2, step 1/4, loss 0.5000" in shown
-    assert "left" in shown
+    clear_line()
+    shown = capsys.readouterr().err.split("\r")
+    assert shown[1] == "stale-train: epoch 2/2 [##########----------]\033[K"
+    assert shown[2] == "stale-train: epoch 2/2, step 1/4, loss 0.5000 [#########------] about 30 s left\033[K"
+
+
+def test_a_log_file_has_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [0.0]
+    reporter = Reporter("stale-train", 2, quiet=False, clock=lambda: clock[0])
+    reporter.show_start(0)
+    for step in range(1, 5):
+        clock[0] += 25.0
+        reporter.show_step(step, 4, 1 / step)
+    assert capsys.readouterr().err == "stale-train: epoch 1/2, step 3/4, loss 0.3333, about 2 min 5 s left\n"
 
 
 def test_a_terminal_that_is_gone_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    use_terminal(monkeypatch)
     monkeypatch.setattr("click.echo", fail)
     Reporter("stale-train", 2, quiet=False).show_step(1, 4, 0.5)
+    clear_line()
