@@ -91,7 +91,10 @@ def _export(tower: ImageTower) -> bytes:
             verbose=False,
         )
     assert program is not None
-    return bytes(program.model_proto.SerializeToString())
+    model = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")  # where in which file on this machine it was traced
+    return bytes(model.SerializeToString())
 
 
 @contextmanager

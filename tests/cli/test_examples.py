@@ -25,6 +25,11 @@ def test_the_examples_are_small() -> None:
     assert sum(path.stat().st_size for path in EXAMPLES.rglob("*") if path.is_file()) <= LARGEST
 
 
+def test_nothing_tells_of_the_machine_that_the_examples_were_made_on() -> None:
+    for path in (path for path in EXAMPLES.rglob("*") if path.is_file()):
+        assert not [word for word in (b"site-packages", b'File "/') if word in path.read_bytes()], path
+
+
 def test_the_bundle_is_the_recorded_one_and_passes_its_self_test() -> None:
     recorded = json.loads((EXAMPLES / "detections.json").read_text())["run"]["bundle_sha256"]
     with Bundle(EXAMPLES / "bundle", expect_sha256=recorded) as bundle:

@@ -163,6 +163,7 @@ def test_transformers_loads_the_text_tower_as_it_is(
 
 def test_the_vision_folder_embeds_images_as_pytorch_does(stills: Stills, towers: DemoTowers, tmp_path: Path) -> None:
     write_vision_folder(tmp_path, towers, stills.images[:5])
+    assert b"site-packages" not in (tmp_path / "vision_encoder.onnx").read_bytes(), "equal wherever it is made"
     encoder = VisionEncoder.open_folder(tmp_path, channels=CHANNELS)
     assert encoder.recipe.usable
     assert (encoder.recipe.snippet_s, encoder.recipe.resize, encoder.recipe.image_size) == (0.5, "squash", SIDE)
