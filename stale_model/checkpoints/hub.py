@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import enable_progress_bars, validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils.tqdm import enable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from stale_runtime.errors import CheckpointError
