@@ -16,6 +16,7 @@ from stale_runtime.launch import INTERRUPTED, find_interruption
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
+from stale_runtime.terminal.stuck_calls import end_stuck_calls
 from stale_runtime.terminal.termination import Termination
 
 USAGE, BUG = 2, 1
@@ -36,7 +37,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     """
     _open_closed_streams()
     try:
-        code = command.main(prog_name=name, standalone_mode=False)
+        with end_stuck_calls(name):
+            code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Abort as problem:
         code = _end_interrupted(name, problem.__context__)
