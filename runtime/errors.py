@@ -14,6 +14,7 @@
     ├── KeyFileError            3   a key to sign or verify with
     ├── JournalError            3   the journal of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than is available
+    ├── TimeLimitError          3   a video that took longer than the limit that was asked for
     ├── OutputError             2   a result or a temporary file that cannot be written
     ├── BundleError             4   a bundle that is missing or broken
     │   ├── ChecksumError       4   a file that differs from what the manifest says
@@ -115,6 +116,12 @@ class JournalError(StaleError):
 
 class OutOfMemoryError(StaleError):
     """An input needs more memory than is available."""
+
+    exit_code = BAD_INPUT
+
+
+class TimeLimitError(StaleError):
+    """A video, or what precedes the first one, took longer than the limit that was asked for."""
 
     exit_code = BAD_INPUT
 

@@ -23,6 +23,7 @@ from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, Re
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, hash_video, read_sidecar, sidecar_path
 from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.long_calls import give_up_with, time_limit
 from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
 from stale_runtime.video.video_features import ImageEncoder, Rows, VideoFeatures, Watch
 
@@ -56,6 +57,8 @@ class Extraction:
     """Gets ``ID.npy`` and ``ID.recipe.json`` for each video."""
     overwrite: bool = False
     """Whether to replace features that were made otherwise."""
+    timeout_s: float | None = None
+    """Most seconds for a video; None for no limit."""
 
     def extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
         """Write the features of one video, unless they are there.
@@ -71,7 +74,8 @@ class Extraction:
         started = time.perf_counter()
         error: StaleError
         try:
-            return self._extract(path, encoder, watch)._replace(elapsed_s=time.perf_counter() - started)
+            with time_limit(self.timeout_s, str(path)):
+                return self._extract(path, encoder, watch)._replace(elapsed_s=time.perf_counter() - started)
         except StaleError as problem:
             error = problem
         except MemoryError as problem:
@@ -105,9 +109,12 @@ class Extraction:
                     yield future.result()
             except BrokenProcessPool as problem:
                 raise OutOfMemoryError(
-                    f"a worker process was killed, as it happens if memory runs out; the videos before are done: take "
-                    f"fewer --workers than {workers}, and repeat the command"
+                    f"a worker process was killed, as it happens if memory runs out{self._or_time()}; the videos "
+                    f"before are done: take fewer --workers than {workers}, and repeat the command"
                 ) from problem
+
+    def _or_time(self) -> str:
+        return "" if self.timeout_s is None else ", or if the tower goes on after --timeout"
 
     def _extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None) -> Extracted:
         target = self.folder / f"{path.stem}.npy"
@@ -251,7 +258,8 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """End with the process that started this one."""
+    """End with the process that started this one, or with a computation that a time limit cannot stop."""
+    give_up_with(lambda _: os._exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -6,10 +6,13 @@ tensors, which are as large as they declare; types other than tensors; training 
 
 The protobuf encoding is read here because the ``protobuf`` package would cost each run 80 ms to import and 15 ms to
 copy the tensors; this module takes 2 ms.
+
+Operators that repeat a part of the graph as often as a value says could go on for ever. Towers have none; a localizer
+has ``Loop``, for attention over long videos. What a graph takes while it runs is limited by ``open_session``, not here.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import TypeAlias
 
@@ -20,7 +23,7 @@ LARGEST_SHAPE = 2**31
 _SCHEMA = {
     "Model": {7: "graph", 20: "training_info", 25: "functions"},
     "Graph": {1: "node", 5: "initializer", 11: "input", 12: "output", 13: "value_info", 15: "sparse_initializer"},
-    "Node": {5: "attribute", 7: "domain"},
+    "Node": {4: "op_type", 5: "attribute", 7: "domain"},
     "Attribute": {5: "t", 6: "g", 10: "tensors", 11: "graphs", 14: "tp", 15: "type_protos"}
     | {22: "sparse_tensor", 23: "sparse_tensors"},
     "Tensor": {1: "dims", 2: "data_type", 8: "name", 9: "raw_data", 13: "external_data", 14: "data_location"}
@@ -47,6 +50,7 @@ _REFUSED = {
 """The error for a model that has the field."""
 _TYPED_DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _DOMAINS = (b"", b"ai.onnx")
+_LOOP, _OTHER_LOOPS = b"Loop", (b"Scan", b"SequenceMap")
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Size of one of a tensor's numbers, by data type."""
 _Value: TypeAlias = int | memoryview | bytes
@@ -64,19 +68,21 @@ class _UnsafeError(Exception):
     """A well-formed model that is refused."""
 
 
-def refuse_unsafe(model: bytes, name: str) -> None:
+def refuse_unsafe(model: bytes, name: str, *, loops: bool = True) -> None:
     """Make sure that an ONNX model only computes, and reads nothing outside its file.
 
     Args:
         model: the file's content.
         name: name of the file, for messages.
+        loops: whether it may have ``Loop``, as a localizer has.
 
     Raises:
         BundleError: it does more, declares tensors larger than those it contains, or is not an ONNX model.
     """
+    refused = _OTHER_LOOPS if loops else (_LOOP, *_OTHER_LOOPS)
     try:
         for graph in _Message("Model", memoryview(model)).children("graph", "Graph"):
-            _check_graph(graph, 0)
+            _check_graph(graph, 0, refused)
     except ValueError as problem:
         raise BundleError(f"{name}: not an ONNX model ({problem}); {COPY_AGAIN}") from None
     except _UnsafeError as problem:
@@ -137,7 +143,7 @@ class _Message:
                 yield integer
 
 
-def _check_graph(graph: _Message, depth: int) -> None:
+def _check_graph(graph: _Message, depth: int, refused: Collection[bytes]) -> None:
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     for tensor in graph.children("initializer", "Tensor"):
@@ -149,13 +155,16 @@ def _check_graph(graph: _Message, depth: int) -> None:
         for domain in node.parts("domain"):
             if bytes(domain) not in _DOMAINS:
                 raise _UnsafeError(f"uses operators of {_text(domain)!r}, expected only ONNX's own")
+        for operator in node.parts("op_type"):
+            if bytes(operator) in refused:
+                raise _UnsafeError(f"has a loop ({_text(operator)}), which could go on for ever and is never run")
         for attribute in node.children("attribute", "Attribute"):
             for name in ("t", "tensors"):
                 for tensor in attribute.children(name, "Tensor"):
                     _check_tensor(tensor)
             for name in ("g", "graphs"):
                 for inner in attribute.children(name, "Graph"):
-                    _check_graph(inner, depth + 1)
+                    _check_graph(inner, depth + 1, refused)
 
 
 def _check_tensor(tensor: _Message) -> None:

@@ -1,25 +1,50 @@
 """ONNX Runtime sessions; all options that affect speed or memory are set explicitly."""
 
+import re
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
-from stale_runtime.errors import COPY_AGAIN, BundleError
+from stale_runtime.errors import COPY_AGAIN, BundleError, StaleError
+from stale_runtime.system.long_calls import stoppable
 
 if TYPE_CHECKING:
     import onnxruntime
 
+WEIGHT_COPIES = 20
+"""Loading a graph takes up to so many times its file: weights (K, 1) are rearranged as (K, 16). Arenas do not limit
+what loading takes, and if that is more than their limit they have none at all."""
 _NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
+_ABOVE_LIMIT = re.compile(r"Available memory of \d+ is smaller than requested bytes of (\d+)")
+_allocators = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphLimits:
+    """What a graph from elsewhere may do."""
+
+    working_bytes: int
+    """Memory that running it may take, in addition to ``WEIGHT_COPIES`` times its file."""
+    loops: bool = False
+    """Whether it may have ``Loop``, as a localizer has."""
+
+
+TOWER_LIMITS = GraphLimits(working_bytes=2**30)
+"""Of a text or vision tower. CLIP's text tower takes 80 MB for 256 prompts of 70 tokens."""
 
 
 class Session(Protocol):
     """A loaded graph."""
 
-    def run(self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], /) -> Sequence[NDArray[Any]]:
-        """The outputs, in the order of their names."""
+    def run(
+        self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], options: Any = None, /
+    ) -> Sequence[NDArray[Any]]:
+        """The outputs, in the order of their names; ``options`` are an ``onnxruntime.RunOptions``."""
 
 
 def require_interface(
@@ -38,20 +63,32 @@ def require_interface(
 
 
 def run_session(session: Session, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
-    """Run a graph.
+    """Run a graph. A time limit (see ``time_limit``) and Ctrl-C stop it between two of its operators.
 
     Returns:
         Its outputs, in the order of their names.
 
     Raises:
         MemoryError: ONNX Runtime could not allocate enough memory.
-        BundleError: the graph fails.
+        TimeLimitError: the time limit has passed.
+        BundleError: the graph fails, or asks for more memory than ``open_session`` allowed.
     """
+    import onnxruntime  # already loaded by the session
+
+    options = onnxruntime.RunOptions()
     try:
-        return session.run(outputs, inputs)
+        with stoppable(lambda: setattr(options, "terminate", True)):
+            return session.run(outputs, inputs, options)
+    except StaleError:
+        raise
     except Exception as problem:  # ONNX Runtime's exceptions have no common base; only their text tells them apart
         if any(text in str(problem) for text in _NO_MEMORY):
             raise MemoryError("ONNX Runtime could not allocate enough") from problem
+        if (asked := _ABOVE_LIMIT.search(str(problem))) is not None:
+            raise BundleError(
+                f"a graph asks for {int(asked[1]):,} bytes of memory in one step, which is more than its limit leaves; "
+                f"{COPY_AGAIN}"
+            ) from problem
         text = " ".join(str(problem).split())[:200]
         raise BundleError(f"a graph fails while it runs ({text}); {COPY_AGAIN}") from problem
 
@@ -77,20 +114,23 @@ def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np
     return output
 
 
-def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.InferenceSession":
+def open_session(
+    model: bytes, *, name: str, threads: int, limits: GraphLimits | None = None
+) -> "onnxruntime.InferenceSession":
     """Load a graph for the CPU.
 
     Args:
         model: an ONNX file's content.
         name: name of the graph, for messages.
         threads: threads an operator may use; more than ``available_threads`` gain nothing.
+        limits: what it may do; None for anything, which is for graphs that this process has made.
 
     Raises:
         BundleError: it is not an ONNX model, could do more than compute, or ONNX Runtime cannot load it.
     """
     import onnxruntime  # takes a tenth of a second, for which errors in other inputs need not wait
 
-    refuse_unsafe(model, name)
+    refuse_unsafe(model, name, loops=limits is None or limits.loops)
     onnxruntime.disable_telemetry_events()  # builds for Windows ignore the variable that runtime/__init__.py sets
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -100,9 +140,46 @@ def open_session(model: bytes, *, name: str, threads: int) -> "onnxruntime.Infer
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # the only format that refuse_unsafe reads
     try:
-        return onnxruntime.InferenceSession(  # the fallback would repeat the same attempt, and print on stdout
-            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        if limits is None:
+            return _load(model, options)
+        return _load_limited(model, options, limits.working_bytes + WEIGHT_COPIES * len(model))
     except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
         text = " ".join(str(problem).split())[:200]
         raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); {COPY_AGAIN}") from problem
+
+
+def _load(model: bytes, options: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,  # which would repeat the same attempt, and print on stdout
+        disabled_optimizers=["ConstantFolding"],  # computes without limits; exported graphs have it done
+    )
+
+
+def _load_limited(
+    model: bytes, options: "onnxruntime.SessionOptions", most_bytes: int
+) -> "onnxruntime.InferenceSession":
+    """Load a graph with an arena of its own, which never grows beyond a limit."""
+    with _allocators:
+        try:
+            _register_arena(most_bytes)
+        except RuntimeError:  # ONNX Runtime below 1.23 lets a process register one only
+            return _load(model, options)
+        try:
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            return _load(model, options)
+        finally:
+            _register_arena(1)  # so that only the session holds its arena, and frees it
+
+
+def _register_arena(most_bytes: int) -> None:
+    """Have the sessions that ask for it share this arena from now on."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    info = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(info, onnxruntime.OrtArenaCfg({"max_mem": most_bytes}))

@@ -17,9 +17,11 @@ from stale_runtime.commands.run_request import BundleRequest
 from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
+from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import why_unwritten
+from stale_runtime.system.long_calls import time_limit
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Sha256
+from stale_runtime.terminal.options import PATH, Number, Sha256
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -75,6 +77,12 @@ _FRAME = {"crop": "centre", "squash": "whole"}
     default=1,
     show_default=True,
     help="CPU threads for the tower of each process.",
+)
+@click.option(
+    "--timeout",
+    type=Number(1e-6, LONGEST_S),
+    metavar="SECONDS",
+    help="Give up on a video after so long, and go on with the next; also on opening the tower.  [default: never]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace features of another video, of another recipe, or not ours.")
 @click.option(
@@ -141,7 +149,9 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
         raise click.UsageError(f"-o {folder}: {why_unwritten(problem)}") from problem
     if request.verbose:
         console.note(NAME, f"{_describe_recipe(encoder.recipe)}; features of width {encoder.channels}")
-    extraction = Extraction(open_encoder=request.encoder, folder=folder, overwrite=request.overwrite)
+    extraction = Extraction(
+        open_encoder=request.encoder, folder=folder, overwrite=request.overwrite, timeout_s=request.timeout
+    )
     meter = _Meter(encoder.recipe.snippet_s or 0.0)
     outcomes: list[Extracted] = []
     try:
@@ -167,7 +177,8 @@ def ask_published(request: FeaturesRequest) -> int:
     encoder = _open(request)
     published = read_features(request.compare, encoder.channels)
     trials = compare_recipes(request.videos[0], encoder, published)
-    found = list(console.progress(trials, label="comparing", total=most_trials()))
+    with time_limit(request.timeout, str(request.videos[0])):
+        found = list(console.progress(trials, label="comparing", total=most_trials()))
     console.echo(recipe_table(found))
     console.echo(_describe_best(found, encoder.recipe))
     return 0
@@ -218,7 +229,8 @@ class _Meter:
 
 
 def _open(request: FeaturesRequest) -> ImageEncoder:
-    encoder = request.encoder()
+    with time_limit(request.timeout, "opening the vision tower"):
+        encoder = request.encoder()
     require_usable(encoder.recipe)
     return encoder
 

@@ -47,6 +47,8 @@ class FeaturesRequest:
     """Published features of the one video; None to write features."""
     workers: int
     """Processes that work at once."""
+    timeout: float | None
+    """Most seconds for a video, or for opening the tower; None for no limit."""
     overwrite: bool
     """Whether to replace features that were made otherwise."""
     verbose: bool

@@ -23,6 +23,7 @@ from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.windows import LARGEST
 from stale_runtime.inputs.prompts import MOST_PROMPTS
 from stale_runtime.inputs.timeline import LONGEST_S
+from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, WindowSize
@@ -116,6 +117,13 @@ POSITIVE = Number(1e-6, LONGEST_S)
     type=click.Choice(list(DECODERS)),
     help="How outputs become segments. upstream: like the original code, except for ties.  [default: the bundle's own]",
 )
+@click.option(
+    "--timeout",
+    type=POSITIVE,
+    metavar="SECONDS",
+    help="Give up on a video after so long, and go on with the next; also on loading the bundle, on encoding the "
+    "prompts, on what a stream has sent at once, and on --self-test.  [default: never]",
+)
 @click.option("--duration", type=POSITIVE, metavar="SECONDS", help="How long the video of the one feature file lasts.")
 @click.option(
     "--fps",
@@ -201,7 +209,12 @@ POSITIVE = Number(1e-6, LONGEST_S)
 @click.option("-v", "--verbose", is_flag=True, help="Print on stderr what is used and how long it takes.")
 @click.version_option(__version__, prog_name=NAME)
 def stale_run(
-    self_test: bool, bundle: Path | None, expect_sha256: str | None, verify: Path | None, **options: Any
+    self_test: bool,
+    bundle: Path | None,
+    expect_sha256: str | None,
+    verify: Path | None,
+    timeout: float | None,
+    **options: Any,
 ) -> int:
     """Find actions in videos.
 
@@ -227,8 +240,9 @@ def stale_run(
     """  # noqa: D301 -- click reads the backslash
     chosen = BundleRequest(path=bundle, expect_sha256=expect_sha256, verify_key=verify)
     if self_test:
-        return print_self_test(chosen.open())
-    request = RunRequest(bundle=chosen, **options)
+        with time_limit(timeout, "--self-test"):
+            return print_self_test(chosen.open())
+    request = RunRequest(bundle=chosen, timeout=timeout, **options)
     return run_stream(request) if request.is_stream else run_files(request)
 
 

@@ -109,6 +109,8 @@ class RunRequest:
     """Threads that may be used."""
     decoder: str | None
     """None for the bundle's default."""
+    timeout: float | None
+    """Most seconds for a video, for encoding prompts, or for loading the graph; None for no limit."""
     duration: float | None
     """Seconds that the one video lasts."""
     fps: float | None
@@ -342,6 +344,7 @@ class RunRequest:
             classes=self.classes_per_video,
             vision_precision=self.vision_precision,
             decoder=self.decoder,
+            timeout_s=self.timeout,
             cache_folder=self.cache_folder,
             cache=not self.no_cache,
         )

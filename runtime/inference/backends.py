@@ -10,7 +10,7 @@ from typing import Literal, cast
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
-from stale_runtime.bundle.onnx_session import Session, open_session, require_interface
+from stale_runtime.bundle.onnx_session import GraphLimits, Session, open_session, require_interface
 from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, MissingPackageError, StaleError
 
 _CPU_LISTS = ("/proc/cpuinfo", "/sys/devices/system/cpu")
@@ -73,13 +73,14 @@ def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError
     return None
 
 
-def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> Session:
+def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int, working_bytes: int) -> Session:
     """Load a bundle's localizer graph.
 
     Args:
         backend: one of ``LOCALIZER_BACKENDS``.
         bundle: contains the graph.
         threads: threads an operator may use.
+        working_bytes: as in ``GraphLimits``; OpenVINO has no such limit.
 
     Raises:
         BackendError: the backend cannot run on this machine, or the bundle has no graph for it but for others.
@@ -102,7 +103,8 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int) -> 
             precision=backend.precision,
             integer_layers=quantized.get(backend.file, 0),
         )
-    session = open_session(model, name=backend.file, threads=threads)
+    limits = GraphLimits(working_bytes=working_bytes, loops=True)
+    session = open_session(model, name=backend.file, threads=threads, limits=limits)
     require_interface(session, layout.LOCALIZER_INPUTS, layout.LOCALIZER_OUTPUTS, backend.file)
     return cast(Session, session)
 

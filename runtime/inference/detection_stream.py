@@ -1,6 +1,7 @@
 """Detection while snippets arrive: in a stream, or block by block in a long video."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from stale_runtime.inputs.features import (
     largest_values,
 )
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.long_calls import time_limit
 
 PIECE_SNIPPETS = 1024
 """More snippets than these are handed to the decoder in pieces, so that it takes no memory for a copy of all."""
@@ -45,6 +47,7 @@ class DetectionStream:
         names: Sequence[str],
         channels: int,
         snippet_s: float | None,
+        timeout_s: float | None = None,
     ) -> None:
         """Start a stream; ``Localizer.stream`` is more convenient.
 
@@ -55,7 +58,9 @@ class DetectionStream:
             names: K class names.
             channels: C
             snippet_s: seconds from one snippet to the next; None for times in snippets.
+            timeout_s: most seconds that a call may take; None for no limit.
         """
+        self._time_limit = partial(time_limit, timeout_s, "the stream")
         self._decoder, self._detect_whole = decoder, detect_whole
         self._longest_whole, self._names, self._channels = longest_whole, names, channels
         self._unit = 1.0 if snippet_s is None else snippet_s
@@ -92,6 +97,7 @@ class DetectionStream:
                 from 0, from the start of the stream. The snippets before it have been taken, and the next call of
                 ``push`` or ``finish`` returns what they have made final.
             BundleError: the graph fails.
+            TimeLimitError: it took longer than ``timeout_s``.
             ValueError: the stream has ended.
         """
         if self._ended:
@@ -102,8 +108,9 @@ class DetectionStream:
         largest = largest_values(rows)  # (n,)
         usable = largest <= LARGEST_VALUE
         good = len(rows) if usable.all() else int(usable.argmin())
-        for piece in cut_into_pieces(rows[:good], PIECE_SNIPPETS):
-            self._not_returned += self._take(piece.astype(np.float32))
+        with self._time_limit():
+            for piece in cut_into_pieces(rows[:good], PIECE_SNIPPETS):
+                self._not_returned += self._take(piece.astype(np.float32))
         if good < len(rows):
             raise FeatureError(
                 f"snippet {self._received} of the stream: {describe_value(largest[good])}; {EXTRACT_AGAIN}"
@@ -116,13 +123,15 @@ class DetectionStream:
 
         Raises:
             BundleError: the graph fails.
+            TimeLimitError: it took longer than ``timeout_s``.
         """
         found, self._not_returned = self._not_returned, []
         if not self._ended and self._received:
-            if self._received <= self._longest_whole:
-                found += self._detect_whole(np.concatenate(self._held), self._received * self._unit)
-            else:
-                found += self._label(self._decoder.finish())
+            with self._time_limit():
+                if self._received <= self._longest_whole:
+                    found += self._detect_whole(np.concatenate(self._held), self._received * self._unit)
+                else:
+                    found += self._label(self._decoder.finish())
         self._ended, self._held = True, []
         return found
 

@@ -64,6 +64,11 @@ class LengthRules:
         return self.window if isinstance(self.window, int) else LARGEST
 
     @property
+    def longest(self) -> int:
+        """The largest T of all."""
+        return max(self.length_for(layout.LONGEST), self.scene_length)
+
+    @property
     def window_length(self) -> int:
         """T that windows are resampled to."""
         return self._trained if self.length == "auto" else self.length

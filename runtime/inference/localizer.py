@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,13 @@ from stale_runtime.inference.stream import BATCH
 from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features
-from stale_runtime.inputs.prompts import Prompts, as_prompts
+from stale_runtime.inputs.prompts import MOST_PROMPTS, Prompts, as_prompts
 from stale_runtime.inputs.timeline import LONGEST_S, Timeline, check_seconds
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
+from stale_runtime.system.long_calls import time_limit
+from stale_runtime.system.memory import most_detection_bytes
 from stale_runtime.video.video_features import VideoFeatures, require_usable
 from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_store import VisionStore
@@ -80,7 +83,9 @@ class Localizer:
         )
         self.length, self.window = self._lengths.length, self._lengths.window
         self.threads = min(settings.threads, available_threads())
-        self._network = ForwardPass(bundle, open_backend(backend, bundle, threads=self.threads))
+        with self._time_limit(f"loading {bundle.path}"):
+            session = open_backend(backend, bundle, threads=self.threads, working_bytes=self._working_bytes())
+        self._network = ForwardPass(bundle, session)
         folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
         self._detector = Detector(
             self._network,
@@ -104,6 +109,7 @@ class Localizer:
         most_detections: int | None = None,
         classes: int = CLASSES,
         decoder: str | None = None,
+        timeout_s: float | None = None,
         expect_sha256: str | None = None,
         verify_key: str | os.PathLike[str] | None = None,
     ) -> "Localizer":
@@ -120,6 +126,8 @@ class Localizer:
             most_detections: most detections of a video; None for 100, and more for one looked at through windows.
             classes: classes that are considered for a video, or for each window of a long one.
             decoder: ``standard`` or ``upstream``; None for the bundle's own.
+            timeout_s: most seconds for a video, for encoding prompts, or for loading the graph; None for no limit. ONNX
+                Runtime stops between two operators of a graph, OpenVINO only after the whole graph.
             expect_sha256: hash that the bundle must have, as ``stale-export`` printed it.
             verify_key: file of a public key that the bundle must be signed with.
 
@@ -137,6 +145,7 @@ class Localizer:
             most_detections=most_detections,
             classes=classes,
             decoder=decoder,
+            timeout_s=timeout_s,
         )
         return cls(Bundle(find_bundle(bundle), expect_sha256=expect_sha256, verify_key=verify_key), settings)
 
@@ -148,10 +157,12 @@ class Localizer:
 
         Raises:
             PromptError: a name cannot be used, or is too long for the text tower.
+            TimeLimitError: it took longer than ``timeout_s``.
             BundleError: a file that is needed is broken.
         """
         prompts = as_prompts(prompts)
-        return EncodedPrompts(prompts.names, *self._prompts.encode(prompts))
+        with self._time_limit("encoding the prompts"):
+            return EncodedPrompts(prompts.names, *self._prompts.encode(prompts))
 
     def detect(
         self,
@@ -175,18 +186,21 @@ class Localizer:
         Raises:
             FeatureError, PromptError: an input cannot be used.
             OutOfMemoryError: there is not enough memory.
+            TimeLimitError: it took longer than ``timeout_s``.
             ValueError: the duration is not a positive number.
         """
         check_seconds(duration_s, "duration_s")
         check_features(features, self.bundle.manifest.channels)
-        return self._detector.detect(
-            video,
-            FeatureArray(features),
-            lambda _: features,
-            duration_s=duration_s,
-            prompts=self._encoded(prompts),
-            evidence=evidence,
-        )
+        encoded = self._encoded(prompts)
+        with self._time_limit(video):
+            return self._detector.detect(
+                video,
+                FeatureArray(features),
+                lambda _: features,
+                duration_s=duration_s,
+                prompts=encoded,
+                evidence=evidence,
+            )
 
     def detect_file(
         self,
@@ -212,10 +226,11 @@ class Localizer:
         Raises:
             FeatureError, PromptError, DatasetError, RecipeError: an input cannot be used.
             OutOfMemoryError: there is not enough memory.
+            TimeLimitError: it took longer than ``timeout_s``.
         """
         path = Path(path)
         encoded = self._encoded(prompts)
-        with open_features(path, self.bundle.manifest.channels) as file:
+        with self._time_limit(str(path)), open_features(path, self.bundle.manifest.channels) as file:
             duration_s = duration_of_features(path, file.snippets, timeline)
             return self._detector.detect(
                 video_id(path.stem),
@@ -251,19 +266,21 @@ class Localizer:
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
             OutOfMemoryError: there is not enough memory.
+            TimeLimitError: it took longer than ``timeout_s``.
         """
         path = Path(path)
         encoded = self._encoded(prompts)
-        features = VideoFeatures(path, self._vision.open(), poster=evidence)
-        found = self._detector.detect(
-            video_id(path.stem),
-            features,
-            partial(features.read_resampled, watch=watch),
-            duration_s=features.duration_s,
-            prompts=encoded,
-            watch=watch,
-            evidence=evidence,
-        )
+        with self._time_limit(str(path)):
+            features = VideoFeatures(path, self._vision.open(), poster=evidence)
+            found = self._detector.detect(
+                video_id(path.stem),
+                features,
+                partial(features.read_resampled, watch=watch),
+                duration_s=features.duration_s,
+                prompts=encoded,
+                watch=watch,
+                evidence=evidence,
+            )
         shown = found.evidence and replace(found.evidence, poster=features.poster)
         return replace(found, damage=features.damage, evidence=shown)
 
@@ -334,6 +351,7 @@ class Localizer:
             names=encoded.names,
             channels=self.bundle.manifest.channels,
             snippet_s=snippet_s,
+            timeout_s=self.settings.timeout_s,
         )
 
     def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
@@ -439,6 +457,16 @@ class Localizer:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
         return self._network.run(inputs)
+
+    def _time_limit(self, what: str) -> AbstractContextManager[None]:
+        return time_limit(self.settings.timeout_s, what)
+
+    def _working_bytes(self) -> int:
+        """Memory that the graph may take while it runs, whatever the prompts."""
+        channels = self.bundle.manifest.channels
+        return most_detection_bytes(
+            length=self._lengths.longest, classes=MOST_PROMPTS, channels=channels, windows=BATCH
+        )
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)

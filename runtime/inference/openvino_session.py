@@ -1,16 +1,23 @@
 """OpenVINO sessions on the same ONNX files, for CPUs on which OpenVINO is faster."""
 
 import io
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import openvino
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
 
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
-from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError
+from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, StaleError
+from stale_runtime.system.long_calls import stoppable
+
+# Importing OpenVINO would send an event to its makers, and write an id of this user to ~/intel. Without this package,
+# which does that, it uses a stub of its own. A program that imports OpenVINO before us has decided otherwise.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+from openvino.frontend import FrontEndManager  # noqa: E402
 
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 _INTEGERS = ("i8", "u8")
@@ -53,8 +60,11 @@ class OpenVinoSession:
         }
         try:
             reader = FrontEndManager().load_by_framework("onnx")  # the only format that refuse_unsafe reads
-            graph = reader.convert(reader.load(io.BytesIO(model)))
-            self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+            with stoppable(_cannot_be_stopped):
+                graph = reader.convert(reader.load(io.BytesIO(model)))
+                self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+        except StaleError:
+            raise
         except Exception as problem:  # OpenVINO's exceptions have no common base of their own
             text = " ".join(str(problem).split())[-200:]
             raise BundleError(
@@ -73,12 +83,18 @@ class OpenVinoSession:
             )
         self._local = threading.local()
 
-    def run(self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], /) -> list[NDArray[Any]]:
+    def run(
+        self, output_names: Sequence[str], inputs: Mapping[str, NDArray[Any]], _options: Any = None, /
+    ) -> list[NDArray[Any]]:
         """The outputs, in the order of their names."""
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()  # serves one thread at a time
         results = self._local.request.infer(inputs, share_inputs=True)
         return [results[name] for name in output_names]
+
+
+def _cannot_be_stopped() -> None:
+    """OpenVINO has no way to stop compiling; and while it infers, cancelling the request changes nothing."""
 
 
 def has_bf16() -> bool:

@@ -34,6 +34,8 @@ class Settings:
     """One of ``DECODERS``; None for the bundle's own."""
     vision_precision: Literal["int8", "fp32"] | None = None
     """Which of the bundle's vision towers computes the features of videos; None for the bundle's default."""
+    timeout_s: float | None = None
+    """Most seconds for a video, for encoding prompts, or for loading the graph; None for no limit."""
     cache_folder: str | os.PathLike[str] | None = None
     """Where encoded prompts are kept; None for ``$STALE_CACHE``, then ``~/.cache/stale-edge``."""
     cache: bool = True
@@ -56,6 +58,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name} {value}, expected at least 1")
+        if self.timeout_s is not None and not self.timeout_s > 0:
+            raise ValueError(f"timeout_s {self.timeout_s}, expected more than 0 seconds")
         if self.decoder is not None and self.decoder not in DECODERS:
             raise ValueError(f"decoder {self.decoder!r}, expected one of {', '.join(DECODERS)}")
         if self.decoder is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import TextEncoderSpec
-from stale_runtime.bundle.onnx_session import checked_output, open_session, require_interface, run_session
+from stale_runtime.bundle.onnx_session import (
+    TOWER_LIMITS,
+    checked_output,
+    open_session,
+    require_interface,
+    run_session,
+)
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
+from stale_runtime.inference.tokenizer_check import require_clip_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
 
 PROMPT_TEMPLATE = "a video of action {}"
 """The prompt that STALE is trained with; ``{}`` stands for the class name."""
-_STEPS: tuple[str, ...] = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "Strip", "StripAccents")
-_STEPS += ("Split", "ByteLevel", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits")
-"""Steps that turn a character into a few at most; CLIP uses NFC, Replace (of spaces), Lowercase, Split, ByteLevel."""
-_MOST_STEPS = 4
 _BATCH = 256
 """Prompts encoded at once."""
 
@@ -61,35 +64,16 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
         tokenizer_json: the content of a ``tokenizer.json``.
 
     Raises:
-        ValueError: it is not a tokenizer, or has steps that could make a short text very long.
+        ValueError: it is not a tokenizer, or has parts that CLIP's tokenizers do not have.
     """
     from tokenizers import Tokenizer as Implementation
 
+    require_clip_tokenizer(tokenizer_json)
     with tokenizer_errors():
         implementation = Implementation.from_str(tokenizer_json.decode())
-        _refuse_growth(implementation.normalizer, "normalizers")
-        _refuse_growth(implementation.pre_tokenizer, "pretokenizers")
         implementation.no_padding()
         implementation.no_truncation()
     return implementation
-
-
-def _refuse_growth(part: Any, steps_key: str) -> None:
-    """Refuse a normalizer or pre-tokenizer that could make a short text very long; None stands for a missing one.
-
-    Args:
-        part: the normalizer or pre-tokenizer.
-        steps_key: the key of its list of steps, if it is a sequence of several.
-    """
-    if part is None:
-        return
-    whole: dict[str, Any] = json.loads(part.__getstate__())
-    steps = whole[steps_key] if whole["type"] == "Sequence" else [whole]
-    if len(steps) > _MOST_STEPS:
-        raise ValueError(f"{len(steps)} {steps_key}, expected at most {_MOST_STEPS}")
-    for step in steps:
-        if step["type"] not in _STEPS or len(step.get("content", "")) > 1:
-            raise ValueError(f"{steps_key} with {step['type'][:40]}, which CLIP's tokenizer does not have")
 
 
 class Tokenizer:
@@ -108,7 +92,7 @@ class Tokenizer:
         try:
             self._implementation = load_tokenizer(tokenizer_json)
         except ValueError as problem:
-            raise BundleError(f"{layout.TOKENIZER}: not a tokenizer ({problem}); {COPY_AGAIN}") from problem
+            raise BundleError(f"{layout.TOKENIZER}: not a tokenizer like CLIP's ({problem}); {COPY_AGAIN}") from problem
         self._spec = spec
 
     def rows(self, texts: Sequence[str], places: Sequence[str] | None = None) -> list[list[int]]:
@@ -184,7 +168,9 @@ class TextEncoder:
         spec = bundle.manifest.text_encoder
         self._channels, self._heads = bundle.manifest.channels, bundle.manifest.heads
         self._tokenizer = Tokenizer(bundle.read(layout.TOKENIZER), spec)
-        self._session = open_session(bundle.read(layout.TEXT_ENCODER), name=layout.TEXT_ENCODER, threads=threads)
+        self._session = open_session(
+            bundle.read(layout.TEXT_ENCODER), name=layout.TEXT_ENCODER, threads=threads, limits=TOWER_LIMITS
+        )
         require_interface(self._session, layout.TEXT_ENCODER_INPUTS, layout.TEXT_ENCODER_OUTPUTS, layout.TEXT_ENCODER)
 
     def encode(self, names: Sequence[str], places: Sequence[str] | None = None) -> PromptVectors:

@@ -21,6 +21,7 @@ from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal.endings import TRACEBACK, explain_ending, is_full_stdout
 from stale_runtime.terminal.progress import Progress, clear_line
+from stale_runtime.terminal.stuck_calls import end_stuck_calls
 from stale_runtime.terminal.termination import ignore_interruptions, raise_termination
 
 _ESCAPE = "stale-edge.escape"
@@ -46,7 +47,8 @@ def _run(command: click.Command, name: str) -> int:
     try:
         _open_closed_streams()
         _escape_unknown_letters()
-        code = command.main(prog_name=name, standalone_mode=False)
+        with end_stuck_calls(name):
+            code = command.main(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
     except BrokenPipeError:  # the reader, such as head, has closed the pipe

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.onnx_session import checked_output, open_session, run_session
+from stale_runtime.bundle.onnx_session import TOWER_LIMITS, checked_output, open_session, run_session
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inputs.recipe import FeatureRecipe
@@ -36,7 +36,7 @@ class VisionEncoder:
             BundleError: it is not such a graph.
         """
         self.spec, self.channels, self.name = spec, channels, name
-        self._session = open_session(model, name=name, threads=threads)
+        self._session = open_session(model, name=name, threads=threads, limits=TOWER_LIMITS)
         _require_images(self._session, spec, name)
         mean, deviation = (np.asarray(values, np.float64) for values in (spec.recipe.mean, spec.recipe.deviation))
         self._scale = (1 / (255 * deviation)).astype(np.float32)  # (3,)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle.bundle import LARGEST_FILE
 from stale_runtime.bundle.manifest import LARGEST_AXIS
-from stale_runtime.bundle.onnx_session import checked_output, open_session, run_session
+from stale_runtime.bundle.onnx_session import TOWER_LIMITS, checked_output, open_session, run_session
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, RecipeError
 from stale_runtime.inputs.recipe import UNKNOWN, FeatureRecipe, read_recipe
@@ -70,7 +70,7 @@ def read_vision_folder(folder: Path, *, channels: int | None = None) -> VisionFo
     path = _find_model(folder)
     model = read_bytes(path, limit=LARGEST_FILE, error=RecipeError)
     try:
-        session = open_session(model, name=str(path), threads=1)
+        session = open_session(model, name=str(path), threads=1, limits=TOWER_LIMITS)
         return _examine(folder, path, model, session, recipe, channels)
     except BundleError as problem:  # its remedies are those for a bundle
         text = str(problem).removesuffix(f"; {COPY_AGAIN}").removeprefix(f"{path}: ")

@@ -160,7 +160,7 @@ def text_encoder_spec(clip: ClipParts) -> TextEncoderSpec:
             end = tokenizer.token_to_id(END_TOKEN)
             *prefix, _ = tokenizer.encode(PROMPT_TEMPLATE.partition("{}")[0].rstrip()).ids
     except ValueError as problem:
-        raise CheckpointError(f"--clip {clip.name}: tokenizer.json cannot be read ({problem})") from problem
+        raise CheckpointError(f"--clip {clip.name}: tokenizer.json is not like CLIP's ({problem})") from problem
     if end is None or end >= clip.text_config.vocab_size:
         raise CheckpointError(f"--clip {clip.name}: tokenizer.json has no {END_TOKEN}; expected CLIP's tokenizer")
     try:

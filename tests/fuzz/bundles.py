@@ -19,7 +19,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import FileRecord, Manifest, TextEncoderSpec
-from stale_runtime.bundle.onnx_session import open_session
+from stale_runtime.bundle.onnx_session import GraphLimits, open_session
 from stale_runtime.bundle.signatures import Signer, verify_signature
 from stale_runtime.inference.bundle_check import self_test
 from stale_runtime.inference.localizer import Localizer
@@ -107,7 +107,8 @@ def graph_target(folder: Path) -> Target:
     files, _ = parts(folder / "clip")
 
     def run(data: bytes) -> object:
-        return open_session(data, name=layout.LOCALIZER_FP32, threads=1)
+        limits = GraphLimits(working_bytes=2**28, loops=True)
+        return open_session(data, name=layout.LOCALIZER_FP32, threads=1, limits=limits)
 
     return Target(seeds=(files[layout.LOCALIZER_FP32], files[layout.TEXT_ENCODER]), run=run)
 

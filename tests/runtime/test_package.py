@@ -35,6 +35,7 @@ EXIT_CODES = {
     "KeyFileError": 3,
     "JournalError": 3,
     "OutOfMemoryError": 3,
+    "TimeLimitError": 3,
     "OutputError": 2,
     "BundleError": 4,
     "ChecksumError": 4,

@@ -285,7 +285,7 @@ def test_onnx_runtime_s_own_format_is_refused(tmp_path: Path) -> None:
 
 def test_onnx_runtime_takes_no_other_format_either(monkeypatch: pytest.MonkeyPatch) -> None:
     """What begins as both formats, and passes as one, is not loaded as the other."""
-    monkeypatch.setattr("stale_runtime.bundle.onnx_session.refuse_unsafe", lambda *_: None)
+    monkeypatch.setattr("stale_runtime.bundle.onnx_session.refuse_unsafe", lambda *_, **__: None)
     with pytest.raises(BundleError, match=r"(?i)protobuf"):
         open_session(b"\x12\x20\x00\x00ORTM" + bytes(64), name="m.onnx", threads=1)
 

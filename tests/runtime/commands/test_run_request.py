@@ -22,6 +22,7 @@ PLAIN = RunRequest(
     width=None,
     threads=1,
     decoder=None,
+    timeout=None,
     duration=None,
     fps=None,
     stride=None,

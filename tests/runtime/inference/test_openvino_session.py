@@ -138,7 +138,7 @@ def test_every_backend_of_openvino_runs_a_file_of_onnx_runtime() -> None:
 
 
 def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
-    session = open_backend(LOCALIZER_BACKENDS["openvino-fp32"], Bundle(bundle), threads=1)
+    session = open_backend(LOCALIZER_BACKENDS["openvino-fp32"], Bundle(bundle), threads=1, working_bytes=0)
     localizer = Localizer.open(bundle)
     prompts = localizer.encode_prompts(tiny.CLASSES)
     inputs = localizer.graph_inputs(draw(9), prompts)

@@ -92,7 +92,7 @@ def test_a_tokenizer_that_panics_is_a_bundle_error(
     with pytest.raises(BundleError, match=r"tokenizer\.json: fails \(index out of bounds\)"):
         tokenizer(["polo"])
     monkeypatch.setattr("tokenizers.Tokenizer", SimpleNamespace(from_str=panic))
-    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer \(index out of bounds\)"):
+    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer like CLIP's \(index out of bounds\)"):
         Tokenizer((clip_folder / "tokenizer.json").read_bytes(), SPEC)
 
 
@@ -197,26 +197,6 @@ def test_the_identity_is_of_tower_and_tokenizer(bundle: Path, tmp_path: Path) ->
     other = (bundle / "text_encoder.onnx").read_bytes() + b"\0"
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "tower", "text_encoder.onnx", other))) != identity
     assert encoder_identity(Bundle(with_file(bundle, tmp_path / "rest", "prompts.npz", b""))) == identity
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("normalizer", [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}]),
-        ("normalizer", [{"type": "Lowercase"}] * 5),
-        ("normalizer", [{"type": "Prepend", "prepend": "a"}]),
-        ("normalizer", [{"type": "Sequence", "normalizers": [{"type": "NFC"}]}]),
-        ("pre_tokenizer", [{"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}] * 5),
-        ("pre_tokenizer", [{"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": True}]),
-    ],
-)
-def test_a_tokenizer_that_could_make_any_amount_of_text_is_refused(
-    clip_folder: Path, part: str, value: list[dict[str, object]]
-) -> None:
-    content = json.loads((clip_folder / "tokenizer.json").read_text())
-    content[part] = {"type": "Sequence", part.replace("_", "") + "s": value}
-    with pytest.raises(BundleError, match=rf"{part.replace('_', '')}s"):
-        Tokenizer(json.dumps(content).encode(), SPEC)
 
 
 def test_what_clip_s_tokenizer_does_is_taken(clip_folder: Path) -> None:
