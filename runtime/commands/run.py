@@ -146,8 +146,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--format",
     "output_format",
     type=click.Choice(list(OUTPUT_FORMATS)),
-    help=f"{'; '.join(f'{form.name}: {form.help}' for form in OUTPUT_FORMATS.values())}.  [default: table, and jsonl "
-    "for -]",
+    help=f"{'; '.join(f'{form.name}: {form.help}' for form in OUTPUT_FORMATS.values())}.  [default: what FILE of -o "
+    "ends with, such as .html; else table, and jsonl for -]",
 )
 @click.option(
     "--min-score",

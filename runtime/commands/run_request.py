@@ -126,7 +126,8 @@ class RunRequest:
     strict: bool
     """Whether features that are not like those of the training are an error."""
     output_format: str | None
-    """A name of ``OUTPUT_FORMATS``; None for a table, or for JSON lines if snippets are read from standard input."""
+    """A name of ``OUTPUT_FORMATS``; None for the one that ``output`` ends with, else a table, or JSON lines if snippets
+    are read from standard input."""
     min_score: float | None
     """Score from which on detections are written; None for the format's default."""
     ground_truth: Path | None
@@ -192,6 +193,9 @@ class RunRequest:
     @property
     def form(self) -> OutputFormat:
         """The format of the detections."""
+        if self.output_format is None and self.output is not None:
+            named = self.output.suffix.removeprefix(".").lower()
+            return OUTPUT_FORMATS.get(named, OUTPUT_FORMATS["table"])
         return OUTPUT_FORMATS[self.output_format or ("jsonl" if self.is_stream else "table")]
 
     @property
