@@ -319,7 +319,8 @@ def _notes(
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:
-        yield f"{missing} of {len(annotated)} annotated videos have no detections; they lower the result"
+        remedy = "" if request.subset else "; if detections are of one subset only, give --subset NAME"
+        yield f"{missing} of {len(annotated)} annotated videos have no detections and lower the result{remedy}"
     if result.foreign_videos:
         what = f"{result.foreign_video_detections} detections are in {result.foreign_videos} videos outside the ground"
         yield f"{what} truth; {_difference(request, result, found, truth, 'foreign_videos')}"

@@ -93,7 +93,7 @@ def test_detections_in_other_videos_are_false_positives_unless_ignored_and_both_
         f"{100 * charged['average']:.2f} %; with --foreign-videos ignored, {100 * ignored['average']:.2f} %"
         in done.stderr
     )
-    assert done.stdout.splitlines()[-1].endswith("foreign videos: published (1 detections)")
+    assert done.stdout.splitlines()[-1].endswith("; in other videos: 1 (--foreign-videos published)")
 
 
 def test_a_setting_that_makes_no_difference_is_said_to_make_none(work: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_setting_that_makes_no_difference_is_said_to_make_none(work: Path) -> 
     arguments = ("det.json", "--ground-truth", "gt.json", "--classes", "archery.txt", "--foreign-videos", "ignored")
     done = run("stale-eval", *arguments, cwd=work)
     assert "outside the ground truth; ignored; --foreign-videos published would give the same" in done.stderr
-    assert "foreign videos: ignored (1 detections)" in done.stdout
+    assert "in other videos: 1 (--foreign-videos ignored)" in done.stdout
 
 
 def test_ambiguous_segments_are_no_class_and_are_said(work: Path) -> None:
