@@ -1,6 +1,7 @@
 """What ``stale-run`` is asked to do: its options, checked once."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -236,6 +237,12 @@ class RunRequest:
                 raise click.UsageError(f"{option} with -, a stream {_WHY_NOT.get(option, _ENDLESS)}")
 
     def _check_files(self) -> None:
+        for path in self.features:
+            if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+                raise click.UsageError(
+                    f"{path}: an address, expected a file; write what it sends into files first, for example with "
+                    "ffmpeg (docs/long_footage.md, A camera)"
+                )
         if self.width is not None:
             raise click.UsageError("--width without -; it is for rows of float32 on standard input")
         times = self.says_times
