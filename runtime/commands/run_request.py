@@ -154,7 +154,7 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if not self.features:
-            raise click.UsageError("no FEATURES; give a video, a .npy file, or a folder of them")
+            raise click.UsageError("no INPUT; give a video, a .npy file, or a folder of them")
         if self.prompts is None and not self.prompt:  # --self-test needs none, so click does not require them
             raise click.UsageError(
                 "no --prompts; give a text file with one class name per line, or --prompt NAME for each class"
@@ -222,7 +222,7 @@ class RunRequest:
 
     def _check_stream(self) -> None:
         if len(self.features) > 1:
-            raise click.UsageError("- and other FEATURES; give - alone, for the one video on standard input")
+            raise click.UsageError("- and another INPUT; give - alone, for the one video on standard input")
         if self.prompts == STDIN:
             raise click.UsageError("--prompts - with -: both would read standard input; give --prompt NAME or a file")
         given = {

@@ -313,7 +313,7 @@ def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--prompts", "classes.txt"], "no FEATURES"),
+        (["--prompts", "classes.txt"], "no INPUT"),
         (["v_one.npy"], "no --prompts"),
         (["v_one.npy", "--prompts", "classes.txt", "--fps", "25"], "--stride"),
         (["v_one.npy", "--prompts", "classes.txt", "--fps", "25", "--stride", "16", "--duration", "3"], "exclude"),
