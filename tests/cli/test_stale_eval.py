@@ -343,6 +343,13 @@ def write_page(work: Path, *arguments: str) -> str:
     return (work / "r.html").read_text()
 
 
+@pytest.mark.parametrize(("name", "start"), [("r.HTML", "<!doctype"), ("r.json", "{"), ("r.txt", "   tIoU")])
+def test_the_output_s_name_chooses_the_format(work: Path, name: str, start: str) -> None:
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", "-o", name, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert (work / name).read_text().startswith(start)
+
+
 def test_a_page_links_the_worst_videos_to_their_pages(work: Path) -> None:
     assert "<a " not in write_page(work)
     pages = work / "pages #1"
