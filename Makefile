@@ -55,6 +55,7 @@ try: $(TRY)/installed
 	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH)
 	$(TRY)/bin/stale-run $(EXAMPLES) $(WITH_TRUTH) --format html -o $(dir $(PAGES))
 	@echo 'Pages of the videos: file://$(CURDIR)/$(PAGES)'
+	@echo 'To go on with your own video (see README.md): . $(TRY)/bin/activate'
 	@if test -z "$$CI" && test -t 1 && test -n "$$DISPLAY$$WAYLAND_DISPLAY$$(uname | grep Darwin)"; then \
 	  $(TRY)/bin/python -m webbrowser 'file://$(CURDIR)/$(PAGES)' </dev/null >/dev/null 2>&1 & fi
 

@@ -40,6 +40,8 @@ def find_bundle(given: str | os.PathLike[str] | None = None) -> Path:
         remedy = "copy one there, or make one with stale-export --ckpt best.pth"
         if os.path.isfile(path):
             remedy = "that is a file, and a bundle is the folder that stale-export --ckpt best.pth writes"
+        elif os.path.isdir(path):
+            remedy = f"that folder has no {layout.MANIFEST}; give the folder that stale-export --ckpt best.pth wrote"
         raise BundleError(f"no bundle: looked in {place}; {remedy}")
     return path
 

@@ -227,10 +227,8 @@ class EvaluationRequest:
     "--format",
     "output_format",
     type=click.Choice(["table", "json", "html"]),
-    default="table",
-    show_default=True,
     help="How to write the result. json has all digits; html is a page for a browser, with classes, curves and the "
-    "worst videos.",
+    "worst videos.  [default: json or html if FILE of -o ends so, else table]",
 )
 @click.option(
     "-o", "--output", type=PATH, metavar="FILE", help="Write the result to this file.  [default: standard output]"
@@ -259,6 +257,9 @@ def stale_eval(**options: Any) -> None:
     with lines of VIDEO START END CLASS_NUMBER CONFIDENCE. Segments that are labelled Ambiguous are of no class, and
     excuse the detections that overlap them.
     """
+    if options["output_format"] is None:
+        named = "" if options["output"] is None else options["output"].suffix.lower()
+        options["output_format"] = {".json": "json", ".html": "html"}.get(named, "table")
     try:
         request = EvaluationRequest(**options)
     except ValueError as problem:
@@ -318,7 +319,8 @@ def _notes(
     annotated = {video for video, known in truth.videos.items() if known.annotations}
     missing = len(annotated - found.videos.keys())
     if missing:
-        yield f"{missing} of {len(annotated)} annotated videos have no detections; they lower the result"
+        remedy = "" if request.subset else "; if detections are of one subset only, give --subset NAME"
+        yield f"{missing} of {len(annotated)} annotated videos have no detections and lower the result{remedy}"
     if result.foreign_videos:
         what = f"{result.foreign_video_detections} detections are in {result.foreign_videos} videos outside the ground"
         yield f"{what} truth; {_difference(request, result, found, truth, 'foreign_videos')}"

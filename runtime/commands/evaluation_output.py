@@ -26,8 +26,9 @@ def evaluation_table(measured: Measured) -> str:
         f"{measured.curve.tiou:.2f}\n"
         "mAP, AR: of all detections\n"
         f"{result.videos} videos, {result.classes} classes with ground truth\n"
-        f"foreign labels: {measured.foreign_labels} ({result.foreign_label_detections} detections); "
-        f"foreign videos: {measured.foreign_videos} ({result.foreign_video_detections} detections)"
+        f"detections of classes without ground truth: {result.foreign_label_detections} "
+        f"(--foreign-labels {measured.foreign_labels}); in other videos: {result.foreign_video_detections} "
+        f"(--foreign-videos {measured.foreign_videos})"
     )
 
 

@@ -33,7 +33,7 @@ POSITIVE = Number(1e-6, LONGEST_S)
 
 
 @click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
-@click.argument("features", nargs=-1, type=PATH)
+@click.argument("features", nargs=-1, type=PATH, metavar="[INPUT]...")
 @click.option(
     "--prompts",
     type=PATH,
@@ -154,8 +154,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--format",
     "output_format",
     type=click.Choice(list(OUTPUT_FORMATS)),
-    help=f"{'; '.join(f'{form.name}: {form.help}' for form in OUTPUT_FORMATS.values())}.  [default: table, and jsonl "
-    "for -]",
+    help=f"{'; '.join(f'{form.name}: {form.help}' for form in OUTPUT_FORMATS.values())}.  [default: what FILE of -o "
+    "ends with, such as .html; else table, and jsonl for -]",
 )
 @click.option(
     "--min-score",
@@ -218,13 +218,13 @@ def stale_run(
 ) -> int:
     """Find actions in videos.
 
-    FEATURES are videos, .npy or .npz files of CLIP image features, or folders of both; a file's name is the id.
+    INPUTs are videos, .npy or .npz files of CLIP image features, or folders of both; a file's name is the id.
     Videos need pip install '.[video]', and a bundle with the vision tower (stale-export --vision).
 
     Features are (snippets, 512), made like those that the network was trained on. Without durations, their times are
     fractions of the video, unless stale-features made them, which writes the duration beside them.
 
-    FEATURES may be -, for snippets on standard input while they arrive: as a .npy file has them, or with --width 512
+    INPUT may be -, for snippets on standard input while they arrive: as a .npy file has them, or with --width 512
     rows of float32. Each detection is printed as a line of JSON, as soon as no later snippet can change it. Times are
     seconds with --fps and --stride, else snippets.
 

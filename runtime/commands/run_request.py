@@ -1,6 +1,7 @@
 """What ``stale-run`` is asked to do: its options, checked once."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ class RunRequest:
     strict: bool
     """Whether features that are not like those of the training are an error."""
     output_format: str | None
-    """A name of ``OUTPUT_FORMATS``; None for a table, or for JSON lines if snippets are read from standard input."""
+    """A name of ``OUTPUT_FORMATS``; None for the one that ``output`` ends with, else a table, or JSON lines if snippets
+    are read from standard input."""
     min_score: float | None
     """Score from which on detections are written; None for the format's default."""
     ground_truth: Path | None
@@ -154,7 +156,7 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if not self.features:
-            raise click.UsageError("no FEATURES; give a video, a .npy file, or a folder of them")
+            raise click.UsageError("no INPUT; give a video, a .npy file, or a folder of them")
         if self.prompts is None and not self.prompt:  # --self-test needs none, so click does not require them
             raise click.UsageError(
                 "no --prompts; give a text file with one class name per line, or --prompt NAME for each class"
@@ -194,6 +196,9 @@ class RunRequest:
     @property
     def form(self) -> OutputFormat:
         """The format of the detections."""
+        if self.output_format is None and self.output is not None:
+            named = self.output.suffix.removeprefix(".").lower()
+            return OUTPUT_FORMATS.get(named, OUTPUT_FORMATS["table"])
         return OUTPUT_FORMATS[self.output_format or ("jsonl" if self.is_stream else "table")]
 
     @property
@@ -219,7 +224,7 @@ class RunRequest:
 
     def _check_stream(self) -> None:
         if len(self.features) > 1:
-            raise click.UsageError("- and other FEATURES; give - alone, for the one video on standard input")
+            raise click.UsageError("- and another INPUT; give - alone, for the one video on standard input")
         if self.prompts == STDIN:
             raise click.UsageError("--prompts - with -: both would read standard input; give --prompt NAME or a file")
         given = {
@@ -234,6 +239,12 @@ class RunRequest:
                 raise click.UsageError(f"{option} with -, a stream {_WHY_NOT.get(option, _ENDLESS)}")
 
     def _check_files(self) -> None:
+        for path in self.features:
+            if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+                raise click.UsageError(
+                    f"{path}: an address, expected a file; write what it sends into files first, for example with "
+                    "ffmpeg (docs/long_footage.md, A camera)"
+                )
         if self.width is not None:
             raise click.UsageError("--width without -; it is for rows of float32 on standard input")
         times = self.says_times

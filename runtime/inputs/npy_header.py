@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +48,11 @@ def read_npy_header(read: Callable[[int], bytes], name: str, *, start: bytes = b
     if start != MAGIC and (known := describe_format(start)) is not None:
         raise FeatureError(f"{name}: {known}")
     if start != MAGIC:
-        raise FeatureError(f"{name}: not a .npy file, expected an array (snippets, channels) saved with numpy.save")
+        suffix = Path(name).suffix.lower()
+        or_video = "" if suffix in ("", ".npy", ".npz") else ", or a video, whose name ends in .mp4, .mkv, .mov or so"
+        raise FeatureError(
+            f"{name}: not a .npy file, expected an array (snippets, channels) saved with numpy.save{or_video}"
+        )
     try:
         parse, width = _READERS[npy.read_magic(io.BytesIO(start + read(npy.MAGIC_LEN - len(start))))]
         size = read(width)

@@ -60,6 +60,15 @@ def read_lines(text: str) -> list[tuple[str, str, float, float, float]]:
     return [(one["video"], row["label"], *row["segment"], row["score"]) for one in videos for row in one["detections"]]
 
 
+@pytest.mark.parametrize("name", ["json", "jsonl", "csv", "srt", "vtt", "html"])
+def test_the_output_s_name_chooses_the_format_unless_an_option_does(work: Path, name: str) -> None:
+    detect(work, "features/v_a.npy", *TIMES, "-o", f"a.{name.upper()}")
+    detect(work, "features/v_a.npy", *TIMES, "-o", "b.txt", "--format", name)
+    detect(work, "features/v_a.npy", *TIMES, "-o", f"c.{name}", "--format", "table")
+    assert (work / f"a.{name.upper()}").read_text() == (work / "b.txt").read_text()
+    assert (work / f"c.{name}").read_text().startswith("video ")
+
+
 def middle_score(work: Path) -> float:
     """A score that some detections reach and others do not."""
     scores = sorted(row[4] for row in read_json(detect(work, "features", "--format", "json")))

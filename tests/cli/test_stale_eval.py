@@ -93,7 +93,7 @@ def test_detections_in_other_videos_are_false_positives_unless_ignored_and_both_
         f"{100 * charged['average']:.2f} %; with --foreign-videos ignored, {100 * ignored['average']:.2f} %"
         in done.stderr
     )
-    assert done.stdout.splitlines()[-1].endswith("foreign videos: published (1 detections)")
+    assert done.stdout.splitlines()[-1].endswith("; in other videos: 1 (--foreign-videos published)")
 
 
 def test_a_setting_that_makes_no_difference_is_said_to_make_none(work: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_setting_that_makes_no_difference_is_said_to_make_none(work: Path) -> 
     arguments = ("det.json", "--ground-truth", "gt.json", "--classes", "archery.txt", "--foreign-videos", "ignored")
     done = run("stale-eval", *arguments, cwd=work)
     assert "outside the ground truth; ignored; --foreign-videos published would give the same" in done.stderr
-    assert "foreign videos: ignored (1 detections)" in done.stdout
+    assert "in other videos: 1 (--foreign-videos ignored)" in done.stdout
 
 
 def test_ambiguous_segments_are_no_class_and_are_said(work: Path) -> None:
@@ -341,6 +341,13 @@ def write_page(work: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return (work / "r.html").read_text()
+
+
+@pytest.mark.parametrize(("name", "start"), [("r.HTML", "<!doctype"), ("r.json", "{"), ("r.txt", "   tIoU")])
+def test_the_output_s_name_chooses_the_format(work: Path, name: str, start: str) -> None:
+    done = run("stale-eval", "det.json", "--ground-truth", "gt.json", "-o", name, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert (work / name).read_text().startswith(start)
 
 
 def test_a_page_links_the_worst_videos_to_their_pages(work: Path) -> None:

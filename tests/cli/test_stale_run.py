@@ -313,12 +313,14 @@ def test_bad_prompts_end_with_one_line(work: Path, content: bytes, says: str) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--prompts", "classes.txt"], "no FEATURES"),
+        (["--prompts", "classes.txt"], "no INPUT"),
         (["v_one.npy"], "no --prompts"),
         (["v_one.npy", "--prompts", "classes.txt", "--fps", "25"], "--stride"),
         (["v_one.npy", "--prompts", "classes.txt", "--fps", "25", "--stride", "16", "--duration", "3"], "exclude"),
         (["features", "--prompts", "classes.txt", "--duration", "3"], "single video"),
         (["features", "--prompts", "classes.txt", "--format", "srt"], "single video"),
+        (["features", "--prompts", "classes.txt", "-o", "all.srt"], "--format srt holds a single video"),
+        (["rtsp://camera/stream", "--prompts", "classes.txt"], "an address, expected a file"),
         (["v_one.npy", "--prompts", "classes.txt", "--format", "srt"], "seconds"),
         (["v_one.npy", "--prompts", "classes.txt", "-o", "no/such/folder/x"], "no folder"),
         (["v_one.npy", "--prompts", "classes.txt", "-o", "features"], "a folder"),
@@ -351,6 +353,7 @@ def test_a_missing_or_broken_bundle_is_code_4(work: Path) -> None:
     fails("stale-run", *arguments, cwd=work, code=4, says="tokenizer.json is missing")
     shutil.rmtree(work / "stale_bundle")
     fails("stale-run", *arguments, cwd=work, code=4, says="make one with stale-export")
+    fails("stale-run", *arguments, "--bundle", "features", cwd=work, code=4, says="has no manifest.json")
 
 
 def test_a_video_without_a_duration_is_named(work: Path) -> None:

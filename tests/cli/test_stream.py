@@ -276,7 +276,7 @@ def test_an_input_that_would_not_wait_is_waited_for(work: Path, streamed: list[d
         (["--max-detections", "3"], "--max-detections with -"),
         (["--decoder", "upstream", "--window", "auto"], "--decoder upstream with -"),
         (["--length", "32", "--window", "auto"], "--length N without --window N with -"),
-        (["video.npy"], "- and other FEATURES"),
+        (["video.npy"], "- and another INPUT"),
         (["--fps", "3"], "--fps and --stride belong together"),
     ],
 )

@@ -13,10 +13,11 @@ import pytest
 from stale_runtime.detections import Detection
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
 from stale_runtime.evaluation.matching import match_detections
+from stale_runtime.evidence import MOST_FRAMES_SHOWN, Evidence, PosterFrame
 from stale_runtime.page.page_folder import relative_url
 from stale_runtime.page.video_page import video_page
 from tests.page.browser import PHONE, WIDE, Watched, wait_until, watched_page
-from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample
+from tests.page.samples import DURATION_S, HOSTILE, JUDGED, ROWS, SETTINGS, TRUTH, curves, sample, small_picture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -231,6 +232,15 @@ def test_a_click_on_axis_curves_or_frames_seeks(with_video: "Page") -> None:
     assert video_time(with_video) == pytest.approx(20.0, abs=0.01)
     with_video.locator("#table tbody tr", has_text="0:30.0").locator("button").click()
     assert video_time(with_video) == pytest.approx(30.0, abs=0.01)
+
+
+def test_all_frames_are_seen_without_scrolling(show: Open) -> None:
+    frames = tuple(PosterFrame(time_s=float(n), jpeg=small_picture(n)) for n in range(MOST_FRAMES_SHOWN))
+    page = show(video_page(replace(sample(), evidence=Evidence(class_scores=curves(), poster=frames)), SETTINGS))
+    strip = "document.getElementById('poster')"
+    assert page.evaluate(f"{strip}.scrollWidth <= {strip}.clientWidth")
+    widths = page.locator("#poster img").evaluate_all("images => images.map(image => image.width / image.height)")
+    assert widths == pytest.approx([160 / 90] * MOST_FRAMES_SHOWN, rel=0.1)
 
 
 def test_the_playhead_moves_with_the_video(with_video: "Page") -> None:

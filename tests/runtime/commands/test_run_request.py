@@ -50,7 +50,7 @@ TWO = (Path("a.npy"), Path("b.npy"))
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"features": ()}, "no FEATURES"),
+        ({"features": ()}, "no INPUT"),
         ({"prompts": None}, "no --prompts"),
         ({"fps": 25.0}, "--fps and --stride belong together"),
         ({"stride": 16.0}, "--fps and --stride belong together"),
@@ -88,7 +88,7 @@ TWO = (Path("a.npy"), Path("b.npy"))
         ({"window": 64, "decoder": "upstream"}, "window 64 with decoder upstream, which looks at whole videos only"),
         ({"classes_per_video": 5, "decoder": "upstream"}, "classes 5 with decoder upstream"),
         ({"max_detections": 5, "decoder": "upstream"}, "most_detections 5 with decoder upstream"),
-        ({"features": (STDIN, STDIN)}, "- and other FEATURES"),
+        ({"features": (STDIN, STDIN)}, "- and another INPUT"),
         ({"features": (STDIN,), "output": Path("o")}, "write > FILE"),
         ({"features": (STDIN,), "durations": Path("d.csv")}, "give --fps with --stride"),
         ({"features": (STDIN,), "external_classifier": Path("d")}, "--external-classifier with -, a stream"),
