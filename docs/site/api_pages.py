@@ -35,6 +35,7 @@ GROUPS = (
     Group("detections", "Detections", "stale_runtime", first="VideoDetections", rooms=("detections", "evidence")),
     Group("inputs", "Features, prompts and times", "stale_runtime", first="Prompts", rooms=("inputs",)),
     Group("videos", "Videos", "stale_runtime", rooms=("video",)),
+    Group("pages", "Pages", "stale_runtime", first="video_page", rooms=("page",)),
     Group(
         "evaluation",
         "Evaluation",
