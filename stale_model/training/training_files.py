@@ -86,7 +86,7 @@ def read_plan(saved: Mapping[str, Any]) -> Plan:
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
         raise ValueError("no plan of the epochs")
     plan = tuple((done, epochs) for done, epochs in rows)
-    if not plan or not all(type(number) is int and 0 <= number for row in plan for number in row):
+    if not plan or not all(type(number) is int and number >= 0 for row in plan for number in row):
         raise ValueError("no plan of the epochs")
     return plan
 
