@@ -340,12 +340,12 @@ def test_processes_that_cannot_start_are_said_in_one_line(
 
 
 def test_without_processes_an_error_of_the_system_is_not_blamed_on_them() -> None:
-    def fail() -> Iterator[Any]:
+    def fail_after_one() -> Iterator[Any]:
+        yield "a batch"
         raise OSError(errno.EIO, "Input/output error")
-        yield
 
     with pytest.raises(OSError, match="Input/output error"):
-        next(_with_short_errors(fail(), workers=0))
+        list(_with_short_errors(fail_after_one(), workers=0))
 
 
 @pytest.mark.parametrize(
