@@ -77,8 +77,12 @@ class Watcher:
             wanted = is_video(path) or path.suffix == ".npy"
             if not wanted or path.name.startswith(".") or not path.is_file():
                 continue
-            state = [path.stat().st_size, path.stat().st_mtime_ns]
-            if self.seen.get(path.name) == state != self.done.get(path.name):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # removed since the folder was listed
+                continue
+            state = [status.st_size, status.st_mtime_ns]
+            if self.seen.get(path.name) == state and self.done.get(path.name) != state:
                 result = self.process(path)
                 self.done[path.name] = state
                 self.write("watched.json", json.dumps({"run": self.run, "done": self.done}))

@@ -128,14 +128,14 @@ def export_bundle(
     if not {layout.LOCALIZER_TORCH, layout.LOCALIZER_TORCH_INT8} <= unwanted:
         export.stages.enter("making the localizers for PyTorch")
         torch_backends = make_torch_backends(export.network, gate, say=say)
-    text_encoder = _choose_text_encoder(export, exported.text_encoder, embedded)
+    text_encoder = _quantize_text_encoder(export, exported.text_encoder, embedded)
     norm = calibration.norm if calibration is not None else CLIP_NORM
     tower = tower.without(unwanted) if tower is not None else None
     contents = {
         layout.LOCALIZER_FP32: exported.localizer,
         **{graph.record.file: graph.model for graph in quantized},
         **torch_backends.files,
-        layout.TEXT_ENCODER: text_encoder.model,
+        layout.TEXT_ENCODER: exported.text_encoder if text_encoder is None else text_encoder.model,
         layout.TOKENIZER: trained.clip.tokenizer_json,
         layout.PROMPTS: embedded.to_bytes(),
         layout.SELF_TEST: record_self_test(
@@ -144,7 +144,8 @@ def export_bundle(
         **(tower.files if tower is not None else {}),
     }
     contents = {file: content for file, content in contents.items() if file not in unwanted}
-    records = (*(graph.record for graph in quantized), *torch_backends.records, *text_encoder.records)
+    records = (*(graph.record for graph in quantized), *torch_backends.records)
+    records += () if text_encoder is None else (text_encoder.record,)
     records = tuple(record for record in records if record.file in contents)
     manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
     if gate is not None:
@@ -188,14 +189,6 @@ class _FloatGraphs:
     localizer_spec: GraphSpec
     text_encoder: bytes
     text_encoder_spec: GraphSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TextEncoder:
-    """The text encoder in the precision that was asked for."""
-
-    model: bytes
-    records: tuple[QuantizationRecord, ...] = ()
 
 
 def _read_validation(export: _Export, prompts: Prompts) -> ValidationVideos | None:
@@ -406,14 +399,15 @@ def _quantize_localizer(
     return tuple(made)
 
 
-def _choose_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> _TextEncoder:
+def _quantize_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
+    """The text encoder in int8; None if it is to stay in float."""
     if export.int8.text_precision == "fp32":
-        return _TextEncoder(model=model)
+        return None
     export.stages.enter("quantizing the text encoder")
     quantized = quantize_text_encoder(model, layout.TEXT_ENCODER, target=export.int8.target)
     cosine = lowest_cosine(quantized.model, layout.TEXT_ENCODER, prompts)
     export.say(f"{layout.TEXT_ENCODER}: cosine of int8 and float embeddings at least {cosine:.4f}")
-    return _TextEncoder(model=quantized.model, records=(quantized.record,))
+    return quantized
 
 
 def _describe(

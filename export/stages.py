@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from stale_export.int8_options import Int8Options
 from stale_export.say import Say
@@ -15,8 +15,13 @@ T = TypeVar("T")
 Watch = Callable[[Collection[Any], str], Iterable[Any]]
 """Yields the items that it gets, and can show how many are done, because work is done after each. The text is what one
 of them is, such as ``video``."""
-Show = Callable[..., None]
-"""``Progress.show`` of ``stale_runtime.terminal.progress``, or what takes its place."""
+
+
+class Show(Protocol):
+    """``Progress.show`` of ``stale_runtime.terminal.progress``, or what takes its place."""
+
+    def __call__(self, text: str, *, part: float | None = None, at_once: bool = False) -> None:
+        """Show what is being done; see ``Progress.show``."""
 
 
 def unwatched(items: Collection[T], _what: str) -> Iterable[T]:

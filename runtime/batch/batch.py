@@ -221,7 +221,7 @@ class BatchRun:
         finished: Mapping[Path, VideoDetections],
         *,
         watch: Watch | None = None,
-        warn: Callable[[Path, str], object] | None = None,
+        warn: Callable[[Path, Comparison], object] | None = None,
     ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
@@ -229,7 +229,7 @@ class BatchRun:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
             watch: as for ``Localizer.detect_file``.
-            warn: called with what is likely to be wrong with the features of a video.
+            warn: called for each video with what the user should know of its features.
 
         Yields:
             The outcome of each path, in order.
@@ -241,8 +241,8 @@ class BatchRun:
             outcome, compared = self._detect_one(path, journal, finished.get(path), watch)
             if compared.problem is not None and self.strict:
                 outcome = Outcome(path, None, RecipeError(compared.problem))
-            elif warn is not None and (text := compared.problem or compared.note) is not None:
-                warn(path, text)
+            elif warn is not None:
+                warn(path, compared)
             outcome = self._complete(outcome)
             yield outcome
             if self.fail_fast and outcome.error is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stale_runtime.batch.feature_comparison import Comparison
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.errors import RecipeError
 from stale_runtime.inputs.feature_check import FeatureCheck
@@ -18,19 +19,26 @@ direction was 0.66 where that of whole videos was 0.65, and that of single snipp
 
 
 class FeatureWarnings:
-    """What is likely to be wrong with the features of a run; the first is printed at once, all are kept."""
+    """What the user should know of the features of a run; the first problem and the first note are printed at once."""
 
     def __init__(self, videos: int) -> None:
         """Args: videos: how many the run has."""
         self._videos = videos
+        self._printed: set[str] = set()
         self.by_path: dict[Path, str] = {}
+        """The problem of each video, or else the note."""
 
-    def add(self, path: Path, text: str) -> None:
-        """Keep a warning, and print it if it is the first."""
-        if not self.by_path:
-            more = "" if self._videos == 1 else " (further videos are not warned of; --report lists them)"
-            _warn(f"{text}{more}")
+    def add(self, path: Path, found: Comparison) -> None:
+        """Keep what was found, and print it if it is the first of its kind."""
+        text = found.problem or found.note
+        if text is None:
+            return
         self.by_path[path] = text
+        kind = "warning: " if found.problem is not None else ""
+        if kind not in self._printed:
+            self._printed.add(kind)
+            more = "" if self._videos == 1 else " (further videos are not warned of; --report lists them)"
+            console.note(NAME, f"{kind}{text}{more}")
 
 
 def compare_stream(
@@ -55,7 +63,7 @@ def compare_stream(
         if found is not None and strict:
             raise RecipeError(f"stdin: {found}")
         if found is not None:
-            _warn(f"stdin: {found}")
+            console.note(NAME, f"warning: stdin: {found}")
 
     for piece in rows:
         if not compared:
@@ -66,7 +74,3 @@ def compare_stream(
         yield piece
     if held:
         compare()
-
-
-def _warn(text: str) -> None:
-    console.note(NAME, f"warning: {text}")

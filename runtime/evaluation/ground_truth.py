@@ -32,7 +32,7 @@ class Annotation(NamedTuple):
 
     def is_outside(self, duration_s: float) -> bool:
         """Whether nothing of it lies within a video that lasts so many seconds."""
-        return self.start_s >= duration_s or self.end_s < 0 or self.start_s < 0 == self.end_s
+        return self.start_s >= duration_s or (self.start_s < 0 and self.end_s <= 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,9 @@ class Localizer:
         """Load a bundle's graph and prompts; ``Localizer.open`` is more convenient.
 
         Raises:
-            BundleError: the bundle is broken, or has no graph for this backend.
-            BackendError: the backend cannot run on this machine.
+            BundleError: the bundle is broken, or has no graph at all.
+            BackendError: the backend cannot run on this machine, or the bundle has no graph for it but for others.
+            MissingPackageError: the backend needs OpenVINO, which is not installed.
             ValueError: the bundle's decoder lacks one of the options.
         """
         manifest = bundle.manifest
@@ -118,7 +119,7 @@ class Localizer:
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
             backend: a key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else
-                ``ort-fp32``.
+                ``ort-fp32``, else what the bundle has a graph for.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
             window: snippets of the largest windows that videos are looked at through, ``off`` to look at each as a
@@ -134,7 +135,8 @@ class Localizer:
         Raises:
             BundleError: the bundle is missing, broken, or not the expected one.
             KeyFileError: the public key cannot be used.
-            BackendError: the backend cannot run on this machine.
+            BackendError: the backend cannot run on this machine, or the bundle has no graph for it but for others.
+            MissingPackageError: OpenVINO is needed for the backend, or model-signing for the key, and not installed.
             ValueError: an argument is out of range.
         """
         settings = Settings(
@@ -217,7 +219,7 @@ class Localizer:
         does not grow with the video, but for its detections.
 
         Args:
-            path: a ``.npy`` file, named for the video's id.
+            path: a ``.npy`` or ``.npz`` file, named for the video's id.
             prompts: as for ``detect``.
             timeline: how long videos last; if it does not say so, what ``stale-features`` wrote beside the file does.
             watch: gets the blocks of a video that is looked at through windows; None to show nothing.
@@ -262,7 +264,8 @@ class Localizer:
             evidence: as for ``detect``; small pictures of the video are added to it.
 
         Raises:
-            VideoError, FeatureError, PromptError: an input cannot be used, or the extra ``video`` is not installed.
+            VideoError, FeatureError, PromptError: an input cannot be used.
+            MissingPackageError: the extra ``video`` is not installed.
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
             OutOfMemoryError: there is not enough memory.
@@ -296,7 +299,7 @@ class Localizer:
         """Find actions in many feature files and videos, one after the other; a bad file does not stop the others.
 
         Args:
-            paths: ``.npy`` files, and videos (see ``is_video``).
+            paths: ``.npy`` and ``.npz`` files, and videos (see ``is_video``).
             prompts: as for ``detect``; encoded once.
             timeline: how long the videos of feature files last.
             watch: as for ``detect_file``.

@@ -150,7 +150,7 @@ def squeeze_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) <= 2:
         return shape
     longer = tuple(size for size in shape if size != 1)
-    return longer if len(longer) >= 2 else (1, *longer, *(1,) * (1 - len(longer)))
+    return longer if len(longer) >= 2 else (1, 1, *longer)[-2:]
 
 
 def _explain_axes(shape: tuple[int, ...], channels: int) -> str | None:

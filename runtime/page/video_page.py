@@ -42,7 +42,7 @@ def video_page(
     Args:
         video: what was found, and the evidence beside it, if there is any.
         settings: of the run.
-        media: the video's URL, relative to the page, see ``page_folder.relative_url``; None for a page without video.
+        media: the video's URL, relative to the page, see ``relative_url``; None for a page without video.
         annotated: what annotators marked in the video; None if that is not known. Ambiguous segments are not shown, but
             excuse the detections that overlap them, as in the evaluation.
         notes: sentences that the reader should see first, such as what is damaged.

@@ -102,7 +102,7 @@ def progress(
     *,
     label: str,
     total: int,
-    describe: Callable[[T | None], str] | None = None,
+    describe: Callable[[T], str] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[T, None, None]:
     """Yield the items, and say on stderr how many are done if there are several.

@@ -11,6 +11,7 @@ import click
 from stale_model.demo.demo_classes import SEEN, SPLITS, UNSEEN
 from stale_model.demo.demo_footage import write_video
 from stale_model.demo.timelines import DemoVideo, draw_timeline
+from stale_runtime.exit_codes import describe_exit_codes
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH
@@ -44,11 +45,8 @@ def choose_example(label: str) -> ExampleVideo:
         label: a key of ``EXAMPLES``.
     """
     name = label.lower().replace(" ", "_")
-    for seed in count():
-        video = draw_timeline(name, label, EXAMPLES[label], seed)
-        if _suits(video, label):
-            return ExampleVideo(video, seed)
-    raise AssertionError("count() never ends")
+    drawn = (ExampleVideo(draw_timeline(name, label, EXAMPLES[label], seed), seed) for seed in count())
+    return next(example for example in drawn if _suits(example.video, label))
 
 
 def _suits(video: DemoVideo, label: str) -> bool:
@@ -59,7 +57,7 @@ def _suits(video: DemoVideo, label: str) -> bool:
     return min(pauses_s) >= SHORTEST_PAUSE_S and min(row.end_s - row.start_s for row in actions) >= SHORTEST_ACTION_S
 
 
-@click.command(epilog="Exit codes: 0 done, 2 usage or a file that cannot be written, 1 a bug in stale-edge.")
+@click.command(epilog=describe_exit_codes())
 @click.argument("folder", type=PATH)
 def example_videos(folder: Path) -> None:
     """Draw the videos of the examples into FOLDER.

@@ -250,6 +250,8 @@ def _with_short_errors(batches: Iterable[Arrays], *, workers: int) -> Iterator[A
             multiprocessing.Lock()  # fails where the processes could not be started
         yield from batches
     except OSError as problem:  # the semaphores of the processes lie in /dev/shm, which may be full
+        if not workers:
+            raise
         raise BackendError(remedy.format(f"no process can be started (/dev/shm: {reason(problem)})")) from problem
     except FeatureError as problem:
         raise FeatureError(str(problem).strip().rpartition("FeatureError: ")[2]) from problem

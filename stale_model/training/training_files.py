@@ -14,8 +14,8 @@ from stale_runtime.system.files import write_together
 from stale_runtime.system.json_dataclasses import build
 
 Plan = tuple[tuple[int, int], ...]
-"""Pairs of a number of epochs that were done, and the number of epochs that the learning rate falls over from there on;
-the first is of the start, where 0 are done, and each further one of a resumed training that got other ``--epochs``."""
+"""Pairs: how many epochs were done, and the ``--epochs`` that hold from there on. The first pair is that of the start,
+(0, N); a resumed training that gets other ``--epochs`` adds one."""
 BEST, LAST, METRICS, CURVES = "best.pth", "last.pth", "metrics.csv", "curves.png"
 _KEPT = {"format_version", "training", "state_dict", "state", "history"}
 
@@ -82,11 +82,11 @@ def read_plan(saved: Mapping[str, Any]) -> Plan:
     training = saved["training"]
     rows = training.get("plan")
     if rows is None:  # written before it could change
-        rows = [[0, training["config"]["epochs"]]]
+        rows = [[0, training["config"].get("epochs")]]
     if not isinstance(rows, list) or not all(isinstance(row, list) and len(row) == 2 for row in rows):
         raise ValueError("no plan of the epochs")
     plan = tuple((done, epochs) for done, epochs in rows)
-    if not plan or any(type(number) is not int or number < 0 for row in plan for number in row):
+    if not plan or not all(type(number) is int and number >= 0 for row in plan for number in row):
         raise ValueError("no plan of the epochs")
     return plan
 

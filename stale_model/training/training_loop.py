@@ -163,8 +163,8 @@ def _continue_plan(plan: Plan, done: int, config: TrainingConfig, path: Path, sa
     now, then = learning_rate(config, done), learning_rate(replace(config, epochs=before), done)
     say(
         f"--epochs {config.epochs}, so far {before}: after epoch {done} the learning rate goes on at {now:.2g} instead "
-        f"of {then:.2g}, and falls to 0 at epoch {config.epochs}; the result is not that of a training with "
-        f"--epochs {config.epochs} from the start, whose learning rate would have been another until here"
+        f"of {then:.2g}, and falls to 0 at epoch {config.epochs}; a training with --epochs {config.epochs} from the "
+        "start would have had other learning rates until here, and so another result"
     )
     return (*plan, (done, config.epochs))
 

@@ -49,9 +49,9 @@ def test_variables_of_this_machine_do_not_reach_the_emulated_one(
 class Fetching:
     """Stands in for the programs that fetch, and notes what they are asked."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, label: str = "Debian") -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *, label: str = "Debian") -> None:
         self.commands: list[list[str]] = []
-        self._label = label
+        self._folder, self._label = folder, label
         monkeypatch.setattr(emulation, "_run", self._run)
         monkeypatch.setattr("shutil.which", lambda tool: f"/usr/bin/{tool}")
 
@@ -60,19 +60,15 @@ class Fetching:
         if command[:2] == ["dpkg-deb", "--extract"]:
             Path(command[3]).mkdir(exist_ok=True)
         if command[1] == "install":
-            archives = next(iter(self.folder.glob("apt/archives")))
             for name in ("qemu-user_10_amd64.deb", "libc6_2_arm64.deb"):
-                (archives / name).touch()
+                (self._folder / "apt" / "archives" / name).touch()
         return f"{self._label} http://mirror/debian\n" if command[1] == "indextargets" else "amd64\n"
-
-    folder = Path()
 
 
 def test_everything_is_fetched_once_and_again_for_other_versions(
     emulated: Emulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetching = Fetching(monkeypatch)
-    fetching.folder = emulated.folder
+    fetching = Fetching(monkeypatch, emulated.folder)
     emulated.fetch()
     asked = [" ".join(command) for command in fetching.commands]
     assert any("--download-only" in command and "qemu-user:amd64" in command for command in asked)
@@ -93,7 +89,7 @@ def test_without_apt_one_line_says_where_it_works(emulated: Emulation, monkeypat
 
 
 def test_without_a_debian_mirror_one_can_be_given(emulated: Emulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    Fetching(monkeypatch, label="Ubuntu").folder = emulated.folder
+    Fetching(monkeypatch, emulated.folder, label="Ubuntu")
     with pytest.raises(FetchError, match=r"give the address of one with ARM_OPTIONS='--mirror URL'$"):
         emulated.fetch()
     assert not (emulated.folder / "fetched").exists()

@@ -56,3 +56,8 @@ def interruptible() -> None:
     """Let a child react to signals as if started from a terminal, even if the tests run in the background."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+def outside_make() -> dict[str, str]:
+    """The environment without what a ``make`` that runs the tests would tell one that they run."""
+    return {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}

@@ -120,6 +120,14 @@ def test_a_run_warns_once_and_the_report_lists_all(work: Path) -> None:
     ]
 
 
+def test_a_note_does_not_take_the_place_of_a_warning(work: Path) -> None:
+    save(work / "videos" / "a.npy", GENUINE[None])
+    save(work / "videos" / "b.npy", WRONG["normalised"][0])
+    said = detect(work, "videos").stderr.splitlines()
+    assert said[0].startswith("stale-run: videos/a.npy: shape (1, 40, ")
+    assert said[1].startswith("stale-run: warning: videos/b.npy: length-normalised")
+
+
 def test_strict_refuses_the_wrong_videos_of_a_folder(work: Path) -> None:
     save(work / "videos" / "a.npy", GENUINE)
     save(work / "videos" / "b.npy", WRONG["normalised"][0])

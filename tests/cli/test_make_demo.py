@@ -1,6 +1,5 @@
 """The commands of ``make demo``: each one is understood, and reads only what one before it writes."""
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ from stale_model.train_command import stale_train
 from stale_runtime.commands.evaluate import stale_eval
 from stale_runtime.commands.extract_features import stale_features
 from stale_runtime.commands.run import stale_run
+from tests.cli.command import outside_make
 
 ROOT = Path(__file__).parents[2]
 COMMANDS: dict[str, click.Command] = {
@@ -33,8 +33,7 @@ WRITTEN_BY_DEMO = ("videos", "annotations.json", "splits", "clip", "vision")
 def lines() -> list[list[str]]:
     """The words of each command, as ``make`` would run it in a virtual environment that is ready."""
     make = ["make", "--dry-run", "--old-file", "env/installed", "demo", "VENV=env", "DEMO=data", "SEED=5"]
-    outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
-    shown = subprocess.run(make, cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(make, cwd=ROOT, env=outside_make(), capture_output=True, text=True, check=True).stdout
     return [shlex.split(line) for line in shown.replace("\\\n", " ").splitlines()]
 
 

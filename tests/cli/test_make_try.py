@@ -1,23 +1,22 @@
 """The commands of ``make try`` and ``make example``: each one is understood, and reads only files that are there."""
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.cli.command import outside_make
 from tests.cli.same_process import run
 from tests.cli.test_make_demo import COMMANDS, split_command
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
 
 
 def shown_by_make(*arguments: str) -> list[str]:
     """The commands that ``make`` would run."""
     done = subprocess.run(
-        ["make", "--dry-run", *arguments], cwd=ROOT, env=OUTSIDE, capture_output=True, text=True, check=True
+        ["make", "--dry-run", *arguments], cwd=ROOT, env=outside_make(), capture_output=True, text=True, check=True
     )
     return done.stdout.replace("\\\n", " ").splitlines()
 
@@ -52,8 +51,9 @@ def test_no_browser_is_opened_where_nobody_looks(tmp_path: Path) -> None:
     opener = tmp_path / "env" / "bin" / "python"
     opener.write_text("#!/bin/sh\ntouch opened\nsleep 60\n")
     opener.chmod(0o755)
+    nowhere = {name: value for name, value in outside_make().items() if name not in {"CI", "DISPLAY"}}
     for variables in ({}, {"DISPLAY": ":0"}, {"DISPLAY": ":0", "CI": "true"}):
-        environment = {name: value for name, value in OUTSIDE.items() if name not in {"CI", "DISPLAY"}} | variables
+        environment = nowhere | variables
         done = subprocess.run(["sh", "-ec", opening], cwd=tmp_path, env=environment, capture_output=True, timeout=30)
         assert (done.returncode, done.stdout) == (0, b"")
     assert not (tmp_path / "opened").exists(), "stdout is no terminal"

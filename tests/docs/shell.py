@@ -16,11 +16,10 @@ import pytest
 
 from docs.site.command_pages import COMMANDS, find_command
 from tests.cli import same_process
+from tests.cli.command import outside_make
 from tests.docs.blocks import ROOT, Block
 
 BIN = Path(sys.executable).parent
-MAKE_S_OWN = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
-"""Variables by which a ``make`` that runs the tests would change one that they run."""
 OPERATOR = re.compile(r"[|&;<>()]+")
 MUST_BE_MARKED = {"pip", "torchrun", "python", "python3", "cd", "."}
 """Commands that install something, take long, or change the shell that the next command would run in."""
@@ -53,7 +52,7 @@ def run_command(block: Block, command: str, folder: Path) -> tuple[int, str]:
     Returns:
         Its exit code and what it wrote to stderr.
     """
-    words = split_command(command)
+    words = shell_words(command)
     assert words[0] not in MUST_BE_MARKED, f"{block}: {words[0]}: put <!-- not run: REASON --> before this block"
     if words[0] == "make":  # what it would do, which shows that there is such a target
         command, folder = f"make --dry-run {shlex.join(words[1:])}", ROOT
@@ -71,7 +70,7 @@ def run_command(block: Block, command: str, folder: Path) -> tuple[int, str]:
 
 def in_shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run a command in a shell that finds ours."""
-    environment = {name: value for name, value in os.environ.items() if name not in MAKE_S_OWN}
+    environment = outside_make()
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
@@ -84,7 +83,7 @@ def in_shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def split_command(command: str) -> list[str]:
+def shell_words(command: str) -> list[str]:
     """The words of a command; operators of the shell are words, too."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
@@ -93,7 +92,7 @@ def split_command(command: str) -> list[str]:
 
 def parse_command(block: Block, line: str) -> None:
     """Check that our commands in a line have the options that they are given."""
-    for is_operator, group in groupby(split_command(line), lambda word: OPERATOR.fullmatch(word) is not None):
+    for is_operator, group in groupby(shell_words(line), lambda word: OPERATOR.fullmatch(word) is not None):
         name, *arguments = group
         if is_operator or name not in COMMANDS or "..." in arguments:
             continue

@@ -1,5 +1,6 @@
 """``examples/plot.py`` draws what was found."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,9 @@ def test_names_are_no_formulas_and_nothing_found_is_no_error(localizer: Localize
     plot.draw_video(video, 2.0).savefig(tmp_path / "nothing.png")
 
 
-def test_what_is_wrong_takes_one_line(tmp_path: Path) -> None:
-    done = run("plot", "nowhere.mp4", "-o", "car.png", folder=tmp_path)
-    assert done.returncode == 1
-    assert done.stdout.startswith("plot.py: error: nowhere.mp4: ")
-    assert len(done.stdout.splitlines()) == 1
+def test_what_is_wrong_takes_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["plot.py", "nowhere.mp4", "-o", "car.png"])
+    with pytest.raises(SystemExit) as ended:
+        load("plot").main()
+    assert str(ended.value).startswith("plot.py: error: nowhere.mp4: ")
+    assert len(str(ended.value).splitlines()) == 1

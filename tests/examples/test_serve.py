@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -66,6 +67,14 @@ def begin(port: int, path: str) -> socket.socket:
     return connection
 
 
+def wait_for_files(folder: Path, pattern: str, count: int = 1) -> None:
+    """Wait until the service has created files, without taking the CPU from it."""
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob(pattern))) < count:
+        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
+        time.sleep(0.01)
+
+
 def test_as_a_user_starts_asks_and_ends_it(tmp_path: Path, localizer: Localizer, prompts: EncodedPrompts) -> None:
     with start("serve", "--port", "0", folder=tmp_path) as process:
         assert process.stdout is not None
@@ -81,8 +90,7 @@ def test_as_a_user_starts_asks_and_ends_it(tmp_path: Path, localizer: Localizer,
         status, found = ask(port, "POST", "/detect/washing_a_car.mp4", VIDEO.read_bytes())
         assert (status, found) == (200, json.loads(localizer.detect_video(VIDEO, prompts).to_json()))
         with begin(port, "/detect/slow.mp4"):
-            while not list(tmp_path.glob("tmp*/file.mp4")):
-                pass
+            wait_for_files(tmp_path, "tmp*/file.mp4")
             process.send_signal(signal.SIGINT)
             assert "Traceback" not in process.stdout.read()
     assert process.returncode == 0
@@ -118,8 +126,7 @@ def test_a_file_that_does_not_say_how_large_it_is_has_the_same_limit(service: Ru
 def test_too_many_are_sent_away_and_slow_ones_ended(service: Running) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(begin(service.port, "/detect/slow.mp4")) for _ in range(2)]
-        while len(list(service.temporary.iterdir())) < 2:
-            pass
+        wait_for_files(service.temporary, "*", count=2)
         assert ask(service.port, "GET", "/health")[0] == 200
         assert ask(service.port, "POST", "/detect/a.npy", b"x") == (503, {"detail": "2 requests are being worked on"})
         silent = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=60))

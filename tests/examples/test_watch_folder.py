@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,18 @@ def features(localizer: Localizer) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(0).normal(size=(30, localizer.bundle.manifest.channels)).astype(np.float32)
 
 
+@pytest.fixture
+def open_watcher(folders: tuple[Path, Path], localizer: Localizer, prompts: EncodedPrompts) -> Callable[..., Any]:
+    """Makes a new watcher, as after a restart; for other classes if some are given."""
+    incoming, found = folders
+    watch = load("watch")
+
+    def open_watcher(prompts: EncodedPrompts = prompts) -> Any:
+        return watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+
+    return open_watcher
+
+
 def look(watcher: Any, capsys: pytest.CaptureFixture[str]) -> str:
     watcher.look()
     return capsys.readouterr().out
@@ -34,14 +47,13 @@ def look(watcher: Any, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_file_is_done_when_it_has_stopped_growing_and_once(
     folders: tuple[Path, Path],
+    open_watcher: Callable[..., Any],
     features: np.ndarray[Any, np.dtype[np.float32]],
     localizer: Localizer,
-    prompts: EncodedPrompts,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     incoming, found = folders
-    watch = load("watch")
-    watcher = watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+    watcher = open_watcher()
     np.save(incoming / "whole.npy", features)
     whole = (incoming / "whole.npy").read_bytes()
     os.remove(incoming / "whole.npy")
@@ -53,29 +65,27 @@ def test_a_file_is_done_when_it_has_stopped_growing_and_once(
     assert json.loads((found / "a.npy.json").read_text())["video"] == "a"
     assert (found / "a.npy.html").read_text().startswith("<!doctype html>")
 
-    again = watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+    again = open_watcher()
     assert [look(again, capsys) for _ in range(2)] == ["", ""]
-    other = watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=localizer.encode_prompts(["x"]))
+    other = open_watcher(localizer.encode_prompts(["x"]))
     assert [look(other, capsys)[:6] for _ in range(2)] == ["", "a.npy:"]
 
 
 def test_a_bad_file_is_reported_once_until_it_changes(
     folders: tuple[Path, Path],
+    open_watcher: Callable[..., Any],
     features: np.ndarray[Any, np.dtype[np.float32]],
-    localizer: Localizer,
-    prompts: EncodedPrompts,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     incoming, found = folders
-    watch = load("watch")
     (incoming / "a.npy").write_text("no array")
     (incoming / "notes.txt").write_text("no video")
     (incoming / ".b.npy").write_text("still hidden")
     (incoming / "c.npy").mkdir()
-    for expected in ("a.npy: not a .npy file", ""):
-        watcher = watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+    for is_new in (True, False):
+        watcher = open_watcher()
         assert look(watcher, capsys) == ""
-        assert expected in look(watcher, capsys)
+        assert ("a.npy: not a .npy file" in (said := look(watcher, capsys))) == is_new == (said != "")
         assert look(watcher, capsys) == ""
     np.save(incoming / "a.npy", features)
     assert [look(watcher, capsys)[:6] for _ in range(2)] == ["", "a.npy:"]
@@ -83,7 +93,15 @@ def test_a_bad_file_is_reported_once_until_it_changes(
     assert [bool(look(watcher, capsys)) for _ in range(2)] == [False, True]
     assert [path.name for path in found.iterdir()] == ["watched.json"]
     (found / "watched.json").write_text('{"run"')
-    watch.Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+    assert open_watcher().done == {}
+
+
+def test_a_file_that_is_removed_meanwhile_is_passed_over(
+    folders: tuple[Path, Path], open_watcher: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folders[0] / "a.npy").symlink_to("removed")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)  # it was there a moment ago
+    open_watcher().look()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -194,7 +194,7 @@ def test_if_none_is_left_the_first_reason_is_said(work: Path, tower: ExportedVis
 def test_a_folder_without_annotated_videos_is_an_error(work: Path) -> None:
     (work / "empty").mkdir()
     (work / "empty" / "v_0.npy").write_bytes(b"")
-    with pytest.raises(FeatureError, match=r"^--validate-videos .*empty: no videos in this folder; give the folder"):
+    with pytest.raises(FeatureError, match=r"^--validate-videos .*empty: no videos in this folder, but 1 other file"):
         find(work, folder="empty")
     with pytest.raises(FeatureError, match=r"^--validate-videos .*nowhere: .*; give a folder of videos"):
         find(work, folder="nowhere")

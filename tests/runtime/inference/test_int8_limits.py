@@ -37,11 +37,11 @@ class Emulated:
         prompts = EncodedPrompts((), embeddings.numpy(), cross_queries(network, embeddings).numpy())
         self.run = partial(run_emulated, network, features[0].numpy(), prompts, bits=bits)
         self._float = [float_outputs.cas_logits[0].numpy(), float_outputs.action_masks[0].numpy()]
-        self._exported = self.run()
+        self.exported = self.run()
 
     def failures(self, got: Sequence[Array], *, rounds_alike: bool = False) -> set[str]:
         """The measures by which another CPU's outputs fail, if the bundle was exported on one with exact products."""
-        outputs = zip(layout.LOCALIZER_OUTPUTS, got, self._float, self._exported, strict=True)
+        outputs = zip(layout.LOCALIZER_OUTPUTS, got, self._float, self.exported, strict=True)
         checks = [
             check
             for name, *arrays in outputs
@@ -61,7 +61,7 @@ def multiply(weight: str, by: float) -> Edit:
 
 
 def assert_limits_hold(network: Emulated, saturating: set[str]) -> None:
-    assert network.failures(network.run()) == set()
+    assert network.failures(network.exported) == set()
     by_rows = network.run(BY_ROWS)
     assert network.failures(by_rows) == set()
     assert EXPORT in network.failures(by_rows, rounds_alike=True)

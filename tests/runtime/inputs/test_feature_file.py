@@ -106,7 +106,6 @@ def test_refuses_pickled_objects_without_loading_them(path: Path, tmp_path: Path
     [
         (some().T, r"shape \(16, 5\), expected \(snippets, 16\); transpose it: features\.T"),
         (some()[:, :15], r"shape \(5, 15\), expected \(snippets, 16\); this bundle was exported for 16-wide"),
-        (np.stack([some()] * 10, axis=1), r"shape \(5, 10, 16\).*; 5 crops|10 crops of each snippet\? Average them"),
         (
             np.stack([some()] * 3, axis=1),
             r"shape \(5, 3, 16\).*; 3 crops of each snippet\? .* features\.mean\(axis=1\)",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stale_runtime.errors import FeatureError
 from stale_runtime.inputs import npz_archive
 from stale_runtime.inputs.feature_file import open_features, read_features
+from tests.fuzz.mutations import pack_zip
 
 C = 4
 FEATURES = np.random.default_rng(0).standard_normal((30, C)).astype(np.float32)
@@ -27,11 +28,7 @@ def npy(array: NDArray[Any] = FEATURES) -> bytes:
 
 
 def packed(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return buffer.getvalue()
+    return pack_zip(list(members), method)
 
 
 def refused(path: Path, match: str) -> None:

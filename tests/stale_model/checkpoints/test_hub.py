@@ -1,7 +1,8 @@
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from queue import Empty
 from types import SimpleNamespace
+from typing import NoReturn
 
 import huggingface_hub.constants
 import pytest
@@ -12,6 +13,8 @@ from stale_model.checkpoints.clip import read_clip_parts
 from stale_runtime.errors import CheckpointError
 
 ID = "someone/some-clip"
+LONGEST_S = 10
+"""Seconds that a user has to wait, at most."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +31,9 @@ def answer(patch: pytest.MonkeyPatch, status: int | Exception) -> list[str]:
     """Let Hugging Face answer in this way; the list gets each question."""
     asked: list[str] = []
 
-    def head(url: str, **_: object) -> SimpleNamespace:
+    def head(url: str, *, timeout: float) -> SimpleNamespace:
         asked.append(url)
+        assert 0 < timeout < LONGEST_S
         if isinstance(status, Exception):
             raise status
         return SimpleNamespace(status_code=status)
@@ -51,12 +55,24 @@ def test_an_id_out_of_reach_is_refused_with_what_a_folder_needs(option: str, mon
 
 
 def test_a_network_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.01)
-    ended = Event()
-    monkeypatch.setattr(hub, "_ask", ended.wait)
-    with pytest.raises(CheckpointError, match=r"cannot be reached \(no answer within 0.01 s\)"):
+    waited_s: list[float] = []
+
+    class Silence:
+        """Nothing is ever in this queue, and the test need not wait for that."""
+
+        def get(self, *, timeout: float) -> NoReturn:
+            waited_s.append(timeout)
+            raise Empty
+
+        def put(self, _: object) -> None:
+            """Somebody answers after that."""
+
+    answer(monkeypatch, 200)
+    monkeypatch.setattr(hub, "Queue", Silence)
+    with pytest.raises(CheckpointError, match=r"cannot be reached \(no answer within \d s\)"):
         read_clip_parts(ID)
-    ended.set()
+    (patience_s,) = waited_s
+    assert 0 < patience_s < LONGEST_S
 
 
 @pytest.mark.parametrize(("status", "here_only"), [(200, False), (404, False), (407, False), (502, True), (503, True)])

@@ -21,9 +21,9 @@ from stale_model.checkpoints.own_checkpoint import NO_FEATURES, StaleWithText, T
 from stale_model.data.dataset import StaleDataset, collate, select_videos
 from stale_model.data.targets import Targets
 from stale_model.training.epoch_metrics import Epoch
-from stale_model.training.epoch_steps import collate_arrays, epoch_batches
+from stale_model.training.epoch_steps import _with_short_errors, collate_arrays, epoch_batches
 from stale_model.training.training_config import TrainingConfig
-from stale_model.training.training_files import BEST, CURVES, LAST, METRICS
+from stale_model.training.training_files import BEST, CURVES, LAST, METRICS, read_plan
 from stale_model.training.training_loop import TrainingData, train
 from stale_runtime.errors import BackendError, CheckpointError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
@@ -337,6 +337,25 @@ def test_processes_that_cannot_start_are_said_in_one_line(
     says = r"^--workers 1: no process can be started \(/dev/shm: No space left on device\); give --workers 0, which"
     with pytest.raises(BackendError, match=says):
         run(training_data, clip_folder, tmp_path / "out", config=replace(CONFIG, workers=1))
+
+
+def test_without_processes_an_error_of_the_system_is_not_blamed_on_them() -> None:
+    def fail_after_one() -> Iterator[Any]:
+        yield "a batch"
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(_with_short_errors(fail_after_one(), workers=0))
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"config": {}}, {"config": {"epochs": "6"}}, {"plan": []}, {"plan": [[0]]}, {"plan": [[0, -1]]}, {"plan": 6}],
+)
+def test_a_damaged_plan_of_the_epochs_is_refused(training: dict[str, Any]) -> None:
+    assert read_plan({"training": {"config": {"epochs": 6}}}) == ((0, 6),)
+    with pytest.raises(ValueError, match="no plan of the epochs"):
+        read_plan({"training": training})
 
 
 def test_a_process_that_is_killed_ends_the_training_with_one_line(
