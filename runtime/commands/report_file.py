@@ -54,7 +54,8 @@ class RunReport:
     def write_early(self, problem: BaseException) -> None:
         """Write what is known when an error ends the run. If that fails, it is only noted: the first error matters."""
         if self.file is not None and os.path.lexists(self.file) and not self.may_replace:
-            console.note(NAME, f"warning: --report {self.file} is left as it was, and is not of this run")
+            if not isinstance(problem, click.UsageError):  # that may be about this very file
+                console.note(NAME, f"warning: --report {self.file} is left as it was, and is not of this run")
             return
         ending = explain_ending(problem)
         batch = Batch(paths=tuple(self.paths), outcomes=tuple(self.outcomes), warnings=self.warnings)

@@ -38,7 +38,7 @@ def test_class_names_whose_words_are_joined_are_noted(capsys: pytest.CaptureFixt
     reporter = Reporter("train", 1, quiet=False)
     reporter.show_split(Split(name="mine", seen=("BaseballPitch", "Billiards"), unseen=("LongJump",)))
     assert capsys.readouterr().err == (
-        "train: 2 of 3 class names have capitals inside a word, such as 'BaseballPitch', and are prompts as they are; "
+        "train: 2 of 3 class names run words together, such as 'BaseballPitch', and are prompts as they are; "
         "give stale-run the same names, without --split-names\n"
     )
     reporter.show_split(Split(name="mine", seen=("Baseball pitch", "iPhone"), unseen=("Ping-pong",)))
