@@ -181,7 +181,7 @@ gpu: build/types
 ARM_OPTIONS ?=
 arm: $(VENV)/installed build/types
 	mkdir -p build/arm
-	$(BIN)/stale-features examples -o build/arm/features --bundle examples/bundle
+	$(BIN)/stale-features examples --overwrite -o build/arm/features --bundle examples/bundle
 	$(BIN)/python -m tests.arm.run $(ARM_OPTIONS)
 
 # These download several gigabytes of PyTorch unless TORCH_INDEX has a CPU build of that version. The site needs a newer
