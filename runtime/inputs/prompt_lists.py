@@ -62,7 +62,7 @@ def describe_doubts(names: Sequence[str]) -> Iterator[str]:
         )
     if stray := [name for name in names if _STRAY.search(name)]:
         yield (
-            f"{len(stray)} of {K} prompts have marks that cannot be seen, such as {ascii(stray[0][:60])}; CLIP does not "
+            f"{len(stray)} of {K} prompts have marks that cannot be seen, such as {stray[0][:60]!a}; CLIP does not "
             "ignore them, type the names anew"
         )
     if K > 1 and all(map(_COUNTED.fullmatch, names)):
