@@ -52,7 +52,7 @@ _REFUSED = {
 _TYPED_DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _DOMAINS = (b"", b"ai.onnx")
 _LOOP, _OTHER_LOOPS = b"Loop", (b"Scan", b"SequenceMap")
-_UNLIMITED = (b"NonZero", b"Unique", b"NonMaxSuppression", b"RoiAlign", b"TfIdfVectorizer")
+_UNLIMITED: tuple[bytes, ...] = (b"NonZero", b"Unique", b"NonMaxSuppression", b"RoiAlign", b"TfIdfVectorizer")
 _UNLIMITED += (b"StringConcat", b"StringSplit", b"StringNormalizer", b"RegexFullMatch", b"SequenceInsert")
 """Operators that take many times the memory of their tensors outside the arena, which alone has a limit."""
 _TEXTS = (b"value_string", b"value_strings")
