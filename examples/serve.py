@@ -127,8 +127,8 @@ def make_app(finder: Finder) -> FastAPI:
         duration_s: Annotated[float | None, Query(gt=0, le=1e9)] = None,
     ) -> Response:
         """Find actions in the file that is sent."""
-        if not is_video(Path(name)) and Path(name).suffix != ".npy":
-            raise HTTPException(415, f"{name}: expected the name of a video or of a .npy file")
+        if not is_video(Path(name)) and Path(name).suffix.lower() not in (".npy", ".npz"):
+            raise HTTPException(415, f"{name}: expected the name of a video, or of a .npy or .npz file")
         if prompt is not None and len(prompt) > MOST_PROMPTS:
             raise HTTPException(400, f"{len(prompt)} prompts, expected at most {MOST_PROMPTS}")
         if places.locked():

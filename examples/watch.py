@@ -27,6 +27,8 @@ from stale_runtime import (
 )
 
 HERE = Path(__file__).parent
+LONGEST_NAME = 255
+"""Bytes of a file's name in the usual file systems."""
 
 
 def main() -> None:
@@ -74,7 +76,7 @@ class Watcher:
     def look(self) -> None:
         """Look at the folder once, and process the files that are as they were at the last look."""
         for path in sorted(self.folder.iterdir()):
-            wanted = is_video(path) or path.suffix == ".npy"
+            wanted = is_video(path) or path.suffix.lower() in (".npy", ".npz")
             if not wanted or path.name.startswith(".") or not path.is_file():
                 continue
             try:
@@ -92,6 +94,8 @@ class Watcher:
     def process(self, path: Path) -> str:
         """Find actions in a file and write them, and say what was found or why that is not possible."""
         json_file, page = f"{path.name}.json", f"{path.name}.html"
+        if len(os.fsencode(page)) > LONGEST_NAME:
+            return f"{path.name[:40]}...: a name too long to add .html to; rename the file"
         (outcome,) = self.localizer.detect_many([path], self.prompts, evidence=True)
         if outcome.detections is None:
             for name in (json_file, page):  # of an earlier state of the file

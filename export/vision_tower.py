@@ -75,7 +75,7 @@ def read_vision_tower(vision: str) -> VisionTower:
         images = _image_recipe(
             _read_json(vision, "preprocessor_config.json", required=False) or {}, ImageSizes.of(config).image
         )
-    except (ValueError, TypeError) as problem:
+    except (ValueError, TypeError, OverflowError) as problem:
         raise CheckpointError(
             f"--vision {vision}: preprocessor_config.json: {_shortened(problem)}; correct it, or remove it if images "
             "are prepared as for OpenAI's CLIP"

@@ -8,7 +8,8 @@ The protobuf encoding is read here because the ``protobuf`` package would cost e
 copy the tensors; this module takes 2 ms.
 
 Operators that repeat a part of the graph as often as a value says could go on for ever. Towers have none; a localizer
-has ``Loop``, for attention over long videos. What a graph takes while it runs is limited by ``open_session``, not here.
+has ``Loop``, for attention over long videos. What a graph takes while it runs is limited by ``open_session``; refused
+here are only the operators whose memory that does not see.
 """
 
 import math
@@ -23,8 +24,8 @@ LARGEST_SHAPE = 2**31
 _SCHEMA = {
     "Model": {7: "graph", 20: "training_info", 25: "functions"},
     "Graph": {1: "node", 5: "initializer", 11: "input", 12: "output", 13: "value_info", 15: "sparse_initializer"},
-    "Node": {4: "op_type", 5: "attribute", 7: "domain"},
-    "Attribute": {5: "t", 6: "g", 10: "tensors", 11: "graphs", 14: "tp", 15: "type_protos"}
+    "Node": {2: "output", 4: "op_type", 5: "attribute", 7: "domain"},
+    "Attribute": {1: "name", 5: "t", 6: "g", 10: "tensors", 11: "graphs", 14: "tp", 15: "type_protos"}
     | {22: "sparse_tensor", 23: "sparse_tensors"},
     "Tensor": {1: "dims", 2: "data_type", 8: "name", 9: "raw_data", 13: "external_data", 14: "data_location"}
     | {4: "float_data", 5: "int32_data", 7: "int64_data", 10: "double_data", 11: "uint64_data"},
@@ -51,6 +52,11 @@ _REFUSED = {
 _TYPED_DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _DOMAINS = (b"", b"ai.onnx")
 _LOOP, _OTHER_LOOPS = b"Loop", (b"Scan", b"SequenceMap")
+_UNLIMITED: tuple[bytes, ...] = (b"NonZero", b"Unique", b"NonMaxSuppression", b"RoiAlign", b"TfIdfVectorizer")
+_UNLIMITED += (b"StringConcat", b"StringSplit", b"StringNormalizer", b"RegexFullMatch", b"SequenceInsert")
+"""Operators that take many times the memory of their tensors outside the arena, which alone has a limit."""
+_TEXTS = (b"value_string", b"value_strings")
+"""Attributes of constants that are text, which is outside the arena, too; no other operator makes long ones."""
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Size of one of a tensor's numbers, by data type."""
 _Value: TypeAlias = int | memoryview | bytes
@@ -158,7 +164,13 @@ def _check_graph(graph: _Message, depth: int, refused: Collection[bytes]) -> Non
         for operator in node.parts("op_type"):
             if bytes(operator) in refused:
                 raise _UnsafeError(f"has a loop ({_text(operator)}), which could go on for ever and is never run")
+            if bytes(operator) == _LOOP and len(node.parts("output")) > 1:  # even empty ones take memory in each turn
+                raise _UnsafeError("has a loop with several outputs, whose memory has no limit, and which is never run")
+            if bytes(operator) in _UNLIMITED:
+                raise _UnsafeError(f"uses {_text(operator)}, whose memory has no limit, and which is never run")
         for attribute in node.children("attribute", "Attribute"):
+            if any(bytes(name) in _TEXTS for name in attribute.parts("name")):
+                raise _UnsafeError("has text among its values, which is never run")
             for name in ("t", "tensors"):
                 for tensor in attribute.children(name, "Tensor"):
                     _check_tensor(tensor)

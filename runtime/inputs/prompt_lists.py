@@ -7,6 +7,9 @@ from itertools import pairwise
 
 _ONE_NAME = "expected one class name per line and nothing else"
 _SEPARATORS = ",;|\t"
+_STRAY = re.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""Marks that cannot be seen, but change what CLIP makes of a name."""
+_LISTING = {",": "a comma", ";": "a semicolon", "|": "a vertical bar"}
 _NUMBERED = re.compile(r"\d+[.)]\s+(?P<name>.+)")
 _BULLET = re.compile(r"[-*\u2022]\s+(?P<name>.+)")
 _QUOTED = re.compile(r"([\"'])(?P<name>.+)\1,?")
@@ -57,11 +60,17 @@ def describe_doubts(names: Sequence[str]) -> Iterator[str]:
             f"{len(templated)} of {K} prompts begin with words such as {_start(templated[0])!r}, which the template "
             "adds already; give the class names alone"
         )
+    if stray := [name for name in names if _STRAY.search(name)]:
+        yield (
+            f"{len(stray)} of {K} prompts have marks that cannot be seen, such as {stray[0][:60]!a}; CLIP does not "
+            "ignore them, type the names anew"
+        )
     if K > 1 and all(map(_COUNTED.fullmatch, names)):
         yield f"all {K} prompts begin with a number, such as {names[0][:60]!r}; leave it out unless it is meant"
-    if all("," in name for name in names):
-        what = "the prompt" if K == 1 else f"all {K} prompts"
-        yield f"a comma in {what}, such as {names[0][:60]!r}: each line, and each --prompt, is one class name"
+    for mark, what in _LISTING.items():
+        if all(mark in name for name in names):
+            where = "the prompt" if K == 1 else f"all {K} prompts"
+            yield f"{what} in {where}, such as {names[0][:60]!r}: each line, and each --prompt, is one class name"
 
 
 def split_name(name: str) -> str:
@@ -126,7 +135,7 @@ def _after_number(line: str) -> str:
 
 def _before_number(line: str) -> str:
     """What precedes a separator and a number: ``Long jump`` in ``Long jump,12``. Empty if the line is not like that."""
-    at = max(map(line.rfind, _SEPARATORS))
+    at = max(map(line.rfind, f"{_SEPARATORS}:="))
     name, number = line[: max(at, 0)].strip(), line[at + 1 :].strip()
     return name if name.strip("0123456789.,; ") and number.isdecimal() else ""
 

@@ -4,6 +4,8 @@ import unicodedata
 
 _UNUSABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories: control characters, lone surrogates, line and paragraph separators."""
+_INVISIBLE = "Cf"
+"""Unicode category of marks that do not print, but join letters, divide words or change their direction."""
 
 
 def one_line(text: str) -> str:
@@ -26,8 +28,12 @@ def as_text(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """What two names have in common if CLIP takes them for the same: it ignores case and the number of blanks."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    """What two names have in common if they are meant to be the same: CLIP ignores case and the number of blanks.
+
+    Marks that cannot be seen, such as a zero-width space that was copied from a web page, are left out, too.
+    """
+    visible = "".join(character for character in name if unicodedata.category(character) != _INVISIBLE)
+    return " ".join(unicodedata.normalize("NFC", visible).casefold().split())
 
 
 def has_unusable_characters(name: str) -> bool:

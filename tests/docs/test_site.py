@@ -92,7 +92,7 @@ def leads_somewhere(target: str, page: Path, ids: dict[Path, set[str]]) -> bool:
     if split.scheme:
         return split.scheme == "data"
     file = Path(os.path.normpath(page.parent / unquote(split.path))) if split.path else page
-    return file.is_file() and (not split.fragment or split.fragment in ids[file])
+    return file.is_file() and (not split.fragment or split.fragment in ids.get(file, ()))
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path, pages: dict[str, HtmlReader]) -> None:

@@ -102,7 +102,7 @@ def test_what_cannot_be_used_is_refused_with_its_status(service: Running) -> Non
         status, content = ask(service.port, "POST", path, body, headers)
         return status, str(content["detail"])
 
-    assert refused("/detect/a.txt") == (415, "a.txt: expected the name of a video or of a .npy file")
+    assert refused("/detect/a.txt") == (415, "a.txt: expected the name of a video, or of a .npy or .npz file")
     status, text = refused("/detect/a.npy")
     assert (status, text.startswith("a.npy: not a .npy file")) == (422, True)
     assert refused("/detect/a.mp4")[0] == 422

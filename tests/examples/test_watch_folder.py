@@ -71,6 +71,24 @@ def test_a_file_is_done_when_it_has_stopped_growing_and_once(
     assert [look(other, capsys)[:6] for _ in range(2)] == ["", "a.npy:"]
 
 
+def test_a_name_that_is_too_long_or_in_capitals_does_not_end_it(
+    folders: tuple[Path, Path],
+    features: np.ndarray[Any, np.dtype[np.float32]],
+    localizer: Localizer,
+    prompts: EncodedPrompts,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    incoming, found = folders
+    watcher = load("watch").Watcher(folder=incoming, output=found, localizer=localizer, prompts=prompts)
+    for name in ("n" * 251 + ".npy", "z.NPY"):
+        with open(incoming / name, "wb") as file:
+            np.save(file, features)
+    look(watcher, capsys)
+    long, other = look(watcher, capsys).splitlines()
+    assert long.endswith("a name too long to add .html to; rename the file")
+    assert other.startswith("z.NPY: ")
+
+
 def test_a_bad_file_is_reported_once_until_it_changes(
     folders: tuple[Path, Path],
     open_watcher: Callable[..., Any],

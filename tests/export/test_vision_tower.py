@@ -96,6 +96,7 @@ def test_the_ways_in_which_hugging_face_describes_images(
         ({"image_mean": [0.5, 0.5]}, "mean"),
         ({"image_std": [0, 1, 1]}, "deviation"),
         ({"image_std": "x"}, "preprocessor_config"),
+        ({"image_mean": [10**400, 0.5, 0.5]}, "preprocessor_config"),
         ({"size": []}, "preprocessor_config"),
     ],
 )

@@ -126,6 +126,26 @@ def test_a_localizer_has_no_other_loop(operator: str) -> None:
         open_session(looping(operator), name="m.onnx", threads=1, limits=SMALL)
 
 
+@pytest.mark.parametrize("operator", ["NonZero", "Unique", "RoiAlign", "StringConcat"])
+def test_operators_whose_memory_the_limit_does_not_see_are_refused(operator: str) -> None:
+    model = serialized([helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node(operator, ["x"], ["z"])])
+    with pytest.raises(BundleError, match=rf"^m\.onnx: uses {operator}, whose memory has no limit"):
+        open_session(model, name="m.onnx", threads=1, limits=SMALL)
+
+
+@pytest.mark.parametrize("text", [{"value_string": "a"}, {"value_strings": ["a", "b"]}])
+def test_text_that_could_be_repeated_is_refused(text: dict[str, Any]) -> None:
+    model = serialized([helper.make_node("Add", ["x", "x"], ["y"]), helper.make_node("Constant", [], ["text"], **text)])
+    with pytest.raises(BundleError, match=r"^m\.onnx: has text among its values"):
+        open_session(model, name="m.onnx", threads=1, limits=SMALL)
+
+
+def test_a_loop_that_piles_up_empty_outputs_is_refused() -> None:
+    model = serialized([helper.make_node("Loop", ["n", ""], ["y", "other"])])
+    with pytest.raises(BundleError, match=r"^m\.onnx: has a loop with several outputs"):
+        open_session(model, name="m.onnx", threads=1, limits=SMALL)
+
+
 def test_a_time_limit_ends_a_loop() -> None:
     session = open_session(looping(), name="m.onnx", threads=1, limits=SMALL)
     says = r"^video: took longer than the limit of 0\.1 s; allow more \(--timeout\)"

@@ -254,6 +254,14 @@ def test_labels_that_differ_in_capitals_or_blanks_are_one_class_in_every_subset(
     assert "one class: 'long jump' for ' long  jump', 'Long jump', 'long jump\\xa0'; 'Polo' for 'Polo '" in told
 
 
+@pytest.mark.parametrize("mark", ["\u200b", "\ufeff", "\u00ad", "\u202e"])
+def test_marks_that_cannot_be_seen_make_no_second_class(tmp_path: Path, mark: str) -> None:
+    path = write(tmp_path, {"database": {"a": spelt("Polo", "Polo", f"{mark}Polo")}})
+    truth = read_ground_truth(path)
+    assert truth.labels == ("Polo",)
+    assert f"'Polo' for {f'{mark}Polo'!r}" in str(truth.spellings.describe())
+
+
 def test_labels_of_one_spelling_are_not_told_of(tmp_path: Path) -> None:
     path = write(tmp_path, {"database": {"a": spelt("Long jump", "Long-jump", "Ambiguous", "ambiguous", "ambiguous")}})
     truth = read_ground_truth(path)

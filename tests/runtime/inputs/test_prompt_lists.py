@@ -19,6 +19,7 @@ from stale_runtime.inputs.prompts import read_prompts
         ("id,name\n12,Long jump\n7,Archery", "a table that begins with numbers: '12,Long jump', expected 'Long jump'"),
         ("0: person\n1: bicycle", "expected 'person'"),
         ("12\tLong jump\n7\tArchery", "expected 'Long jump'"),
+        ("Long jump: 12\nArchery: 7", "a table that ends with numbers: 'Long jump: 12', expected 'Long jump'"),
         ("Long jump,12\nArchery,7", "a table that ends with numbers: 'Long jump,12', expected 'Long jump'"),
         ("Long jump\tsport\nArchery\tsport", "columns separated by tabs"),
         ('item {\n  name: "Long jump"\n  id: 1\n}', "a label map with braces"),
@@ -75,6 +76,8 @@ def test_what_may_be_a_list_is_none_of_these(lines: list[str]) -> None:
         ),
         (["100 m sprint", "200 m sprint"], "all 2 prompts begin with a number, such as '100 m sprint'"),
         (["Long jump", "Archery", "carry, or hold"], ""),
+        (["Long jump;Archery"], "a semicolon in the prompt, such as 'Long jump;Archery'"),
+        (["Long jump\u200b", "Archery"], r"1 of 2 prompts have marks that cannot be seen, such as 'Long jump\u200b'"),
     ],
 )
 def test_names_that_find_little_are_doubted(names: list[str], says: str) -> None:
