@@ -340,8 +340,8 @@ def _notes(
 def _describe_respelt(path: Path, respelt: Mapping[str, str]) -> str:
     label, known = min(respelt.items())
     return (
-        f"{path}: labels that differ from those of the annotations only in capitals or blanks count as these: "
-        f"{len(respelt)}, such as {label!r} as {known!r}"
+        f"{path}: labels that differ from those of the annotations only in capitals, blanks or invisible marks "
+        f"count as these: {len(respelt)}, such as {label!r} as {known!r}"
     )
 
 

@@ -82,14 +82,14 @@ class GroundTruth:
     def of_classes(self, names: Collection[str]) -> "GroundTruth":
         """The same videos, with only the annotations of the given classes, and the ambiguous segments.
 
-        Names count as the same if they differ only in capitals or blanks.
+        Names count as the same if they differ only in capitals, blanks or invisible marks.
         """
         wanted = set(map(fold, names))
         kept = {label for label in self.labels if fold(label) in wanted} | {AMBIGUOUS}
         return self._where(lambda row: row.label in kept)
 
     def spelt_like(self, names: Iterable[str]) -> "GroundTruth":
-        """The same annotations, with labels spelt like class names from which they differ only in capitals or blanks.
+        """The same annotations, with labels spelt like the class names that they are meant to be (see ``fold``).
 
         Args:
             names: class names, such as prompts.

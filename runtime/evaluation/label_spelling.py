@@ -1,4 +1,4 @@
-"""Labels that are the same class although they are spelt differently: stray blanks, or capitals."""
+"""Labels that are the same class although they are spelt differently: stray blanks, capitals or invisible marks."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ class LabelSpellings:
             for spelling, labels in list(others.items())[:_SHOWN]
         ]
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        return f"labels that differ only in capitals or blanks are one class: {'; '.join(shown)}{more}"
+        return f"labels that differ only in capitals, blanks or invisible marks are one class: {'; '.join(shown)}{more}"
 
 
 NO_SPELLINGS = LabelSpellings(by_label={})
@@ -57,7 +57,7 @@ NO_SPELLINGS = LabelSpellings(by_label={})
 def respell(
     videos: Mapping[str, Sequence[Detection]], labels: Iterable[str]
 ) -> tuple[Mapping[str, Sequence[Detection]], Mapping[str, str]]:
-    """Give detections the labels of the annotations where they differ only in capitals or blanks.
+    """Give detections the labels of the annotations where ``fold`` finds no difference.
 
     Args:
         videos: detections by video.

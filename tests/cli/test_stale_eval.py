@@ -380,7 +380,7 @@ def test_labels_that_differ_only_in_capitals_or_blanks_count_and_are_told_of(wor
     done = run("stale-eval", "det.json", "--ground-truth", "gt.json", cwd=work)
     assert content.count('"Polo"') > 0
     assert done.stdout == before.stdout
-    assert "only in capitals or blanks count as these: 1, such as ' POLO ' as 'Polo'" in done.stderr
+    assert "only in capitals, blanks or invisible marks count as these: 1, such as ' POLO ' as 'Polo'" in done.stderr
     (work / "some.txt").write_text("pOlo\njuggling\n")
     done = run("stale-eval", "det.json", "--ground-truth", "gt.json", "--classes", "some.txt", cwd=work)
     assert "1 of 2 classes in some.txt have no annotation, such as 'juggling'; they do not count" in done.stderr

@@ -271,7 +271,7 @@ def test_labels_that_are_the_same_class_are_told_of(folder: Path, capsys: pytest
     write_annotations(folder, {"a": [("polo", 0, 3), ("polo", 0, 3)], "b": [("Polo ", 0, 3)], "c": [("polo", 0, 3)]})
     found = choose(request(folder, video_info=folder / "info.csv"))
     assert {row.label for sample in found.training.samples for row in sample.annotations} == {"polo"}
-    assert "only in capitals or blanks are one class: 'polo' for 'Polo '" in capsys.readouterr().err
+    assert "only in capitals, blanks or invisible marks are one class: 'polo' for 'Polo '" in capsys.readouterr().err
 
 
 def test_names_are_few() -> None:
