@@ -143,7 +143,7 @@ demo: $(VENV)/installed
 	$(BIN)/stale-features $(DEMO)/videos/validation -o $(DEMO)/validation_features --vision $(DEMO)/vision --workers 2
 	$(BIN)/stale-train --annotations $(DEMO)/annotations.json --features $(DEMO)/training_features \
 	  --seen $(DEMO)/splits/seen.txt --unseen $(DEMO)/splits/unseen.txt --clip $(DEMO)/clip --freeze-text \
-	  --epochs 12 --batch-size 8 --learning-rate 4e-4 --seed $(SEED) -o $(DEMO)/training
+	  --epochs 30 --batch-size 8 --learning-rate 4e-4 --seed $(SEED) -o $(DEMO)/training
 	$(BIN)/stale-export --ckpt $(DEMO)/training/best.pth --vision $(DEMO)/vision --classes $(DEMO)/splits/all.txt -o $(DEMO)/bundle \
 	  --calibration $(DEMO)/training_features --validate $(DEMO)/annotations.json \
 	  --validation-features $(DEMO)/validation_features
