@@ -8,8 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError:
+    sys.exit(f"plot.py: error: needs matplotlib; install it with: {sys.executable} -m pip install matplotlib")
 
 from stale_runtime import ClassScores, Detection, Localizer, StaleError, VideoDetections, is_video, read_prompts
 
