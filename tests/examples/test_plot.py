@@ -24,7 +24,10 @@ def test_it_shows_bars_and_curves_of_the_same_classes(localizer: Localizer, prom
     above, below = plot.draw_video(video, localizer.reading_score).axes
     bars = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in above.patches]
     np.testing.assert_allclose(bars, [row[1:3] for row in video.min_score(localizer.reading_score)])
-    assert [tick.get_text() for tick in above.get_yticklabels()] == ["Washing a car  0.89", "Washing a car  0.87"]
+    shown = video.min_score(localizer.reading_score).detections
+    assert [row.label for row in shown] == ["Washing a car"] * 2
+    labels = [tick.get_text() for tick in above.get_yticklabels()]
+    assert labels == [f"Washing a car  {row.score:.2f}" for row in shown]
     assert video.evidence is not None
     assert video.evidence.class_scores is not None
     assert [line.get_label() for line in below.lines] == list(video.evidence.class_scores.labels)
