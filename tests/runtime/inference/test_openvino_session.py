@@ -18,6 +18,7 @@ from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem, open_backend
 from stale_runtime.inference.bundle_check import self_test
 from tests import tiny
+from tests.export.graphs import whole_outputs
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
 from stale_runtime.inference import openvino_session
@@ -49,7 +50,7 @@ def test_outputs_are_those_of_onnx_runtime(bundle: Path, snippets: int, length: 
     for backend in ("openvino-fp32", "ort-fp32"):
         localizer = Localizer.open(bundle, backend=backend, length=length)
         found.append(localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)))
-    for got, expected, limit in zip(*found, (2e-4, 1e-5), strict=True):
+    for got, expected, limit in zip(*map(whole_outputs, found), (2e-4, 1e-5), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
 
 
