@@ -25,17 +25,22 @@ class GraphBuilder:
     >>> graph.name("y", graph.op("Relu", "x"))
     """
 
-    def __init__(self, prefix: str = "", schemes: Mapping[str, Scheme] = FLOAT) -> None:
+    def __init__(
+        self, prefix: str = "", schemes: Mapping[str, Scheme] = FLOAT, *, outer: "GraphBuilder | None" = None
+    ) -> None:
         """Begin an empty graph.
 
         Args:
             prefix: begins all names; it has to differ between a graph and its subgraphs.
             schemes: quantization of linear layers by their names, see ``linear``.
+            outer: the graph that this one becomes a subgraph of, if it has linear layers: it gets their weights, so
+                that several subgraphs can share them, and its schemes count.
         """
         self.prefix = prefix
+        self._home: GraphBuilder = outer._home if outer is not None else self
         self.linears: dict[str, str] = {}
         """Name of the value that each linear layer reads, by the layer's name."""
-        self._schemes = schemes
+        self.schemes = schemes if outer is None else outer.schemes
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._running_one: str | None = None
@@ -87,11 +92,11 @@ class GraphBuilder:
             The name of the product, (..., N) of float32.
         """
         self.linears[name] = x
-        scheme = self._schemes.get(name)
+        scheme = self.schemes.get(name)
         if scheme is None:
-            return self.op("MatMul", x, self.weight(name, weights))
+            return self.op("MatMul", x, self._home.weight(name, weights))
         rounded, scale = scheme.quantize(weights)  # (M, N) of int8, (N,)
-        integers, step = self.weight(name, rounded), self.weight(f"{name}.scale", scale)
+        integers, step = self._home.weight(name, rounded), self._home.weight(f"{name}.scale", scale)
         if isinstance(scheme, DynamicScheme):
             return self._multiply_dynamically(x, integers, step)
         if isinstance(scheme, RowScheme):
@@ -122,7 +127,7 @@ class GraphBuilder:
             The name of the product of ``x - zero`` and the weights, (..., N) of float32.
         """
         self.linears[name] = x
-        scheme = self._schemes.get(name)
+        scheme = self.schemes.get(name)
         if scheme is None:
             shifted = self.op("Sub", self.op("Cast", x, to=onnx.TensorProto.FLOAT), self.number(zero))
             return self.op("MatMul", shifted, self.weight(name, weights))

@@ -44,16 +44,28 @@ class Scheme:
     weight_bits: int = PORTABLE_BITS
     """Bits of a weight, sign included."""
 
+    @property
+    def most(self) -> int:
+        """The largest integer that a weight is rounded to."""
+        return int(2 ** (self.weight_bits - 1) - 1)
+
     def quantize(self, weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Round weights to integers: (M, N) -> (M, N), and the step of each column (N,)."""
-        most = 2 ** (self.weight_bits - 1) - 1
-        step = (np.abs(weights).max(axis=0) / most).clip(min=_TINY).astype(np.float32)
-        return np.rint(weights / step).clip(-most, most).astype(np.int8), step
+        step = (np.abs(weights).max(axis=0) / self.most).clip(min=_TINY).astype(np.float32)
+        return np.rint(weights / step).clip(-self.most, self.most).astype(np.int8), step
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicScheme(Scheme):
     """The range of the activations is computed from each video while the graph runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionScheme(Scheme):
+    """Attention multiplies activations by activations; the range of each is computed from one video as the graph runs.
+
+    ``weight_bits`` are those of the keys and values, which stand where a layer has its weights.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
