@@ -26,8 +26,8 @@ def embed_snippets(graph: GraphBuilder, block: FoldedAttention, C: int) -> str:
         "If", is_short, then_branch=_resample_features(positions), else_branch=_pass_features()
     )  # (B, T, C)
     if ATTENTION in graph.schemes:
-        mixed = attend_in_integers(graph, block, features, positions, is_short)  # (B, T, C)
-        return add_and_normalize(graph, "embedding", block, mixed, features)  # (B, T, C)
+        of_mean, around_mean = attend_in_integers(graph, block, features, positions, is_short)  # (B, 1, C), (B, T, C)
+        return add_and_normalize(graph, "embedding", block, of_mean, graph.op("Add", around_mean, features))
     queries = graph.linear("embedding.query", _FEATURES, block.query)  # (B, S, H*C)
     gathered = graph.op(
         "If",
