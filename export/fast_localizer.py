@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 
 from stale_export.expansion import Expansion
-from stale_export.folding import FoldedAttention
+from stale_export.folding import FoldedAttention, Matrix
 from stale_export.graph_builder import FLOAT, GraphBuilder
 from stale_export.graph_parts import add_and_normalize
 from stale_export.localizer_graph import watched_name
@@ -47,14 +47,12 @@ _FAR = 1e9
 """Much more than any score or feature of a snippet."""
 
 
-class _Kept(NamedTuple):
-    """Names of the values that say which snippets are kept."""
+class _Discarded(NamedTuple):
+    """Names of the values that say which snippets are discarded."""
 
-    flags: str
-    """(B, T) of float32, 1 or 0."""
-    discarded: str
+    barrier: str
     """(B, T) of float32, ``_FAR`` for a discarded snippet and 0 for a kept one."""
-    log_discarded: str
+    log_count: str
     """(B, 1, 1) logarithm of the number of discarded snippets."""
 
 
@@ -243,8 +241,8 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
     C = network.config.channels
     block = FoldedAttention.of(network.cross_adaptation)
     background = network.background_embedding.detach().numpy()  # (1, C)
-    kept = _describe_kept(graph)
-    mixed = _adapt(graph, block, background, snippets, kept)  # (B, K+1, C)
+    discarded = _find_discarded(graph)
+    mixed = _adapt(graph, block, background, snippets, discarded)  # (B, K+1, C)
     prompts = graph.op("Concat", layout.PROMPT_EMBEDDINGS, graph.weight("background", background), axis=0)  # (K+1, C)
     adapted = add_and_normalize(graph, "adaptation", block, mixed, prompts)  # (B, K+1, C)
     lengths = graph.op("ReduceL2", adapted, graph.integers(2), keepdims=1)
@@ -252,25 +250,23 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
 
     # The network sets a discarded snippet to zero, and numbers below the floor to the floor: its numbers are all equal
     # then, and only its direction matters. So a floor that is high enough does both.
-    floor = graph.op("Max", kept.discarded, graph.number(SCORE_FLOOR))  # (B, T)
+    floor = graph.op("Max", discarded.barrier, graph.number(SCORE_FLOOR))  # (B, T)
     floored = graph.op("Max", snippets, graph.op("Unsqueeze", floor, graph.integers(2)))  # (B, T, C)
     lengths = graph.op("ReduceL2", floored, graph.integers(2), keepdims=0)  # (B, T)
     logits = graph.op("MatMul", adapted, graph.op("Transpose", floored, perm=[0, 2, 1]))  # (B, K+1, T)
     graph.name(layout.CAS_LOGITS, graph.op("Div", logits, graph.op("Unsqueeze", lengths, graph.integers(1))))
 
 
-def _describe_kept(graph: GraphBuilder) -> _Kept:
-    flags = layout.KEPT  # (B, T)
-    dropped = graph.op("Sub", graph.number(1), flags)  # (B, T)
-    number = graph.op("Log", graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1))  # (B, 1); -inf for none
-    return _Kept(
-        flags=flags,
-        discarded=graph.op("Mul", dropped, graph.number(_FAR)),
-        log_discarded=graph.op("Unsqueeze", number, graph.integers(2)),
-    )
+def _find_discarded(graph: GraphBuilder) -> _Discarded:
+    dropped = graph.op("Sub", graph.number(1), layout.KEPT)  # (B, T), 1 or 0
+    count = graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1)  # (B, 1)
+    log_count = graph.op("Unsqueeze", graph.op("Log", count), graph.integers(2))  # minus infinity for no snippet
+    return _Discarded(graph.op("Mul", dropped, graph.number(_FAR)), log_count)
 
 
-def _adapt(graph: GraphBuilder, block: FoldedAttention, background: np.ndarray, snippets: str, kept: _Kept) -> str:
+def _adapt(
+    graph: GraphBuilder, block: FoldedAttention, background: Matrix, snippets: str, discarded: _Discarded
+) -> str:
     """What the cross-adaptation adds to prompts and background: snippets (B, T, C) -> (B, K+1, C).
 
     The discarded snippets are zero. So a prompt gathers the kept snippets' mean, under its attention to them, times the
@@ -281,11 +277,11 @@ def _adapt(graph: GraphBuilder, block: FoldedAttention, background: np.ndarray, 
     mean = _mean_query(graph, H, C)  # (H, C)
     rows = graph.op("Concat", mean, graph.weight("background_query", background_queries), axis=0)  # (2*H, C)
     scores = graph.op("MatMul", rows, graph.op("Transpose", snippets, perm=[0, 2, 1]))  # (B, 2*H, T)
-    scores = graph.op("Sub", scores, graph.op("Unsqueeze", kept.discarded, graph.integers(1)))
+    scores = graph.op("Sub", scores, graph.op("Unsqueeze", discarded.barrier, graph.integers(1)))
     weights = graph.op("Softmax", scores, axis=-1)
     gathered = graph.op("Reshape", graph.op("MatMul", weights, snippets), graph.integers(0, 2, H, C))
     odds = graph.op("ReduceLogSumExp", scores, graph.integers(2), keepdims=1)  # (B, 2*H, 1)
-    odds = graph.op("Reshape", graph.op("Sub", odds, kept.log_discarded), graph.integers(0, 2, 1, H))
+    odds = graph.op("Reshape", graph.op("Sub", odds, discarded.log_count), graph.integers(0, 2, 1, H))
 
     values = _apply_outputs(
         graph, "adaptation.output", block, graph.op("Transpose", gathered, perm=[0, 2, 1, 3])
@@ -294,7 +290,9 @@ def _adapt(graph: GraphBuilder, block: FoldedAttention, background: np.ndarray, 
     prompt_odds, background_odds = _two(graph, odds)  # (B, 1, H)
     prompt_values, background_values = _two(graph, values)  # (B, H, C)
     prompt_mean, _ = _two(graph, gathered)  # (B, H, C)
-    shares = graph.op("Sigmoid", graph.op("Add", _differences(graph, mean, prompt_mean, H, C), prompt_odds))  # (B, K, H)
+    shares = graph.op(
+        "Sigmoid", graph.op("Add", _differences(graph, mean, prompt_mean, H, C), prompt_odds)
+    )  # (B, K, H)
     mixed = graph.op("MatMul", shares, prompt_values)  # (B, K, C)
     background_row = graph.op("MatMul", graph.op("Sigmoid", background_odds), background_values)  # (B, 1, C)
     return graph.op("Concat", mixed, background_row, axis=1)
