@@ -53,7 +53,7 @@ def _read_array(data: bytes) -> NDArray[Any]:
     if npy.read_magic(stream) != (1, 0):
         raise ValueError("unknown .npy version")
     shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    too_large = any(size > len(data) for size in shape) or math.prod(shape) * dtype.itemsize > len(data)
+    too_large = any(not 0 <= size <= len(data) for size in shape) or math.prod(shape) * dtype.itemsize > len(data)
     if dtype.hasobject or dtype.itemsize == 0 or too_large:
         raise ValueError("shape and size disagree")
     order: Literal["F", "C"] = "F" if fortran else "C"
