@@ -1,13 +1,13 @@
 """What the toolkit finds: labelled, scored segments of a video."""
 
-import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stale_runtime.evidence import Evidence
+if TYPE_CHECKING:
+    from stale_runtime.evidence import Evidence
 
 SECONDS, FRACTION, SNIPPETS = "seconds", "fraction of the video", "snippets"
 """Units of start and end."""
@@ -43,7 +43,7 @@ class VideoDetections:
     the number of such windows for any other. 0 with other backends, which approximate nothing."""
     damage: str | None = None
     """What is damaged in the video file; None if nothing is, or features were given instead."""
-    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    evidence: "Evidence | None" = field(default=None, compare=False, repr=False)
     """What a page draws beside the detections; None unless it was asked for. It is in neither ``to_json`` nor
     ``to_csv``, takes up to 200 kB a video, and ``replace(video, evidence=None)`` lets go of it."""
 
@@ -112,6 +112,8 @@ def detections_csv(videos: Sequence[VideoDetections]) -> str:
     Raises:
         ValueError: the durations of some videos are known, and those of others are not.
     """
+    import csv  # only this format needs it
+
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     unit = "fraction" if unit_of(videos) == FRACTION else "s"

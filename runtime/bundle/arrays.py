@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy
@@ -52,12 +52,12 @@ def _read_array(data: bytes) -> NDArray[Any]:
     stream = io.BytesIO(data)
     if npy.read_magic(stream) != (1, 0):
         raise ValueError("unknown .npy version")
-    shape, _, dtype = npy.read_array_header_1_0(stream)
-    too_large = any(size > len(data) for size in shape) or math.prod(shape) * dtype.itemsize > len(data)
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    too_large = any(not 0 <= size <= len(data) for size in shape) or math.prod(shape) * dtype.itemsize > len(data)
     if dtype.hasobject or dtype.itemsize == 0 or too_large:
         raise ValueError("shape and size disagree")
-    stream.seek(0)
-    array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=data, offset=stream.tell(), order=order)
     if dtype.kind == "U":
         array.tolist()  # raises ValueError for a number that is not a character
     return array

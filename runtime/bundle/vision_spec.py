@@ -2,9 +2,12 @@
 
 import reprlib
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from stale_runtime.inputs.recipe import UNKNOWN, FeatureRecipe
 
+Precision: TypeAlias = Literal["fp32", "int8"]
+"""Of the products with weights in a vision tower's graph."""
 LARGEST_BATCH = 64
 """Most images that a vision tower embeds at once."""
 

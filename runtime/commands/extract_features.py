@@ -12,6 +12,7 @@ import click
 from stale_runtime import __version__
 from stale_runtime.batch.batch import find_files
 from stale_runtime.batch.extraction import Extracted, Extraction
+from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
 from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
@@ -25,7 +26,6 @@ from stale_runtime.terminal.options import PATH, Number, Sha256
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
-from stale_runtime.video.vision_encoder import Precision
 
 NAME = "stale-features"
 MOST_WORKERS = 256

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.run_request import BundleRequest
 from stale_runtime.video.video_features import ImageEncoder
-from stale_runtime.video.vision_encoder import Precision, VisionEncoder
+from stale_runtime.video.vision_encoder import VisionEncoder
 
 
 @dataclass(frozen=True, kw_only=True)

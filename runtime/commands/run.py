@@ -8,11 +8,11 @@ import click
 from stale_runtime import __version__
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
+from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.output_formats import HIGHEST_SCORE, OUTPUT_FORMATS
 from stale_runtime.commands.run_files import run_files
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import BundleRequest, RunRequest
-from stale_runtime.commands.run_stream import run_stream
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS
 from stale_runtime.errors import BundleError
@@ -27,7 +27,6 @@ from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
 from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, WindowSize
-from stale_runtime.video.vision_encoder import Precision
 
 POSITIVE = Number(1e-6, LONGEST_S)
 
@@ -243,7 +242,11 @@ def stale_run(
         with time_limit(timeout, "--self-test"):
             return print_self_test(chosen.open())
     request = RunRequest(bundle=chosen, timeout=timeout, **options)
-    return run_stream(request) if request.is_stream else run_files(request)
+    if request.is_stream:
+        from stale_runtime.commands.run_stream import run_stream  # only streams need it
+
+        return run_stream(request)
+    return run_files(request)
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
 from stale_runtime.terminal import console
-from stale_runtime.video.video_reader import require_video_reader
 
 
 def run_files(request: RunRequest) -> int:
@@ -123,6 +122,8 @@ def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
         )
     videos = any(map(is_video, paths))
     if videos:
+        from stale_runtime.video.video_reader import require_video_reader  # only videos need it
+
         require_video_reader()
     prompts = request.class_names()
     timeline = request.timeline()

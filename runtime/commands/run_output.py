@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,6 @@ from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.commands.run_request import RunRequest
 from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.errors import StaleError
-from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
 from stale_runtime.formats.run_result import RunResult
@@ -26,7 +25,9 @@ from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import as_text
 from stale_runtime.terminal import console
 from stale_runtime.terminal.output import write_output, write_output_folder
-from stale_runtime.video.video_reader import probe_video
+
+if TYPE_CHECKING:
+    from stale_runtime.evaluation.ground_truth import GroundTruth
 
 _EXTERNAL: Mapping[ExternalMode, str] = {
     "surer": "labels of detections that do not score above it are overridden by an external classifier",
@@ -55,7 +56,7 @@ class RunOutput:
     task: BatchRun
     min_score: float | None
     """Score from which on detections are written; None for all."""
-    ground_truth: GroundTruth | None
+    ground_truth: "GroundTruth | None"
     """Annotations to show beside them."""
     made: dict[Path, Path] = field(default_factory=dict)
     """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
@@ -69,6 +70,8 @@ class RunOutput:
         """
         path, truth = request.ground_truth, None
         if path is not None:
+            from stale_runtime.evaluation.ground_truth import read_ground_truth  # only --ground-truth needs it
+
             truth = read_ground_truth(path, subset=request.subset, option="--subset").spelt_like(task.prompts.names)
         return cls(
             request=request,
@@ -194,6 +197,8 @@ def choose_min_score(request: RunRequest, localizer: Localizer) -> float | None:
 
 def frame_rate(video: Path) -> float | None:
     """Frames a second of a video file, on average; None if it cannot be read any more."""
+    from stale_runtime.video.video_reader import probe_video  # only videos need it
+
     try:
         known = probe_video(video)
     except StaleError:

@@ -18,6 +18,7 @@ from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.proposals import Ranked, class_scores, reported_classes
 from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.sorted_values import distinct_values
 
 THRESHOLDS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Heights at which the curve, stretched to [0, 1], is cut. More heights do not improve mAP."""
@@ -152,7 +153,7 @@ def _runs(curve: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     on[:, 1:-1] = curve > np.array(THRESHOLDS)[:, None]
     steps = np.diff(on, axis=1)  # (thresholds, T+1)
     starts, ends = np.nonzero(steps == 1)[1], np.nonzero(steps == -1)[1]
-    return np.divmod(np.unique(starts * (len(curve) + 1) + ends), len(curve) + 1)
+    return np.divmod(distinct_values(starts * (len(curve) + 1) + ends), len(curve) + 1)
 
 
 def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> FloatArray:

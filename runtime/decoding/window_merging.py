@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.segments import FloatArray, Segments, temporal_iou
+from stale_runtime.system.sorted_values import distinct_values
 
 EDGE_PENALTY = 0.1
 """Factor for the score of a candidate that a window's edge cuts off."""
@@ -92,7 +93,7 @@ def judge(candidates: Candidates, windows: NDArray[np.int64], chosen: NDArray[np
     """
     scores = candidates.scores * np.where(candidates.cut_off, EDGE_PENALTY, 1)
     segments, votes = candidates.segments.astype(np.float64), np.zeros(len(scores))
-    for label in np.unique(candidates.classes[chosen]):
+    for label in distinct_values(candidates.classes[chosen]):
         others = np.flatnonzero(candidates.classes == label)  # (n,)
         judged = others[chosen[others]]  # (m,)
         overlap = temporal_iou(candidates.segments[judged, None], candidates.segments[others])  # (m, n)
@@ -113,7 +114,7 @@ def suppress(ranked: Ranked, earlier: Ranked, most: int) -> Ranked:
         At most ``most`` candidates, best first.
     """
     parts = []
-    for label in np.unique(ranked.classes):
+    for label in distinct_values(ranked.classes):
         same = ranked.where(ranked.classes == label).best(MOST_PER_CLASS)
         before = earlier.where(earlier.classes == label)
         decay = np.exp(-(temporal_iou(same.segments[:, None], before.segments) ** 2) / SIGMA)

@@ -1,8 +1,8 @@
 """Detections as a table to read."""
 
 from stale_runtime.detections import FRACTION
-from stale_runtime.formats.marked_columns import HEADERS, MarkedColumns
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.formats.text_table import Alignment, text_table
 from stale_runtime.formats.times import time_in_unit
 from stale_runtime.system.text import one_line
 
@@ -17,11 +17,13 @@ def detections_table(result: RunResult) -> str:
     With ground truth, it has beside each detection the marked action of its class that it overlaps most, and below the
     marked actions that were not found.
     """
-    from tabulate import tabulate  # only tables need it
+    headers = ["video", "label", "start", "end", "score"]
+    align: list[Alignment] = ["left", "left", "right", "right", "right"]
+    marked = None
+    if result.ground_truth is not None:
+        from stale_runtime.formats.marked_columns import HEADERS, MarkedColumns  # only these tables need it
 
-    marked = None if result.ground_truth is None else MarkedColumns(result.ground_truth, result.shown)
-    headers, align = ["video", "label", "start", "end", "score"], ["left", "left", "right", "right", "right"]
-    if marked is not None:
+        marked = MarkedColumns(result.ground_truth, result.shown)
         headers, align = [*headers, *HEADERS], [*align, *("right" for _ in HEADERS)]
     rows = []
     for video in result.shown:
@@ -30,7 +32,7 @@ def detections_table(result: RunResult) -> str:
         for row, cells in zip(best, beside, strict=True):
             times = (time_in_unit(t, video.unit) for t in (row.start, row.end))
             rows.append((one_line(video.video), one_line(row.label), *times, f"{row.score:.4f}", *cells))
-    lines = [tabulate(rows, headers, disable_numparse=True, colalign=align) if rows else "No actions found."]
+    lines = [text_table(rows, headers, align) if rows else "No actions found."]
     if result.unit == FRACTION and rows:
         lines.append(_FRACTION_NOTE)
     left_out = sum(map(len, result.shown)) - len(rows)

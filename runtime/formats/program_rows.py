@@ -1,12 +1,13 @@
 """Detections for programs: ActivityNet's results, JSON lines, and comma-separated rows."""
 
 from stale_runtime.detections import detections_csv
-from stale_runtime.evaluation.results import results_json
 from stale_runtime.formats.run_result import RunResult
 
 
 def activitynet_results(result: RunResult) -> str:
     """ActivityNet's results format, see ``results_json``."""
+    from stale_runtime.evaluation.results import results_json  # only this format needs it
+
     return results_json(result.shown, version=result.version, external=result.external, run=result.run)
 
 

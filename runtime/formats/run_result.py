@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stale_runtime.detections import VideoDetections, unit_of
-from stale_runtime.evaluation.ground_truth import GroundTruth
+
+if TYPE_CHECKING:
+    from stale_runtime.evaluation.ground_truth import GroundTruth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class RunResult:
     """How the features of videos were made, on one line; None if the bundle does not say."""
     external: str | None = None
     """The external data that labels came from; None if there is none."""
-    ground_truth: GroundTruth | None = None
+    ground_truth: "GroundTruth | None" = None
     """Annotations to compare with; None if there are none."""
     frame_rates: Mapping[str, float] = field(default_factory=dict)
     """Frames a second by video id, as far as they are known."""

@@ -38,8 +38,6 @@ from stale_runtime.segments import FloatArray
 from stale_runtime.system.cpus import available_threads
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.memory import most_detection_bytes
-from stale_runtime.video.video_features import VideoFeatures, require_usable
-from stale_runtime.video.video_reader import require_video_reader
 from stale_runtime.video.vision_store import VisionStore
 
 NO_TIMELINE = Timeline()
@@ -276,6 +274,8 @@ class Localizer:
         path = Path(path)
         encoded = self._encoded(prompts)
         with self._time_limit(str(path)):
+            from stale_runtime.video.video_features import VideoFeatures  # only videos need it
+
             features = VideoFeatures(path, self._vision.open(), poster=evidence)
             found = self._detector.detect(
                 video_id(path.stem),
@@ -434,6 +434,9 @@ class Localizer:
             BundleError: the bundle has no vision tower, or a broken one.
             RecipeError: the tower's recipe does not say all that is needed.
         """
+        from stale_runtime.video.video_features import require_usable  # only videos need them
+        from stale_runtime.video.video_reader import require_video_reader
+
         require_video_reader()
         require_usable(self._vision.open().recipe)
 

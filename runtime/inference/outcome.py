@@ -1,11 +1,13 @@
 """The result of one of many videos."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import StaleError
-from stale_runtime.evidence import Evidence
+
+if TYPE_CHECKING:
+    from stale_runtime.evidence import Evidence
 
 
 class Outcome(NamedTuple):
@@ -16,7 +18,7 @@ class Outcome(NamedTuple):
     error: StaleError | None
 
     @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> "Evidence | None":
         """What a page draws beside the detections; None if there is an error, or it was not asked for or not kept."""
         return None if self.detections is None else self.detections.evidence
 

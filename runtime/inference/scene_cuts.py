@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.sorted_values import median_value
 
 CONTEXT = 8
 """Snippets on each side of a position that are compared, a power of two."""
@@ -90,5 +91,5 @@ def find_peaks(changes: FloatArray, threshold: float) -> NDArray[np.intp]:
 
 def cut_threshold(changes: FloatArray) -> float:
     """The height from which on a change is a cut, from those around it."""
-    median = np.median(changes)
-    return max(float(median + DEVIATIONS * _MAD_TO_DEVIATION * np.median(np.abs(changes - median))), ROUNDING)
+    median = median_value(changes)
+    return max(float(median + DEVIATIONS * _MAD_TO_DEVIATION * median_value(np.abs(changes - median))), ROUNDING)

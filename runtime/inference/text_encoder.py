@@ -23,7 +23,6 @@ from stale_runtime.bundle.onnx_session import (
     run_session,
 )
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
-from stale_runtime.inference.tokenizer_check import require_clip_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -67,6 +66,8 @@ def load_tokenizer(tokenizer_json: bytes) -> "tokenizers.Tokenizer":
         ValueError: it is not a tokenizer, or has parts that CLIP's tokenizers do not have.
     """
     from tokenizers import Tokenizer as Implementation
+
+    from stale_runtime.inference.tokenizer_check import require_clip_tokenizer  # only new prompts need it
 
     require_clip_tokenizer(tokenizer_json)
     with tokenizer_errors():

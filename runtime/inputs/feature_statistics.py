@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.json_dataclasses import build
+from stale_runtime.system.sorted_values import median_value
 
 SAMPLE_SNIPPETS: Final = 256
 """Most snippets of a video that are looked at."""
@@ -87,7 +88,7 @@ def summarise_sample(sample: FloatArray, snippets: int) -> FeatureSummary | None
     return FeatureSummary(
         snippets=snippets,
         direction=_unit(direction),
-        norm=float(np.median(norms[used])) if used.any() else 0.0,
+        norm=float(median_value(norms[used])) if used.any() else 0.0,
         zero_rows=1 - float(used.mean()),
         zero_channels=int(np.count_nonzero(~rows.any(axis=0))) if np.count_nonzero(direction) < rows.shape[1] else 0,
         transposed=_unit(rows.sum(axis=1)) if square else None,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.errors import FeatureError
 from stale_runtime.segments import FloatArray
+from stale_runtime.system.sorted_values import distinct_values
 
 MOST_SNIPPETS = 2**30
 """Most snippets of a video that are accepted: six years at 5 snippets a second."""
@@ -113,7 +114,7 @@ def rows_read(snippets: int, length: int, channels: int) -> NDArray[np.intp]:
     if snippets == length or _is_resampled_by_graph(snippets, channels, length=length):
         return np.arange(snippets)
     lower, upper, weight = _neighbours(snippets, length)
-    return np.unique(np.concatenate([lower, upper[weight > 0]]))
+    return distinct_values(np.concatenate([lower, upper[weight > 0]]))
 
 
 def _neighbours(snippets: int, length: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

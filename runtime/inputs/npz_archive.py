@@ -1,7 +1,6 @@
 """Archives of one array, as ``numpy.savez`` and ``numpy.savez_compressed`` write them, from untrusted sources."""
 
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -99,4 +98,6 @@ def _unnamed_file() -> BinaryIO:
     """An empty file in memory, or where there is no such thing, on disk."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("array", os.MFD_CLOEXEC), "w+b")
+    import tempfile  # only these systems need it
+
     return cast(BinaryIO, tempfile.TemporaryFile())

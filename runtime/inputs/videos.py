@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import DatasetError
-from stale_runtime.inputs.delimited_table import read_table, with_decimal_points
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import MEGABYTE, read_json, read_text
 from stale_runtime.system.text import as_text
@@ -109,6 +108,8 @@ def _json_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def _table_durations(path: Path) -> Iterator[tuple[str, str, Any]]:
+    from stale_runtime.inputs.delimited_table import read_table, with_decimal_points  # only tables need it
+
     columns = {"video": VIDEO_COLUMNS, "seconds": SECONDS_COLUMNS}
     rows = read_table(path, columns, limit=LARGEST_FILE, most=MOST_VIDEOS, headless=True)
     seconds = with_decimal_points([row.cells[1] for row in rows])

@@ -4,7 +4,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +71,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def _temporary_folder() -> Path:
+    import tempfile  # only who makes a folder needs it
+
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError as problem:
@@ -80,6 +81,8 @@ def _temporary_folder() -> Path:
 
 def _make(folder: Path) -> tuple[Path, int]:
     """Make a locked workspace; return it and the descriptor that holds the lock."""
+    import tempfile
+
     while True:
         path = Path(tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix=SUFFIX))
         try:

@@ -6,7 +6,6 @@ import os
 import struct
 import sys
 import time
-import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import NoReturn, TypeVar
@@ -59,6 +58,8 @@ def _run(command: click.Command, name: str) -> int:
             ignore_interruptions()
         ending = explain_ending(problem)
         if ending.is_bug and os.environ.get(TRACEBACK):
+            import traceback  # only whoever looks for bugs needs it
+
             clear_line()
             traceback.print_exc()
         if is_full_stdout(problem):

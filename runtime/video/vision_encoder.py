@@ -1,7 +1,7 @@
 """From images to embeddings: the vision tower of a bundle, or of a folder with an ONNX file."""
 
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.onnx_session import TOWER_LIMITS, checked_output, open_session, run_session
-from stale_runtime.bundle.vision_spec import VisionSpec
+from stale_runtime.bundle.vision_spec import Precision, VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.video.vision_folder import read_vision_folder
 
-Precision: TypeAlias = Literal["fp32", "int8"]
 VISION_FILES: Final[dict[Precision, str]] = {"fp32": layout.VISION_ENCODER, "int8": layout.VISION_ENCODER_INT8}
 """The file of each precision in a bundle."""
 
