@@ -27,6 +27,8 @@ LONGEST_MS = 1e9
 
 LARGEST_MB = 1e9
 """Most memory that is accepted: a petabyte."""
+PEAK = "peak_gmacs_per_s"
+"""Field of the machine: billions of multiplications a second, by kind of product; None if they were not measured."""
 
 S = TypeVar("S")
 

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from stale_bench.reporting.benchmark_results import Ratio, Results, Row
+from stale_bench.reporting.peak_share import peak_notes, peak_share, read_peaks
 from stale_bench.reporting.report_tables import Column, ReportText, draw_table, table_of
 from stale_bench.reporting.rows import STAGES
 from stale_bench.soak.rounds import LONGEST, SHORTEST
@@ -157,7 +158,7 @@ def missing_notes(results: Results) -> list[str]:
 
 
 def _main_columns(results: Results) -> list[Column]:
-    baseline = results.protocol.get("baseline")
+    baseline, peaks = results.protocol.get("baseline"), read_peaks(results)
     return [
         Column("backend", lambda row: row.backend),
         Column("T", lambda row: str(row.length)),
@@ -172,6 +173,7 @@ def _main_columns(results: Results) -> list[Column]:
         Column("file MB", lambda row: format_number(row.file_mb, ".1f")),
         Column("GMACs", lambda row: format_number(row.gmacs, ".2f")),
         Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
+        Column("of peak", lambda row: format_number(peak_share(row, peaks), ".0%")),
         *map_columns(),
         Column("change", lambda row: difference_text(row.map_change)),
         Column(f"from T={results.rows[0].length}", lambda row: difference_text(row.length_change)),
@@ -225,6 +227,7 @@ def _notes(results: Results) -> list[str]:
             f"Faster: the forward time of {protocol['baseline']} divided by the backend's, with its "
             f"{protocol['confidence']:.0%} interval."
         )
+    notes += peak_notes(results)
     if protocol["evaluated_videos"] is not None:
         notes.append(
             f"mAP in percent, over {protocol['evaluated_videos']} videos of which "

@@ -35,7 +35,7 @@ def make_plan(
 ) -> Plan:
     """A short plan for one length; options are those of the request."""
     request = BenchmarkRequest(
-        **{"launches": 1, "rounds": (2, 2), "lengths": (16,), "row_budget_s": None, **options},
+        **{"launches": 1, "rounds": (2, 2), "lengths": (16,), "row_budget_s": None, "peak": False, **options},
     )
     return Plan(
         request=request, backends=backends, bundle=Bundle(bundle), classes=Prompts.of(CLASSES),
