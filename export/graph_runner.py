@@ -7,17 +7,26 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
-from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
 
 Features = NDArray[np.float32]
 """(S, C) snippet features of one video."""
+
+
+def localize_video(
+    session: onnxruntime.InferenceSession, features: Features, prompts: EncodedPrompts, *, length: int | None = None
+) -> Outputs:
+    """What a localizer graph says of a video; arguments as for ``run_on_video``."""
+    names = layout.LOCALIZER_OUTPUTS
+    found = run_on_video(session, features, prompts, names, length=length)
+    return read_outputs({name: output[None] for name, output in zip(names, found, strict=True)})[0]
 
 
 def run_on_video(
     session: onnxruntime.InferenceSession,
     features: Features,
     prompts: EncodedPrompts,
-    outputs: Sequence[str] = layout.LOCALIZER_OUTPUTS,
+    outputs: Sequence[str],
     *,
     length: int | None = None,
 ) -> list[NDArray[np.float32]]:
@@ -31,8 +40,9 @@ def run_on_video(
         length: T that the graph resamples the features to; None for S.
 
     Returns:
-        The outputs in that order, without the batch axis: for ``layout.LOCALIZER_OUTPUTS`` class activations
-        (K+1, T) and action masks (T, T).
+        The outputs in that order, without the batch axis.
     """
-    inputs = layout.localizer_inputs(features[None], length or len(features), prompts.embeddings, prompts.queries)
-    return [batch[0] for batch in session.run(outputs, inputs)]
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    trained = inputs[layout.MASK_ROWS][1]
+    call = GraphCall(features[None], length or len(features), prompts, trained)  # (1, S, C)
+    return [batch[0] for batch in session.run(outputs, make_inputs(list(inputs), call))]

@@ -1,6 +1,6 @@
 """The deployed localizer: the network of ``stale_model`` as an ONNX graph, rewritten to run faster.
 
-The graph computes the same function as ``stale_model.network.stale``, up to rounding. It differs in five ways:
+The graph computes the same function as ``stale_model.network.stale``, up to rounding. It differs in six ways:
 
 - Attention blocks are folded, see ``stale_export.folding``.
 - A video of fewer snippets than T is resampled inside the graph, because attention can then be computed from
@@ -8,6 +8,7 @@ The graph computes the same function as ``stale_model.network.stale``, up to rou
 - The prompts' queries of the cross-adaptation are an input, because they depend on the prompts alone and are computed
   only once.
 - The foreground branch and the logits of the whole video, which only training needs, are left out.
+- Of the masks it gives what decoders read, see ``stale_export.mask_graph``.
 - Snippets that the masks discard are not computed one by one. The network sets them to zero, so they are all equal:
   the graph computes one zero snippet in place of all of them, and counts it once for each.
 
@@ -26,7 +27,8 @@ from torch import Tensor
 
 from stale_export.folding import FoldedAttention, Matrix
 from stale_export.graph_builder import FLOAT, GraphBuilder
-from stale_export.graph_parts import add_and_normalize, interpolate_rows, row_positions, scale_to_length_one
+from stale_export.graph_parts import add_and_normalize, scale_to_length_one
+from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
 from stale_export.schemes import Scheme
 from stale_export.snippet_attention import embed_snippets
 from stale_model import Stale
@@ -34,27 +36,28 @@ from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
-_FEATURES, _LENGTH, _PROMPTS, _QUERIES = layout.LOCALIZER_INPUTS
 LINEARS = ("embedding.query", "embedding.output", "masks.hidden", "adaptation.output")
 """The layers that can be quantized: they have nearly all of the weights and, at T=100, take nearly all of the time."""
 
 
 def localizer_spec(network: Stale) -> GraphSpec:
-    """The inputs and outputs of the graph. B, S, T and K may have any size.
+    """The inputs and outputs of the graph. B, S, T and K may have any size; P follows from T.
 
-    The input ``length`` is T. A video may be given with T snippets, or with S < T; the graph then resamples it to T.
+    The input ``length`` is T, and ``interpolate_masks`` gives the last two inputs for it. A video may be given with T
+    snippets, or with S < T; the graph then resamples it to T.
     """
-    C, H = network.config.channels, network.config.heads
+    C, H, T0 = network.config.channels, network.config.heads, network.config.temporal_scale
     return GraphSpec(
         inputs=(
-            TensorSpec(name=_FEATURES, dtype="float32", shape=("B", "S", C)),
-            TensorSpec(name=_LENGTH, dtype="int64", shape=()),
-            TensorSpec(name=_PROMPTS, dtype="float32", shape=("K", C)),
-            TensorSpec(name=_QUERIES, dtype="float32", shape=("K", H * C)),
+            TensorSpec(name=layout.FEATURES, dtype="float32", shape=("B", "S", C)),
+            TensorSpec(name=layout.LENGTH, dtype="int64", shape=()),
+            TensorSpec(name=layout.PROMPT_EMBEDDINGS, dtype="float32", shape=("K", C)),
+            TensorSpec(name=layout.QUERIES, dtype="float32", shape=("K", H * C)),
+            *mask_inputs(T0),
         ),
         outputs=(
             TensorSpec(name=layout.CAS_LOGITS, dtype="float32", shape=("B", "K+1", "T")),
-            TensorSpec(name=layout.ACTION_MASKS, dtype="float32", shape=("B", "T", "T")),
+            *mask_outputs(T0),
         ),
     )
 
@@ -76,8 +79,7 @@ def localizer_model(network: Stale, schemes: Mapping[str, Scheme] = FLOAT, *, wa
     C = network.config.channels
     graph = GraphBuilder(schemes=schemes)
     snippets = embed_snippets(graph, FoldedAttention.of(network.snippet_embedding), C)  # (B, T, C)
-    masks = _propose_masks(graph, network, snippets)  # (B, T, T)
-    keep = _choose_snippets(graph, masks)  # (B, T) of bool
+    keep = propose_masks(graph, network.mask_localizer, snippets)  # (B, T) of bool
     _classify(graph, network, snippets, keep)  # (B, K+1, T)
     spec = localizer_spec(network)
     if not watch:
@@ -93,38 +95,6 @@ def watched_name(linear: str) -> str:
     return f"{linear}.input"
 
 
-def _propose_masks(graph: GraphBuilder, network: Stale, snippets: str) -> str:
-    """The mask localizer, whose last kernel is resampled to T: snippets (B, T, C) -> action masks (B, T, T)."""
-    localizer = network.mask_localizer
-    taps = localizer.hidden.weight.detach().numpy()  # (M, C, 3)
-    weight = taps.transpose(2, 1, 0).reshape(-1, taps.shape[0])  # (3*C, M)
-    padded = graph.op("Pad", snippets, graph.integers(0, 1, 0, 0, 1, 0))  # (B, T+2, C)
-    most = graph.integers(np.iinfo(np.int64).max)
-    axis = graph.integers(1)
-    before = graph.op("Slice", padded, graph.integers(0), graph.integers(-2), axis)  # (B, T, C)
-    after = graph.op("Slice", padded, graph.integers(2), most, axis)  # (B, T, C)
-    neighbours = graph.op("Concat", before, snippets, after, axis=2)  # (B, T, 3*C)
-    hidden = graph.linear("masks.hidden", neighbours, weight)  # (B, T, M)
-    bias = localizer.hidden.bias
-    assert bias is not None
-    hidden = graph.op("Relu", graph.op("Add", hidden, graph.weight("masks.hidden_bias", bias.detach().numpy())))
-    hidden = graph.op("Transpose", hidden, perm=[0, 2, 1])  # (B, M, T)
-    trained = localizer.kernel.detach().numpy()  # (T0, M); at T = T0 resampling changes no bit of it
-    # T is read from the snippets: where it is the graph's input, OpenVINO 2026.4 uses memory that is not filled yet.
-    length = graph.op("Squeeze", graph.op("Shape", snippets, start=1, end=2))
-    positions = row_positions(graph, graph.integers(len(trained)), length)
-    kernel = interpolate_rows(graph, graph.weight("masks.kernel", trained), positions, axis=0)  # (T, M)
-    masks = graph.op("Sigmoid", graph.op("MatMul", kernel, hidden))  # (T, M) @ (B, M, T) -> (B, T, T)
-    graph.name(layout.ACTION_MASKS, masks)
-    return layout.ACTION_MASKS
-
-
-def _choose_snippets(graph: GraphBuilder, masks: str) -> str:
-    """Keep each snippet whose mean mask is at least the mean over all snippets: (B, T, T) -> (B, T) of bool."""
-    strength = graph.op("ReduceMean", masks, graph.integers(2), keepdims=0)  # (B, T)
-    return graph.op("GreaterOrEqual", strength, graph.op("ReduceMean", strength, graph.integers(1), keepdims=1))
-
-
 def _classify(graph: GraphBuilder, network: Stale, snippets: str, keep: str) -> None:
     """Adapt the prompts to the kept snippets, and compare both.
 
@@ -137,8 +107,8 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str, keep: str) -> 
     C = network.config.channels
     block = FoldedAttention.of(network.cross_adaptation)
     background = network.background_embedding.detach().numpy()  # (1, C)
-    prompts = graph.op("Concat", _PROMPTS, graph.weight("background", background), axis=0)  # (K+1, C)
-    rows = graph.op("Reshape", _QUERIES, graph.integers(-1, C))  # (K*H, C)
+    prompts = graph.op("Concat", layout.PROMPT_EMBEDDINGS, graph.weight("background", background), axis=0)  # (K+1, C)
+    rows = graph.op("Reshape", layout.QUERIES, graph.integers(-1, C))  # (K*H, C)
     background_rows = (background.astype(np.float64) @ block.query).reshape(-1, C).astype(np.float32)  # (H, C)
 
     kept, number = _compact(graph, snippets, keep)  # (B, N+1, C), (1,)

@@ -14,12 +14,21 @@ from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.bundle.onnx_session import open_session
+from stale_runtime.decoding.action_masks import FullMasks, all_rows
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.errors import ParityError
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
 from stale_runtime.inputs.features import CLIP_NORM
 
-LIMITS = {layout.CAS_LOGITS: 2e-4, layout.ACTION_MASKS: 1e-5, layout.EMBEDDINGS: 1e-5, layout.QUERIES: 1e-5}
+LIMITS = {
+    layout.CAS_LOGITS: 2e-4,
+    layout.KEPT: 0.0,
+    layout.KEPT_MASK: 1e-5,
+    layout.ACTION_MASKS: 1e-5,
+    layout.EMBEDDINGS: 1e-5,
+    layout.QUERIES: 1e-5,
+}
 """Largest accepted absolute deviation of each output; the logits are 100 times a cosine."""
 CLEAR_MARGIN = 2e-5
 """Least distance of every snippet of a drawn video from the masking threshold, so that rounding does not decide."""
@@ -39,11 +48,14 @@ class Case(NamedTuple):
 
 
 def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
-    """Three lengths (the trained one among them), class counts and batch sizes, and one video to resample."""
+    """Three lengths, class counts and batch sizes, and one video to resample.
+
+    Among the lengths are the trained one, and one at which only some rows of the masks are computed.
+    """
     lengths = (
         temporal_scale,
         max(layout.SHORTEST, temporal_scale // 2 + 1),
-        min(layout.LONGEST, 2 * temporal_scale + 37),
+        min(layout.LONGEST, 3 * temporal_scale + 37),
     )
     batches = (1, 3, 2)
     given = (
@@ -79,13 +91,25 @@ def compare_localizer(
             localization = network.localize(
                 resample_like_original(features, case.length), network.with_background(prompts)
             )
-        expected = [localization.cas_logits.numpy(), localization.action_masks.numpy()]
+        logits, full = localization.cas_logits.numpy(), localization.action_masks.numpy()
+        expected = [Outputs(*video) for video in zip(logits, map(FullMasks, full), strict=True)]
         queries = cross_queries(network, prompts)
-        inputs = layout.localizer_inputs(features.numpy(), case.length, prompts.numpy(), queries.numpy())
-        got = session.run(layout.LOCALIZER_OUTPUTS, inputs)
-        for output, theirs, ours in zip(layout.LOCALIZER_OUTPUTS, got, expected, strict=True):
-            yield _compare_output(name, output, case, theirs, ours)
+        names = tuple(f"class {k}" for k in range(len(prompts)))
+        encoded = EncodedPrompts(names, prompts.numpy(), queries.numpy())
+        call = GraphCall(features.numpy(), case.length, encoded, network.config.temporal_scale)
+        found = session.run(layout.LOCALIZER_OUTPUTS, make_inputs(layout.LOCALIZER_INPUTS, call))
+        got = read_outputs(dict(zip(layout.LOCALIZER_OUTPUTS, found, strict=True)))
+        for (output, ours), (_, theirs) in zip(_compared(got), _compared(expected), strict=True):
+            yield _compare_output(name, output, case, ours, theirs)
         _compare_detections(name, case, got, expected)
+
+
+def _compared(outputs: Sequence[Outputs]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """What is compared of the videos of a batch, with its name in records."""
+    yield layout.CAS_LOGITS, np.stack([video.cas_logits for video in outputs])  # (B, K+1, T)
+    yield layout.KEPT, np.stack([video.masks.kept for video in outputs]).astype(np.float32)  # (B, T)
+    yield layout.KEPT_MASK, np.stack([video.masks.kept_mask for video in outputs])  # (B, T)
+    yield layout.ACTION_MASKS, np.stack([all_rows(video.masks) for video in outputs])  # (B, T, T)
 
 
 def compare_text_encoder(model: bytes, name: str, prompts: EmbeddedPrompts) -> Iterator[ParityRecord]:
@@ -180,13 +204,12 @@ def _compare_output(
 
 
 def _compare_detections(
-    name: str, case: Case, got: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]
+    name: str, case: Case, got: Sequence[Outputs], expected: Sequence[Outputs]
 ) -> None:
     """Make sure that the best detection of each decoder is the same for every video of the batch."""
     for decoder, decode in DECODERS.items():
-        for b in range(case.batch):
-            ours, theirs = (decode(cas_logits[b], masks[b]) for cas_logits, masks in (got, expected))
-            if not _have_same_best(ours, theirs):
+        for ours, theirs in zip(got, expected, strict=True):
+            if not _have_same_best(decode(*ours), decode(*theirs)):
                 raise ParityError(
                     f"{name}: with decoder {decoder} the best detection differs from the network's at T={case.length}, "
                     f"K={case.classes}; nothing was written"

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from stale_export.embedded_prompts import EmbeddedPrompts
-from stale_export.graph_runner import run_on_video
+from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import cross_queries
 from stale_export.parity import draw_features
 from stale_export.quantization import QuantizedGraph
@@ -15,6 +15,7 @@ from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.onnx_session import open_session
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import replay_name
 from stale_runtime.inference.forward_pass import EncodedPrompts
@@ -62,7 +63,7 @@ def record_self_test(
     backends = {b.file: b.name for b in LOCALIZER_BACKENDS.values() if b.engine == "onnxruntime"}
     for graph in int8_graphs:
         session = open_session(graph.model, name=graph.record.file, threads=1)
-        outputs = run_on_video(session, video, encoded)
-        for output, values in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+        cas_logits, masks = localize_video(session, video, encoded)
+        for output, values in zip(layout.FULL_MASK_OUTPUTS, (cas_logits, all_rows(masks)), strict=True):
             arrays[replay_name(backends[graph.record.file], output)] = values
     return pack_arrays({**arrays, **vision})

@@ -11,7 +11,7 @@ from stale_export.graph_builder import GraphBuilder
 from stale_export.graph_parts import Positions, add_and_normalize, interpolate_rows, row_positions
 from stale_runtime.bundle import layout
 
-_FEATURES, _LENGTH = layout.LOCALIZER_INPUTS[:2]
+_FEATURES, _LENGTH = layout.FEATURES, layout.LENGTH
 LONG = 1024
 """Number of snippets above which attention is computed in tiles. Above it, tiles are faster and take much less memory;
 below it, they are slower."""

@@ -17,8 +17,9 @@ from stale_model.checkpoints.loading import memory_errors, plain_content
 from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR, resample_rows
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import LARGEST_AXIS
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.errors import BundleError, StaleError
-from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
 
 TORCH_FILES = {"torch-fp32": layout.LOCALIZER_TORCH, "torch-int8": layout.LOCALIZER_TORCH_INT8}
 """The file that each backend loads."""
@@ -195,14 +196,14 @@ def _unpack_int8_state(state: Mapping[str, Any], layers: Sequence[str]) -> Itera
             yield name, value
 
 
-def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], tuple[Matrix, Matrix]]:
-    """Bind prompts to a localizer: a function from features (T, C) to class activations (K+1, T) and masks (T, T)."""
+def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], Outputs]:
+    """Bind prompts to a localizer: a function from features (T, C) to class activations (K+1, T) and masks."""
     embeddings, queries = _tensor(prompts.embeddings), _tensor(prompts.queries)
 
-    def run(features: Matrix) -> tuple[Matrix, Matrix]:
+    def run(features: Matrix) -> Outputs:
         with torch.inference_mode():
             logits, masks = module(_tensor(features), embeddings, queries)
-        return logits.numpy(), masks.numpy()
+        return Outputs(logits.numpy(), FullMasks(masks.numpy()))
 
     return run
 

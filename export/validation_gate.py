@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stale_export.graph_runner import Features, run_on_video
+from stale_export.graph_runner import Features, localize_video
 from stale_export.stages import Watch, unwatched
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
@@ -17,14 +14,14 @@ from stale_runtime.errors import DatasetError, QuantizationError
 from stale_runtime.evaluation.ground_truth import GroundTruth, read_ground_truth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.evaluation.video_info import read_video_info
-from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.feature_folder import feature_files
 from stale_runtime.inputs.features import resample_for_graph
 from stale_runtime.system.cpus import available_threads
 
-RunVideo = Callable[[Features], Sequence[NDArray[np.float32]]]
-"""Features (S, C) of one video -> class activations (K+1, T), action masks (T, T)."""
+RunVideo = Callable[[Features], Outputs]
+"""Features (S, C) of one video -> class activations (K+1, T) and action masks."""
 Found = Mapping[str, Sequence[Detection]]
 """Detections by video id, in seconds."""
 
@@ -62,7 +59,7 @@ class MapGate:
     def find(self, model: bytes) -> Found:
         """What a localizer graph finds in the videos, with the default decoder."""
         session = open_session(model, name="localizer", threads=available_threads())
-        return self.find_with(partial(run_on_video, session, prompts=self.prompts, length=self.videos.length))
+        return self.find_with(partial(localize_video, session, prompts=self.prompts, length=self.videos.length))
 
     def find_with(self, run: RunVideo) -> Found:
         """Like ``find``, for any function that computes the outputs of a video."""

@@ -1,9 +1,6 @@
 """The names of a bundle's files, and of the inputs and outputs of its graphs, which are defined only here."""
 
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "model.sig"
@@ -27,28 +24,36 @@ SELF_TEST: Final = "selftest.npz"
 SHORTEST, LONGEST = 16, 4096
 """Temporal scales T that a localizer graph accepts, in snippets."""
 
-LOCALIZER_INPUTS: Final = ("features", "length", "prompts", "queries")
+FEATURES: Final = "features"
+"""(B, S, C) of float32: features of S snippets, which most graphs resample to T themselves if S < T."""
+LENGTH: Final = "length"
+"""() of int64: T, in snippets."""
+PROMPT_EMBEDDINGS: Final = "prompts"
+"""(K, C) of float32."""
+QUERIES: Final = "queries"
+"""(K, H*C) of float32: the prompts' queries of the cross-adaptation. Also an output of the text encoder."""
+MASK_ROWS: Final = "mask_rows"
+"""(P, T0) of float32, see ``stale_runtime.decoding.mask_interpolation``; not before format version 5."""
+MASK_LIFT: Final = "mask_lift"
+"""(T, P) of float32, likewise."""
+
 CAS_LOGITS: Final = "cas_logits"
+"""(B, K+1, T) class activation sequence, background last."""
+KEPT: Final = "kept"
+"""(B, T), 1 for each snippet that representation masking keeps, else 0."""
+KEPT_MASK: Final = "kept_mask"
+"""(B, T), the mean of the masks that the kept snippets propose."""
+MASK_LOGITS: Final = "mask_logits"
+"""(B, T0, T): for each trained row of the mask kernel its mask, before the sigmoid."""
 ACTION_MASKS: Final = "action_masks"
-LOCALIZER_OUTPUTS: Final = (CAS_LOGITS, ACTION_MASKS)
+"""(B, T, T), row t the mask that snippet t proposes; a graph has this output in formats below 5."""
+
+LOCALIZER_INPUTS: Final = (FEATURES, LENGTH, PROMPT_EMBEDDINGS, QUERIES, MASK_ROWS, MASK_LIFT)
+LOCALIZER_OUTPUTS: Final = (CAS_LOGITS, KEPT, KEPT_MASK, MASK_LOGITS)
+FULL_MASK_OUTPUTS: Final = (CAS_LOGITS, ACTION_MASKS)
+"""Outputs of a localizer graph in formats below 5."""
 TEXT_ENCODER_INPUTS: Final = ("token_ids",)
 EMBEDDINGS: Final = "embeddings"
-QUERIES: Final = "queries"
 TEXT_ENCODER_OUTPUTS: Final = (EMBEDDINGS, QUERIES)
 IMAGES: Final = "images"
 IMAGE_EMBEDDINGS: Final = "image_embeddings"
-
-
-def localizer_inputs(
-    features: NDArray[np.float32], length: int, embeddings: NDArray[np.float32], queries: NDArray[np.float32]
-) -> dict[str, NDArray[Any]]:
-    """The inputs of a localizer graph, by name.
-
-    Args:
-        features: (B, T0, C); the graph resamples them to T.
-        length: T, in snippets.
-        embeddings: (K, C) of the prompts.
-        queries: (K, H*C) of the prompts.
-    """
-    values = (features, np.array(length, np.int64), embeddings, queries)
-    return dict(zip(LOCALIZER_INPUTS, values, strict=True))

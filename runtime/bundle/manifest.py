@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stale_runtime.bundle import layout
+from stale_runtime.bundle.approximation_record import ApproximationRecord
 from stale_runtime.bundle.reading_score import ReadingScore
 from stale_runtime.bundle.vision_spec import VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError, BundleVersionError, ChecksumError
@@ -16,11 +17,12 @@ from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE, FeatureRecipe
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
     4: {"reading_score": None},
+    5: {"approximation": None},
 }
 """What each version of the format added, and what it is in older bundles."""
 _ADDED_TO_QUANTIZATION: Mapping[int, Mapping[str, Any]] = {
@@ -190,6 +192,8 @@ class Manifest:
     """The vision tower; None for a bundle without one, which takes features only."""
     reading_score: ReadingScore | None = None
     """The score from which on F1 is best; None if it was not measured on validation videos."""
+    approximation: ApproximationRecord | None = None
+    """What was verified about the approximate localizer; None for a bundle without one."""
 
     def __post_init__(self) -> None:
         for name in ("channels", "heads", "temporal_scale"):
@@ -200,6 +204,16 @@ class Manifest:
                 f"feature_statistics are of features {len(self.feature_statistics.direction)} wide, expected "
                 f"{self.channels}"
             )
+
+    def graph(self, file: str) -> GraphSpec:
+        """The interface of a graph.
+
+        Raises:
+            BundleError: the manifest does not say it.
+        """
+        if file not in self.graphs:
+            raise BundleError(f"{layout.MANIFEST}: does not name the inputs and outputs of {file}; {COPY_AGAIN}")
+        return self.graphs[file]
 
     @property
     def feature_check(self) -> FeatureCheck:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import CLASSES, MOST_DETECTIONS, decode_standard
 from stale_runtime.decoding.upstream_decoder import decode_upstream
@@ -16,12 +17,12 @@ from stale_runtime.segments import FloatArray
 class Decoder(Protocol):
     """A way to turn the network's outputs for one video into ranked segments."""
 
-    def __call__(self, cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
+    def __call__(self, cas_logits: FloatArray, masks: ActionMasks, *, reported: int | None = None) -> Ranked:
         """Decode.
 
         Args:
             cas_logits: (K+1, T) class activation sequence, background last.
-            action_masks: (T, T), row t the mask that snippet t proposes.
+            masks: that the T snippets propose.
             reported: how many of the first classes may be reported; the others only take part in the softmax. None
                 for all K.
 
@@ -32,6 +33,8 @@ class Decoder(Protocol):
 
 DECODERS: Mapping[str, Decoder] = {"standard": decode_standard, "upstream": decode_upstream}
 DEFAULT_DECODER = "standard"
+READING_ROWS = frozenset({"upstream"})
+"""Decoders that read rows of the masks. The others only read which snippets are kept, and the mean of their masks."""
 NEUTRAL = "Neutral"
 """The prompt of ActivityNet's closed set that stands for no action."""
 CLOSED_SET_PROMPTS = 201
@@ -56,7 +59,7 @@ def unreported_class(names: Sequence[str]) -> int | None:
 def decode_detections(
     decoder: str,
     cas_logits: FloatArray,
-    action_masks: FloatArray,
+    masks: ActionMasks,
     names: Sequence[str],
     duration_s: float | None,
     *,
@@ -68,7 +71,7 @@ def decode_detections(
     Args:
         decoder: a key of ``DECODERS``.
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T), row t the mask that snippet t proposes.
+        masks: that the T snippets propose.
         names: names of the K classes; see ``unreported_class``.
         duration_s: seconds that the video lasts; None for segments in fractions of the video.
         classes: classes that the standard decoder considers.
@@ -79,9 +82,9 @@ def decode_detections(
         decode = partial(decode_standard, classes=classes, most=most)
     K, hidden = len(names), unreported_class(names)
     if hidden is None:
-        return label_segments(decode(cas_logits, action_masks), names, duration_s)
+        return label_segments(decode(cas_logits, masks), names, duration_s)
     shown = [k for k in range(K) if k != hidden]
-    ranked = decode(cas_logits[np.array([*shown, hidden, K])], action_masks, reported=len(shown))
+    ranked = decode(cas_logits[np.array([*shown, hidden, K])], masks, reported=len(shown))
     return label_segments(ranked, [names[k] for k in shown], duration_s)
 
 

@@ -14,6 +14,7 @@ mAP little.
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.proposals import Ranked, class_scores, reported_classes
 from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.segments import FloatArray
@@ -44,7 +45,7 @@ FLAT = 1e-4
 
 def decode_standard(
     cas_logits: FloatArray,
-    action_masks: FloatArray,
+    masks: ActionMasks,
     *,
     reported: int | None = None,
     classes: int = CLASSES,
@@ -54,7 +55,7 @@ def decode_standard(
 
     Args:
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T) in [0, 1], row t the mask that snippet t proposes.
+        masks: that the T snippets propose.
         reported: as for a ``Decoder``.
         classes: classes that are considered.
         most: most segments to return.
@@ -66,15 +67,15 @@ def decode_standard(
     Source: design section 7; the score follows the outer-inner contrast of AutoLoc (Shou et al., ECCV 2018).
     """
     candidates = max(MOST_CANDIDATES, most)
-    found = find_candidates(cas_logits, action_masks, reported=reported, most=candidates, classes=classes)
-    segments = found.segments / len(action_masks)
+    found = find_candidates(cas_logits, masks, reported=reported, most=candidates, classes=classes)
+    segments = found.segments / cas_logits.shape[1]
     taken, taken_scores = soft_nms(segments, found.scores, found.classes, sigma=SIGMA, most=most, lowest=LOWEST_SCORE)
     return Ranked(found.classes[taken], segments[taken], taken_scores)
 
 
 def find_candidates(
     cas_logits: FloatArray,
-    action_masks: FloatArray,
+    masks: ActionMasks,
     *,
     reported: int | None = None,
     most: int,
@@ -84,7 +85,7 @@ def find_candidates(
 
     Args:
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T)
+        masks: that the T snippets propose.
         reported: as for a ``Decoder``.
         most: most candidates to return.
         classes: classes that are considered.
@@ -93,9 +94,9 @@ def find_candidates(
         Segments in snippets, from 0 to T, best first.
     """
     S = class_scores(cas_logits)[: reported_classes(cas_logits, reported)]  # (K, T)
-    kept = kept_snippets(action_masks)
+    kept = masks.kept
     surest = S.max(axis=0)  # (T,)
-    curve = action_curve(surest, action_masks, kept)
+    curve = action_curve(surest, masks)
     starts, ends = _runs(curve)
     contrast = _contrast(curve, starts, ends) * surest[kept].max()  # (N,)
     labels, likeness = _class_likeness(S * kept, starts, ends, classes)
@@ -106,31 +107,21 @@ def find_candidates(
     return Ranked(labels[label], segments, scores[best_first])
 
 
-def kept_snippets(action_masks: FloatArray) -> NDArray[np.bool_]:
-    """Which snippets representation masking keeps: (T, T) -> (T,), at least one.
-
-    Source: design section 3, step 4.
-    """
-    means = action_masks.mean(axis=1)
-    return np.asarray(means >= min(means.mean(), means.max()))  # the mean of equal numbers may round to more than them
-
-
-def action_curve(surest: FloatArray, action_masks: FloatArray, kept: NDArray[np.bool_]) -> FloatArray:
+def action_curve(surest: FloatArray, masks: ActionMasks) -> FloatArray:
     """How likely each snippet is part of an action, relative to the rest of the video.
 
     Args:
         surest: (T,) score of each snippet's best class.
-        action_masks: (T, T)
-        kept: (T,) of bool, True for snippets that representation masking kept.
+        masks: that the T snippets propose.
 
     Returns:
         (T,) from 0 to 1; all 1 if no part of the video stands out.
     """
-    masks = kept @ action_masks / kept.sum()  # (T,)
-    width = np.ones(len(kept))
-    mask_sums, class_sums, kept_sums, width = _moving_sums(np.stack([masks, surest * kept, kept, width]))
-    masks = _stretch(mask_sums / width, flat=0)
-    return _stretch(masks + CLASS_SHARE * (class_sums - kept_sums * masks) / width, flat=1)
+    kept = masks.kept
+    parts = np.stack([masks.kept_mask, surest * kept, kept, np.ones(len(kept))])
+    mask_sums, class_sums, kept_sums, width = _moving_sums(parts)
+    curve = _stretch(mask_sums / width, flat=0)
+    return _stretch(curve + CLASS_SHARE * (class_sums - kept_sums * curve) / width, flat=1)
 
 
 def _moving_sums(values: FloatArray) -> FloatArray:

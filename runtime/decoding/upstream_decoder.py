@@ -9,6 +9,7 @@ point or two. Here the proposal that ends first is taken first.
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.proposals import Proposals, Ranked, class_scores, longest_runs, reported_classes
 from stale_runtime.segments import FloatArray, Segments
 
@@ -28,12 +29,12 @@ RAISE = 0.6
 """Divisor of every score that soft-NMS changes; it raises scores at small overlap."""
 
 
-def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Ranked:
+def decode_upstream(cas_logits: FloatArray, masks: ActionMasks, *, reported: int | None = None) -> Ranked:
     """Turn the network's outputs for one video into ranked segments.
 
     Args:
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T), row t the mask that snippet t proposes.
+        masks: that the T snippets propose.
         reported: as for a ``Decoder``.
 
     Returns:
@@ -42,32 +43,32 @@ def decode_upstream(cas_logits: FloatArray, action_masks: FloatArray, *, reporte
     Source: design section 8; the authors' repository, ``stale_inference.py`` (proposals) and
     ``utils/postprocess_utils.py``, ``Soft_NMS`` and ``multithread_detection``.
     """
-    proposals = upstream_proposals(cas_logits, action_masks, reported=reported)
+    proposals = upstream_proposals(cas_logits, masks, reported=reported)
     taken, scores = upstream_soft_nms(proposals.segments, proposals.scores)
     best_first = np.argsort(-scores, kind="stable")
     taken = taken[best_first]
     return Ranked(proposals.classes[taken], proposals.segments[taken], scores[best_first])
 
 
-def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray, *, reported: int | None = None) -> Proposals:
+def upstream_proposals(cas_logits: FloatArray, masks: ActionMasks, *, reported: int | None = None) -> Proposals:
     """Candidate segments of one video without duplicates, ordered by their ends.
 
     Args:
         cas_logits: (K+1, T), background last.
-        action_masks: (T, T), row t the mask that snippet t proposes.
+        masks: that the T snippets propose.
         reported: as for a ``Decoder``; ``num_class`` in the original's ``stale_inference.py``.
     """
-    T = action_masks.shape[0]
+    T = cas_logits.shape[1]
     K = reported_classes(cas_logits, reported)
     S = class_scores(cas_logits)[:K]  # (K, T)
     surest = S.max(axis=0)  # (T,)
     label = int(cas_logits[:K].mean(axis=1).argmax())
     snippets = _surest_snippets(surest)
     spans = _cas_spans(surest)
-    masks = action_masks[snippets]  # (L, T)
-    span_masks = [masks[:, start:end].max(axis=1) for start, end, _ in spans]  # (L,) each
+    rows = masks.rows(snippets)  # (L, T)
+    span_masks = [rows[:, start:end].max(axis=1) for start, end, _ in spans]  # (L,) each
 
-    on = masks[:, None] > np.array(MASK_THRESHOLDS, dtype=masks.dtype)[:, None]  # (L, thresholds, T)
+    on = rows[:, None] > np.array(MASK_THRESHOLDS, dtype=rows.dtype)[:, None]  # (L, thresholds, T)
     first, last = on.argmax(axis=2), T - 1 - on[:, :, ::-1].argmax(axis=2)  # (L, thresholds)
     a, b = longest_runs(on)  # (L, thresholds)
     long_enough = on.any(axis=2) & ((b - a) / T > SHORTEST_FRAC) & (a + 1 < b - 1)
@@ -75,16 +76,16 @@ def upstream_proposals(cas_logits: FloatArray, action_masks: FloatArray, *, repo
     inside = (t >= a[:, :, None]) & (t < b[:, :, None])  # (L, thresholds, T)
     label_score = np.where(inside, S[label], 0).max(axis=2)  # (L, thresholds)
     inside = (t > a[:, :, None]) & (t < b[:, :, None] - 1)
-    mask_score = label_score * np.where(inside, masks[:, None], 0).max(axis=2)
+    mask_score = label_score * np.where(inside, rows[:, None], 0).max(axis=2)
     class_score = label_score * surest[snippets][:, None]
 
-    rows: dict[tuple[float, float, float, float], None] = {}
+    found: dict[tuple[float, float, float, float], None] = {}
     for n, threshold in zip(*np.nonzero(long_enough), strict=True):
         at = (n, threshold)
-        rows[first[at] / T, last[at] / T, float(mask_score[at]), float(class_score[at])] = None
+        found[first[at] / T, last[at] / T, float(mask_score[at]), float(class_score[at])] = None
         for (start, end, score), span_mask in zip(spans, span_masks, strict=True):
-            rows[start / T, end / T, float(span_mask[n]), score] = None
-    table = np.array(list(rows), dtype=np.float64).reshape(-1, 4)
+            found[start / T, end / T, float(span_mask[n]), score] = None
+    table = np.array(list(found), dtype=np.float64).reshape(-1, 4)
     table = table[np.lexsort((table[:, 0], table[:, 1]))]
     return Proposals(
         classes=np.full(len(table), label), segments=table[:, :2], mask_scores=table[:, 2], class_scores=table[:, 3]

@@ -89,6 +89,8 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int, wor
     problem = backend_problem(backend, bundle.manifest)
     if problem is not None:
         raise problem
+    spec = bundle.manifest.graph(backend.file)
+    inputs, outputs = ([tensor.name for tensor in tensors] for tensors in (spec.inputs, spec.outputs))
     model = bundle.read(backend.file)
     if backend.engine == "openvino":
         from stale_runtime.inference.openvino_session import OpenVinoSession
@@ -97,15 +99,15 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int, wor
         return OpenVinoSession(
             model,
             name=backend.file,
-            inputs=layout.LOCALIZER_INPUTS,
-            outputs=layout.LOCALIZER_OUTPUTS,
+            inputs=inputs,
+            outputs=outputs,
             threads=threads,
             precision=backend.precision,
             integer_layers=quantized.get(backend.file, 0),
         )
     limits = GraphLimits(working_bytes=working_bytes, loops=True)
     session = open_session(model, name=backend.file, threads=threads, limits=limits)
-    require_interface(session, layout.LOCALIZER_INPUTS, layout.LOCALIZER_OUTPUTS, backend.file)
+    require_interface(session, inputs, outputs, backend.file)
     return cast(Session, session)
 
 

@@ -10,6 +10,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend, backend_problem
 from stale_runtime.inference.forward_pass import EncodedPrompts
@@ -34,6 +35,8 @@ Arm with SME), an output moves by 0.2 to 1.3 of that distance, but is as near to
 on seven networks). Saturating weights took one of the outputs 2.7 to 18 times as far."""
 INT8_COSINE = 0.03
 """How far the cosine between an int8 encoder's output and the network's may be from 1."""
+KEPT_MASK_LIMITS = {"fp32": 1e-4, "int8": 1e-4, "bf16": 0.01}
+"""How far the mean mask of the kept snippets may be from that of their rows, which it is the mean of."""
 IMAGE_COSINE = 1e-4
 """How far the cosine between a float image encoder's output and the recording may be from 1; and that between an int8
 one's and what the same graph gave on the machine that exported it."""
@@ -154,7 +157,7 @@ def _check_recording(
 ) -> None:
     """Make sure that no array is missing, and that their types and shapes fit."""
     kinds = {name: ("U" if array.dtype.kind == "U" else array.dtype, array.ndim) for name, array in recorded.items()}
-    replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.LOCALIZER_OUTPUTS}
+    replays = {replay_name(backend.name, output): output for backend in replayed for output in layout.FULL_MASK_OUTPUTS}
     vision = _VISION_ARRAYS if manifest.vision is not None else {}
     if layout.VISION_ENCODER_INT8 in manifest.files:
         vision = vision | {VISION_REPLAY: (_FLOAT, 2)}
@@ -209,9 +212,10 @@ def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[
     settings = Settings(backend=backend.name, length=recorded[layout.ACTION_MASKS].shape[-1], cache=False)
     names = tuple(recorded["names"].tolist())
     prompts = EncodedPrompts(names, recorded[layout.EMBEDDINGS], recorded[layout.QUERIES])
-    outputs = Localizer(bundle, settings).outputs(recorded["features"], prompts)
+    cas_logits, masks = Localizer(bundle, settings).outputs(recorded["features"], prompts)
+    outputs = cas_logits, all_rows(masks)
     coarse = backend.precision == "bf16" or _is_quantized(backend.file, bundle.manifest)
-    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+    for output, value in zip(layout.FULL_MASK_OUTPUTS, outputs, strict=True):
         if not coarse:
             yield _compare(backend.name, output, value, recorded[output])
         elif _is_replayed(backend, bundle.manifest):
@@ -221,6 +225,9 @@ def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[
             )
         else:
             yield _compare_means(backend.name, output, value, recorded[output], INT8_SHARE * _spread(recorded[output]))
+    off = float(np.abs(masks.kept_mask - outputs[1][masks.kept].mean(axis=0)).max())
+    measure = "deviation from the rows' mean"
+    yield Check(f"{backend.name}: {layout.KEPT_MASK}", off, KEPT_MASK_LIMITS[backend.precision], measure)
 
 
 def _compare(part: str, output: str, got: NDArray[Any], expected: NDArray[Any]) -> Check:

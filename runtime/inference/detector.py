@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from stale_runtime.decoding.decoders import decode_detections, label_segments
+from stale_runtime.decoding.decoders import READING_ROWS, decode_detections, label_segments
 from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evidence import Evidence
@@ -129,7 +129,7 @@ class Detector:
     ) -> FoundWithCurves:
         if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts, evidence)
-        outputs = self.outputs(features, prompts)
+        outputs = self.outputs(features, prompts, rows=self._decoder in READING_ROWS)
         most = self._most or MOST_DETECTIONS
         rows = decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
         return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None)
@@ -148,11 +148,11 @@ class Detector:
         rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
         return FoundWithCurves(rows, None if curves is None else curves.finish())
 
-    def outputs(self, features: FloatArray, prompts: EncodedPrompts) -> Outputs:
-        """The network's outputs for features (T0, C) of a video, resampled to T."""
+    def outputs(self, features: FloatArray, prompts: EncodedPrompts, *, rows: bool = True) -> Outputs:
+        """The network's outputs for features (T0, C) of a video, resampled to T; ``rows`` of the masks if wanted."""
         T = self._lengths.length_for(len(features))
         self._network.require_memory(prompts, T)
-        return self._network.run(self._network.inputs(features, T, prompts))
+        return self._network.run(self._network.inputs(features, T, prompts), rows=rows)
 
     def stream_decoder(self, prompts: EncodedPrompts, curves: WindowCurves | None = None) -> StreamDecoder:
         """What looks at a video through windows, and adds to ``curves`` how sure it was."""

@@ -1,6 +1,6 @@
 """Running a bundle's localizer graph: its inputs, its outputs, and the memory that this takes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_session import Session, checked_output, run_session
-from stale_runtime.errors import PromptError
+from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMasks
+from stale_runtime.decoding.mask_interpolation import interpolate_masks
+from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
 from stale_runtime.inputs.features import resample_for_graph
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.memory import detection_bytes, require_memory
@@ -31,17 +34,72 @@ class Outputs(NamedTuple):
 
     cas_logits: NDArray[np.float32]
     """(K+1, T) class activation sequence, background last."""
-    action_masks: NDArray[np.float32]
-    """(T, T), row t is the mask that snippet t proposes."""
+    masks: ActionMasks
+    """That the T snippets propose."""
+
+
+class GraphCall(NamedTuple):
+    """What the inputs of a localizer graph are made from."""
+
+    features: NDArray[np.float32]
+    """(B, S, C), which the graph resamples to T if S < T."""
+    length: int
+    """T, in snippets."""
+    prompts: EncodedPrompts
+    """K encoded prompts."""
+    trained: int
+    """T0 of the network, in snippets."""
+
+
+_INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
+    layout.FEATURES: lambda call: call.features,
+    layout.LENGTH: lambda call: np.array(call.length, np.int64),
+    layout.PROMPT_EMBEDDINGS: lambda call: call.prompts.embeddings,
+    layout.QUERIES: lambda call: call.prompts.queries,
+    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length).rows,
+    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length).lift,
+}
+"""How each input is made that a localizer graph may have."""
+
+
+def make_inputs(names: Sequence[str], call: GraphCall) -> dict[str, NDArray[Any]]:
+    """The inputs of a localizer graph, by name.
+
+    Args:
+        names: of the graph's inputs, see ``stale_runtime.bundle.layout``.
+        call: the videos, all of one length, and the prompts.
+    """
+    return {name: _INPUTS[name](call) for name in names}
+
+
+def read_outputs(outputs: Mapping[str, NDArray[np.float32]]) -> list[Outputs]:
+    """What a localizer graph says of each video of a batch.
+
+    Args:
+        outputs: by name, as in ``stale_runtime.bundle.layout``; the logits of the masks may be missing.
+    """
+    cas_logits = outputs[layout.CAS_LOGITS]  # (B, K+1, T)
+    if layout.ACTION_MASKS in outputs:
+        masks: list[ActionMasks] = [FullMasks(full) for full in outputs[layout.ACTION_MASKS]]
+    else:
+        logits = outputs.get(layout.MASK_LOGITS, [None] * len(cas_logits))
+        parts = zip(outputs[layout.KEPT] > 0, outputs[layout.KEPT_MASK], logits, strict=True)
+        masks = [SparseMasks(kept=kept, kept_mask=mean, logits=trained) for kept, mean, trained in parts]
+    return [Outputs(*video) for video in zip(cas_logits, masks, strict=True)]
 
 
 class ForwardPass:
     """A localizer graph that is ready to run; threads may share it."""
 
-    def __init__(self, bundle: Bundle, session: Session) -> None:
-        """Args: bundle: whose graph it is; session: the graph, loaded."""
+    def __init__(self, bundle: Bundle, session: Session, file: str) -> None:
+        """Args: bundle: whose graph it is; session: the graph, loaded; file: the graph's file in the bundle.
+
+        Raises:
+            BundleError: the manifest says that the graph has inputs or outputs that no localizer has.
+        """
         self._manifest, self._name = bundle.manifest, str(bundle.path)
         self._session = session
+        self._input_names, self._output_names = _known_interface(bundle.manifest.graph(file), file)
         self._granted_bytes = 0
 
     def require_memory(self, prompts: EncodedPrompts, length: int, *, windows: int = 1) -> None:
@@ -76,20 +134,19 @@ class ForwardPass:
         """
         return self._inputs(resample_for_graph(features, length)[None], length, prompts)  # (1, T0 or T, C)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
+    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True) -> Outputs:
         """Run the graph on one video.
 
         Args:
             inputs: what ``inputs`` returned.
+            rows: whether somebody will read rows of the masks.
 
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        return Outputs(*(output[0] for output in self._run(inputs)))
+        return self._run(inputs, rows=rows)[0]
 
-    def run_windows(
-        self, batch: NDArray[np.float32], prompts: EncodedPrompts
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> Iterator[Outputs]:
         """Run the graph on several windows at once.
 
         Args:
@@ -97,14 +154,14 @@ class ForwardPass:
             prompts: K encoded prompts.
 
         Returns:
-            The outputs for each window.
+            The outputs for each window, without rows of the masks.
 
         Raises:
             PromptError: the prompts do not fit the bundle.
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
         _, T, _ = batch.shape
-        return zip(*self._run(self._inputs(batch, T, prompts)), strict=True)
+        return iter(self._run(self._inputs(batch, T, prompts), rows=False))
 
     def _inputs(self, batch: NDArray[np.float32], length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
         channels, K = self._manifest.channels, len(prompts.names)
@@ -115,13 +172,40 @@ class ForwardPass:
                 f"encoded prompts of shapes {shapes}, expected {expected}; pass what encode_prompts of this localizer "
                 "returned"
             )
-        return layout.localizer_inputs(batch, length, prompts.embeddings, prompts.queries)
+        return make_inputs(self._input_names, GraphCall(batch, length, prompts, self._manifest.temporal_scale))
 
-    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Class activation sequences (B, K+1, T) and action masks (B, T, T)."""
-        found = run_session(self._session, layout.LOCALIZER_OUTPUTS, inputs)
-        features, length, embeddings, _ = (inputs[name] for name in layout.LOCALIZER_INPUTS)
-        B, K, T = len(features), len(embeddings), int(length)
-        cas_logits = checked_output(self._name, found[0], (B, K + 1, T))
-        action_masks = checked_output(self._name, found[1], (B, T, T))
-        return cas_logits, action_masks
+    def _run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool) -> list[Outputs]:
+        """The outputs for each video of a batch."""
+        names = [name for name in self._output_names if rows or name != layout.MASK_LOGITS]
+        features, K = inputs[layout.FEATURES], len(inputs[layout.PROMPT_EMBEDDINGS])
+        B, S, _ = features.shape
+        T, T0 = int(inputs.get(layout.LENGTH, S)), self._manifest.temporal_scale
+        shapes = {
+            layout.CAS_LOGITS: (B, K + 1, T),
+            layout.KEPT: (B, T),
+            layout.KEPT_MASK: (B, T),
+            layout.MASK_LOGITS: (B, T0, T),
+            layout.ACTION_MASKS: (B, T, T),
+        }
+        found = dict(zip(names, run_session(self._session, names, inputs), strict=True))
+        outputs = {name: checked_output(self._name, output, shapes[name]) for name, output in found.items()}
+        if layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
+            raise BundleError(f"{self._name}: keeps no snippet of a video, expected at least one; {COPY_AGAIN}")
+        return read_outputs(outputs)
+
+
+def _known_interface(spec: GraphSpec, file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of a localizer graph's inputs and outputs.
+
+    Raises:
+        BundleError: it has others than a localizer.
+    """
+    inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (spec.inputs, spec.outputs))
+    needed = {layout.FEATURES, layout.PROMPT_EMBEDDINGS}
+    known = needed <= set(inputs) <= _INPUTS.keys()
+    if not known or set(outputs) not in (set(layout.LOCALIZER_OUTPUTS), set(layout.FULL_MASK_OUTPUTS)):
+        raise BundleError(
+            f"{file}: a graph from {', '.join(inputs)[:80]} to {', '.join(outputs)[:80]}, which is no localizer; "
+            f"{COPY_AGAIN}"
+        )
+    return inputs, outputs

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.bundle.reading_score import DEFAULT_READING_SCORE
-from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.decoders import DECODERS, READING_ROWS
 from stale_runtime.decoding.standard_decoder import CLASSES
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, StaleError
@@ -86,7 +86,7 @@ class Localizer:
         self.threads = min(settings.threads, available_threads())
         with self._time_limit(f"loading {bundle.path}"):
             session = open_backend(backend, bundle, threads=self.threads, working_bytes=self._working_bytes())
-        self._network = ForwardPass(bundle, session)
+        self._network = ForwardPass(bundle, session, backend.file)
         folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
         self._detector = Detector(
             self._network,
@@ -451,7 +451,7 @@ class Localizer:
         return self._network.inputs(features, self.length_for(len(features)), prompts)
 
     def forward(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
-        """Run the network and nothing else.
+        """Run the network and nothing else; the masks have rows if this localizer's decoder reads them.
 
         Args:
             inputs: what ``graph_inputs`` returned.
@@ -459,7 +459,7 @@ class Localizer:
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        return self._network.run(inputs)
+        return self._network.run(inputs, rows=self.decoder in READING_ROWS)
 
     def _time_limit(self, what: str) -> AbstractContextManager[None]:
         return time_limit(self.settings.timeout_s, what)

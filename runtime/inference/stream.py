@@ -6,6 +6,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.decoders import unreported_class
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import CLASSES, find_candidates
@@ -28,8 +29,8 @@ SNIPPETS_PER_DETECTION = 4
 FEWEST = 100
 """Detections that a tile may have, however short it is, unless more are asked for."""
 
-Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, FloatArray]]]
-"""Features (B, T, C) of B windows -> class activation sequence (K+1, T) and action masks (T, T) of each."""
+Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, ActionMasks]]]
+"""Features (B, T, C) of B windows -> class activation sequence (K+1, T) and action masks of each."""
 
 
 class StreamDecoder:
@@ -131,10 +132,10 @@ class StreamDecoder:
     def _run_batch(self, windows: list[Window], length: int, curves: WindowCurves | None) -> None:
         pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in windows]
         outputs = self._forward(np.stack([resample(piece, length) for piece in pieces]))
-        for window, (cas_logits, action_masks) in zip(windows, outputs, strict=True):
+        for window, (cas_logits, masks) in zip(windows, outputs, strict=True):
             found = find_candidates(
                 cas_logits[self._rows],
-                action_masks,
+                masks,
                 reported=len(self._shown),
                 most=MOST_CANDIDATES,
                 classes=self._classes,

@@ -6,6 +6,7 @@ import torch
 
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import VideoSample
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
@@ -43,7 +44,9 @@ def validate(
             features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
             localization = model.network.localize(features[None].to(device), prompts)
             cas_logits, masks = (output[0].float().cpu().numpy() for output in localization)  # (K+1, T), (T, T)
-            found[sample.video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, classes, sample.duration_s)
+            found[sample.video] = decode_detections(
+                DEFAULT_DECODER, cas_logits, FullMasks(masks), classes, sample.duration_s
+            )
     truth = {
         sample.video: AnnotatedVideo(duration_s=sample.duration_s, annotations=sample.annotations) for sample in samples
     }

@@ -17,6 +17,8 @@ from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
+from stale_runtime.decoding.action_masks import all_rows
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, make_inputs, read_outputs
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
@@ -31,7 +33,9 @@ def draw_prompts(K: int, C: int) -> Tensor:
 def inputs_for(network: Stale, features: Tensor, prompts: Tensor, length: int | None = None) -> dict[str, NDArray[Any]]:
     """The deployed graph's inputs; ``length`` is T, None for the number of snippets that the features have."""
     queries = cross_queries(network, prompts).numpy()
-    return layout.localizer_inputs(features.numpy(), length or features.shape[1], prompts.numpy(), queries)
+    encoded = EncodedPrompts(tuple(map(str, range(len(prompts)))), prompts.numpy(), queries)
+    call = GraphCall(features.numpy(), length or features.shape[1], encoded, network.config.temporal_scale)
+    return make_inputs(layout.LOCALIZER_INPUTS, call)
 
 
 def run_localizer(
@@ -41,10 +45,11 @@ def run_localizer(
     prompts: Tensor,
     length: int | None = None,
 ) -> tuple[Array, Array]:
-    """Outputs of the deployed graph: cas_logits (B, K+1, T) and action_masks (B, T, T)."""
+    """Outputs of the deployed graph: cas_logits (B, K+1, T) and, from its logits, action_masks (B, T, T)."""
     inputs = inputs_for(network, features, prompts, length)
-    cas_logits, action_masks = session.run(layout.LOCALIZER_OUTPUTS, inputs)
-    return cas_logits, action_masks
+    found = dict(zip(layout.LOCALIZER_OUTPUTS, session.run(layout.LOCALIZER_OUTPUTS, inputs), strict=True))
+    masks = np.stack([all_rows(video.masks) for video in read_outputs(found)])
+    return found[layout.CAS_LOGITS], masks
 
 
 def run_network(network: Stale, features: Tensor, prompts: Tensor) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import NEUTRAL, decode_detections
 from stale_runtime.decoding.upstream_decoder import upstream_proposals
 from stale_runtime.evaluation.activitynet import CLASSES
@@ -19,7 +20,7 @@ RECORDED = json.loads((Path(__file__).parent / "recorded/closed_set.json").read_
 NAMES = (*CLASSES, NEUTRAL)
 
 
-def outputs() -> tuple[FloatArray, FloatArray]:
+def outputs() -> tuple[FloatArray, FullMasks]:
     """What a network may say of a video with two actions, if "Neutral" is the most likely class of most snippets."""
     T, generator = 100, np.random.default_rng(18)
     cas_logits = generator.normal(0, 2, (202, T)).astype(np.float32)
@@ -29,7 +30,7 @@ def outputs() -> tuple[FloatArray, FloatArray]:
     masks = (1 / (1 + np.exp(-generator.normal(0, 2, (T, T))))).astype(np.float32)
     masks[10:40, 10:40] = np.maximum(masks[10:40, 10:40], 0.85)
     masks[60:80, 60:80] = np.maximum(masks[60:80, 60:80], 0.9)
-    return cas_logits, masks
+    return cas_logits, FullMasks(masks)
 
 
 def test_the_proposals_are_those_of_the_original() -> None:

@@ -30,7 +30,7 @@ def localize(reference: Path, bundle: Path, classes: str) -> tuple[Localizer, En
 def is_at_threshold(outputs: Outputs) -> bool:
     """Whether a mask is so close to a threshold that another CPU may make a proposal one snippet longer."""
     surest = np.argsort(-class_scores(outputs.cas_logits).max(axis=0))[:SNIPPETS]
-    masks = outputs.action_masks[surest]
+    masks = outputs.masks.rows(surest)
     return bool(min(abs(masks - threshold).min() for threshold in MASK_THRESHOLDS) < 1e-6)
 
 

@@ -3,14 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import CLOSED_SET_PROMPTS, DECODERS, NEUTRAL, decode_detections, unreported_class
 from stale_runtime.segments import FloatArray
 
 
-def noise(seed: int, K: int, T: int) -> tuple[FloatArray, FloatArray]:
+def noise(seed: int, K: int, T: int) -> tuple[FloatArray, FullMasks]:
     generator = np.random.default_rng(seed)
     cas_logits = generator.normal(0, 3, (K + 1, T))
-    return cas_logits, 1 / (1 + np.exp(-generator.normal(0, 2, (T, T))))
+    return cas_logits, FullMasks(1 / (1 + np.exp(-generator.normal(0, 2, (T, T)))))
 
 
 @settings(deadline=None, max_examples=40)

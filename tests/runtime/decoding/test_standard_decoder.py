@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_runtime.decoding import standard_decoder
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.decoding.standard_decoder import (
@@ -13,7 +14,6 @@ from stale_runtime.decoding.standard_decoder import (
     MOST_CANDIDATES,
     action_curve,
     decode_standard,
-    kept_snippets,
 )
 from stale_runtime.segments import FloatArray, Segments, temporal_iou
 
@@ -31,6 +31,10 @@ def outputs(actions: list[tuple[int, float, float]], T: int, K: int = 5) -> tupl
         cas_logits[label, inside], cas_logits[-1, inside] = 20, 0
         masks[inside] = np.where(inside, 0.9, 0.1)
     return cas_logits, masks
+
+
+def decode(cas_logits: FloatArray, masks: FloatArray) -> Ranked:
+    return decode_standard(cas_logits, FullMasks(masks))
 
 
 def overlaps(segments: Segments, start: float, end: float) -> FloatArray:
@@ -59,16 +63,16 @@ def assert_sound(found: Ranked, K: int) -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 70))
 def test_any_output_gives_sound_detections(seed: int, K: int, T: int) -> None:
     cas_logits, masks = noise(seed, K, T)
-    found = decode_standard(cas_logits, masks)
+    found = decode(cas_logits, masks)
     assert_sound(found, K)
-    again = decode_standard(cas_logits.copy(), masks.copy())
+    again = decode(cas_logits.copy(), masks.copy())
     for a, b in zip(found, again, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("T", LENGTHS)
 def test_one_action(T: int) -> None:
-    found = decode_standard(*outputs([(3, 0.2, 0.5)], T))
+    found = decode(*outputs([(3, 0.2, 0.5)], T))
     assert found.classes[0] == 3
     assert overlaps(found.segments, 0.2, 0.5)[0] > 0.85
     assert found.scores[0] > 0.8
@@ -76,7 +80,7 @@ def test_one_action(T: int) -> None:
 
 @pytest.mark.parametrize("T", LENGTHS)
 def test_two_separate_actions_are_two_segments(T: int) -> None:
-    found = decode_standard(*outputs([(1, 0.1, 0.3), (1, 0.6, 0.9)], T))
+    found = decode(*outputs([(1, 0.1, 0.3), (1, 0.6, 0.9)], T))
     best = found.segments[:2][np.argsort(found.segments[:2, 0])]
     assert (temporal_iou(best, np.array([[0.1, 0.3], [0.6, 0.9]])) > 0.85).all()
     np.testing.assert_array_equal(found.classes[:2], [1, 1])
@@ -86,7 +90,7 @@ def test_two_separate_actions_are_two_segments(T: int) -> None:
 
 @pytest.mark.parametrize("T", LENGTHS)
 def test_two_classes_in_different_places_are_both_found(T: int) -> None:
-    found = decode_standard(*outputs([(0, 0.1, 0.3), (4, 0.6, 0.9)], T))
+    found = decode(*outputs([(0, 0.1, 0.3), (4, 0.6, 0.9)], T))
     first, second = np.argsort(found.segments[:2, 0])
     assert (found.classes[first], found.classes[second]) == (0, 4)
     assert overlaps(found.segments, 0.1, 0.3)[first] > 0.85
@@ -95,9 +99,9 @@ def test_two_classes_in_different_places_are_both_found(T: int) -> None:
 
 def test_classes_in_one_place_do_not_suppress_each_other() -> None:
     cas_logits, masks = outputs([(2, 0.2, 0.6)], 100)
-    alone = decode_standard(cas_logits, masks)
+    alone = decode(cas_logits, masks)
     cas_logits[1] = cas_logits[2]  # as likely as class 2 everywhere, and listed before it
-    both = decode_standard(cas_logits, masks)
+    both = decode(cas_logits, masks)
     np.testing.assert_array_equal(np.sort(both.classes[:2]), [1, 2])
     np.testing.assert_array_equal(both.segments[0], both.segments[1])
     assert both.scores[0] == both.scores[1]
@@ -105,29 +109,29 @@ def test_classes_in_one_place_do_not_suppress_each_other() -> None:
 
 
 def test_an_action_that_fills_the_video() -> None:
-    found = decode_standard(*outputs([(2, 0.0, 1.0)], 100))
+    found = decode(*outputs([(2, 0.0, 1.0)], 100))
     assert found.classes[0] == 2
     np.testing.assert_array_equal(found.segments[0], [0, 1])
 
 
 def test_a_video_of_background_scores_low() -> None:
     cas_logits, masks = outputs([(2, 0.2, 0.6)], 100)
-    sure = decode_standard(cas_logits, masks)
+    sure = decode(cas_logits, masks)
     cas_logits[:-1] = 0
     cas_logits[-1] = 3
-    unsure = decode_standard(cas_logits, masks)
+    unsure = decode(cas_logits, masks)
     assert unsure.scores[0] < 0.1 < sure.scores[0]
 
 
 def test_dropped_snippets_vote_for_no_class() -> None:
     cas_logits, masks = outputs([(2, 0.4, 0.6)], 100)
     cas_logits /= 10  # the kept ones are not that sure
-    expected = decode_standard(cas_logits, masks)
-    dropped = ~kept_snippets(masks)
+    expected = decode(cas_logits, masks)
+    dropped = ~FullMasks(masks).kept
     assert dropped.sum() == 80
     cas_logits[:, dropped] = 0
     cas_logits[0, dropped] = 50  # the feature that they share is taken for class 0
-    found = decode_standard(cas_logits, masks)
+    found = decode(cas_logits, masks)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -135,8 +139,8 @@ def test_dropped_snippets_vote_for_no_class() -> None:
 def test_a_segment_of_dropped_snippets_is_of_the_class_of_the_video() -> None:
     cas_logits, masks = outputs([(3, 0.2, 0.4)], 100)
     masks[20:40, 60:80] = 0.9  # the kept snippets see the action in a place where all are dropped
-    assert not kept_snippets(masks)[60:80].any()
-    found = decode_standard(cas_logits, masks)
+    assert not FullMasks(masks).kept[60:80].any()
+    found = decode(cas_logits, masks)
     there = overlaps(found.segments, 0.6, 0.8) > 0.85
     assert found.classes[there][0] == 3
     assert found.scores[there][0] > 0.2
@@ -145,7 +149,7 @@ def test_a_segment_of_dropped_snippets_is_of_the_class_of_the_video() -> None:
 def test_an_action_is_not_cut_down_to_its_clearest_moment() -> None:
     cas_logits, masks = outputs([(3, 0.2, 0.8)], 100)
     masks[20:80, 45:55] = 1.0
-    found = decode_standard(cas_logits, masks)
+    found = decode(cas_logits, masks)
     assert overlaps(found.segments, 0.2, 0.8)[0] > 0.85
 
 
@@ -157,19 +161,19 @@ def test_bounds_what_soft_nms_sees(monkeypatch: pytest.MonkeyPatch) -> None:
         return soft_nms(segments, scores, *rest, **settings)
 
     monkeypatch.setattr(standard_decoder, "soft_nms", spy)
-    decode_standard(*noise(0, 3, 1500))
+    decode(*noise(0, 3, 1500))
     assert seen == [MOST_CANDIDATES]
 
 
 def test_at_most_100_of_a_noisy_long_video() -> None:
     cas_logits, masks = noise(0, 3, 1500)
-    found = decode_standard(cas_logits, masks)
+    found = decode(cas_logits, masks)
     assert_sound(found, 3)
     assert len(found.scores) == 100
 
 
 def test_thousand_classes() -> None:
-    found = decode_standard(*outputs([(999, 0.2, 0.5)], 60, K=1000))
+    found = decode(*outputs([(999, 0.2, 0.5)], 60, K=1000))
     assert found.classes[0] == 999
 
 
@@ -177,7 +181,7 @@ def test_thousand_classes() -> None:
 @pytest.mark.parametrize("K", [1, 4, 1000])
 @pytest.mark.parametrize("T", [1, 2, 3, 7, 100])
 def test_a_video_without_contrast_is_one_unsure_segment(T: int, K: int, mask: float) -> None:
-    found = decode_standard(np.zeros((K + 1, T), dtype=np.float32), np.full((T, T), mask, dtype=np.float32))
+    found = decode(np.zeros((K + 1, T), dtype=np.float32), np.full((T, T), mask, dtype=np.float32))
     assert_sound(found, K)
     assert (found.segments == [0, 1]).all()
     np.testing.assert_allclose(found.scores, 1 / (K + 1), rtol=1e-5)
@@ -187,29 +191,19 @@ def test_a_video_without_contrast_is_one_unsure_segment(T: int, K: int, mask: fl
 def test_nothing_is_found_where_every_class_is_impossible(T: int) -> None:
     cas_logits = np.full((3, T), -100, dtype=np.float32)
     cas_logits[-1] = 100
-    assert len(decode_standard(cas_logits, np.full((T, T), 0.5, dtype=np.float32)).scores) == 0
+    assert len(decode(cas_logits, np.full((T, T), 0.5, dtype=np.float32)).scores) == 0
 
 
 def test_one_snippet() -> None:
-    found = decode_standard(np.array([[0], [9], [0]], dtype=np.float32), np.array([[0.7]], dtype=np.float32))
+    found = decode(np.array([[0], [9], [0]], dtype=np.float32), np.array([[0.7]], dtype=np.float32))
     assert found.classes[0] == 1
     np.testing.assert_array_equal(found.segments[0], [0, 1])
     assert found.scores[0] > 0.99
 
 
-def test_keeps_snippets_whose_masks_are_large() -> None:
-    masks = np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.1], [0.5, 0.6, 0.7]], dtype=np.float32)
-    np.testing.assert_array_equal(kept_snippets(masks), [True, False, True])
-
-
-@given(st.floats(0, 1, width=32), st.integers(1, 60))
-def test_keeps_all_snippets_of_equal_masks(mask: float, T: int) -> None:
-    assert kept_snippets(np.full((T, T), mask, dtype=np.float32)).any()
-
-
 def test_curve_is_high_in_the_action_only() -> None:
     cas_logits, masks = outputs([(0, 0.3, 0.7)], 100)
-    curve = action_curve((cas_logits[0] > 0).astype(np.float32), masks, kept_snippets(masks))
+    curve = action_curve((cas_logits[0] > 0).astype(np.float32), FullMasks(masks))
     assert curve[35:65].min() > 0.95
     assert curve[:25].max() < 0.1
     assert curve[75:].max() < 0.1
@@ -218,6 +212,6 @@ def test_curve_is_high_in_the_action_only() -> None:
 def test_inputs_stay_as_they_are() -> None:
     cas_logits, masks = outputs([(0, 0.3, 0.7)], 50)
     copies = cas_logits.copy(), masks.copy()
-    decode_standard(cas_logits, masks)
+    decode(cas_logits, masks)
     np.testing.assert_array_equal(cas_logits, copies[0])
     np.testing.assert_array_equal(masks, copies[1])

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from stale_runtime.decoding.action_masks import FullMasks
+from stale_runtime.decoding.proposals import Proposals, Ranked
 from stale_runtime.decoding.upstream_decoder import (
     decode_upstream,
     upstream_overlap,
@@ -23,6 +25,14 @@ def noise(seed: int, K: int, T: int) -> tuple[NDArray[np.float32], NDArray[np.fl
     cas_logits = rng.normal(0, 2, (K + 1, T)).astype(np.float32)
     masks = rng.normal(0, 3, (T, T)).cumsum(axis=1) / math.sqrt(T)
     return cas_logits, (1 / (1 + np.exp(-masks))).astype(np.float32)
+
+
+def decode(cas_logits: FloatArray, masks: FloatArray) -> Ranked:
+    return decode_upstream(cas_logits, FullMasks(masks))
+
+
+def proposals_of(cas_logits: FloatArray, masks: FloatArray) -> Proposals:
+    return upstream_proposals(cas_logits, FullMasks(masks))
 
 
 def slow_proposals(cas_logits: FloatArray, masks: FloatArray) -> set[Row]:
@@ -80,7 +90,7 @@ def slow_overlap(s1: float, e1: float, s2: float, e2: float) -> float:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 40))
 def test_proposals_are_those_of_the_published_rules(seed: int, K: int, T: int) -> None:
     cas_logits, masks = noise(seed, K, T)
-    proposals = upstream_proposals(cas_logits, masks)
+    proposals = proposals_of(cas_logits, masks)
     expected = np.array(sorted(slow_proposals(cas_logits, masks)), dtype=np.float64).reshape(-1, 4)
     got = np.column_stack([proposals.segments, proposals.mask_scores, proposals.class_scores])
     assert got.shape == expected.shape
@@ -93,7 +103,7 @@ def test_a_run_counts_if_it_spans_more_than_two_hundredths(steps: int, found: bo
     T = 200
     masks = np.zeros((T, T), dtype=np.float32)
     masks[:, 50 : 51 + steps] = 0.9
-    proposals = upstream_proposals(noise(0, 2, T)[0], masks)
+    proposals = proposals_of(noise(0, 2, T)[0], masks)
     assert ([50 / T, (50 + steps) / T] in proposals.segments.tolist()) == found
     assert len(proposals.segments) > 0 if found else len(proposals.segments) == 0
 
@@ -161,7 +171,7 @@ def test_overlap_is_asymmetric_and_takes_the_earlier_start() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 120))
 def test_any_output_gives_at_most_100_segments_of_one_class_inside_the_video(seed: int, K: int, T: int) -> None:
     cas_logits, masks = noise(seed, K, T)
-    ranked = decode_upstream(cas_logits, masks)
+    ranked = decode(cas_logits, masks)
     assert len(ranked.classes) == len(ranked.segments) == len(ranked.scores) <= 100
     assert len(set(ranked.classes.tolist())) <= 1
     assert ((ranked.segments >= 0) & (ranked.segments <= 1)).all()
@@ -173,7 +183,7 @@ def test_any_output_gives_at_most_100_segments_of_one_class_inside_the_video(see
 @pytest.mark.parametrize("T", [1, 2, 3, 16, 100])
 @pytest.mark.parametrize("mask", [0.0, 0.5, 1.0])
 def test_a_video_without_contrast_is_decoded(T: int, mask: float) -> None:
-    ranked = decode_upstream(np.zeros((4, T), dtype=np.float32), np.full((T, T), mask, dtype=np.float32))
+    ranked = decode(np.zeros((4, T), dtype=np.float32), np.full((T, T), mask, dtype=np.float32))
     assert ((ranked.segments >= 0) & (ranked.segments <= 1)).all()
     if mask == 0 or T < 4:
         assert len(ranked.scores) == 0
@@ -181,7 +191,7 @@ def test_a_video_without_contrast_is_decoded(T: int, mask: float) -> None:
 
 def test_one_class_is_enough() -> None:
     cas_logits, masks = noise(0, 1, 50)
-    ranked = decode_upstream(cas_logits, masks)
+    ranked = decode(cas_logits, masks)
     assert len(ranked.classes) > 0
     assert (ranked.classes == 0).all()
 
@@ -189,6 +199,6 @@ def test_one_class_is_enough() -> None:
 def test_inputs_stay_as_they_are() -> None:
     cas_logits, masks = noise(1, 3, 50)
     copies = cas_logits.copy(), masks.copy()
-    decode_upstream(cas_logits, masks)
+    decode(cas_logits, masks)
     np.testing.assert_array_equal(cas_logits, copies[0])
     np.testing.assert_array_equal(masks, copies[1])

@@ -1,0 +1,88 @@
+"""The mask localizer as a part of the deployed graph, which never makes all (T, T) masks.
+
+Nothing after it reads them. Representation masking reads the mean of each row, decoders the mean of the rows that it
+keeps, and at most ten rows besides. So the graph gives these, and of the rows what they follow from: the logits of the
+T0 trained ones. See ``stale_runtime.decoding.mask_interpolation`` for the weights that it gets with each length.
+
+Shapes as in ``stale_export.localizer_graph``; P is the number of rows whose masks are computed.
+"""
+
+import onnx
+
+from stale_export.graph_builder import GraphBuilder
+from stale_model.network.stale import MaskLocalizer
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.manifest import TensorSpec
+
+
+def mask_inputs(trained: int) -> tuple[TensorSpec, ...]:
+    """The inputs that ``propose_masks`` reads, for T0 trained rows."""
+    return (
+        TensorSpec(name=layout.MASK_ROWS, dtype="float32", shape=("P", trained)),
+        TensorSpec(name=layout.MASK_LIFT, dtype="float32", shape=("T", "P")),
+    )
+
+
+def mask_outputs(trained: int) -> tuple[TensorSpec, ...]:
+    """The outputs that ``propose_masks`` adds to the graph, for T0 trained rows."""
+    return (
+        TensorSpec(name=layout.KEPT, dtype="float32", shape=("B", "T")),
+        TensorSpec(name=layout.KEPT_MASK, dtype="float32", shape=("B", "T")),
+        TensorSpec(name=layout.MASK_LOGITS, dtype="float32", shape=("B", trained, "T")),
+    )
+
+
+def propose_masks(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str) -> str:
+    """Compute the outputs of ``mask_outputs`` from the inputs of ``mask_inputs`` and the embedded snippets.
+
+    Args:
+        graph: receives the operators.
+        localizer: gives the weights.
+        snippets: (B, T, C)
+
+    Returns:
+        The snippets that representation masking keeps, (B, T) of bool.
+    """
+    hidden = graph.op("Transpose", _convolve(graph, localizer, snippets), perm=[0, 2, 1])  # (B, M, T)
+    kernel = graph.weight("masks.kernel", localizer.kernel.detach().numpy())  # (T0, M)
+    graph.name(layout.MASK_LOGITS, graph.op("MatMul", kernel, hidden))  # (B, T0, T)
+    masks = graph.op("Sigmoid", graph.op("MatMul", layout.MASK_ROWS, layout.MASK_LOGITS))  # (B, P, T)
+    keep = _choose_snippets(graph, masks)  # (B, T) of bool
+    graph.name(layout.KEPT, graph.op("Cast", keep, to=onnx.TensorProto.FLOAT))
+    count = graph.op("ReduceSum", layout.KEPT, graph.integers(1), keepdims=1)  # (B, 1)
+    weights = graph.op("MatMul", graph.op("Div", layout.KEPT, count), layout.MASK_LIFT)  # (B, P)
+    mean = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.integers(1)), masks)  # (B, 1, T)
+    graph.name(layout.KEPT_MASK, graph.op("Squeeze", mean, graph.integers(1)))
+    return keep
+
+
+def _convolve(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str) -> str:
+    """The hidden layer, a convolution over three snippets: (B, T, C) -> (B, T, M).
+
+    All three taps are applied in one product, and only then are its parts shifted and added, because they are narrower
+    than the snippets.
+    """
+    taps = localizer.hidden.weight.detach().numpy()  # (M, C, 3)
+    M, C, _ = taps.shape
+    products = graph.linear("masks.hidden", snippets, taps.transpose(1, 2, 0).reshape(C, 3 * M))  # (B, T, 3*M)
+    before, here, after = graph.ops("Split", products, outputs=3, axis=2, num_outputs=3)  # (B, T, M)
+    earlier = graph.op("Pad", before, graph.integers(0, 1, 0, 0, -1, 0))  # (B, T, M), moved by one snippet
+    later = graph.op("Pad", after, graph.integers(0, -1, 0, 0, 1, 0))
+    bias = localizer.hidden.bias
+    assert bias is not None
+    hidden = graph.op("Add", here, graph.weight("masks.hidden_bias", bias.detach().numpy()))
+    return graph.op("Relu", graph.op("Add", graph.op("Add", hidden, earlier), later))
+
+
+def _choose_snippets(graph: GraphBuilder, masks: str) -> str:
+    """Keep each snippet whose mean mask is at least the mean over all snippets: (B, P, T) -> (B, T) of bool.
+
+    Numbers are compared after the largest has been subtracted: equal ones are all zero then, whatever the weights
+    between them add up to, so that all of them are kept. At least one snippet always is.
+    """
+    means = graph.op("ReduceMean", masks, graph.integers(2))  # (B, P, 1)
+    means = graph.op("Sub", means, graph.op("ReduceMax", means, graph.integers(1)))
+    strength = graph.op("MatMul", layout.MASK_LIFT, means)  # (T, P) @ (B, P, 1) -> (B, T, 1)
+    strength = graph.op("Squeeze", strength, graph.integers(2))  # (B, T)
+    mean, largest = (graph.op(name, strength, graph.integers(1)) for name in ("ReduceMean", "ReduceMax"))
+    return graph.op("GreaterOrEqual", strength, graph.op("Min", mean, largest))

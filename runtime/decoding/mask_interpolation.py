@@ -1,0 +1,99 @@
+"""Action masks between the trained rows of the mask kernel: which rows there are at another length, and their weights.
+
+The last kernel of the mask localizer has a row for each of the T0 snippets of the trained length. At another length T
+its rows are interpolated linearly, and so are the masks before the sigmoid. Up to three rows a gap between two trained
+ones, the graph computes the sigmoid of all T rows. Of more rows it computes only four a gap, at Lobatto's nodes, and
+takes the mean mask of a row, which is a smooth function of the row's position, from the cubic polynomial through them.
+That is exact to about 1e-6, and then nothing grows with T².
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NODES = np.array([0, 0.25, 0.75, 1])
+"""Chebyshev's points of the second kind, scaled to a gap; neighbouring gaps share the ends."""
+
+
+class RowPositions(NamedTuple):
+    """Where T rows lie among the T0 trained ones."""
+
+    lower: NDArray[np.intp]
+    """(T,) index of the trained row below each of them."""
+    share: NDArray[np.float32]
+    """(T,) weight of the trained row after that one, from 0 to 1."""
+
+
+class MaskInterpolation(NamedTuple):
+    """What the localizer's graph needs to know of a length, besides the length itself."""
+
+    rows: NDArray[np.float32]
+    """(P, T0) weights of the trained rows in each of the P rows whose masks are computed."""
+    lift: NDArray[np.float32]
+    """(T, P) weights of these rows' means in those of the T rows; the identity if P = T."""
+
+
+def row_positions(trained: int, length: int) -> RowPositions:
+    """Where the rows of the mask kernel lie at another length, with half-pixel centres and clamped edges.
+
+    Args:
+        trained: T0, the number of trained rows, at least 2.
+        length: T, in snippets.
+
+    Source: ``resample_rows`` of ``stale_model.network.stale``, rounded like there.
+    """
+    half = np.float32(0.5)
+    position = (np.arange(length, dtype=np.float32) + half) * np.float32(trained / length) - half
+    position = position.clip(0, trained - 1)
+    lower = np.minimum(position.astype(np.intp), trained - 2)
+    return RowPositions(lower, position - lower.astype(np.float32))
+
+
+@lru_cache(maxsize=4)
+def interpolate_masks(trained: int, length: int) -> MaskInterpolation:
+    """The weights with which a graph computes its masks at a length; equal arguments give the same, read-only arrays.
+
+    Args:
+        trained: T0, the number of trained rows, at least 2.
+        length: T, in snippets.
+    """
+    lower, share = row_positions(trained, length)
+    if length <= most_exact_rows(trained):
+        result = MaskInterpolation(_between(trained, lower, share), np.eye(length, dtype=np.float32))
+    else:
+        nodes = np.append((np.arange(trained - 1)[:, None] + _NODES[:-1]).ravel(), trained - 1)  # (P,)
+        below = np.minimum(nodes.astype(np.intp), trained - 2)
+        rows = _between(trained, below, (nodes - below).astype(np.float32))
+        lift = np.zeros((length, len(nodes)), np.float32)
+        first = (len(_NODES) - 1) * lower[:, None]  # (T, 1)
+        lift[np.arange(length)[:, None], first + np.arange(len(_NODES))] = _cubic_weights(share)
+        result = MaskInterpolation(rows, lift)
+    for weights in result:
+        weights.setflags(write=False)
+    return result
+
+
+def most_exact_rows(trained: int) -> int:
+    """The largest T at which the masks of all T rows are computed, for T0 trained rows."""
+    return (len(_NODES) - 1) * (trained - 1) + 1
+
+
+def _between(trained: int, lower: NDArray[np.intp], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights of T0 rows in linear interpolation at N positions: (N, T0)."""
+    weights = np.zeros((len(lower), trained), np.float32)
+    n = np.arange(len(lower))
+    weights[n, lower] = 1 - share
+    weights[n, lower + 1] = share
+    return weights
+
+
+def _cubic_weights(share: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Lagrange's weights of the four nodes of a gap at positions (N,) in it: (N, 4)."""
+    x = share.astype(np.float64)
+    weights = np.ones((len(x), len(_NODES)))
+    for n, node in enumerate(_NODES):
+        for other in np.delete(_NODES, n):
+            weights[:, n] *= (x - other) / (node - other)
+    return weights
