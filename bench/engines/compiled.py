@@ -1,10 +1,9 @@
 """The published network, compiled by PyTorch."""
 
-import os
-
-os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # read when PyTorch is imported
+from typing import Any, cast
 
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 
 from stale_bench.engines.published import Published
@@ -24,16 +23,12 @@ class PublishedCompiled(Published):
 
     def __init__(self, job: BackendJob) -> None:
         super().__init__(job)
-        torch._inductor.config.freezing = True  # type: ignore[attr-defined]
-        torch._inductor.config.compile_threads = job.threads  # type: ignore[attr-defined]
-        self.network = _compile(self.network)
+        config: Any = torch._inductor.config
+        config.force_disable_caches = config.freezing = True
+        config.compile_threads = job.threads
+        self.network = cast(nn.Module, torch.compile(self.network, dynamic=False))
         self._forward(torch.zeros(1, job.length, self.bundle.manifest.channels))
 
     def _forward(self, batch: Tensor) -> None:
         with torch.no_grad():  # freezing does not know PyTorch's inference mode
             self.network(batch, self._token_ids)
-
-
-def _compile(network: nn.Module) -> nn.Module:
-    compiled: nn.Module = torch.compile(network, dynamic=False)
-    return compiled

@@ -1,7 +1,7 @@
 """The published network in ONNX Runtime, exported without any change: what a user would take instead of this project.
 
-``naive_export.py`` makes the graphs, before anything is timed. This module imports no PyTorch, because whoever runs such
-a graph needs none either.
+``naive_export.py`` makes the graphs, before anything is timed. This module imports no PyTorch, because whoever runs
+such a graph needs none either.
 """
 
 from collections.abc import Mapping

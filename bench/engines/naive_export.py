@@ -82,7 +82,9 @@ def _export(network: nn.Module, inputs: tuple[Tensor, ...], path: Path, *, exter
     """Export a network; by default its weights are in a second file, from where ONNX Runtime maps them."""
     names = [FEATURES, TOKEN_IDS][: len(inputs)]
     with torch.no_grad(), _quietly():
-        torch.onnx.export(network, inputs, path, input_names=names, dynamo=True, external_data=external_data)
+        torch.onnx.export(
+            network, inputs, path, input_names=names, dynamo=True, external_data=external_data, verbose=False
+        )
 
 
 def _fold_constants(source: Path, path: Path) -> None:

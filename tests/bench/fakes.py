@@ -135,6 +135,27 @@ class Chatty(Quick):
         os.write(1, b"nor is this\n")
 
 
+class ReadsItsFile(Quick):
+    """Runs what ``write_file`` made."""
+
+    def __init__(self, job: BackendJob) -> None:
+        super().__init__(job)
+        self.exports = (Path(job.cache) / f"{job.length}.txt").read_text().splitlines()
+
+    def facts(self, _features: FloatArray) -> Facts:
+        return Facts(file_mb=float(len(self.exports)), gmacs=None, int8_share=None)
+
+
+def write_file(job: BackendJob) -> None:
+    """Write a line at each call."""
+    with (Path(job.cache) / f"{job.length}.txt").open("a") as file:
+        print("exported", file=file)
+
+
+def fail_to_export(_job: BackendJob) -> None:
+    raise OSError("no space left on device")
+
+
 def fake(kind: type[Quick], name: str | None = None, **options: Any) -> Backend:
     """A backend that a plan can hold."""
     return Backend(name=name or kind.__name__.lower(), engine=f"tests.bench.fakes:{kind.__name__}", **options)

@@ -12,7 +12,8 @@ from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring import benchmark as benchmark_module
 from stale_bench.measuring.benchmark import Benchmark
 from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
-from stale_bench.reporting.benchmark_results import Results
+from stale_bench.measuring.peak_worker import KINDS
+from stale_bench.reporting.benchmark_results import PEAK, Results
 from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
 from stale_bench.statistics.map_difference import MapDifference
@@ -78,6 +79,29 @@ def test_a_dead_baseline_is_said_where_ratios_are_missing(bundle: Path) -> None:
     _, row = report(make_plan(bundle, fake(fakes.CannotLoad), fake(fakes.Quick))).rows
     assert row.ratio is None
     assert "the baseline cannotload failed" in row.warnings
+
+
+def test_what_a_backend_runs_is_exported_once_a_length_before_its_processes_start(bundle: Path, tmp_path: Path) -> None:
+    backend = fake(fakes.ReadsItsFile, exporter="tests.bench.fakes:write_file")
+    rows = report(make_plan(bundle, backend, cache=tmp_path, lengths=(16, 32), launches=2)).rows
+    assert [(row.error, row.file_mb) for row in rows] == [(None, 1.0), (None, 1.0)]
+    assert all((tmp_path / f"{T}.txt").read_text() == "exported\n" for T in (16, 32))
+
+
+def test_an_export_that_fails_is_a_row_that_says_so(bundle: Path) -> None:
+    bad = fake(fakes.Quick, "bad", exporter="tests.bench.fakes:fail_to_export")
+    failed, fine = report(make_plan(bundle, bad, fake(fakes.Quick))).rows
+    assert failed.error == "OSError: no space left on device"
+    assert not failed.stages
+    assert fine.error is None
+
+
+def test_the_machine_s_peak_is_measured_where_it_is_wanted(bundle: Path) -> None:
+    plain = report(make_plan(bundle, fake(fakes.Quick)))
+    assert plain.machine[PEAK] is None
+    peaks = report(make_plan(bundle, fake(fakes.Quick), peak=True)).machine[PEAK]
+    assert peaks.keys() == KINDS.keys()
+    assert all(value > 0 for value in peaks.values())
 
 
 def test_what_a_library_prints_is_no_answer(bundle: Path) -> None:
