@@ -11,8 +11,8 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring import benchmark as benchmark_module
 from stale_bench.measuring.benchmark import Benchmark
-from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
 from stale_bench.measuring.peak_worker import KINDS
+from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
 from stale_bench.reporting.benchmark_results import PEAK, Results
 from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
