@@ -35,6 +35,8 @@ class Calibration:
 
     features: Mapping[str, Features]
     """(T, C), resampled, by video id."""
+    originals: Mapping[str, Features]
+    """(S, C), of at most ``layout.LONGEST`` snippets, by video id."""
     seed: int
     """The seed that the videos were drawn with."""
     summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
@@ -90,6 +92,7 @@ def read_calibration(
             "calibrate on training videos only, otherwise the validation proves nothing"
         )
     features: dict[str, Features] = {}
+    originals: dict[str, Features] = {}
     summaries: dict[str, FeatureSummary] = {}
     broken: list[FeatureError] = []
     for video in sorted(paths, key=lambda video: rank(video, seed)):
@@ -98,6 +101,7 @@ def read_calibration(
         try:
             found = read_features(paths[video], channels)
             features[video] = resample(found, length)
+            originals[video] = resample(found, min(len(found), layout.LONGEST))
             summary = summarise_features(found)
             if summary is not None:
                 summaries[video] = summary
@@ -107,7 +111,7 @@ def read_calibration(
     if not features:
         got = str(broken[0]) if broken else "no .npy files"
         raise DatasetError(f"--calibration {folder}: no usable file ({got}); give a folder of training features")
-    return Calibration(features=features, seed=seed, summaries=summaries, durations_s=durations_s)
+    return Calibration(features=features, originals=originals, seed=seed, summaries=summaries, durations_s=durations_s)
 
 
 class Activations:

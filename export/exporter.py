@@ -11,10 +11,13 @@ import torch
 from stale_export.bundle_writer import record_files, write_bundle
 from stale_export.calibration import Calibration, read_calibration
 from stale_export.embedded_prompts import EmbeddedPrompts, embed_prompts
+from stale_export.fast_gate import FastGate, FastGraph
+from stale_export.fast_localizer import fast_spec
 from stale_export.graph_builder import serialize
 from stale_export.graph_choice import ALL_GRAPHS, check_graphs, left_out
 from stale_export.int8_options import Int8Options
 from stale_export.localizer_graph import localizer_model, localizer_spec
+from stale_export.mask_nodes import choose_mask_nodes
 from stale_export.parity import compare_localizer, compare_text_encoder, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.say import Say
@@ -46,7 +49,7 @@ from stale_runtime.bundle.manifest import (
     TextEncoderSpec,
 )
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
-from stale_runtime.errors import ExportError
+from stale_runtime.errors import ExportError, QuantizationError
 from stale_runtime.evaluation.ground_truth import read_ground_truth
 from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.backends import default_backend
@@ -118,12 +121,15 @@ def export_bundle(
     embedded = embed_prompts(trained, prompts, export.text_spec)
     embedded_footage = _embed_footage(export, tower, footage)
     exported = _export_graphs(export)
-    parity = _compare_graphs(export, exported, embedded)
+    mask_nodes = choose_mask_nodes(export.network)
+    parity = _compare_graphs(export, exported, embedded, mask_nodes)
     if embedded_footage is not None and tower is not None:
         tower = _validate_vision(export, tower, embedded_footage, exported.localizer, embedded.encoded)
         validation = validation or embedded_footage.in_float
     gate = _make_gate(export, validation, embedded.encoded)
     quantized = _quantize_localizer(export, embedded.encoded, calibration, gate, unwanted)
+    fast = _approximate_localizer(export, exported.localizer, quantized, embedded.encoded, calibration, gate, graphs)
+    approximate = () if fast is None else (QuantizedGraph(model=fast.model, record=fast.record),)
     torch_backends = NO_TORCH_BACKENDS
     if not {layout.LOCALIZER_TORCH, layout.LOCALIZER_TORCH_INT8} <= unwanted:
         export.stages.enter("making the localizers for PyTorch")
@@ -133,24 +139,29 @@ def export_bundle(
     tower = tower.without(unwanted) if tower is not None else None
     contents = {
         layout.LOCALIZER_FP32: exported.localizer,
-        **{graph.record.file: graph.model for graph in quantized},
+        **{graph.record.file: graph.model for graph in (*quantized, *approximate)},
         **torch_backends.files,
         layout.TEXT_ENCODER: exported.text_encoder if text_encoder is None else text_encoder.model,
         layout.TOKENIZER: trained.clip.tokenizer_json,
         layout.PROMPTS: embedded.to_bytes(),
         layout.SELF_TEST: record_self_test(
-            export.network, embedded, quantized, norm=norm, vision=tower.recording if tower is not None else NO_VISION
+            export.network,
+            embedded,
+            (*quantized, *approximate),
+            norm=norm,
+            vision=tower.recording if tower is not None else NO_VISION,
         ),
         **(tower.files if tower is not None else {}),
     }
     contents = {file: content for file, content in contents.items() if file not in unwanted}
-    records = (*(graph.record for graph in quantized), *torch_backends.records)
+    records = (*(graph.record for graph in (*quantized, *approximate)), *torch_backends.records)
     records += () if text_encoder is None else (text_encoder.record,)
     records = tuple(record for record in records if record.file in contents)
     manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
+    manifest = replace(manifest, mask_nodes=mask_nodes, approximation=None if fast is None else fast.approximation)
     if gate is not None:
         export.stages.enter("validating graph by graph")
-        manifest = _add_validation(export, manifest, gate, exported.localizer, quantized)
+        manifest = _add_validation(export, manifest, gate, exported.localizer, quantized, fast)
     if tower is not None:
         manifest = _add_vision(manifest, tower)
     export.stages.enter(f"writing {output}")
@@ -285,11 +296,18 @@ def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None
 
 
 def _add_validation(
-    export: _Export, manifest: Manifest, gate: MapGate, localizer: bytes, quantized: tuple[QuantizedGraph, ...]
+    export: _Export,
+    manifest: Manifest,
+    gate: MapGate,
+    localizer: bytes,
+    quantized: tuple[QuantizedGraph, ...],
+    fast: FastGraph | None,
 ) -> Manifest:
     """Say how sure each change of mAP is, and from which score on detections are worth reading."""
     baseline = gate.find(localizer)
     found = {graph.record.file: gate.find(graph.model) for graph in quantized}
+    if fast is not None and fast.found is not None:
+        found[fast.record.file] = fast.found
     records = tuple(
         record_map_change(record, found[record.file], baseline, gate.videos.truth, say=export.say)
         if record.file in found
@@ -351,13 +369,15 @@ def _export_graphs(export: _Export) -> _FloatGraphs:
     )
 
 
-def _compare_graphs(export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts) -> tuple[ParityRecord, ...]:
+def _compare_graphs(
+    export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
+) -> tuple[ParityRecord, ...]:
     export.stages.enter("comparing the graphs with the network")
     network = export.network
-    cases = localizer_cases(network.config.temporal_scale, len(prompts.names))
+    cases = localizer_cases(network.config.temporal_scale, len(prompts.names), mask_nodes)
     return (
         *compare_text_encoder(graphs.text_encoder, layout.TEXT_ENCODER, prompts),
-        *compare_localizer(graphs.localizer, layout.LOCALIZER_FP32, network, prompts.embeddings, cases),
+        *compare_localizer(graphs.localizer, layout.LOCALIZER_FP32, network, prompts.embeddings, cases, mask_nodes),
     )
 
 
@@ -399,6 +419,52 @@ def _quantize_localizer(
     return tuple(made)
 
 
+def _approximate_localizer(
+    export: _Export,
+    localizer: bytes,
+    quantized: tuple[QuantizedGraph, ...],
+    prompts: EncodedPrompts,
+    calibration: Calibration | None,
+    gate: MapGate | None,
+    graphs: Collection[str],
+) -> FastGraph | None:
+    """The graph of ``ort-fast``; None if it is not wanted, or cannot be had and was not asked for by name.
+
+    Raises:
+        ExportError: it was asked for by name and cannot be had.
+    """
+    if "ort-fast" not in graphs:
+        return None
+    asked = set(graphs) != set(ALL_GRAPHS)
+    if calibration is None:
+        problem = "no --calibration: no ort-fast, which is checked on training videos"
+        if asked:
+            raise ExportError(f"--graphs ort-fast: {problem}; give --calibration FOLDER, or leave it out")
+        export.say(problem)
+        return None
+    export.stages.enter("approximating the localizer")
+    proved = [g.model for g in quantized if g.record.file == layout.LOCALIZER_INT8 and g.record.map_percent is not None]
+    fast_gate = FastGate(
+        network=export.network,
+        calibration=calibration,
+        prompts=prompts,
+        exact=localizer,
+        guarding=proved[0] if proved else localizer,
+        target=export.int8.target,
+        weight_bits=export.int8.weight_bits,
+        gate=gate,
+        say=export.say,
+        watch=export.stages.watch,
+    )
+    try:
+        return fast_gate.make()
+    except QuantizationError as problem:
+        if asked:
+            raise
+        export.say(str(problem))
+        return None
+
+
 def _quantize_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
     """The text encoder in int8; None if it is to stay in float."""
     if export.int8.text_precision == "fp32":
@@ -420,7 +486,11 @@ def _describe(
 ) -> Manifest:
     trained, config = export.trained, export.network.config
     localizers = (layout.LOCALIZER_FP32, layout.LOCALIZER_INT8, layout.LOCALIZER_INT8_DYNAMIC)
-    specs = {**dict.fromkeys(localizers, graphs.localizer_spec), layout.TEXT_ENCODER: graphs.text_encoder_spec}
+    specs = {
+        **dict.fromkeys(localizers, graphs.localizer_spec),
+        layout.LOCALIZER_FAST: fast_spec(export.network),
+        layout.TEXT_ENCODER: graphs.text_encoder_spec,
+    }
     return Manifest(
         format_version=FORMAT_VERSION,
         versions={"stale-edge": __version__, **{package: version(package) for package in PACKAGES}},

@@ -37,6 +37,12 @@ def check_graphs(graphs: Collection[str], *, vision: bool) -> None:
         raise ValueError(
             f"{' '.join(graphs)}: stale-run would have nothing to run; add at least one of {', '.join(_LOCALIZERS)}"
         )
+    exact = [name for name, file in _LOCALIZERS.items() if file != layout.LOCALIZER_FAST]
+    if "ort-fast" in graphs and not any(name in graphs for name in exact):
+        raise ValueError(
+            f"{' '.join(graphs)}: ort-fast leaves what it is too far off for to another graph; add at least one of "
+            f"{', '.join(exact)}"
+        )
     towers = [name for name in graphs if name in _VISION]
     if vision and not towers:
         raise ValueError(f"{' '.join(graphs)}: no graph of the vision tower; add {' or '.join(_VISION)}")

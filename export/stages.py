@@ -82,6 +82,7 @@ def count_stages(int8: Int8Options, *, vision: bool, graphs: Collection[str]) ->
     always = ("prompts", "text encoder", "localizer", "comparison", "writing")
     sometimes = {
         "quantization": any("int8" in graph for graph in graphs if graph.startswith("ort")),
+        "approximation": "ort-fast" in graphs and int8.calibration is not None,
         "PyTorch": any(graph.startswith("torch") for graph in graphs),
         "text quantization": int8.text_precision != "fp32",
         "calibration features": int8.calibration is not None,

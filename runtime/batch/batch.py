@@ -51,6 +51,11 @@ class Batch:
         return [outcome.error for outcome in self.outcomes if outcome.error is not None]
 
     @property
+    def recomputed(self) -> int:
+        """How many videos the approximate localizer left to the exact one, at least in part."""
+        return sum(found.recomputed > 0 for found in self.found)
+
+    @property
     def stopped(self) -> bool:
         """Whether some videos were not reached."""
         return len(self.outcomes) < len(self.paths)

@@ -122,6 +122,8 @@ class Journal:
             JournalError: it cannot be written.
         """
         record = {"video": found.video, **state._asdict(), "duration_s": found.duration_s, "window": found.window}
+        if found.recomputed:
+            record["recomputed"] = found.recomputed
         record["detections"] = found.detections
         line = _add_checksum(record)
         if len(line) >= LONGEST_LINE:
@@ -242,7 +244,13 @@ def _parse_video(line: bytes) -> tuple[FileState, VideoDetections]:
     window = content["window"]
     if window is not None:
         window = int(window)
-    found = VideoDetections(video=str(content["video"]), duration_s=duration_s, detections=rows, window=window)
+    found = VideoDetections(
+        video=str(content["video"]),
+        duration_s=duration_s,
+        detections=rows,
+        window=window,
+        recomputed=int(content.get("recomputed", 0)),
+    )
     return FileState(int(content["size"]), int(content["mtime_ns"])), found
 
 

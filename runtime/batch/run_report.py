@@ -38,6 +38,7 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any], ended
             "videos": len(videos),
             **{status: counts[status] for status in ("ok", "failed", "skipped")},
             "resumed": resumed,
+            **({"recomputed": batch.recomputed} if batch.recomputed else {}),
         },
         "run": dict(run),
         "videos": videos,
@@ -56,6 +57,7 @@ def _describe_outcome(outcome: Outcome, warning: str | None) -> dict[str, Any]:
             **_describe(outcome.path, "ok"),
             "detections": len(found),
             "window": found.window,
+            **({"recomputed": found.recomputed} if found.recomputed else {}),
             **({} if warning is None else {"warning": as_text(warning)}),
         }
     return {

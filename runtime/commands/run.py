@@ -62,8 +62,8 @@ POSITIVE = Number(1e-6, LONGEST_S)
 @click.option(
     "--backend",
     type=click.Choice(list(LOCALIZER_BACKENDS)),
-    help="What runs the network.  [default: ort-int8 if the bundle's int8 mAP was measured, else ort-fp32, else what "
-    "the bundle has]",
+    help="What runs the network.  [default: the first of ort-fast and ort-int8 whose mAP the bundle says, else "
+    "ort-fp32, else what the bundle has]",
 )
 @click.option(
     "--vision-precision",

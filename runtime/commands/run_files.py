@@ -69,6 +69,9 @@ def _process(request: RunRequest, task: BatchRun, output: RunOutput, report: Run
         _note_damage(outcomes)
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         output.write(outcomes)
+        if batch.recomputed:
+            of = f"{batch.recomputed:,} of {len(batch.found):,} videos were computed exactly, at least in part"
+            console.note(NAME, f"{of}: {task.localizer.backend} is an approximation, and too far off for them")
         report.write(batch)
         if journal is not None and not batch.stopped:
             journal.remove()

@@ -38,6 +38,7 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
         LocalizerBackend(
             name="ort-int8-dynamic", file=layout.LOCALIZER_INT8_DYNAMIC, engine="onnxruntime", precision="int8"
         ),
+        LocalizerBackend(name="ort-fast", file=layout.LOCALIZER_FAST, engine="onnxruntime", precision="int8"),
         LocalizerBackend(name="openvino-fp32", file=layout.LOCALIZER_FP32, engine="openvino", precision="fp32"),
         LocalizerBackend(name="openvino-bf16", file=layout.LOCALIZER_FP32, engine="openvino", precision="bf16"),
         LocalizerBackend(name="openvino-int8", file=layout.LOCALIZER_INT8, engine="openvino", precision="int8"),
@@ -50,6 +51,8 @@ def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError
     """Why a backend cannot run a bundle's graph on this machine; None if it can."""
     if backend.file not in manifest.files:
         return _missing_graph(backend, manifest)
+    if backend.file == layout.LOCALIZER_FAST:
+        return _guard_problem(backend, manifest)
     if backend.engine != "openvino":
         return None
     if find_spec("openvino") is None:
@@ -112,15 +115,49 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int, wor
 
 
 def default_backend(manifest: Manifest) -> LocalizerBackend:
-    """ONNX Runtime's int8 backend if the manifest says that its mAP was measured, else fp32.
+    """The fastest backend of ONNX Runtime whose mAP the manifest says was measured, else fp32.
 
     If the bundle lacks that graph, the default is the first backend of ONNX Runtime in ``LOCALIZER_BACKENDS`` whose
     graph is there.
     """
-    proved = {record.file for record in manifest.quantization if record.map_percent is not None}
-    best = LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in proved else "ort-fp32"]
-    present = [b for b in LOCALIZER_BACKENDS.values() if b.file in manifest.files and b.engine == "onnxruntime"]
+    fast = LOCALIZER_BACKENDS["ort-fast"]
+    if fast.file in _measured(manifest) and backend_problem(fast, manifest) is None:
+        return fast
+    return exact_backend(manifest)
+
+
+def exact_backend(manifest: Manifest) -> LocalizerBackend:
+    """What ``default_backend`` is without the approximate graph; its guard leaves to it what that is too far off for."""
+    best = LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in _measured(manifest) else "ort-fp32"]
+    present = _exact_backends(manifest)
     return best if best in present or not present else present[0]
+
+
+def _exact_backends(manifest: Manifest) -> list[LocalizerBackend]:
+    """The backends of ONNX Runtime whose graphs the bundle has, except the approximate one."""
+    return [
+        backend
+        for backend in LOCALIZER_BACKENDS.values()
+        if backend.file in manifest.files and backend.engine == "onnxruntime" and backend.file != layout.LOCALIZER_FAST
+    ]
+
+
+def _measured(manifest: Manifest) -> set[str]:
+    """Files of the quantized graphs whose mAP was measured."""
+    return {record.file for record in manifest.quantization if record.map_percent is not None}
+
+
+def _guard_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError | None:
+    """Why the approximate graph of a bundle has no guard; None if it has one."""
+    record = manifest.approximation
+    if record is None or record.file != backend.file:
+        return BundleError(f"{layout.MANIFEST}: does not say how exact {backend.file} is; {COPY_AGAIN}")
+    if not _exact_backends(manifest):
+        return BackendError(
+            f"{backend.name}: the bundle has no exact graph for videos that need one; take a bundle that was exported "
+            "with --graphs ort-fast ort-int8"
+        )
+    return None
 
 
 def _missing_graph(backend: LocalizerBackend, manifest: Manifest) -> StaleError:

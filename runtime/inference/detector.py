@@ -9,7 +9,8 @@ from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evidence import Evidence
 from stale_runtime.inference.detection_stream import decode_blocks
-from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GuardTally, Outputs
+from stale_runtime.inference.guarded_pass import LocalizerNetwork
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
 from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
@@ -64,13 +65,15 @@ class FoundWithCurves(NamedTuple):
     """Best first."""
     curves: FloatArray | None
     """(K, n) class scores over its time; None if they were not asked for."""
+    recomputed: int
+    """See ``VideoDetections.recomputed``."""
 
 
 class Detector:
     """Runs a network and decodes its outputs; threads may share it."""
 
     def __init__(
-        self, network: ForwardPass, lengths: LengthRules, *, decoder: str, classes: int, most: int | None
+        self, network: LocalizerNetwork, lengths: LengthRules, *, decoder: str, classes: int, most: int | None
     ) -> None:
         """Args: decoder, classes, most: as for ``Localizer.open``."""
         self._network, self._lengths = network, lengths
@@ -107,11 +110,13 @@ class Detector:
             held = read(snippets if lengths.may_have_scenes(snippets) else lengths.length_for(snippets))
             window = lengths.window_for(held)
             found = self._detect_held(held, window, duration_s, prompts, evidence)
-        rows, curves = found
+        rows, curves, recomputed = found
         shown = None
         if curves is not None:
             shown = Evidence(class_scores=pick_curves(curves, prompts.names, rows, duration_s))
-        return VideoDetections(video=video, duration_s=duration_s, detections=rows, window=window, evidence=shown)
+        return VideoDetections(
+            video=video, duration_s=duration_s, detections=rows, window=window, recomputed=recomputed, evidence=shown
+        )
 
     def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
@@ -129,10 +134,11 @@ class Detector:
     ) -> FoundWithCurves:
         if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts, evidence)
-        outputs = self.outputs(features, prompts, rows=self._decoder in READING_ROWS)
+        tally = GuardTally()
+        outputs = self.outputs(features, prompts, rows=self._decoder in READING_ROWS, tally=tally)
         most = self._most or MOST_DETECTIONS
         rows = decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
-        return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None)
+        return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None, tally.recomputed)
 
     def _detect_long(
         self,
@@ -144,22 +150,27 @@ class Detector:
     ) -> FoundWithCurves:
         """Find actions through windows."""
         curves = WindowCurves(len(prompts.names), snippets) if evidence else None
-        ranked = decode_blocks(self.stream_decoder(prompts, curves), blocks, most=self._most)
+        tally = GuardTally()
+        ranked = decode_blocks(self.stream_decoder(prompts, curves, tally), blocks, most=self._most)
         rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
-        return FoundWithCurves(rows, None if curves is None else curves.finish())
+        return FoundWithCurves(rows, None if curves is None else curves.finish(), tally.recomputed)
 
-    def outputs(self, features: FloatArray, prompts: EncodedPrompts, *, rows: bool = True) -> Outputs:
+    def outputs(
+        self, features: FloatArray, prompts: EncodedPrompts, *, rows: bool = True, tally: GuardTally | None = None
+    ) -> Outputs:
         """The network's outputs for features (T0, C) of a video, resampled to T; ``rows`` of the masks if wanted."""
         T = self._lengths.length_for(len(features))
         self._network.require_memory(prompts, T)
-        return self._network.run(self._network.inputs(features, T, prompts), rows=rows)
+        return self._network.run(self._network.inputs(features, T, prompts), rows=rows, tally=tally)
 
-    def stream_decoder(self, prompts: EncodedPrompts, curves: WindowCurves | None = None) -> StreamDecoder:
+    def stream_decoder(
+        self, prompts: EncodedPrompts, curves: WindowCurves | None = None, tally: GuardTally | None = None
+    ) -> StreamDecoder:
         """What looks at a video through windows, and adds to ``curves`` how sure it was."""
         lengths = self._lengths
         self._network.require_memory(prompts, lengths.scene_length, windows=BATCH)
         return StreamDecoder(
-            partial(self._network.run_windows, prompts=prompts),
+            partial(self._network.run_windows, prompts=prompts, tally=tally),
             prompts.names,
             lengths.window_length,
             scene_length=lengths.scene_length,

@@ -1,6 +1,7 @@
 """Running a bundle's localizer graph: its inputs, its outputs, and the memory that this takes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from stale_runtime.bundle.onnx_session import Session, checked_output, run_sessi
 from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMasks
 from stale_runtime.decoding.mask_interpolation import interpolate_masks
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
+from stale_runtime.inference.video_landmarks import pooling_weights, spaced_snippets
 from stale_runtime.inputs.features import resample_for_graph
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.memory import detection_bytes, require_memory
@@ -38,6 +40,14 @@ class Outputs(NamedTuple):
     """That the T snippets propose."""
 
 
+@dataclass
+class GuardTally:
+    """Counts what the guard of the approximate localizer has had computed exactly."""
+
+    recomputed: int = 0
+    """Videos, or windows of one."""
+
+
 class GraphCall(NamedTuple):
     """What the inputs of a localizer graph are made from."""
 
@@ -49,6 +59,8 @@ class GraphCall(NamedTuple):
     """K encoded prompts."""
     trained: int
     """T0 of the network, in snippets."""
+    mask_nodes: int | None = None
+    """See ``Manifest.mask_nodes``."""
 
 
 _INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
@@ -56,10 +68,18 @@ _INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
     layout.LENGTH: lambda call: np.array(call.length, np.int64),
     layout.PROMPT_EMBEDDINGS: lambda call: call.prompts.embeddings,
     layout.QUERIES: lambda call: call.prompts.queries,
-    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length).rows,
-    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length).lift,
+    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).rows,
+    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).lift,
+    layout.POOLING: lambda call: pooling_weights(call.length),
+    layout.SPACED: lambda call: spaced_snippets(call.length),
 }
 """How each input is made that a localizer graph may have."""
+_OUTPUTS = (
+    layout.LOCALIZER_OUTPUTS,
+    (*layout.LOCALIZER_OUTPUTS, layout.DEVIATION),
+    layout.FULL_MASK_OUTPUTS,
+)
+"""Names of the outputs that a localizer graph may have."""
 
 
 def make_inputs(names: Sequence[str], call: GraphCall) -> dict[str, NDArray[Any]]:
@@ -132,26 +152,30 @@ class ForwardPass:
         Raises:
             PromptError: the prompts do not fit the bundle.
         """
-        return self._inputs(resample_for_graph(features, length)[None], length, prompts)  # (1, T0 or T, C)
+        return self.batch_inputs(resample_for_graph(features, length)[None], length, prompts)  # (1, T0 or T, C)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True) -> Outputs:
+    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True, tally: GuardTally | None = None) -> Outputs:
         """Run the graph on one video.
 
         Args:
             inputs: what ``inputs`` returned.
             rows: whether somebody will read rows of the masks.
+            tally: see ``GuardedPass``; this has no guard.
 
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        return self._run(inputs, rows=rows)[0]
+        return read_outputs(self.run_batch(inputs, rows=rows))[0]
 
-    def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> Iterator[Outputs]:
+    def run_windows(
+        self, batch: NDArray[np.float32], prompts: EncodedPrompts, *, tally: GuardTally | None = None
+    ) -> Iterator[Outputs]:
         """Run the graph on several windows at once.
 
         Args:
             batch: (B, T, C) windows, resampled to T.
             prompts: K encoded prompts.
+            tally: as for ``run``.
 
         Returns:
             The outputs for each window, without rows of the masks.
@@ -161,9 +185,29 @@ class ForwardPass:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
         _, T, _ = batch.shape
-        return iter(self._run(self._inputs(batch, T, prompts), rows=False))
+        return iter(read_outputs(self.run_batch(self.batch_inputs(batch, T, prompts), rows=False)))
 
-    def _inputs(self, batch: NDArray[np.float32], length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
+    def batch_inputs(self, batch: NDArray[np.float32], length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
+        """The inputs of the graph for several videos of one length.
+
+        Args:
+            batch: (B, S, C), which the graph resamples to T if S < T.
+            length: T, in snippets.
+            prompts: K encoded prompts.
+
+        Raises:
+            PromptError: the prompts do not fit the bundle.
+        """
+        self.check_prompts(prompts)
+        trained, mask_nodes = self._manifest.temporal_scale, self._manifest.mask_nodes
+        return make_inputs(self._input_names, GraphCall(batch, length, prompts, trained, mask_nodes))
+
+    def check_prompts(self, prompts: EncodedPrompts) -> None:
+        """Make sure that encoded prompts fit the bundle.
+
+        Raises:
+            PromptError: they do not.
+        """
         channels, K = self._manifest.channels, len(prompts.names)
         shapes = prompts.embeddings.shape, prompts.queries.shape
         expected = (K, channels), (K, self._manifest.heads * channels)
@@ -172,10 +216,17 @@ class ForwardPass:
                 f"encoded prompts of shapes {shapes}, expected {expected}; pass what encode_prompts of this localizer "
                 "returned"
             )
-        return make_inputs(self._input_names, GraphCall(batch, length, prompts, self._manifest.temporal_scale))
 
-    def _run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool) -> list[Outputs]:
-        """The outputs for each video of a batch."""
+    def run_batch(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[str, NDArray[np.float32]]:
+        """The outputs of the graph, by name as in ``stale_runtime.bundle.layout``.
+
+        Args:
+            inputs: what ``batch_inputs`` returned.
+            rows: whether the logits of the masks are wanted.
+
+        Raises:
+            BundleError: the graph fails, or its outputs are not a localizer's.
+        """
         names = [name for name in self._output_names if rows or name != layout.MASK_LOGITS]
         features, K = inputs[layout.FEATURES], len(inputs[layout.PROMPT_EMBEDDINGS])
         B, S, _ = features.shape
@@ -186,12 +237,13 @@ class ForwardPass:
             layout.KEPT_MASK: (B, T),
             layout.MASK_LOGITS: (B, T0, T),
             layout.ACTION_MASKS: (B, T, T),
+            layout.DEVIATION: (B,),
         }
         found = dict(zip(names, run_session(self._session, names, inputs), strict=True))
         outputs = {name: checked_output(self._name, output, shapes[name]) for name, output in found.items()}
         if layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
             raise BundleError(f"{self._name}: keeps no snippet of a video, expected at least one; {COPY_AGAIN}")
-        return read_outputs(outputs)
+        return outputs
 
 
 def _known_interface(spec: GraphSpec, file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -203,7 +255,7 @@ def _known_interface(spec: GraphSpec, file: str) -> tuple[tuple[str, ...], tuple
     inputs, outputs = (tuple(tensor.name for tensor in tensors) for tensors in (spec.inputs, spec.outputs))
     needed = {layout.FEATURES, layout.PROMPT_EMBEDDINGS}
     known = needed <= set(inputs) <= _INPUTS.keys()
-    if not known or set(outputs) not in (set(layout.LOCALIZER_OUTPUTS), set(layout.FULL_MASK_OUTPUTS)):
+    if not known or set(outputs) not in map(set, _OUTPUTS):
         raise BundleError(
             f"{file}: a graph from {', '.join(inputs)[:80]} to {', '.join(outputs)[:80]}, which is no localizer; "
             f"{COPY_AGAIN}"

@@ -17,10 +17,11 @@ from stale_runtime.decoding.decoders import DECODERS, READING_ROWS
 from stale_runtime.decoding.standard_decoder import CLASSES
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, StaleError
-from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, open_backend
+from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.detection_stream import DetectionStream
 from stale_runtime.inference.detector import Detector, FeatureArray, Watch
-from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, Outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
+from stale_runtime.inference.guarded_pass import open_network
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
@@ -85,8 +86,7 @@ class Localizer:
         self.length, self.window = self._lengths.length, self._lengths.window
         self.threads = min(settings.threads, available_threads())
         with self._time_limit(f"loading {bundle.path}"):
-            session = open_backend(backend, bundle, threads=self.threads, working_bytes=self._working_bytes())
-        self._network = ForwardPass(bundle, session, backend.file)
+            self._network = open_network(backend, bundle, threads=self.threads, working_bytes=self._working_bytes())
         folder = (settings.cache_folder or default_cache_folder()) if settings.cache else None
         self._detector = Detector(
             self._network,
@@ -118,8 +118,10 @@ class Localizer:
 
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
-            backend: a key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else
-                ``ort-fp32``, else what the bundle has a graph for.
+            backend: a key of ``LOCALIZER_BACKENDS``; None for the first of ``ort-fast`` and ``ort-int8`` whose mAP the
+                bundle proves, else ``ort-fp32``, else what the bundle has a graph for. ``ort-fast`` is an approximation;
+                a video that it is too far off for is computed by what the default is without it, see ``recomputed`` of
+                ``VideoDetections``.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
             window: snippets of the largest windows that videos are looked at through, ``off`` to look at each as a

@@ -16,7 +16,8 @@ class Settings:
     """The options of a localizer."""
 
     backend: str | None = None
-    """A key of ``LOCALIZER_BACKENDS``; None for ``ort-int8`` if the bundle proves its mAP, else ``ort-fp32``."""
+    """A key of ``LOCALIZER_BACKENDS``; None for the first of ``ort-fast`` and ``ort-int8`` whose mAP the bundle
+    proves, else ``ort-fp32``."""
     length: int | Literal["auto"] | None = None
     """T that features are resampled to, in snippets; None for the trained T; ``auto`` for the trained T, or twice that
     for videos that are looked at as a whole and have more snippets than twice the trained T."""

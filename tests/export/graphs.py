@@ -22,6 +22,8 @@ from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, make
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
+NODES = 12
+"""Enough for the networks of tests, whose weights are large, see ``stale_runtime.decoding.mask_interpolation``."""
 TRACES = (str(Path(__file__).resolve().parents[2]), str(Path.home()), "site-packages/", "dist-packages/", ".py")
 
 
@@ -34,7 +36,7 @@ def inputs_for(network: Stale, features: Tensor, prompts: Tensor, length: int | 
     """The deployed graph's inputs; ``length`` is T, None for the number of snippets that the features have."""
     queries = cross_queries(network, prompts).numpy()
     encoded = EncodedPrompts(tuple(map(str, range(len(prompts)))), prompts.numpy(), queries)
-    call = GraphCall(features.numpy(), length or features.shape[1], encoded, network.config.temporal_scale)
+    call = GraphCall(features.numpy(), length or features.shape[1], encoded, network.config.temporal_scale, NODES)
     return make_inputs(layout.LOCALIZER_INPUTS, call)
 
 

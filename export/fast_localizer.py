@@ -1,0 +1,350 @@
+"""The graph of ``ort-fast``: a localizer whose cost is linear in T, because it approximates both of its softmaxes.
+
+Attention among the snippets of a video is nearly uniform once what is the same for all keys has been taken out of its
+exponent. So softmax is expanded to first order there, see docs/linear_time.md:
+
+    out_i = Σ_h ν_h·O_h                                              what the mean snippet gathers, exactly
+          + Σ_h (d_i·U_h)·(V_h·Σ_j w_hj·(x_j - ν_h)·(x_j - ν_h)ᵀ)·O_h  to first order, the strongest directions of A_h
+          + Σ_h Σ_m (d_i·(A_h - U_h·V_h)·l_m)·l_m·O_h / M              to first order at M landmarks, the rest of A_h
+
+Here μ is the mean snippet of the video and d = x - μ; w_h = softmax(μ·A_h·xᵀ) and ν_h = Σ_j w_hj·x_j; l_m is the mean
+deviation d of the m-th of M equal stretches. Weights of the network are multiplied by a few rows only, whatever T is.
+
+Prompts attend to the kept snippets in the same way: the mean query of all prompts and the background's query exactly,
+and by how a prompt's query differs from the mean, to first order, how much it attends to the kept snippets at all.
+
+A few snippets get exact attention as well. How far they are from the approximation is the output ``deviation``, by
+which the runtime recognizes a video that the approximation is not good enough for.
+
+Comments show shapes as in ``stale_export.localizer_graph``. In addition, M: landmarks, r: directions of each head that
+are expanded, G: snippets that get exact attention, N: rows that the heads' output matrices are applied to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from stale_export.expansion import Expansion
+from stale_export.folding import FoldedAttention, Matrix
+from stale_export.graph_builder import FLOAT, GraphBuilder
+from stale_export.graph_parts import add_and_normalize
+from stale_export.localizer_graph import watched_name
+from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
+from stale_export.schemes import Scheme
+from stale_model import Stale
+from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR
+from stale_runtime.bundle import layout
+from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
+from stale_runtime.inference.video_landmarks import LANDMARKS, SPACED
+
+FARTHEST = SPACED
+"""Snippets that get exact attention because they are the farthest from the video's mean."""
+GUARD_ROWS = SPACED + FARTHEST
+_FAR = 1e9
+"""Much more than any score or feature of a snippet."""
+
+
+class _Discarded(NamedTuple):
+    """Names of the values that say which snippets are discarded."""
+
+    barrier: str
+    """(B, T) of float32, ``_FAR`` for a discarded snippet and 0 for a kept one."""
+    log_count: str
+    """(B, 1, 1) logarithm of the number of discarded snippets."""
+
+
+def fast_spec(network: Stale) -> GraphSpec:
+    """The inputs and outputs of the graph. B, T and K may have any size; P follows from T, see ``mask_inputs``."""
+    C, H, T0 = network.config.channels, network.config.heads, network.config.temporal_scale
+    return GraphSpec(
+        inputs=(
+            TensorSpec(name=layout.FEATURES, dtype="float32", shape=("B", "T", C)),
+            TensorSpec(name=layout.PROMPT_EMBEDDINGS, dtype="float32", shape=("K", C)),
+            TensorSpec(name=layout.QUERIES, dtype="float32", shape=("K", H * C)),
+            TensorSpec(name=layout.POOLING, dtype="float32", shape=(1 + LANDMARKS, "T")),
+            TensorSpec(name=layout.SPACED, dtype="int64", shape=(SPACED,)),
+            *mask_inputs(T0),
+        ),
+        outputs=(
+            TensorSpec(name=layout.CAS_LOGITS, dtype="float32", shape=("B", "K+1", "T")),
+            *mask_outputs(T0),
+            TensorSpec(name=layout.DEVIATION, dtype="float32", shape=("B",)),
+        ),
+    )
+
+
+def fast_linears(heads: int) -> tuple[str, ...]:
+    """Names of the layers that can be quantized."""
+    by_head = (f"{block}.output.{h}" for block in ("embedding", "adaptation") for h in range(heads))
+    return ("embedding.query", "embedding.key", "masks.hidden", *by_head)
+
+
+def fast_model(
+    network: Stale, expansion: Expansion, schemes: Mapping[str, Scheme] = FLOAT, *, watch: bool = False
+) -> onnx.ModelProto:
+    """Build the approximate graph of a trained network.
+
+    Args:
+        network: in evaluation mode.
+        expansion: of the network's attention among snippets.
+        schemes: quantization of the layers of ``fast_linears``, by name; the others stay in float.
+        watch: add the input of each linear layer as an output (N,), for calibration; see ``watched_name``.
+    """
+    graph = GraphBuilder(schemes=schemes)
+    snippets = _embed_snippets(graph, FoldedAttention.of(network.snippet_embedding), expansion)  # (B, T, C)
+    propose_masks(graph, network.mask_localizer, snippets)
+    _classify(graph, network, snippets)
+    spec = fast_spec(network)
+    if not watch:
+        return graph.model(spec)
+    for name, value in graph.linears.items():
+        graph.name(watched_name(name), graph.op("Reshape", value, graph.integers(-1)))
+    watched = (TensorSpec(name=watched_name(name), dtype="float32", shape=("N",)) for name in graph.linears)
+    return graph.model(replace(spec, outputs=(*spec.outputs, *watched)))
+
+
+def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expansion) -> str:
+    """The approximate attention among the snippets: features (B, T, C) -> (B, T, C)."""
+    H, C = block.heads, block.output.shape[1]
+    pooled = graph.op("MatMul", layout.POOLING, layout.FEATURES)  # (B, 1+M, C)
+    mean, stretches = graph.ops("Split", pooled, graph.integers(1, LANDMARKS), outputs=2, axis=1)
+    landmarks = graph.op("Sub", stretches, mean)  # (B, M, C)
+    deviations = graph.op("Sub", layout.FEATURES, mean)  # (B, T, C)
+    # All products are with deviations from a typical snippet: they are small, so that rounding them harms little.
+    base = graph.op("Sub", mean, graph.weight("embedding.centre", expansion.centre))  # (B, 1, C)
+    places = _choose_guards(graph, deviations)  # (B, G, 1)
+    guards = graph.op("GatherND", deviations, places, batch_dims=1)  # (B, G, C)
+
+    weights, gathered = _attend_exactly(graph, block, expansion, deviations, base, guards)
+    rows = [graph.op("Add", gathered, graph.op("Unsqueeze", base, graph.integers(1)))]  # (B, H, 1+G, C)
+    if expansion.directions:
+        rows.append(_covariance(graph, expansion, deviations, weights, gathered))  # (B, H, r, C)
+    by_head = graph.op("Unsqueeze", landmarks, graph.integers(1))  # (B, 1, M, C)
+    rows.append(graph.op("Concat", *[by_head] * H, axis=1))
+    values = _apply_outputs(graph, "embedding.output", block, graph.op("Concat", *rows, axis=2))  # (B, H, N, C)
+
+    exact = graph.op("ReduceSum", _rows(graph, values, 0, 1 + GUARD_ROWS), graph.integers(1), keepdims=0)  # (B, 1+G, C)
+    first, exact = graph.ops("Split", exact, graph.integers(1, GUARD_ROWS), outputs=2, axis=1)
+    steps = _first_order(graph, block, expansion, deviations, landmarks, values)  # (B, T, C)
+    approximate = graph.op("Add", graph.op("GatherND", steps, places, batch_dims=1), first)  # (B, G, C)
+    distances = graph.op("ReduceL2", graph.op("Sub", exact, approximate), graph.integers(2), keepdims=0)  # (B, G)
+    graph.name(layout.DEVIATION, graph.op("ReduceMax", distances, graph.integers(1), keepdims=0))  # (B,)
+
+    constant = block.bias + expansion.centre.astype(np.float64) @ block.output.reshape(H, C, C).sum(axis=0)
+    common = graph.op("Add", graph.op("Add", first, mean), graph.weight("embedding.bias", constant.astype(np.float32)))
+    # The sum is taken in this order, because ONNX Runtime would make of x + y, both (B, T, C), and LayerNormalization
+    # one SkipLayerNormalization, which takes eight times as long.
+    return graph.op(
+        "LayerNormalization",
+        graph.op("Add", graph.op("Add", steps, deviations), common),
+        graph.weight("embedding.norm_weight", block.norm_weight),
+        graph.weight("embedding.norm_bias", block.norm_bias),
+        axis=-1,
+        epsilon=block.norm_epsilon,
+    )
+
+
+def _choose_guards(graph: GraphBuilder, deviations: str) -> str:
+    """Indices of the snippets that get exact attention: deviations (B, T, C) -> (B, G, 1)."""
+    distances = graph.op("ReduceSumSquare", deviations, graph.integers(2), keepdims=0)  # (B, T)
+    _, farthest = graph.ops("TopK", distances, graph.integers(FARTHEST), outputs=2, axis=1)  # (B, FARTHEST)
+    spaced = graph.op("Add", graph.op("Mul", farthest, graph.integers(0)), layout.SPACED)  # (B, SPACED)
+    return graph.op("Unsqueeze", graph.op("Concat", spaced, farthest, axis=1), graph.integers(2))
+
+
+def _attend_exactly(
+    graph: GraphBuilder, block: FoldedAttention, expansion: Expansion, deviations: str, base: str, guards: str
+) -> tuple[str, str]:
+    """Attention of the mean snippet, and of those of the guard.
+
+    Args:
+        graph: receives the operators.
+        block: gives the weights.
+        expansion: gives the typical snippet.
+        deviations: (B, T, C) from the mean snippet.
+        base: (B, 1, C), the mean snippet minus the typical one.
+        guards: (B, G, C), deviations of the snippets of the guard.
+
+    Returns:
+        The attention weights (B, H, 1+G, T), the mean snippet's first, and what they gather of the deviations,
+        (B, H, 1+G, C).
+    """
+    H, C = block.heads, block.output.shape[1]
+    rows = graph.op("Concat", base, graph.op("Add", guards, base), axis=1)  # (B, 1+G, C)
+    constant = (expansion.centre.astype(np.float64) @ block.query).astype(np.float32)  # (H*C,)
+    queries = graph.linear("embedding.query", rows, block.query)  # (B, 1+G, H*C)
+    queries = graph.op("Add", queries, graph.weight("embedding.centre_query", constant))
+    queries = _by_head(graph, queries, 1 + GUARD_ROWS, H, C)  # (B, H*(1+G), C)
+    keys = graph.op("Transpose", deviations, perm=[0, 2, 1])  # (B, C, T)
+    weights = graph.op("Softmax", graph.op("MatMul", queries, keys), axis=-1)  # (B, H*(1+G), T)
+    gathered = graph.op("MatMul", weights, deviations)  # (B, H*(1+G), C)
+    split = graph.integers(0, H, 1 + GUARD_ROWS, -1)
+    return graph.op("Reshape", weights, split), graph.op("Reshape", gathered, split)
+
+
+def _covariance(graph: GraphBuilder, expansion: Expansion, deviations: str, weights: str, gathered: str) -> str:
+    """The covariance of the snippets under the mean snippet's attention, in the expanded directions: (B, H, r, C).
+
+    Args:
+        graph: receives the operators.
+        expansion: gives the directions V.
+        deviations: (B, T, C)
+        weights: (B, H, 1+G, T), of which the first row is the mean snippet's.
+        gathered: (B, H, 1+G, C), likewise.
+    """
+    H, r, C = expansion.right.shape
+    directions = graph.weight("embedding.right", expansion.right.reshape(H * r, C))
+    parts = graph.op("MatMul", directions, graph.op("Transpose", deviations, perm=[0, 2, 1]))  # (B, H*r, T)
+    parts = graph.op("Reshape", parts, graph.integers(0, H, r, -1))
+    parts = graph.op("Mul", parts, _rows(graph, weights, 0, 1))  # (B, H, r, T)
+    moments = graph.op("MatMul", graph.op("Reshape", parts, graph.integers(0, H * r, -1)), deviations)  # (B, H*r, C)
+    means = graph.op("ReduceSum", parts, graph.integers(3), keepdims=1)  # (B, H, r, 1)
+    moments = graph.op("Reshape", moments, graph.integers(0, H, r, C))
+    return graph.op("Sub", moments, graph.op("Mul", means, _rows(graph, gathered, 0, 1)))
+
+
+def _first_order(
+    graph: GraphBuilder, block: FoldedAttention, expansion: Expansion, deviations: str, landmarks: str, values: str
+) -> str:
+    """What attention adds for a snippet that deviates from the mean: (B, T, C).
+
+    Args:
+        graph: receives the operators.
+        block: gives the weights.
+        expansion: gives the directions U.
+        deviations: (B, T, C)
+        landmarks: (B, M, C)
+        values: (B, H, N, C) after the output matrices; the last rows are those of the directions and the landmarks.
+    """
+    H, C, r = block.heads, block.output.shape[1], expansion.directions
+    rest = expansion.rest_of(block)  # (H, C, C)
+    keys = graph.linear("embedding.key", landmarks, rest.transpose(2, 0, 1).reshape(C, H * C))  # (B, M, H*C)
+    keys = graph.op("Transpose", _by_head(graph, keys, LANDMARKS, H, C), perm=[0, 2, 1])  # (B, C, H*M)
+    shares = [graph.op("MatMul", deviations, keys)]  # (B, T, H*M)
+    start = 1 + GUARD_ROWS
+    ends = _rows(graph, values, start + r, start + r + LANDMARKS)
+    ends = graph.op("Mul", graph.op("Reshape", ends, graph.integers(0, -1, C)), graph.number(1 / LANDMARKS))
+    targets = [ends]  # (B, H*M, C)
+    if r:
+        left = graph.weight("embedding.left", expansion.left.transpose(1, 0, 2).reshape(C, H * r))
+        shares.append(graph.op("MatMul", deviations, left))  # (B, T, H*r)
+        targets.append(graph.op("Reshape", _rows(graph, values, start, start + r), graph.integers(0, -1, C)))
+        shares, targets = [graph.op("Concat", *shares, axis=2)], [graph.op("Concat", *targets, axis=1)]
+    return graph.op("MatMul", shares[0], targets[0])
+
+
+def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
+    """Adapt the prompts to the kept snippets, and compare both; snippets (B, T, C)."""
+    C = network.config.channels
+    block = FoldedAttention.of(network.cross_adaptation)
+    background = network.background_embedding.detach().numpy()  # (1, C)
+    discarded = _find_discarded(graph)
+    mixed = _adapt(graph, block, background, snippets, discarded)  # (B, K+1, C)
+    prompts = graph.op("Concat", layout.PROMPT_EMBEDDINGS, graph.weight("background", background), axis=0)  # (K+1, C)
+    adapted = add_and_normalize(graph, "adaptation", block, mixed, prompts)  # (B, K+1, C)
+    lengths = graph.op("ReduceL2", adapted, graph.integers(2), keepdims=1)
+    adapted = graph.op("Mul", adapted, graph.op("Div", graph.number(LOGIT_SCALE), lengths))
+
+    # The network sets a discarded snippet to zero, and numbers below the floor to the floor: its numbers are all equal
+    # then, and only its direction matters. So a floor that is high enough does both.
+    floor = graph.op("Max", discarded.barrier, graph.number(SCORE_FLOOR))  # (B, T)
+    floored = graph.op("Max", snippets, graph.op("Unsqueeze", floor, graph.integers(2)))  # (B, T, C)
+    lengths = graph.op("ReduceL2", floored, graph.integers(2), keepdims=0)  # (B, T)
+    logits = graph.op("MatMul", adapted, graph.op("Transpose", floored, perm=[0, 2, 1]))  # (B, K+1, T)
+    graph.name(layout.CAS_LOGITS, graph.op("Div", logits, graph.op("Unsqueeze", lengths, graph.integers(1))))
+
+
+def _find_discarded(graph: GraphBuilder) -> _Discarded:
+    dropped = graph.op("Sub", graph.number(1), layout.KEPT)  # (B, T), 1 or 0
+    count = graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1)  # (B, 1)
+    log_count = graph.op("Unsqueeze", graph.op("Log", count), graph.integers(2))  # minus infinity for no snippet
+    return _Discarded(graph.op("Mul", dropped, graph.number(_FAR)), log_count)
+
+
+def _adapt(
+    graph: GraphBuilder, block: FoldedAttention, background: Matrix, snippets: str, discarded: _Discarded
+) -> str:
+    """What the cross-adaptation adds to prompts and background: snippets (B, T, C) -> (B, K+1, C).
+
+    The discarded snippets are zero. So a prompt gathers the kept snippets' mean, under its attention to them, times the
+    share of its attention that they get in all.
+    """
+    H, C = block.heads, block.output.shape[1]
+    background_queries = (background.astype(np.float64) @ block.query).reshape(H, C).astype(np.float32)
+    mean = _mean_query(graph, H, C)  # (H, C)
+    rows = graph.op("Concat", mean, graph.weight("background_query", background_queries), axis=0)  # (2*H, C)
+    scores = graph.op("MatMul", rows, graph.op("Transpose", snippets, perm=[0, 2, 1]))  # (B, 2*H, T)
+    scores = graph.op("Sub", scores, graph.op("Unsqueeze", discarded.barrier, graph.integers(1)))
+    weights = graph.op("Softmax", scores, axis=-1)
+    gathered = graph.op("Reshape", graph.op("MatMul", weights, snippets), graph.integers(0, 2, H, C))
+    odds = graph.op("ReduceLogSumExp", scores, graph.integers(2), keepdims=1)  # (B, 2*H, 1)
+    odds = graph.op("Reshape", graph.op("Sub", odds, discarded.log_count), graph.integers(0, 2, 1, H))
+
+    values = _apply_outputs(
+        graph, "adaptation.output", block, graph.op("Transpose", gathered, perm=[0, 2, 1, 3])
+    )  # (B, H, 2, C)
+    values = graph.op("Transpose", values, perm=[0, 2, 1, 3])  # (B, 2, H, C)
+    prompt_odds, background_odds = _two(graph, odds)  # (B, 1, H)
+    prompt_values, background_values = _two(graph, values)  # (B, H, C)
+    prompt_mean, _ = _two(graph, gathered)  # (B, H, C)
+    shares = graph.op(
+        "Sigmoid", graph.op("Add", _differences(graph, mean, prompt_mean, H, C), prompt_odds)
+    )  # (B, K, H)
+    mixed = graph.op("MatMul", shares, prompt_values)  # (B, K, C)
+    background_row = graph.op("MatMul", graph.op("Sigmoid", background_odds), background_values)  # (B, 1, C)
+    return graph.op("Concat", mixed, background_row, axis=1)
+
+
+def _mean_query(graph: GraphBuilder, H: int, C: int) -> str:
+    """The mean of all prompts' queries, (H, C), as a product, because ReduceMean along the first axis is slow."""
+    number = graph.op("Shape", layout.QUERIES, end=1)  # (1,), which is K
+    share = graph.op("Reciprocal", graph.op("Cast", number, to=onnx.TensorProto.FLOAT))
+    shares = graph.op("Expand", share, graph.op("Concat", graph.integers(1), number, axis=0))  # (1, K)
+    return graph.op("Reshape", graph.op("MatMul", shares, layout.QUERIES), graph.integers(H, C))
+
+
+def _differences(graph: GraphBuilder, mean: str, gathered: str, H: int, C: int) -> str:
+    """How much more each prompt attends to what the mean query has gathered than that does itself: (B, K, H).
+
+    Args:
+        graph: receives the operators.
+        mean: (H, C), the mean query.
+        gathered: (B, H, C), the mean of the kept snippets under its attention.
+        H: heads.
+        C: channels.
+    """
+    own = graph.op("ReduceSum", graph.op("Mul", mean, gathered), graph.integers(2), keepdims=0)  # (B, H)
+    eye = graph.weight("heads", np.eye(H, dtype=np.float32)[:, None])  # (H, 1, H)
+    columns = graph.op("Mul", graph.op("Unsqueeze", gathered, graph.integers(3)), eye)  # (B, H, C, H)
+    columns = graph.op("Reshape", columns, graph.integers(0, H * C, H))  # each head's rows in a column of their own
+    return graph.op("Sub", graph.op("MatMul", layout.QUERIES, columns), graph.op("Unsqueeze", own, graph.integers(1)))
+
+
+def _apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
+    """Multiply the rows of each head by its output matrix: (B, H, N, C) -> (B, H, N, C)."""
+    H, C = block.heads, block.output.shape[1]
+    matrices = block.output.reshape(H, C, C)
+    parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
+    products = [graph.linear(f"{name}.{h}", parts[h], matrices[h]) for h in range(H)]
+    return graph.op("Concat", *products, axis=1)
+
+
+def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:
+    """Rows of all heads side by side, as rows of one head after the other: (B, count, H*C) -> (B, H*count, C)."""
+    rows = graph.op("Reshape", rows, graph.integers(0, count, H, C))
+    rows = graph.op("Transpose", rows, perm=[0, 2, 1, 3])  # (B, H, count, C)
+    return graph.op("Reshape", rows, graph.integers(0, H * count, C))
+
+
+def _rows(graph: GraphBuilder, values: str, start: int, end: int) -> str:
+    """Rows of (B, H, N, D) from start to end."""
+    return graph.op("Slice", values, graph.integers(start), graph.integers(end), graph.integers(2))
+
+
+def _two(graph: GraphBuilder, values: str) -> list[str]:
+    """The two halves of (B, 2, ...), each (B, ...)."""
+    halves = graph.ops("Split", values, outputs=2, axis=1, num_outputs=2)
+    return [graph.op("Squeeze", half, graph.integers(1)) for half in halves]
