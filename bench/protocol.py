@@ -179,6 +179,8 @@ class Facts(Answer):
     """Share of these multiplications that is done in int8, in [0, 1]."""
     gpu: Mapping[str, float] | None = None
     """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1] if the driver tells."""
+    recomputed: bool | None = None
+    """As in ``Found``, for the video that was timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,11 @@ class Found(Answer):
 
     detections: tuple[tuple[str, float, float, float], ...]
     """Label, start, end and score of each, as in ``stale_runtime.Detection``."""
+    recomputed: bool | None = None
+    """Whether an approximation was too far off, so that the video, or a window of it, was computed exactly.
+
+    It is None for a backend that does not approximate.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,7 @@ class Benchmark:
         self._repeats: dict[Key, int] = {}
         self._facts: dict[Key, Facts] = {}
         self._maps: dict[Key, EvaluatedMap] = {}
+        self._recomputed: dict[Key, int] = {}
         self._found_alone: dict[str, _Found] = {}
         self._maps_alone: dict[str, Mapping[str, float]] = {}
         self._alone_as_joined: dict[tuple[str, int], EvaluatedMap] = {}
@@ -139,6 +140,7 @@ class Benchmark:
             error=self._errors.get(key),
             facts=self._facts.get(key),
             evaluated=found,
+            recomputed=self._recomputed.get(key),
             map_change=_difference(found, self._fp32_maps.get(case)),
             length_change=_difference(found, self._at_first_length(key)),
             alone_change=_difference(found, alone),
@@ -246,15 +248,20 @@ class Benchmark:
         self._alone_as_joined[name, snippets] = _evaluate(joined, footage.evaluation)
 
     def _find(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> _Found:
-        """The detections of each video."""
+        """The detections of each video; counts for the row those that were computed exactly, at its first call."""
         length, snippets, mode = key.case
         where = f"T={length}" if snippets is None else f"{snippets:,} snippets, {mode}"
         found: dict[str, list[Detection]] = {}
+        recomputed: list[bool] = []
         for n, (video, duration_s) in enumerate(evaluation.durations_s.items()):
             count = f"video {n + 1} of {len(evaluation.durations_s)}"
             self._say(f"{where}: mAP of {key.backend.name}, {count}")
             answer = child.ask(Detect(path=str(videos.files[video]), duration_s=duration_s))
             found[video] = [Detection(*row) for row in answer.detections]
+            if answer.recomputed is not None:
+                recomputed.append(answer.recomputed)
+        if recomputed:
+            self._recomputed.setdefault(key, sum(recomputed))
         return found
 
     def _find_fp32_maps(self, keys: Sequence[Key]) -> None:

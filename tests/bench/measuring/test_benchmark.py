@@ -212,6 +212,22 @@ def test_map_is_compared_with_fp32_and_with_the_first_length_on_the_same_draws(b
     assert loss.may_be_chance is False
 
 
+def test_videos_that_an_approximation_leaves_to_the_exact_network_are_counted(bundle: Path, tmp_path: Path) -> None:
+    names = [f"v{n}" for n in range(4)]
+    annotated = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("polo", 10.0, 20.0),))
+    evaluation = Evaluation(
+        truth=GroundTruth(videos=dict.fromkeys(names, annotated)), durations_s=dict.fromkeys(names, 60.0)
+    )
+    videos = MeasuredVideos(files={name: tmp_path / f"{name}.npy" for name in names})
+    plan = make_plan(
+        bundle, fake(fakes.Approximates), fake(fakes.Quick, "ort-fp32"), videos=videos, evaluation=evaluation
+    )
+    approximate, exact = report(plan).rows
+    assert (approximate.recomputed, exact.recomputed) == (2, None)
+    assert any("the guard has the video" in warning for warning in approximate.warnings)
+    assert not any("the guard" in warning for warning in exact.warnings)
+
+
 def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> None:
     backends = [b for n, b in BACKENDS.items() if n.startswith("ort-") and b.problem(Bundle(bundle)) is None]
     results = report(make_plan(bundle, *backends, cache=tmp_path / "cache"))

@@ -79,6 +79,16 @@ def test_map_is_in_percent_with_its_change() -> None:
     ]
 
 
+def test_beside_map_stands_how_many_videos_an_approximation_left_to_the_exact_network() -> None:
+    protocol = {**make_results(FP32).protocol, "evaluated_videos": 9, "evaluated_videos_with_features": 8}
+    fast = replace(INT8, backend="ort-fast", map=MAP, recomputed=0)
+    lines = drawn(make_results(fast, replace(FP32, map=MAP), protocol=protocol), "github").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines[:4]]
+    column = cells[0].index("exact")
+    assert [line[column] for line in cells[2:]] == ["0 of 8", ""]
+    assert any(line.startswith("Exact: ") for line in lines)
+
+
 def test_the_notes_say_how_many_changes_may_be_chance() -> None:
     clear = MapDifference(points=-2.0, low=-3.0, high=-1.0)
     nothing = MapDifference(points=0.0, low=0.0, high=0.0)
