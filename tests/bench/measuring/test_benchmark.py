@@ -219,6 +219,8 @@ def test_videos_that_an_approximation_leaves_to_the_exact_network_are_counted(bu
         truth=GroundTruth(videos=dict.fromkeys(names, annotated)), durations_s=dict.fromkeys(names, 60.0)
     )
     videos = MeasuredVideos(files={name: tmp_path / f"{name}.npy" for name in names})
+    for path in videos.files.values():
+        np.save(path, np.ones((20, 16), np.float32))
     plan = make_plan(
         bundle, fake(fakes.Approximates), fake(fakes.Quick, "ort-fp32"), videos=videos, evaluation=evaluation
     )
