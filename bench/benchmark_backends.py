@@ -1,8 +1,13 @@
 """The backends by name, and whether they can run here."""
 
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stale_runtime.bundle import layout
@@ -26,6 +31,10 @@ class Backend:
     """``module:Class`` of the ``stale_bench.engines.engine.Engine`` that a worker runs it with."""
     needs: tuple[str, ...] = ()
     """Modules that it imports in addition to the runtime's own."""
+    exporter: str | None = None
+    """``module:function`` that makes what it runs at a length, once, before anything is timed; None if nothing does."""
+    compiles: bool = False
+    """Whether it needs a C++ compiler."""
     file: str | None = None
     """The file of the bundle that it loads; None if it draws random weights instead."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
@@ -57,6 +66,8 @@ class Backend:
                 return BenchmarkError(f"{self.name}: this version of torch has no {QUANTIZER}; use an older one")
             if not _can_import(module):
                 return MissingPackageError.for_extra(f"{self.name}: needs {module}", "bench")
+        if self.compiles and (lacking := _missing_for_compiling()) is not None:
+            return BenchmarkError(f"{self.name}: PyTorch needs {lacking}; measure another backend where it is missing")
         if self.device == "cuda" and not _has_gpu():
             return BenchmarkError("--device cuda: torch finds no GPU; leave the option out to measure on the CPU")
         if self.file is not None and self.file not in bundle.manifest.files:
@@ -95,12 +106,35 @@ def _published_backends() -> Iterator[Backend]:
     yield Backend(name="upstream-int8", engine=engine, needs=(*libraries, QUANTIZER), precision="int8", detects=False)
 
 
+def _peer_backends() -> Iterator[Backend]:
+    """The network as published, as a user would run it who takes no part of this project."""
+    libraries = ("torch", "transformers", "onnx", "onnxscript")
+    yield Backend(
+        name="compiled-fp32",
+        engine="stale_bench.engines.compiled:PublishedCompiled",
+        needs=("torch", "transformers"),
+        compiles=True,
+        detects=False,
+    )
+    precisions: tuple[Literal["fp32", "int8"], ...] = ("fp32", "int8")
+    for family in ("naive-ort", "fixed-ort"):
+        for precision in precisions:
+            yield Backend(
+                name=f"{family}-{precision}",
+                engine="stale_bench.engines.naive:NaiveEngine",
+                exporter="stale_bench.engines.naive_export:export_published",
+                needs=libraries,
+                precision=precision,
+                detects=False,
+            )
+
+
 def _by_name(*families: Iterable[Backend]) -> dict[str, Backend]:
     return {backend.name: backend for family in families for backend in family}
 
 
 BACKENDS: Mapping[str, Backend] = _by_name(
-    _published_backends(), _torch_backends(), map(Backend.of_localizer, LOCALIZER_BACKENDS.values())
+    _published_backends(), _peer_backends(), _torch_backends(), map(Backend.of_localizer, LOCALIZER_BACKENDS.values())
 )
 """All backends that run on a CPU, slowest first."""
 GPU_BACKENDS: Mapping[str, Backend] = _by_name(
@@ -169,6 +203,15 @@ def _can_import(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # the package that contains it is missing
         return False
+
+
+def _missing_for_compiling() -> str | None:
+    """What PyTorch would look for in vain when it compiles."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        return f"the C++ compiler {compiler}, which is not installed (CXX names another one)"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return None if header.exists() else f"{header}, which is part of Python's package for development (python3-dev)"
 
 
 def _has_gpu() -> bool:

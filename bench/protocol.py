@@ -77,6 +77,22 @@ class BackendJob(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportJob(BackendJob):
+    """Make the file that a backend runs at one length, before anything is timed."""
+
+    worker: ClassVar[str] = "stale_bench.measuring.export_worker:ExportWorker"
+    exporter: str
+    """``module:function`` that is called with this job, and writes into the folder ``cache``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeakJob(Job):
+    """Measure how fast this machine multiplies."""
+
+    worker: ClassVar[str] = "stale_bench.measuring.peak_worker:PeakWorker"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoakJob(Job):
     """Go through the rounds of a soak in a new process."""
 
@@ -163,6 +179,8 @@ class Facts(Answer):
     """Share of these multiplications that is done in int8, in [0, 1]."""
     gpu: Mapping[str, float] | None = None
     """Figures of a GPU: ``memory_mb``, and ``utilisation`` in [0, 1] if the driver tells."""
+    recomputed: bool | None = None
+    """As in ``Found``, for the video that was timed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +189,11 @@ class Found(Answer):
 
     detections: tuple[tuple[str, float, float, float], ...]
     """Label, start, end and score of each, as in ``stale_runtime.Detection``."""
+    recomputed: bool | None = None
+    """Whether an approximation was too far off, so that the video, or a window of it, was computed exactly.
+
+    It is None for a backend that does not approximate.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +204,19 @@ class RoundCost(Answer):
     cpu_s: float
     changed: int
     """Videos whose detections differ from those of the first round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported(Answer):
+    """The file has been written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak(Answer):
+    """The most multiplications that this machine was seen to do."""
+
+    gmacs_per_s: Mapping[str, float]
+    """Billions of multiply-accumulates a second, by kind of product: see ``peak_worker.KINDS``."""
 
 
 A = TypeVar("A", bound=Answer)
@@ -231,6 +267,16 @@ class Detect(Question[Found]):
     """The feature file."""
     duration_s: float
     """How long the video lasts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Question[Exported]):
+    """Export the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurePeak(Question[Peak]):
+    """Multiply for some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

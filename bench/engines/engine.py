@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 from stale_bench.benchmark_inputs import video_features
-from stale_bench.protocol import BackendJob, Facts
+from stale_bench.protocol import BackendJob, Facts, Found
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.detections import Detection
 from stale_runtime.errors import BenchmarkError
 from stale_runtime.segments import FloatArray
 
@@ -73,7 +72,7 @@ class Engine(ABC):
             features: (T0, C) of the video that the count is for.
         """
 
-    def detect(self, path: Path, _duration_s: float) -> tuple[Detection, ...]:
+    def detect(self, path: Path, _duration_s: float) -> Found:
         """Find actions in the video of a feature file; the video's duration is in seconds.
 
         Raises:

@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of what a process has to import
+from numpy.typing import NDArray
 
 from stale_bench.engines.engine import ANY_DURATION_S, Engine, Step
 from stale_bench.engines.macs import count_onnx
-from stale_bench.protocol import BackendJob, Facts
+from stale_bench.protocol import BackendJob, Facts, Found
+from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DECODERS
-from stale_runtime.detections import Detection
+from stale_runtime.detections import VideoDetections
+from stale_runtime.inference.forward_pass import GraphCall, make_inputs
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import TextEncoder
+from stale_runtime.inputs.features import resample, resample_for_graph
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.workspace import workspace
@@ -62,16 +67,38 @@ class LocalizerEngine(Engine):
         return {"video": lambda: self._localizer.detect_file(path, prompts, timeline=timeline)}
 
     def facts(self, features: FloatArray) -> Facts:
-        """Size of the graph's file, and the multiplications that ONNX Runtime executes."""
-        assert self.job.file is not None
-        prompts = self._localizer.encode_prompts(self.job.classes)
-        inputs = self._localizer.graph_inputs(features, prompts)
-        with workspace() as folder:
-            macs = count_onnx(self.bundle.read(self.job.file), inputs, folder)
-        file_mb = self.bundle.manifest.files[self.job.file].size / 1e6
-        return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=macs.int8_share)
+        """Size of the graph's file, and the multiplications that ONNX Runtime executes.
 
-    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+        Those of the exact graph are not counted that an approximation leaves a video to.
+        """
+        assert self.job.file is not None
+        with workspace() as folder:
+            macs = count_onnx(self.bundle.read(self.job.file), self._graph_inputs(features), folder)
+        prompts = self._localizer.encode_prompts(self.job.classes)
+        found = self._localizer.detect(features, prompts, duration_s=ANY_DURATION_S)
+        return Facts(
+            file_mb=self.bundle.manifest.files[self.job.file].size / 1e6,
+            gmacs=macs.total / 1e9,
+            int8_share=macs.int8_share,
+            recomputed=self._was_recomputed(found),
+        )
+
+    def detect(self, path: Path, duration_s: float) -> Found:
         """Find actions in the video of a feature file."""
         prompts = self._localizer.encode_prompts(self.job.classes)
-        return self._localizer.detect_file(path, prompts, timeline=Timeline(duration_s=duration_s)).detections
+        found = self._localizer.detect_file(path, prompts, timeline=Timeline(duration_s=duration_s))
+        return Found(detections=found.detections, recomputed=self._was_recomputed(found))
+
+    def _graph_inputs(self, features: FloatArray) -> dict[str, NDArray[Any]]:
+        """The inputs of the graph in the job's file for one video."""
+        assert self.job.file is not None
+        manifest = self.bundle.manifest
+        names = [tensor.name for tensor in manifest.graph(self.job.file).inputs]
+        length = self._localizer.length_for(len(features))
+        prepare = resample_for_graph if layout.LENGTH in names else resample
+        video = prepare(features, length)[None]  # (1, T0 or T, C)
+        prompts = self._localizer.encode_prompts(self.job.classes)
+        return make_inputs(names, GraphCall(video, length, prompts, manifest.temporal_scale, manifest.mask_nodes))
+
+    def _was_recomputed(self, found: VideoDetections) -> bool | None:
+        return found.recomputed > 0 if self.job.file == layout.LOCALIZER_FAST else None

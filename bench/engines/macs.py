@@ -44,14 +44,14 @@ class Macs(NamedTuple):
         return self.int8 / self.total if self.total else 0.0
 
 
-def count_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]], folder: Path) -> Macs:
+def count_onnx(model: bytes | Path, inputs: Mapping[str, NDArray[Any]], folder: Path) -> Macs:
     """Count the multiply-accumulates of matrix products and convolutions on an input.
 
     The total is counted in the graph as it is written, before ONNX Runtime fuses nodes into its own. The integer ones
     are counted in the graph as it is executed, because a node that is quantized in the file may still run in float.
 
     Args:
-        model: content of an ONNX file.
+        model: content of an ONNX file, or the path of one whose weights may be in another file beside it.
         inputs: the graph's inputs by name.
         folder: where profiles are written, and removed again.
     """
@@ -84,7 +84,7 @@ def node_macs(operator: str, inputs: Sequence[Shape], output: Shape) -> int:
 
 
 def _executed(
-    model: bytes, inputs: Mapping[str, NDArray[Any]], folder: Path, level: Any
+    model: bytes | Path, inputs: Mapping[str, NDArray[Any]], folder: Path, level: Any
 ) -> Iterator[tuple[str, list[Shape], Shape]]:
     """Type, input shapes and output shape of each node, once for each time that it ran."""
     options = onnxruntime.SessionOptions()

@@ -39,14 +39,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig
 
 from stale_bench.engines.engine import Engine, Step
+from stale_bench.engines.prompt_tokens import padded_token_ids
 from stale_bench.engines.torch_macs import count_torch
 from stale_bench.protocol import BackendJob, Facts
 from stale_model.checkpoints.clip import TextTower
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale, TrainingOutputs
-from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.inference.text_encoder import Tokenizer
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
@@ -122,7 +121,7 @@ class Published(Engine):
         torch.manual_seed(job.seed)
         network: nn.Module = PublishedNetwork(self.bundle, job.length).eval()
         self.network = (_quantize(network) if job.precision == "int8" else network).to(self.device)
-        self._token_ids = self._padded_token_ids().to(self.device)
+        self._token_ids = torch.from_numpy(padded_token_ids(self.bundle, job.classes)).to(self.device)
 
     def steps(self, features: FloatArray) -> Mapping[str, Step]:
         """Resampling, and the forward pass."""
@@ -155,16 +154,6 @@ class Published(Engine):
     def _forward(self, batch: Tensor) -> None:
         with torch.inference_mode():
             self.network(batch, self._token_ids)
-
-    def _padded_token_ids(self) -> Tensor:
-        """Token ids (K, L) of all prompts; L is the length of the longest of them, 12 for ActivityNet's 200 classes.
-
-        Source: ``text_features`` in ``stale_model.py`` calls the tokenizer with ``padding=True``, which pads to the
-            longest text of the list, with CLIP's end token.
-        """
-        spec = self.bundle.manifest.text_encoder
-        tokenizer = Tokenizer(self.bundle.read(layout.TOKENIZER), spec)
-        return torch.from_numpy(tokenizer(spec.fill(self.job.classes)))
 
 
 def _quantize(network: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ import torch
 from stale_bench.benchmark_inputs import read_encoded
 from stale_bench.engines.engine import ANY_DURATION_S, Engine, Step
 from stale_bench.engines.torch_macs import count_torch
-from stale_bench.protocol import BackendJob, Facts
+from stale_bench.protocol import BackendJob, Facts, Found
 from stale_export.torch_localizer import TorchLocalizer, read_torch_localizer, torch_runner
 from stale_runtime.decoding.decoders import DECODERS, decode_detections
 from stale_runtime.detections import Detection
@@ -59,9 +59,9 @@ class TorchEngine(Engine):
         int8_share = macs.int8_share if self.job.precision == "int8" else 0.0
         return Facts(file_mb=file_mb, gmacs=macs.total / 1e9, int8_share=int8_share)
 
-    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+    def detect(self, path: Path, duration_s: float) -> Found:
         """Find actions in the video of a feature file."""
-        return self._detections(read_features(path, self.bundle.manifest.channels), duration_s)
+        return Found(detections=self._detections(read_features(path, self.bundle.manifest.channels), duration_s))
 
     def _detections(self, features: FloatArray, duration_s: float) -> tuple[Detection, ...]:
         check_features(features, self.bundle.manifest.channels)

@@ -3,8 +3,9 @@
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import isnan
 from time import monotonic
 from typing import TypeAlias, TypeVar
@@ -13,13 +14,15 @@ from stale_bench.benchmark_backends import BACKENDS, FP32
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.footage import join_detections
 from stale_bench.measuring.child import Child, WorkerError
-from stale_bench.measuring.plan import BenchmarkCase, Key, Plan, make_job
+from stale_bench.measuring.plan import BenchmarkCase, Key, Plan, make_export_job, make_job, make_peak_job
 from stale_bench.measuring.records import EvaluatedMap, Launch, Record
 from stale_bench.protocol import (
     Detect,
     EncodeColdPrompts,
+    Export,
     Facts,
     GatherFacts,
+    MeasurePeak,
     ReadPeakMemory,
     Samples,
     Start,
@@ -92,11 +95,13 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         plan = self.plan
+        self.peak_gmacs_per_s: Mapping[str, float] | None = None
         self._groups = plan.groups
         self._launches: dict[Key, list[Launch]] = defaultdict(list)
         self._repeats: dict[Key, int] = {}
         self._facts: dict[Key, Facts] = {}
         self._maps: dict[Key, EvaluatedMap] = {}
+        self._recomputed: dict[Key, int] = {}
         self._found_alone: dict[str, _Found] = {}
         self._maps_alone: dict[str, Mapping[str, float]] = {}
         self._alone_as_joined: dict[tuple[str, int], EvaluatedMap] = {}
@@ -115,6 +120,7 @@ class Benchmark:
         """Measure until everything is done or the budget is spent."""
         self._started = monotonic()
         budget_s = self.plan.budget_s
+        self._measure_peak()
         for number in range(self.plan.request.launches):
             for keys in self._groups:
                 if number > 0 and budget_s is not None and self._elapsed_s() >= budget_s:
@@ -134,6 +140,7 @@ class Benchmark:
             error=self._errors.get(key),
             facts=self._facts.get(key),
             evaluated=found,
+            recomputed=self._recomputed.get(key),
             map_change=_difference(found, self._fp32_maps.get(case)),
             length_change=_difference(found, self._at_first_length(key)),
             alone_change=_difference(found, alone),
@@ -153,8 +160,24 @@ class Benchmark:
         videos = (footage.timed_video(launch.number) for launch in self._launches[key])
         return tuple(footage.videos.snippets[video] for video in videos)
 
+    def _measure_peak(self) -> None:
+        if self.plan.request.peak and find_spec("onnx") is not None:
+            self._say("measuring how fast this machine multiplies")
+            with suppress(WorkerError), Child(make_peak_job(self.plan)) as child:
+                self.peak_gmacs_per_s = child.ask(MeasurePeak()).gmacs_per_s
+
+    def _export(self, keys: Sequence[Key]) -> None:
+        """Make the files of the backends that need one, one after the other."""
+        for key in keys:
+            if (job := make_export_job(self.plan, *key)) is not None:
+                self._say(f"T={job.length}: exporting {job.backend}")
+                with self._noting_failure(key), Child(job) as child:
+                    child.ask(Export())
+
     def _launch(self, keys: Sequence[Key], number: int) -> None:
         """Start a process for every row of a group, and let them take turns."""
+        if number == 0:
+            self._export(keys)
         end = monotonic() + self._slice_s()
         length, snippets, _ = keys[0].case
         where = f"launch {number + 1}, " + (f"T={length}" if snippets is None else f"{snippets:,} snippets")
@@ -225,15 +248,20 @@ class Benchmark:
         self._alone_as_joined[name, snippets] = _evaluate(joined, footage.evaluation)
 
     def _find(self, key: Key, child: Child, videos: MeasuredVideos, evaluation: Evaluation) -> _Found:
-        """The detections of each video."""
+        """The detections of each video; counts for the row those that were computed exactly, at its first call."""
         length, snippets, mode = key.case
         where = f"T={length}" if snippets is None else f"{snippets:,} snippets, {mode}"
         found: dict[str, list[Detection]] = {}
+        recomputed: list[bool] = []
         for n, (video, duration_s) in enumerate(evaluation.durations_s.items()):
             count = f"video {n + 1} of {len(evaluation.durations_s)}"
             self._say(f"{where}: mAP of {key.backend.name}, {count}")
             answer = child.ask(Detect(path=str(videos.files[video]), duration_s=duration_s))
             found[video] = [Detection(*row) for row in answer.detections]
+            if answer.recomputed is not None:
+                recomputed.append(answer.recomputed)
+        if recomputed:
+            self._recomputed.setdefault(key, sum(recomputed))
         return found
 
     def _find_fp32_maps(self, keys: Sequence[Key]) -> None:

@@ -12,7 +12,6 @@ from stale_bench.protocol import (
     ColdPrompts,
     Detect,
     EncodeColdPrompts,
-    Found,
     GatherFacts,
     PeakMemory,
     Question,
@@ -67,7 +66,7 @@ class EngineWorker:
             case GatherFacts():
                 return self._engine.facts(self._engine.features())
             case Detect(path=path, duration_s=duration_s):
-                return Found(detections=self._engine.detect(Path(path), duration_s))
+                return self._engine.detect(Path(path), duration_s)
         raise TypeError(f"a backend's worker cannot answer {question}")
 
     def _prepare_steps(self, job: BackendJob) -> Mapping[str, Callable[[], Any]]:

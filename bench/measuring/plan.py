@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from stale_bench.benchmark_backends import Backend
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.footage import Footage
-from stale_bench.protocol import BackendJob, Mode
+from stale_bench.protocol import BackendJob, ExportJob, Mode, PeakJob
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inputs.prompts import Prompts
@@ -82,6 +82,8 @@ class BenchmarkRequest:
     """Fewest and most turns that a process gets."""
     cold_prompts: bool = True
     """Whether to time the encoding of prompts that are in no cache."""
+    peak: bool = True
+    """Whether to measure how fast the machine multiplies, if onnx is installed."""
 
     def __post_init__(self) -> None:
         if self.ground_truth is not None and self.features is None:
@@ -191,4 +193,23 @@ def make_job(plan: Plan, backend: Backend, case: BenchmarkCase, launch: int) -> 
         seed=plan.request.seed + launch,
         features=features,
         cache=str(plan.cache),
+    )
+
+
+def make_export_job(plan: Plan, backend: Backend, case: BenchmarkCase) -> ExportJob | None:
+    """The job of the worker that makes what a backend runs in a case; None if that needs no making."""
+    if backend.exporter is None:
+        return None
+    return ExportJob(exporter=backend.exporter, **vars(make_job(plan, backend, case, 0)))
+
+
+def make_peak_job(plan: Plan) -> PeakJob:
+    """The job of the worker that measures how fast the machine multiplies."""
+    return PeakJob(
+        bundle=str(plan.bundle.path),
+        backend="peak",
+        classes=(),
+        threads=plan.request.threads,
+        cpus=plan.cpus,
+        seed=plan.request.seed,
     )

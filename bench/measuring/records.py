@@ -66,5 +66,7 @@ class Record:
     """Average mAP minus that of ``map_alone``."""
     map_alone: Mapping[str, float] | None = None
     """mAP of the videos that were joined, each alone; None if there is none of the case's own mode."""
+    recomputed: int | None = None
+    """Videos of the mAP that were computed exactly, at least in part; None for a backend that does not approximate."""
     video_snippets: tuple[int, ...] = ()
     """Snippets of the video of each launch, if the case has snippets."""

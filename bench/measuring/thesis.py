@@ -62,4 +62,5 @@ class ThesisRequest:
             launches=self.seeds,
             rounds=(ROUNDS, ROUNDS),
             cold_prompts=False,
+            peak=False,
         )

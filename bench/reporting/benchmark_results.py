@@ -14,7 +14,7 @@ from stale_runtime.errors import DatasetError
 from stale_runtime.system.files import MEGABYTE, read_json
 from stale_runtime.system.json_dataclasses import build
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 OLDEST_VERSION = 1
 """Files from then on are read; what they lack is None."""
 MOST_RESAMPLES = 10_000
@@ -27,6 +27,8 @@ LONGEST_MS = 1e9
 
 LARGEST_MB = 1e9
 """Most memory that is accepted: a petabyte."""
+PEAK = "peak_gmacs_per_s"
+"""Field of the machine: billions of multiplications a second, by kind of product; None if they were not measured."""
 
 S = TypeVar("S")
 
@@ -135,6 +137,11 @@ class Row:
     """Average mAP minus the average mAP of the network in fp32, on the same videos and at the same length."""
     length_change: MapDifference | None
     """Average mAP minus that of the same backend at the first length of the request; None for that length itself."""
+    recomputed: int | None
+    """Videos of the mAP that were computed exactly, at least in part, because an approximation was too far off.
+
+    It is None for a backend that does not approximate.
+    """
     map_resamples: tuple[float | None, ...] | None
     """Average mAP in [0, 1] over each resample of the videos; the n-th of all rows is over the same videos.
 
@@ -152,6 +159,8 @@ class Row:
             raise ValueError(f"length is {self.length}, expected at least 1")
         if self.peak_rss_mb is not None and not 0 <= self.peak_rss_mb <= LARGEST_MB:
             raise ValueError(f"peak_rss_mb is {self.peak_rss_mb:g}, expected 0 to {LARGEST_MB:g}")
+        if self.recomputed is not None and self.recomputed < 0:
+            raise ValueError(f"recomputed is {self.recomputed}, expected at least 0")
         _check_map("map", self.map)
         if self.map_resamples is not None and not 0 < len(self.map_resamples) <= MOST_RESAMPLES:
             raise ValueError(f"map_resamples has {len(self.map_resamples)}, expected 1 to {MOST_RESAMPLES:,}")
@@ -304,7 +313,10 @@ def _is_footage(content: Any) -> bool:
 
 
 def _bring_up_to_date(content: dict[str, Any]) -> dict[str, Any]:
-    """Turn an older file into one of this version: 1 had no videos, 2 changes of mAP without their intervals."""
+    """Turn an older file into one of this version.
+
+    Version 1 had no videos, 2 changes of mAP without their intervals, and 3 no backend that approximates.
+    """
     version, rows = content["format_version"], content["rows"]
     if version == FORMAT_VERSION or not isinstance(rows, list):
         return content
@@ -319,7 +331,8 @@ def _with_newer_fields(row: Any) -> Any:
         change = {"points": 100 * change, "low": None, "high": None}
     if isinstance(video, dict):
         video = {"alone_change": _difference_without_interval(row.get("map"), video.get("map_alone")), **video}
-    return {"length_change": None, "map_resamples": None, **row, "video": video, "map_change": change}
+    absent = {"length_change": None, "map_resamples": None, "recomputed": None}
+    return {**absent, **row, "video": video, "map_change": change}
 
 
 def _difference_without_interval(found: Any, reference: Any) -> dict[str, float | None] | None:

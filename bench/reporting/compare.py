@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from stale_bench.reporting.benchmark_results import Results, Row, launch_medians
+from stale_bench.reporting.benchmark_results import PEAK, Results, Row, launch_medians
 from stale_bench.reporting.report_tables import draw_table
 from stale_bench.reporting.tables import milliseconds
 from stale_bench.statistics.map_difference import MapDifference, map_difference
@@ -161,8 +161,9 @@ def _line(change: Change) -> list[str]:
 
 def _conditions(run: Results) -> Iterator[tuple[str, Any]]:
     protocol = {name: value for name, value in run.protocol.items() if name not in EFFORT}
+    machine = {name: value for name, value in run.machine.items() if name != PEAK}  # measured, so never the same
     groups: tuple[tuple[str, Mapping[str, Any]], ...] = (
-        ("machine", run.machine),
+        ("machine", machine),
         ("versions", run.versions),
         ("protocol", protocol),
     )

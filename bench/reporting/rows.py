@@ -49,6 +49,7 @@ def make_row(record: Record, baseline: Record | None, *, threads: int, classes: 
         map=None if record.evaluated is None else record.evaluated.by_tiou,
         map_change=record.map_change,
         length_change=record.length_change,
+        recomputed=record.recomputed,
         map_resamples=None if record.evaluated is None else record.evaluated.resamples,
         error=record.error,
         warnings=tuple(_warnings(record, baseline)),
@@ -135,6 +136,11 @@ def _warnings(record: Record, baseline: Record | None) -> Iterable[str]:
     if len(record.launches) < FEWEST_LAUNCHES:
         needed = f"{FEWEST_LAUNCHES} processes that an interval needs"
         yield f"{len(record.launches)} of the {needed}; raise --budget, or --seeds of stale-bench thesis"
+    if record.facts is not None and record.facts.recomputed:
+        yield (
+            "the guard has the video that is timed computed exactly: times are those of both graphs, and GMACs of the "
+            "approximate one alone; give --features of real videos"
+        )
     if baseline is not None and baseline.error is not None:
         yield f"the baseline {baseline.backend.name} failed"
 

@@ -11,7 +11,7 @@ from stale_bench.measuring.benchmark import TURN_MS, Benchmark
 from stale_bench.measuring.machine import describe_machine, describe_versions
 from stale_bench.measuring.plan import Plan
 from stale_bench.measuring.records import Record
-from stale_bench.reporting.benchmark_results import FORMAT_VERSION, Results
+from stale_bench.reporting.benchmark_results import FORMAT_VERSION, PEAK, Results
 from stale_bench.reporting.rows import make_row
 from stale_bench.statistics.intervals import CONFIDENCE
 from stale_runtime.evaluation.map_change import COVERAGE, RESAMPLES
@@ -45,7 +45,7 @@ def summarise(benchmark: Benchmark, *, complete: bool) -> Results:
         format_version=FORMAT_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         complete=complete,
-        machine=describe_machine(plan.cpus),
+        machine={**describe_machine(plan.cpus), PEAK: benchmark.peak_gmacs_per_s},
         versions=describe_versions(_libraries(records)),
         bundle_sha256=plan.bundle.manifest_sha256,
         protocol=_protocol(plan),

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from stale_bench.reporting.benchmark_results import Ratio, Results, Row
+from stale_bench.reporting.peak_share import peak_notes, peak_share, read_peaks
 from stale_bench.reporting.report_tables import Column, ReportText, draw_table, table_of
 from stale_bench.reporting.rows import STAGES
 from stale_bench.soak.rounds import LONGEST, SHORTEST
@@ -157,7 +158,7 @@ def missing_notes(results: Results) -> list[str]:
 
 
 def _main_columns(results: Results) -> list[Column]:
-    baseline = results.protocol.get("baseline")
+    baseline, peaks = results.protocol.get("baseline"), read_peaks(results)
     return [
         Column("backend", lambda row: row.backend),
         Column("T", lambda row: str(row.length)),
@@ -172,7 +173,9 @@ def _main_columns(results: Results) -> list[Column]:
         Column("file MB", lambda row: format_number(row.file_mb, ".1f")),
         Column("GMACs", lambda row: format_number(row.gmacs, ".2f")),
         Column("int8", lambda row: None if row.int8_share is None else f"{row.int8_share:.0%}"),
+        Column("of peak", lambda row: format_number(peak_share(row, peaks), ".0%")),
         *map_columns(),
+        Column("exact", recomputed_text(results)),
         Column("change", lambda row: difference_text(row.map_change)),
         Column(f"from T={results.rows[0].length}", lambda row: difference_text(row.length_change)),
     ]
@@ -181,6 +184,12 @@ def _main_columns(results: Results) -> list[Column]:
 def difference_text(difference: MapDifference | None) -> str | None:
     """A difference of mAP with its interval, or None."""
     return None if difference is None else str(difference)
+
+
+def recomputed_text(results: Results) -> Callable[[Row], str | None]:
+    """A function for how many of the evaluated videos a row has computed exactly instead of approximately."""
+    videos = results.protocol["evaluated_videos_with_features"]
+    return lambda row: None if row.recomputed is None else f"{row.recomputed} of {videos}"
 
 
 def map_columns() -> list[Column]:
@@ -225,11 +234,14 @@ def _notes(results: Results) -> list[str]:
             f"Faster: the forward time of {protocol['baseline']} divided by the backend's, with its "
             f"{protocol['confidence']:.0%} interval."
         )
+    notes += peak_notes(results)
     if protocol["evaluated_videos"] is not None:
         notes.append(
             f"mAP in percent, over {protocol['evaluated_videos']} videos of which "
             f"{protocol['evaluated_videos_with_features']} have features."
         )
+    if any(row.recomputed is not None for row in results.rows):
+        notes.append("Exact: videos that an approximate backend was too far off for, so that it computed them exactly.")
     notes += change_notes(results)
     notes += missing_notes(results)
     notes += failure_notes(results)
@@ -252,6 +264,7 @@ def _csv_columns() -> dict[str, Callable[[Row], Any]]:
     for key in ("baseline", "median", "low", "high"):
         columns[f"ratio_{key}"] = partial(_ratio_value, key=key)
     columns |= {name: attrgetter(name) for name in ("peak_rss_mb", "rss_rise_mb", "file_mb", "gmacs", "int8_share")}
+    columns["recomputed"] = attrgetter("recomputed")
     for key in MAP_COLUMNS:
         columns[f"map_{key}"] = partial(_map_value, key=key)
     columns["map_alone_average"] = lambda row: row.video and row.video.map_alone and row.video.map_alone["average"]

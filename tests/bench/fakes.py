@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from stale_bench.benchmark_backends import Backend
 from stale_bench.engines.engine import Engine, Step
 from stale_bench.measuring import engine_worker
-from stale_bench.protocol import BackendJob, Facts
+from stale_bench.protocol import BackendJob, Facts, Found
 from stale_runtime.detections import Detection
 from stale_runtime.segments import FloatArray
 
@@ -41,25 +42,26 @@ class Quick(Engine):
     def facts(self, _features: FloatArray) -> Facts:
         return Facts(file_mb=1.5, gmacs=2.5, int8_share=0.25)
 
-    def detect(self, _path: Path, _duration_s: float) -> tuple[Detection, ...]:
-        return (Detection("polo", 10.0, 20.0, 0.5),)
+    def detect(self, _path: Path, _duration_s: float) -> Found:
+        return Found(detections=(Detection("polo", 10.0, 20.0, 0.5),))
 
 
 class MissesEveryThird(Quick):
     """Finds nothing in videos whose number can be divided by three."""
 
-    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
-        return () if int(path.stem.removeprefix("v")) % 3 == 0 else super().detect(path, duration_s)
+    def detect(self, path: Path, duration_s: float) -> Found:
+        return Found(detections=()) if int(path.stem.removeprefix("v")) % 3 == 0 else super().detect(path, duration_s)
 
 
 class SeesMarks(Quick):
     """Finds polo in the snippets of a video whose first value is 1, as one action for each run of them."""
 
-    def detect(self, path: Path, duration_s: float) -> tuple[Detection, ...]:
+    def detect(self, path: Path, duration_s: float) -> Found:
         marked = np.load(path)[:, 0] == 1
         edges = np.flatnonzero(np.diff(marked, prepend=False, append=False))
         snippet_s = duration_s / len(marked)
-        return tuple(Detection("polo", s * snippet_s, e * snippet_s, 0.5) for s, e in edges.reshape(-1, 2).tolist())
+        pairs = edges.reshape(-1, 2).tolist()
+        return Found(detections=tuple(Detection("polo", s * snippet_s, e * snippet_s, 0.5) for s, e in pairs))
 
 
 class DoesNotSee(Quick):
@@ -133,6 +135,37 @@ class Chatty(Quick):
         super().forward()
         print('{"kind": "Failure", "reason": "this is no answer"}')
         os.write(1, b"nor is this\n")
+
+
+class Approximates(Quick):
+    """Computes the videos exactly whose number can be divided by three, and the one that is timed."""
+
+    def facts(self, features: FloatArray) -> Facts:
+        return replace(super().facts(features), recomputed=True)
+
+    def detect(self, path: Path, duration_s: float) -> Found:
+        return replace(super().detect(path, duration_s), recomputed=int(path.stem.removeprefix("v")) % 3 == 0)
+
+
+class ReadsItsFile(Quick):
+    """Runs what ``write_file`` made."""
+
+    def __init__(self, job: BackendJob) -> None:
+        super().__init__(job)
+        self.exports = (Path(job.cache) / f"{job.length}.txt").read_text().splitlines()
+
+    def facts(self, _features: FloatArray) -> Facts:
+        return Facts(file_mb=float(len(self.exports)), gmacs=None, int8_share=None)
+
+
+def write_file(job: BackendJob) -> None:
+    """Write a line at each call."""
+    with (Path(job.cache) / f"{job.length}.txt").open("a") as file:
+        print("exported", file=file)
+
+
+def fail_to_export(_job: BackendJob) -> None:
+    raise OSError("no space left on device")
 
 
 def fake(kind: type[Quick], name: str | None = None, **options: Any) -> Backend:

@@ -20,7 +20,7 @@ from tests.tiny import CLASSES
 QUIET = Row(
     backend="ort-fp32", length=100, video=None, batch=1, threads=1, classes=3, stages={}, repeats=1, warmup_ms=(),
     ratio=None, peak_rss_mb=None, rss_rise_mb=None, file_mb=None, gmacs=None, int8_share=None, gpu=None, map=None,
-    map_change=None, length_change=None, map_resamples=None, error=None, warnings=(),
+    map_change=None, length_change=None, recomputed=None, map_resamples=None, error=None, warnings=(),
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def make_plan(
 ) -> Plan:
     """A short plan for one length; options are those of the request."""
     request = BenchmarkRequest(
-        **{"launches": 1, "rounds": (2, 2), "lengths": (16,), "row_budget_s": None, **options},
+        **{"launches": 1, "rounds": (2, 2), "lengths": (16,), "row_budget_s": None, "peak": False, **options},
     )
     return Plan(
         request=request, backends=backends, bundle=Bundle(bundle), classes=Prompts.of(CLASSES),

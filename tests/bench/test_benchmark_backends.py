@@ -12,13 +12,22 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import BenchmarkError, BundleError, MissingPackageError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, LocalizerBackend
 
+PEERS = ("compiled-fp32", "naive-ort-fp32", "naive-ort-int8", "fixed-ort-fp32", "fixed-ort-int8")
+
 
 def test_all_that_the_runtime_runs_is_there_and_more() -> None:
-    assert BACKENDS.keys() >= {*LOCALIZER_BACKENDS, "upstream-fp32", "upstream-int8", "torch-fp32", "torch-int8"}
+    assert BACKENDS.keys() >= {
+        *LOCALIZER_BACKENDS,
+        *PEERS,
+        "upstream-fp32",
+        "upstream-int8",
+        "torch-fp32",
+        "torch-int8",
+    }
     assert all(name == backend.name for name, backend in BACKENDS.items())
 
 
-@pytest.mark.parametrize("name", [*LOCALIZER_BACKENDS, "upstream-fp32", "upstream-int8"])
+@pytest.mark.parametrize("name", [*LOCALIZER_BACKENDS, *PEERS, "upstream-fp32", "upstream-int8"])
 def test_every_engine_exists(name: str) -> None:
     assert issubclass(import_named(BACKENDS[name].engine), Engine)
 
@@ -49,6 +58,21 @@ def test_a_torch_that_cannot_quantize_is_said(bundle: Path, monkeypatch: pytest.
     monkeypatch.setattr(backends, "_can_import", lambda module: module != backends.QUANTIZER)
     assert "this version of torch has no" in str(BACKENDS["upstream-int8"].problem(Bundle(bundle)))
     assert BACKENDS["upstream-fp32"].problem(Bundle(bundle)) is None
+
+
+def test_without_a_compiler_nothing_is_compiled(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiled = replace(BACKENDS["compiled-fp32"], needs=())
+    (tmp_path / "Python.h").touch()
+    (tmp_path / "my-c++").touch(0o755)
+    monkeypatch.setattr(backends.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CXX", "my-c++")
+    assert compiled.problem(Bundle(bundle)) is None
+    monkeypatch.delenv("CXX")
+    assert "needs the C++ compiler" in str(compiled.problem(Bundle(bundle)))
+    monkeypatch.setenv("CXX", "my-c++")
+    (tmp_path / "Python.h").unlink()
+    assert "Python.h, which is part of" in str(compiled.problem(Bundle(bundle)))
 
 
 def test_all_takes_what_can_run_and_says_why_not_the_rest(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,60 +4,21 @@ from typing import cast
 
 import pytest
 import torch
-from transformers import CLIPTextConfig
 
-from stale_bench.engines import published
 from stale_bench.engines.published import Published, PublishedNetwork, vit_b_32
 from stale_bench.engines.torch_macs import count_torch
 from stale_model.checkpoints.clip import empty_tower, read_clip_parts, text_encoder_spec
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.text_encoder import Tokenizer
+from tests.bench.engines.macs_by_hand import macs_by_hand
 from tests.bench.helpers import make_job
 from tests.tiny import CHANNELS, CLASSES
-
-
-@pytest.fixture
-def small_tower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text tower of one layer."""
-
-    def small(channels: int, end_token: int) -> CLIPTextConfig:
-        return CLIPTextConfig(
-            vocab_size=100, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-            projection_dim=channels, bos_token_id=end_token, eos_token_id=end_token, pad_token_id=end_token,
-        )  # fmt: skip
-
-    monkeypatch.setattr(published, "vit_b_32", small)
-    monkeypatch.setattr(torch, "set_num_interop_threads", lambda _threads: None)  # possible once a process
 
 
 def full_size_network(length: int) -> PublishedNetwork:
     """The network for CLIP's 512-wide features."""
     manifest = SimpleNamespace(channels=512, text_encoder=SimpleNamespace(pad_token=49407))
     return PublishedNetwork(cast(Bundle, SimpleNamespace(manifest=manifest)), length)
-
-
-def macs_by_hand(K: int, L: int, T: int, *, C: int = 512, width: int = 512, inner: int = 2048, layers: int = 12) -> int:
-    """Multiply-accumulates of the published network, from the sizes in the original's ``STALE.__init__``.
-
-    Args:
-        K: prompts.
-        L: tokens of each, with padding.
-        T: snippets.
-        C: channels of a snippet.
-        width: channels of the text tower.
-        inner: channels of its feed-forward layers.
-        layers: of the text tower.
-    """
-    H, hidden, feedforward = 4, 256, 1
-    tower = layers * K * (4 * L * width**2 + 2 * L * L * width + 2 * L * width * inner) + K * width * C
-    embedding = 3 * T * H * C**2 + 2 * H * T * T * C + T * H * C**2
-    adaptation = (K + 1 + 2 * T) * H * C**2 + 2 * H * (K + 1) * T * C + (K + 1) * H * C**2
-    masks = T * 3 * C * hidden + T * T * hidden
-    encoder = 4 * T * C**2 + 2 * T * T * C + 2 * T * C * feedforward
-    decoder = (4 * C**2 + 2 * C) + (2 * C**2 + 2 * T * C**2 + 2 * T * C) + 2 * C * feedforward
-    foreground = T * C**2 + 2 * encoder + 2 * decoder + 3 * C**2 + T * C
-    scores = (K + 1) * T * C + K * C
-    return tower + embedding + adaptation + masks + foreground + scores
 
 
 def test_the_tower_has_the_size_of_vit_b_32_s() -> None:

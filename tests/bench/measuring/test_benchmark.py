@@ -11,8 +11,9 @@ from stale_bench.benchmark_backends import BACKENDS
 from stale_bench.benchmark_inputs import Evaluation, MeasuredVideos
 from stale_bench.measuring import benchmark as benchmark_module
 from stale_bench.measuring.benchmark import Benchmark
+from stale_bench.measuring.peak_worker import KINDS
 from stale_bench.measuring.plan import BenchmarkCase, BenchmarkRequest, Plan, make_job
-from stale_bench.reporting.benchmark_results import Results
+from stale_bench.reporting.benchmark_results import PEAK, Results
 from stale_bench.reporting.rows import main_by_round
 from stale_bench.reporting.summary import summarise
 from stale_bench.statistics.map_difference import MapDifference
@@ -78,6 +79,29 @@ def test_a_dead_baseline_is_said_where_ratios_are_missing(bundle: Path) -> None:
     _, row = report(make_plan(bundle, fake(fakes.CannotLoad), fake(fakes.Quick))).rows
     assert row.ratio is None
     assert "the baseline cannotload failed" in row.warnings
+
+
+def test_what_a_backend_runs_is_exported_once_a_length_before_its_processes_start(bundle: Path, tmp_path: Path) -> None:
+    backend = fake(fakes.ReadsItsFile, exporter="tests.bench.fakes:write_file")
+    rows = report(make_plan(bundle, backend, cache=tmp_path, lengths=(16, 32), launches=2)).rows
+    assert [(row.error, row.file_mb) for row in rows] == [(None, 1.0), (None, 1.0)]
+    assert all((tmp_path / f"{T}.txt").read_text() == "exported\n" for T in (16, 32))
+
+
+def test_an_export_that_fails_is_a_row_that_says_so(bundle: Path) -> None:
+    bad = fake(fakes.Quick, "bad", exporter="tests.bench.fakes:fail_to_export")
+    failed, fine = report(make_plan(bundle, bad, fake(fakes.Quick))).rows
+    assert failed.error == "OSError: no space left on device"
+    assert not failed.stages
+    assert fine.error is None
+
+
+def test_the_machine_s_peak_is_measured_where_it_is_wanted(bundle: Path) -> None:
+    plain = report(make_plan(bundle, fake(fakes.Quick)))
+    assert plain.machine[PEAK] is None
+    peaks = report(make_plan(bundle, fake(fakes.Quick), peak=True)).machine[PEAK]
+    assert peaks.keys() == KINDS.keys()
+    assert all(value > 0 for value in peaks.values())
 
 
 def test_what_a_library_prints_is_no_answer(bundle: Path) -> None:
@@ -186,6 +210,24 @@ def test_map_is_compared_with_fp32_and_with_the_first_length_on_the_same_draws(b
     assert -70 < loss.low < -50
     assert -20 < loss.high < 0
     assert loss.may_be_chance is False
+
+
+def test_videos_that_an_approximation_leaves_to_the_exact_network_are_counted(bundle: Path, tmp_path: Path) -> None:
+    names = [f"v{n}" for n in range(4)]
+    annotated = AnnotatedVideo(duration_s=60.0, annotations=(Annotation("polo", 10.0, 20.0),))
+    evaluation = Evaluation(
+        truth=GroundTruth(videos=dict.fromkeys(names, annotated)), durations_s=dict.fromkeys(names, 60.0)
+    )
+    videos = MeasuredVideos(files={name: tmp_path / f"{name}.npy" for name in names})
+    for path in videos.files.values():
+        np.save(path, np.ones((20, 16), np.float32))
+    plan = make_plan(
+        bundle, fake(fakes.Approximates), fake(fakes.Quick, "ort-fp32"), videos=videos, evaluation=evaluation
+    )
+    approximate, exact = report(plan).rows
+    assert (approximate.recomputed, exact.recomputed) == (2, None)
+    assert any("the guard has the video" in warning for warning in approximate.warnings)
+    assert not any("the guard" in warning for warning in exact.warnings)
 
 
 def test_all_deployed_backends_of_a_bundle_run(bundle: Path, tmp_path: Path) -> None:

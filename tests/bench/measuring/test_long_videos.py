@@ -194,7 +194,8 @@ def test_the_modes_are_those_of_stale_run(bundle: Path, tmp_path: Path) -> None:
         return localizer.detect_file(path, CLASSES, timeline=Timeline(duration_s=60.0)).detections
 
     def measured(mode: str | None) -> tuple[Detection, ...]:
-        return LocalizerEngine(make_worker_job(bundle, tmp_path, mode=mode, features=str(path))).detect(path, 60.0)
+        job = make_worker_job(bundle, tmp_path, mode=mode, features=str(path))
+        return tuple(Detection(*row) for row in LocalizerEngine(job).detect(path, 60.0).detections)
 
     by_default = found(length="auto", window="auto")
     whole = found(length=16, window="off")

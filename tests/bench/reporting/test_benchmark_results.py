@@ -37,7 +37,7 @@ def test_a_file_of_version_2_has_changes_without_intervals(tmp_path: Path) -> No
     content = json.loads(VIDEOS.to_json())
     content["format_version"] = 2
     for row in content["rows"]:
-        del row["length_change"], row["map_resamples"], row["video"]["alone_change"]
+        del row["length_change"], row["map_resamples"], row["recomputed"], row["video"]["alone_change"]
     content["rows"][1]["map_change"] = -0.006
     (tmp_path / "r.json").write_text(json.dumps(content))
     first, second = read_benchmark_results(tmp_path / "r.json").rows
@@ -49,17 +49,26 @@ def test_a_file_of_version_2_has_changes_without_intervals(tmp_path: Path) -> No
     assert second.video.alone_change.low is None
 
 
+def test_a_file_of_version_3_has_no_backend_that_approximates(tmp_path: Path) -> None:
+    content = json.loads(VIDEOS.to_json())
+    content["format_version"] = 3
+    for row in content["rows"]:
+        del row["recomputed"]
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    assert read_benchmark_results(tmp_path / "r.json") == VIDEOS
+
+
 def test_a_file_of_version_1_has_no_videos(tmp_path: Path) -> None:
     content = json.loads(RESULTS.to_json())
     content["format_version"] = 1
     for row in content["rows"]:
-        del row["length_change"], row["map_resamples"], row["video"]
+        del row["length_change"], row["map_resamples"], row["recomputed"], row["video"]
     (tmp_path / "r.json").write_text(json.dumps(content))
     assert read_benchmark_results(tmp_path / "r.json") == RESULTS
 
 
 @pytest.mark.parametrize("rows", [5, [5], [{"video": 5, "map_change": "x"}], [{}]])
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_damage_is_found_in_files_of_every_version(tmp_path: Path, version: int, rows: object) -> None:
     content = {**json.loads(RESULTS.to_json()), "format_version": version, "rows": rows}
     (tmp_path / "r.json").write_text(json.dumps(content))
@@ -78,6 +87,7 @@ def test_damage_is_found_in_files_of_every_version(tmp_path: Path, version: int,
         ("map_resamples", []),
         ("map_resamples", [0.5] * 20_000),
         ("length", 0),
+        ("recomputed", -1),
         ("peak_rss_mb", -1.0),
     ],
 )

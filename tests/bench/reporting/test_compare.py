@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from stale_bench.reporting.benchmark_results import Results
+from stale_bench.reporting.benchmark_results import PEAK, Results
 from stale_bench.reporting.compare import compare, comparison_table, differences
 from stale_runtime.errors import BenchmarkError
 from tests.bench.helpers import make_results, make_row, make_video_row, ratio
@@ -23,6 +23,11 @@ def test_a_run_equals_itself() -> None:
     assert not any(change.is_clear for change in changes)
     assert [change.ratios_agree for change in changes] == [None, True]
     assert "1 of 1 ratios lie within one another's intervals" in comparison_table(changes, "simple")
+
+
+def test_peaks_are_measured_and_so_may_differ() -> None:
+    before, after = (changed(machine={**OLD.machine, PEAK: {"fp32": peak}}) for peak in (90.0, 100.0))
+    assert compare(before, after)
 
 
 def test_rows_of_videos_are_paired_by_length_and_mode() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stale_bench.reporting.benchmark_results import Results
+from stale_bench.reporting.benchmark_results import PEAK, Results
 from stale_bench.reporting.report_tables import draw_report
 from stale_bench.reporting.tables import milliseconds, results_csv, results_report, speedup
 from stale_bench.statistics.map_difference import MapDifference
@@ -29,6 +29,14 @@ def test_the_table_shows_what_was_measured_and_no_column_of_nothing() -> None:
         assert header not in lines[0]
     assert lines[2].split() == ["ort-fp32", "100", "5.00", "1", "100", "1.23", "0%"]
     assert lines[3].split() == ["ort-int8", "100", "2.25", "2x", "[1.67,", "2.5]", "75%"]
+
+
+def test_with_the_machine_s_peak_the_table_says_how_near_each_comes() -> None:
+    machine = {"cpu": "Abacus 3000", PEAK: {"fp32": 1000.0, "int8": 4000.0}}
+    lines = drawn(make_results(FP32, INT8, machine=machine), "simple").splitlines()
+    assert lines[0].endswith("of peak")
+    assert lines[2].split()[-1] == "25%"  # 1.234 GMACs in 5 ms
+    assert any(line.startswith("Of peak:") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +77,16 @@ def test_map_is_in_percent_with_its_change() -> None:
         "50.00",
         "-1.23 [-2.50, +0.04] noise",
     ]
+
+
+def test_beside_map_stands_how_many_videos_an_approximation_left_to_the_exact_network() -> None:
+    protocol = {**make_results(FP32).protocol, "evaluated_videos": 9, "evaluated_videos_with_features": 8}
+    fast = replace(INT8, backend="ort-fast", map=MAP, recomputed=0)
+    lines = drawn(make_results(fast, replace(FP32, map=MAP), protocol=protocol), "github").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines[:4]]
+    column = cells[0].index("exact")
+    assert [line[column] for line in cells[2:]] == ["0 of 8", ""]
+    assert any(line.startswith("Exact: ") for line in lines)
 
 
 def test_the_notes_say_how_many_changes_may_be_chance() -> None:
