@@ -203,9 +203,7 @@ def _compare_output(
     )
 
 
-def _compare_detections(
-    name: str, case: Case, got: Sequence[Outputs], expected: Sequence[Outputs]
-) -> None:
+def _compare_detections(name: str, case: Case, got: Sequence[Outputs], expected: Sequence[Outputs]) -> None:
     """Make sure that the best detection of each decoder is the same for every video of the batch."""
     for decoder, decode in DECODERS.items():
         for ours, theirs in zip(got, expected, strict=True):
