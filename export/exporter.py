@@ -15,6 +15,7 @@ from stale_export.graph_builder import serialize
 from stale_export.graph_choice import ALL_GRAPHS, check_graphs, left_out
 from stale_export.int8_options import Int8Options
 from stale_export.localizer_graph import localizer_model, localizer_spec
+from stale_export.mask_nodes import choose_mask_nodes
 from stale_export.parity import compare_localizer, compare_text_encoder, localizer_cases
 from stale_export.quantization import QuantizedGraph, Quantizer
 from stale_export.say import Say
@@ -118,7 +119,8 @@ def export_bundle(
     embedded = embed_prompts(trained, prompts, export.text_spec)
     embedded_footage = _embed_footage(export, tower, footage)
     exported = _export_graphs(export)
-    parity = _compare_graphs(export, exported, embedded)
+    mask_nodes = choose_mask_nodes(export.network)
+    parity = _compare_graphs(export, exported, embedded, mask_nodes)
     if embedded_footage is not None and tower is not None:
         tower = _validate_vision(export, tower, embedded_footage, exported.localizer, embedded.encoded)
         validation = validation or embedded_footage.in_float
@@ -148,6 +150,7 @@ def export_bundle(
     records += () if text_encoder is None else (text_encoder.record,)
     records = tuple(record for record in records if record.file in contents)
     manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
+    manifest = replace(manifest, mask_nodes=mask_nodes)
     if gate is not None:
         export.stages.enter("validating graph by graph")
         manifest = _add_validation(export, manifest, gate, exported.localizer, quantized)
@@ -351,13 +354,15 @@ def _export_graphs(export: _Export) -> _FloatGraphs:
     )
 
 
-def _compare_graphs(export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts) -> tuple[ParityRecord, ...]:
+def _compare_graphs(
+    export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
+) -> tuple[ParityRecord, ...]:
     export.stages.enter("comparing the graphs with the network")
     network = export.network
-    cases = localizer_cases(network.config.temporal_scale, len(prompts.names))
+    cases = localizer_cases(network.config.temporal_scale, len(prompts.names), mask_nodes)
     return (
         *compare_text_encoder(graphs.text_encoder, layout.TEXT_ENCODER, prompts),
-        *compare_localizer(graphs.localizer, layout.LOCALIZER_FP32, network, prompts.embeddings, cases),
+        *compare_localizer(graphs.localizer, layout.LOCALIZER_FP32, network, prompts.embeddings, cases, mask_nodes),
     )
 
 

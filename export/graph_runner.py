@@ -14,11 +14,16 @@ Features = NDArray[np.float32]
 
 
 def localize_video(
-    session: onnxruntime.InferenceSession, features: Features, prompts: EncodedPrompts, *, length: int | None = None
+    session: onnxruntime.InferenceSession,
+    features: Features,
+    prompts: EncodedPrompts,
+    *,
+    length: int | None = None,
+    mask_nodes: int | None = None,
 ) -> Outputs:
     """What a localizer graph says of a video; arguments as for ``run_on_video``."""
     names = layout.LOCALIZER_OUTPUTS
-    found = run_on_video(session, features, prompts, names, length=length)
+    found = run_on_video(session, features, prompts, names, length=length, mask_nodes=mask_nodes)
     return read_outputs({name: output[None] for name, output in zip(names, found, strict=True)})[0]
 
 
@@ -29,6 +34,7 @@ def run_on_video(
     outputs: Sequence[str],
     *,
     length: int | None = None,
+    mask_nodes: int | None = None,
 ) -> list[NDArray[np.float32]]:
     """Run a localizer graph on one video.
 
@@ -38,11 +44,12 @@ def run_on_video(
         prompts: K encoded prompts.
         outputs: names of the outputs to compute.
         length: T that the graph resamples the features to; None for S.
+        mask_nodes: as in ``interpolate_masks``.
 
     Returns:
         The outputs in that order, without the batch axis.
     """
     inputs = {value.name: value.shape for value in session.get_inputs()}
     trained = inputs[layout.MASK_ROWS][1]
-    call = GraphCall(features[None], length or len(features), prompts, trained)  # (1, S, C)
+    call = GraphCall(features[None], length or len(features), prompts, trained, mask_nodes)  # (1, S, C)
     return [batch[0] for batch in session.run(outputs, make_inputs(list(inputs), call))]

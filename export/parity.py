@@ -16,6 +16,7 @@ from stale_runtime.bundle.manifest import ParityRecord
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.action_masks import FullMasks, all_rows
 from stale_runtime.decoding.decoders import DECODERS
+from stale_runtime.decoding.mask_interpolation import most_exact_rows
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.errors import ParityError
 from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
@@ -47,15 +48,16 @@ class Case(NamedTuple):
     """S < T for a video that the graph has to resample; None for a video that has T snippets."""
 
 
-def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
+def localizer_cases(temporal_scale: int, classes: int, mask_nodes: int | None) -> tuple[Case, ...]:
     """Three lengths, class counts and batch sizes, and one video to resample.
 
-    Among the lengths are the trained one, and one at which only some rows of the masks are computed.
+    Among the lengths are the trained one, and one at which only some rows of the masks are computed, if there is any.
     """
+    all_rows_to = temporal_scale if mask_nodes is None else most_exact_rows(temporal_scale, mask_nodes)
     lengths = (
         temporal_scale,
         max(layout.SHORTEST, temporal_scale // 2 + 1),
-        min(layout.LONGEST, 3 * temporal_scale + 37),
+        min(layout.LONGEST, max(2 * temporal_scale, all_rows_to) + 37),
     )
     batches = (1, 3, 2)
     given = (
@@ -66,7 +68,7 @@ def localizer_cases(temporal_scale: int, classes: int) -> tuple[Case, ...]:
 
 
 def compare_localizer(
-    model: bytes, name: str, network: Stale, embeddings: Tensor, cases: Sequence[Case]
+    model: bytes, name: str, network: Stale, embeddings: Tensor, cases: Sequence[Case], mask_nodes: int | None
 ) -> Iterator[ParityRecord]:
     """Run a localizer graph and the network on the same inputs.
 
@@ -76,6 +78,7 @@ def compare_localizer(
         network: the network that the graph was exported from.
         embeddings: (K, C) prompt embeddings; each case uses the first of them.
         cases: sizes to compare at.
+        mask_nodes: as in ``interpolate_masks``.
 
     Yields:
         A record for each case and output.
@@ -96,7 +99,7 @@ def compare_localizer(
         queries = cross_queries(network, prompts)
         names = tuple(f"class {k}" for k in range(len(prompts)))
         encoded = EncodedPrompts(names, prompts.numpy(), queries.numpy())
-        call = GraphCall(features.numpy(), case.length, encoded, network.config.temporal_scale)
+        call = GraphCall(features.numpy(), case.length, encoded, network.config.temporal_scale, mask_nodes)
         found = session.run(layout.LOCALIZER_OUTPUTS, make_inputs(layout.LOCALIZER_INPUTS, call))
         got = read_outputs(dict(zip(layout.LOCALIZER_OUTPUTS, found, strict=True)))
         for (output, ours), (_, theirs) in zip(_compared(got), _compared(expected), strict=True):

@@ -22,7 +22,7 @@ _OLDEST_VERSION = 2
 _ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"recipe": asdict(UNKNOWN_RECIPE), "feature_statistics": None, "vision": None},
     4: {"reading_score": None},
-    5: {"approximation": None},
+    5: {"mask_nodes": None, "approximation": None},
 }
 """What each version of the format added, and what it is in older bundles."""
 _ADDED_TO_QUANTIZATION: Mapping[int, Mapping[str, Any]] = {
@@ -33,6 +33,8 @@ LONGEST_CONTEXT = 4096
 """Tokens of a prompt; CLIP takes 77."""
 LONGEST_TEMPLATE = 2000
 """Characters of a prompt template."""
+MOST_NODES = 64
+"""Most nodes in a gap of the mask kernel."""
 LARGEST_AXIS = 2**16
 """Most channels, heads or snippets of a network."""
 _SEAL = '{\n "manifest_sha256": "%s",\n'
@@ -192,6 +194,9 @@ class Manifest:
     """The vision tower; None for a bundle without one, which takes features only."""
     reading_score: ReadingScore | None = None
     """The score from which on F1 is best; None if it was not measured on validation videos."""
+    mask_nodes: int | None = None
+    """How many nodes a gap between two trained rows of the mask kernel has where only some rows of the masks are
+    computed, see ``stale_runtime.decoding.mask_interpolation``; None to compute all of them at any length."""
     approximation: ApproximationRecord | None = None
     """What was verified about the approximate localizer; None for a bundle without one."""
 
@@ -199,6 +204,8 @@ class Manifest:
         for name in ("channels", "heads", "temporal_scale"):
             if not 1 <= getattr(self, name) <= LARGEST_AXIS:
                 raise ValueError(f"{name} is {reprlib.repr(getattr(self, name))}, expected 1 to {LARGEST_AXIS}")
+        if self.mask_nodes is not None and not 2 <= self.mask_nodes <= MOST_NODES:
+            raise ValueError(f"mask_nodes is {reprlib.repr(self.mask_nodes)}, expected 2 to {MOST_NODES}")
         if self.feature_statistics is not None and len(self.feature_statistics.direction) != self.channels:
             raise ValueError(
                 f"feature_statistics are of features {len(self.feature_statistics.direction)} wide, expected "

@@ -1,10 +1,10 @@
 """Action masks between the trained rows of the mask kernel: which rows there are at another length, and their weights.
 
 The last kernel of the mask localizer has a row for each of the T0 snippets of the trained length. At another length T
-its rows are interpolated linearly, and so are the masks before the sigmoid. Up to three rows a gap between two trained
-ones, the graph computes the sigmoid of all T rows. Of more rows it computes only four a gap, at Lobatto's nodes, and
-takes the mean mask of a row, which is a smooth function of the row's position, from the cubic polynomial through them.
-That is exact to about 1e-6, and then nothing grows with T².
+its rows are interpolated linearly, and so are the masks before the sigmoid. A graph computes the sigmoid of all T rows
+if they are few. Of more rows, it computes only some at fixed places in each gap between two trained ones, which are
+called nodes. The mean mask of a row is a smooth function of its place, so it is taken from the polynomial through the
+means at the nodes of its gap. How many nodes a network needs is found at export; then nothing grows with T².
 """
 
 from functools import lru_cache
@@ -12,9 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-_NODES = np.array([0, 0.25, 0.75, 1])
-"""Chebyshev's points of the second kind, scaled to a gap; neighbouring gaps share the ends."""
 
 
 class RowPositions(NamedTuple):
@@ -52,32 +49,42 @@ def row_positions(trained: int, length: int) -> RowPositions:
 
 
 @lru_cache(maxsize=4)
-def interpolate_masks(trained: int, length: int) -> MaskInterpolation:
+def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInterpolation:
     """The weights with which a graph computes its masks at a length; equal arguments give the same, read-only arrays.
 
     Args:
         trained: T0, the number of trained rows, at least 2.
         length: T, in snippets.
+        nodes: how many nodes a gap has, its ends included, at least 2; None to compute the masks of all T rows.
     """
     lower, share = row_positions(trained, length)
-    if length <= most_exact_rows(trained):
+    if nodes is None or length <= most_exact_rows(trained, nodes):
         result = MaskInterpolation(_between(trained, lower, share), np.eye(length, dtype=np.float32))
     else:
-        nodes = np.append((np.arange(trained - 1)[:, None] + _NODES[:-1]).ravel(), trained - 1)  # (P,)
-        below = np.minimum(nodes.astype(np.intp), trained - 2)
-        rows = _between(trained, below, (nodes - below).astype(np.float32))
-        lift = np.zeros((length, len(nodes)), np.float32)
-        first = (len(_NODES) - 1) * lower[:, None]  # (T, 1)
-        lift[np.arange(length)[:, None], first + np.arange(len(_NODES))] = _cubic_weights(share)
+        places = _places_in_a_gap(nodes)
+        position = np.append((np.arange(trained - 1)[:, None] + places[:-1]).ravel(), trained - 1)  # (P,)
+        below = np.minimum(position.astype(np.intp), trained - 2)
+        rows = _between(trained, below, (position - below).astype(np.float32))
+        lift = np.zeros((length, len(position)), np.float32)
+        first = (nodes - 1) * lower[:, None]  # (T, 1)
+        lift[np.arange(length)[:, None], first + np.arange(nodes)] = _polynomial_weights(share, places)
         result = MaskInterpolation(rows, lift)
     for weights in result:
         weights.setflags(write=False)
     return result
 
 
-def most_exact_rows(trained: int) -> int:
-    """The largest T at which the masks of all T rows are computed, for T0 trained rows."""
-    return (len(_NODES) - 1) * (trained - 1) + 1
+def most_exact_rows(trained: int, nodes: int) -> int:
+    """The largest T at which the masks of all T rows are computed, for T0 trained rows and so many nodes a gap."""
+    return (nodes - 1) * (trained - 1) + 1
+
+
+def _places_in_a_gap(nodes: int) -> NDArray[np.float64]:
+    """Where nodes lie in a gap, from 0 to 1: Chebyshev's points of the second kind, which are also called Lobatto's.
+
+    A polynomial through values there is nearly the best one, and neighbouring gaps share their ends.
+    """
+    return np.asarray((1 - np.cos(np.pi * np.arange(nodes) / (nodes - 1))) / 2)
 
 
 def _between(trained: int, lower: NDArray[np.intp], share: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -89,11 +96,11 @@ def _between(trained: int, lower: NDArray[np.intp], share: NDArray[np.float32]) 
     return weights
 
 
-def _cubic_weights(share: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lagrange's weights of the four nodes of a gap at positions (N,) in it: (N, 4)."""
-    x = share.astype(np.float64)
-    weights = np.ones((len(x), len(_NODES)))
-    for n, node in enumerate(_NODES):
-        for other in np.delete(_NODES, n):
-            weights[:, n] *= (x - other) / (node - other)
-    return weights
+def _polynomial_weights(share: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lagrange's weights of the nodes (n,) of a gap at positions (N,) in it: (N, n)."""
+    x = share.astype(np.float64)[:, None]
+    columns = []
+    for n, place in enumerate(places):
+        others = np.delete(places, n)
+        columns.append(((x - others) / (place - others)).prod(axis=1))
+    return np.stack(columns, axis=1)

@@ -49,6 +49,8 @@ class GraphCall(NamedTuple):
     """K encoded prompts."""
     trained: int
     """T0 of the network, in snippets."""
+    mask_nodes: int | None = None
+    """See ``Manifest.mask_nodes``."""
 
 
 _INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
@@ -56,8 +58,8 @@ _INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
     layout.LENGTH: lambda call: np.array(call.length, np.int64),
     layout.PROMPT_EMBEDDINGS: lambda call: call.prompts.embeddings,
     layout.QUERIES: lambda call: call.prompts.queries,
-    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length).rows,
-    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length).lift,
+    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).rows,
+    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).lift,
 }
 """How each input is made that a localizer graph may have."""
 
@@ -172,7 +174,8 @@ class ForwardPass:
                 f"encoded prompts of shapes {shapes}, expected {expected}; pass what encode_prompts of this localizer "
                 "returned"
             )
-        return make_inputs(self._input_names, GraphCall(batch, length, prompts, self._manifest.temporal_scale))
+        trained, mask_nodes = self._manifest.temporal_scale, self._manifest.mask_nodes
+        return make_inputs(self._input_names, GraphCall(batch, length, prompts, trained, mask_nodes))
 
     def _run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool) -> list[Outputs]:
         """The outputs for each video of a batch."""

@@ -19,6 +19,7 @@ from stale_export.localizer_graph import cross_queries
 from stale_export.parity import draw_features
 from stale_model import Stale, read_original_checkpoint
 from stale_runtime import Bundle, EncodedPrompts, Localizer, Prompts, Settings, read_features
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
 from stale_runtime.inputs.features import resample
 from tests import tiny

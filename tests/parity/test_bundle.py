@@ -12,7 +12,10 @@ from onnx import numpy_helper
 from stale_export.localizer_graph import cross_queries
 from stale_model import Stale, TrainedStale, read_original_checkpoint
 from stale_runtime import Bundle, EncodedPrompts, Localizer, Settings, read_features
+from stale_runtime.bundle.layout import LOCALIZER_OUTPUTS
 from stale_runtime.bundle.onnx_session import open_session
+from stale_runtime.decoding.action_masks import all_rows
+from stale_runtime.inference.forward_pass import read_outputs
 from stale_runtime.inference.text_encoder import TextEncoder
 from tests.parity.recordings import FORWARD_NAMES, forward_recordings
 
