@@ -22,14 +22,22 @@ from stale_export.float_attention import attend_resampled
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import GraphBuilder, RoundedRows
 from stale_export.graph_parts import Positions
-from stale_export.schemes import TINY, Scheme
+from stale_export.schemes import TINY, Scheme, VideoScheme
 from stale_runtime.bundle import layout
 
 ATTENTION = "embedding.attention"
-"""Name of the two products with the T×T attention weights, among the layers that can be quantized."""
-PRODUCTS = 2
+"""Name of the two products with a video's snippets, among the layers that can be quantized."""
+INTEGER_OPERATORS_BY_LAYER: Mapping[str, int] = {ATTENTION: 2, "embedding.query": 2, "embedding.output": 2}
+"""Integer operators that a quantized layer becomes, where it is more than one: the linear layers occur twice, because
+videos of few snippets are computed in another way."""
+
 TILE_ROWS = 512
 """Rows of queries in a tile, at most. A row belongs to one head of one snippet."""
+
+
+def attention_schemes(weight_bits: int) -> dict[str, Scheme]:
+    """The quantization of the layers of this module; keys and values of attention stand where a layer has weights."""
+    return {name: VideoScheme(weight_bits=weight_bits) for name in INTEGER_OPERATORS_BY_LAYER}
 
 
 def attend_in_integers(
@@ -62,7 +70,12 @@ def attend_in_integers(
 
 
 def _attend_in_video(
-    schemes: Mapping[str, Scheme], block: FoldedAttention, features: str, mean: str, positions: Positions, is_sparse: str
+    schemes: Mapping[str, Scheme],
+    block: FoldedAttention,
+    features: str,
+    mean: str,
+    positions: Positions,
+    is_sparse: str,
 ) -> onnx.GraphProto:
     """Attention in one video, whose number is the loop's: features (B, T, C), mean (B, 1, C) -> (T, C)."""
     graph = GraphBuilder("video/", schemes)
@@ -107,7 +120,9 @@ def _attend_nowhere(C: int) -> onnx.GraphProto:
     return graph.subgraph([graph.op("ConstantOfShape", graph.integers(0, C))])
 
 
-def _attend_in_tile(outer: GraphBuilder, block: FoldedAttention, snippets: str, mean: str, size: str) -> onnx.GraphProto:
+def _attend_in_tile(
+    outer: GraphBuilder, block: FoldedAttention, snippets: str, mean: str, size: str
+) -> onnx.GraphProto:
     """Attention of one tile of snippets, whose number is the loop's, to all snippets of the video.
 
     Args:
@@ -120,37 +135,54 @@ def _attend_in_tile(outer: GraphBuilder, block: FoldedAttention, snippets: str, 
     Returns:
         (N, C); in the last tile, rows after the last snippet are zeros.
     """
-    memory = outer.op("Sub", snippets, mean)  # (T, C)
-    step = _step(outer, memory, outer.schemes[ATTENTION].most)  # ()
-    values = outer.op("QuantizeLinear", memory, step, outer.weight("zero", np.array(0, np.int8)))  # (T, C) of int8
-    keys = outer.op("Transpose", values, perm=[1, 0])  # (C, T)
-
     graph = GraphBuilder("tile/", outer.schemes, outer=outer)
     number = f"{graph.prefix}number"
     H, C = block.heads, block.output.shape[1]
+    memory = outer.op("Sub", snippets, mean)  # (T, C)
     start = graph.op("Mul", graph.op("Unsqueeze", number, graph.integers(0)), size)  # (1,)
     tile = graph.op("Slice", snippets, start, graph.op("Add", start, size))  # (N or fewer, C)
     queries = graph.linear("embedding.query", tile, block.query)  # (N, H*C)
-    scores = graph.multiply_rounded(graph.round_rows(queries, C), keys, step)  # (N*H, T)
-    weights, weight_steps = _round_weights(graph, graph.op("Softmax", scores, axis=-1))  # (N*H, T), (N*H, 1)
-    gathered = graph.op("Mul", graph.multiply_rounded(weights, values, step), weight_steps)  # (N*H, C)
-    if "embedding.output" not in graph.schemes:
-        gathered = graph.op("Reshape", gathered, graph.integers(-1, H * C))  # (N, H*C)
+    gathered = _gather(outer, graph, queries, memory, C)  # (N*H, C)
+    gathered = graph.op("Reshape", gathered, graph.integers(-1, H * C))  # (N, H*C)
     mixed = graph.linear("embedding.output", gathered, block.output)  # (N, C)
     missing = graph.op("Sub", size, graph.op("Shape", mixed, end=1))  # (1,)
     pads = graph.op("Concat", graph.integers(0, 0), missing, graph.integers(0), axis=0)
     return graph.loop(number, [graph.op("Pad", mixed, pads)])
 
 
+def _gather(outer: GraphBuilder, graph: GraphBuilder, queries: str, memory: str, C: int) -> str:
+    """Softmax attention of a tile, in integers if there is a scheme for it.
+
+    Args:
+        outer: the graph of the video, which gets what all tiles share.
+        graph: the graph of the tile.
+        queries: (N, H*C)
+        memory: (T, C), keys and values.
+        C: width of a query.
+
+    Returns:
+        (N*H, C)
+    """
+    scheme = graph.schemes.get(ATTENTION)
+    if scheme is None:
+        keys = outer.op("Transpose", memory, perm=[1, 0])  # (C, T)
+        rows = graph.op("Reshape", queries, graph.integers(-1, C))  # (N*H, C)
+        return graph.op("MatMul", graph.op("Softmax", graph.op("MatMul", rows, keys), axis=-1), memory)
+    step = _step(outer, memory, scheme.most)  # ()
+    values = outer.op("QuantizeLinear", memory, step, outer.weight("zero", np.array(0, np.int8)))  # (T, C) of int8
+    keys = outer.op("Transpose", values, perm=[1, 0])  # (C, T)
+    scores = graph.multiply_rounded(graph.round_rows(queries, C), keys, step)  # (N*H, T)
+    weights, largest = _round_weights(graph, graph.op("Softmax", scores, axis=-1))  # (N*H, T), (N*H, 1)
+    return graph.op("Mul", graph.multiply_rounded(weights, values, step), largest)
+
+
 def _round_weights(graph: GraphBuilder, weights: str) -> tuple[RoundedRows, str]:
-    """Round attention weights (R, T) to bytes whose step is 1, and return that of each row beside them, (R, 1)."""
-    largest = graph.op("ReduceMax", weights, graph.integers(1), keepdims=0)  # (R,)
-    steps = graph.op("Mul", largest, graph.number(1 / 255))
-    zeros = graph.op("Expand", graph.byte(0), graph.op("Shape", steps))
-    rounded = graph.op("QuantizeLinear", weights, steps, zeros, axis=0)  # (R, T) of uint8
-    # ONNX Runtime multiplies and scales in one step only if this number is not a constant.
-    one = graph.op("Cast", graph.op("Squeeze", graph.op("Shape", graph.integers(0))), to=onnx.TensorProto.FLOAT)
-    return RoundedRows(rounded, one, graph.byte(0)), graph.op("Unsqueeze", steps, graph.integers(1))
+    """Round attention weights (R, T) as shares of the largest of each row, and return that, (R, 1), beside them."""
+    largest = graph.op("ReduceMax", weights, graph.integers(1), keepdims=1)  # (R, 1)
+    # QuantizeLinear could divide, too, but OpenVINO 2026.4 then finds no shape for what follows.
+    shares = graph.op("Div", weights, largest)
+    step, zero = graph.number(1 / 255), graph.byte(0)
+    return RoundedRows(graph.op("QuantizeLinear", shares, step, zero), step, zero), largest
 
 
 def _step(graph: GraphBuilder, values: str, most: int) -> str:

@@ -10,7 +10,7 @@ from stale_export.float_attention import attend, attend_resampled
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import GraphBuilder
 from stale_export.graph_parts import Positions, add_and_normalize, interpolate_rows, row_positions
-from stale_export.integer_attention import ATTENTION, attend_in_integers
+from stale_export.integer_attention import INTEGER_OPERATORS_BY_LAYER, attend_in_integers
 from stale_runtime.bundle import layout
 
 _FEATURES, _LENGTH = layout.FEATURES, layout.LENGTH
@@ -25,7 +25,7 @@ def embed_snippets(graph: GraphBuilder, block: FoldedAttention, C: int) -> str:
     features = graph.op(
         "If", is_short, then_branch=_resample_features(positions), else_branch=_pass_features()
     )  # (B, T, C)
-    if ATTENTION in graph.schemes:
+    if INTEGER_OPERATORS_BY_LAYER.keys() & graph.schemes.keys():
         of_mean, around_mean = attend_in_integers(graph, block, features, positions, is_short)  # (B, 1, C), (B, T, C)
         return add_and_normalize(graph, "embedding", block, of_mean, graph.op("Add", around_mean, features))
     queries = graph.linear("embedding.query", _FEATURES, block.query)  # (B, S, H*C)
