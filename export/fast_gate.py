@@ -257,8 +257,8 @@ class FastGate:
 
     @cached_property
     def _videos(self) -> Sequence[Features]:
-        """(S, C) as the calibration videos are."""
-        return list(self.calibration.originals.values())
+        """(S, C) of each calibration video."""
+        return list((self.calibration.originals or self.calibration.features).values())
 
     @cached_property
     def _references(self) -> Mapping[int, Sequence[_Reference]]:
