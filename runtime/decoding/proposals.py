@@ -59,8 +59,10 @@ class Ranked(NamedTuple):
 
 def class_scores(cas_logits: FloatArray) -> FloatArray:
     """Softmax over classes and background, with the background row dropped: (K+1, T) -> (K, T)."""
-    exponentials = np.exp(cas_logits - cas_logits.max(axis=0))  # (K+1, T)
-    return np.asarray(exponentials[:-1] / exponentials.sum(axis=0))
+    scores = cas_logits - cas_logits.max(axis=0)  # (K+1, T)
+    np.exp(scores, out=scores)  # in place, because taking memory for large arrays is slow
+    scores /= scores.sum(axis=0)
+    return scores[:-1]
 
 
 def reported_classes(cas_logits: FloatArray, reported: int | None) -> int:

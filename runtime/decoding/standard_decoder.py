@@ -21,6 +21,7 @@ from stale_runtime.segments import FloatArray
 
 THRESHOLDS = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 """Heights at which the curve, stretched to [0, 1], is cut. More heights do not improve mAP."""
+_THRESHOLDS = np.array(THRESHOLDS)[:, None]
 CLASS_SHARE = 0.4
 """Weight of a kept snippet's class score in the curve; the masks have the rest, and all of it for a dropped snippet."""
 SMOOTHING_FRAC = 0.03
@@ -39,6 +40,7 @@ MOST_DETECTIONS = 100
 """The number of detections that ActivityNet's evaluation expects for a video."""
 LOWEST_SCORE = 0.001
 """Detections with a lower score are noise."""
+_TINY = np.finfo(np.float64).tiny
 FLAT = 1e-4
 """A curve that rises less than this counts as flat: the rise may be float32 rounding."""
 
@@ -93,13 +95,19 @@ def find_candidates(
     Returns:
         Segments in snippets, from 0 to T, best first.
     """
-    S = class_scores(cas_logits)[: reported_classes(cas_logits, reported)]  # (K, T)
-    kept = masks.kept
-    surest = S.max(axis=0)  # (T,)
+    T = cas_logits.shape[1]
+    kept = np.flatnonzero(masks.kept)  # (n,)
+    S = class_scores(cas_logits.take(kept, axis=1))[: reported_classes(cas_logits, reported)]  # (K, n)
+    surest = np.zeros(T, S.dtype)
+    surest[kept] = S.max(axis=0)
     curve = action_curve(surest, masks)
     starts, ends = _runs(curve)
-    contrast = _contrast(curve, starts, ends) * surest[kept].max()  # (N,)
-    labels, likeness = _class_likeness(S * kept, starts, ends, classes)
+    contrast = _contrast(curve, starts, ends) * surest.max()  # (N,)
+    video = S.sum(axis=1) / T  # (K,)
+    labels = np.argsort(-video, kind="stable")[:classes]  # (C,) the best of the video
+    scores = np.zeros((len(labels), T), S.dtype)  # 0 for dropped snippets
+    scores[:, kept] = S[labels]
+    likeness = _class_likeness(scores, video[labels], starts, ends)  # (C, N)
     scores = (likeness * contrast).ravel()  # (C*N,)
     best_first = np.argsort(-scores, kind="stable")[:most]
     label, candidate = np.divmod(best_first, len(starts))
@@ -111,26 +119,29 @@ def action_curve(surest: FloatArray, masks: ActionMasks) -> FloatArray:
     """How likely each snippet is part of an action, relative to the rest of the video.
 
     Args:
-        surest: (T,) score of each snippet's best class.
+        surest: (T,) score of each kept snippet's best class, 0 for the others.
         masks: that the T snippets propose.
 
     Returns:
         (T,) from 0 to 1; all 1 if no part of the video stands out.
     """
     kept = masks.kept
-    parts = np.stack([masks.kept_mask, surest * kept, kept, np.ones(len(kept))])
+    parts = np.ones((4, len(kept)))
+    parts[:3] = masks.kept_mask, surest, kept
     mask_sums, class_sums, kept_sums, width = _moving_sums(parts)
     curve = _stretch(mask_sums / width, flat=0)
     return _stretch(curve + CLASS_SHARE * (class_sums - kept_sums * curve) / width, flat=1)
 
 
 def _moving_sums(values: FloatArray) -> FloatArray:
-    """Sums over ``SMOOTHING_FRAC`` of the video around each snippet, of fewer values at the ends: (..., T)."""
-    T = values.shape[-1]
+    """Sums over ``SMOOTHING_FRAC`` of the video around each snippet, of fewer values at the ends: (N, T) -> (N, T)."""
+    N, T = values.shape
     reach = round((SMOOTHING_FRAC * T - 1) / 2)
-    t = np.arange(T)
-    sums = _cumulative_sums(values)
-    return np.asarray(sums[..., np.minimum(t + reach + 1, T)] - sums[..., np.maximum(t - reach, 0)])
+    sums = np.zeros((N, reach + 1 + T + reach))  # up to each position, from ``reach`` before the video to as far after
+    inside = slice(reach + 1, reach + 1 + T)
+    np.cumsum(values, axis=1, out=sums[:, inside])
+    sums[:, inside.stop :] = sums[:, inside.stop - 1, None]
+    return np.asarray(sums[:, 2 * reach + 1 :] - sums[:, :T])
 
 
 def _stretch(curve: FloatArray, *, flat: float) -> FloatArray:
@@ -148,11 +159,14 @@ def _cumulative_sums(values: FloatArray) -> FloatArray:
 
 def _runs(curve: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Starts and ends of the distinct runs [start, end) of the curve above any of the thresholds: (N,) and (N,)."""
-    on = np.zeros((len(THRESHOLDS), len(curve) + 2), dtype=np.int8)
-    on[:, 1:-1] = curve > np.array(THRESHOLDS)[:, None]
-    steps = np.diff(on, axis=1)  # (thresholds, T+1)
-    starts, ends = np.nonzero(steps == 1)[1], np.nonzero(steps == -1)[1]
-    return np.divmod(np.unique(starts * (len(curve) + 1) + ends), len(curve) + 1)
+    places = len(curve) + 1  # where runs may start or end
+    on = np.zeros((len(THRESHOLDS), places + 1), dtype=np.bool_)
+    np.greater(curve, _THRESHOLDS, out=on[:, 1:-1])
+    borders = np.flatnonzero(on[:, 1:] != on[:, :-1]) % places  # start and end of each run in turn
+    runs = np.sort(borders[::2] * places + borders[1::2])
+    distinct = np.ones(len(runs), dtype=np.bool_)
+    np.not_equal(runs[1:], runs[:-1], out=distinct[1:])  # numpy's unique is slower, and loads a module of 8 ms
+    return np.divmod(runs[distinct], places)
 
 
 def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]) -> FloatArray:
@@ -166,21 +180,19 @@ def _contrast(curve: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp
 
 
 def _class_likeness(
-    S: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp], classes: int
-) -> tuple[NDArray[np.intp], FloatArray]:
-    """The best classes of the video, and the ratio of each to the best of them in each run.
+    scores: FloatArray, video: FloatArray, starts: NDArray[np.intp], ends: NDArray[np.intp]
+) -> FloatArray:
+    """The ratio of each class to the best of them in each run.
 
     Args:
-        S: (K, T) class scores, 0 where a snippet was dropped.
+        scores: (C, T) of the classes, 0 where a snippet was dropped.
+        video: (C,) their means.
         starts: (N,) first snippet of each run.
         ends: (N,) snippet after the last of each run.
-        classes: most classes to consider.
 
     Returns:
-        (C,) class indices, and (C, N) in [0, 1].
+        (C, N) in [0, 1].
     """
-    video = S.mean(axis=1)  # (K,)
-    labels = np.argsort(-video, kind="stable")[:classes]
-    sums = _cumulative_sums(S[labels])  # (C, T+1)
-    evidence = (sums[:, ends] - sums[:, starts]) / (ends - starts) + VIDEO_EVIDENCE * video[labels, None]  # (C, N)
-    return labels, evidence / np.maximum(evidence.max(axis=0), np.finfo(np.float64).tiny)
+    sums = _cumulative_sums(scores)  # (C, T+1)
+    evidence = (sums[:, ends] - sums[:, starts]) / (ends - starts) + VIDEO_EVIDENCE * video[:, None]  # (C, N)
+    return np.asarray(evidence / np.maximum(evidence.max(axis=0), _TINY))

@@ -58,7 +58,7 @@ class GraphCall(NamedTuple):
     prompts: EncodedPrompts
     """K encoded prompts."""
     trained: int
-    """T0 of the network, in snippets."""
+    """T0, the number of trained rows of the mask kernel."""
     mask_nodes: int | None = None
     """See ``Manifest.mask_nodes``."""
 
@@ -119,7 +119,9 @@ class ForwardPass:
         """
         self._manifest, self._name = bundle.manifest, str(bundle.path)
         self._session = session
-        self._input_names, self._output_names = _known_interface(bundle.manifest.graph(file), file)
+        spec = bundle.manifest.graph(file)
+        self._input_names, self._output_names = _known_interface(spec, file)
+        self._trained = _trained_rows(spec, file)
         self._granted_bytes = 0
 
     def require_memory(self, prompts: EncodedPrompts, length: int, *, windows: int = 1) -> None:
@@ -201,8 +203,8 @@ class ForwardPass:
             PromptError: the prompts do not fit the bundle.
         """
         self.check_prompts(prompts)
-        trained, mask_nodes = self._manifest.temporal_scale, self._manifest.mask_nodes
-        return make_inputs(self._input_names, GraphCall(batch, length, prompts, trained, mask_nodes))
+        call = GraphCall(batch, length, prompts, self._trained, self._manifest.mask_nodes)
+        return make_inputs(self._input_names, call)
 
     def check_prompts(self, prompts: EncodedPrompts) -> None:
         """Make sure that encoded prompts fit the bundle.
@@ -232,12 +234,12 @@ class ForwardPass:
         names = [name for name in self._output_names if rows or name != layout.MASK_LOGITS]
         features, K = inputs[layout.FEATURES], len(inputs[layout.PROMPT_EMBEDDINGS])
         B, S, _ = features.shape
-        T, T0 = int(inputs.get(layout.LENGTH, S)), self._manifest.temporal_scale
+        T = int(inputs.get(layout.LENGTH, S))
         shapes = {
             layout.CAS_LOGITS: (B, K + 1, T),
             layout.KEPT: (B, T),
             layout.KEPT_MASK: (B, T),
-            layout.MASK_LOGITS: (B, T0, T),
+            layout.MASK_LOGITS: (B, self._trained, T),
             layout.ACTION_MASKS: (B, T, T),
             layout.DEVIATION: (B,),
         }
@@ -263,3 +265,18 @@ def _known_interface(spec: GraphSpec, file: str) -> tuple[tuple[str, ...], tuple
             f"{COPY_AGAIN}"
         )
     return inputs, outputs
+
+
+def _trained_rows(spec: GraphSpec, file: str) -> int:
+    """T0 of a localizer graph, the number of trained rows of its mask kernel; 0 if it makes all masks itself.
+
+    Raises:
+        BundleError: it is not what a network can have.
+    """
+    shapes = [tensor.shape for tensor in spec.inputs if tensor.name == layout.MASK_ROWS]
+    if not shapes:
+        return 0
+    rows = shapes[0][-1] if len(shapes[0]) == 2 else None
+    if not isinstance(rows, int) or not layout.SHORTEST <= rows <= layout.LONGEST:
+        raise BundleError(f"{file}: {layout.MASK_ROWS} has shape {shapes[0]}, expected (P, T0); {COPY_AGAIN}")
+    return rows

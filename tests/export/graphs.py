@@ -18,7 +18,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
 from stale_runtime.decoding.action_masks import all_rows
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
@@ -50,8 +50,13 @@ def run_localizer(
     """Outputs of the deployed graph: cas_logits (B, K+1, T) and, from its logits, action_masks (B, T, T)."""
     inputs = inputs_for(network, features, prompts, length)
     found = dict(zip(layout.LOCALIZER_OUTPUTS, session.run(layout.LOCALIZER_OUTPUTS, inputs), strict=True))
-    masks = np.stack([all_rows(video.masks) for video in read_outputs(found)])
-    return found[layout.CAS_LOGITS], masks
+    videos = read_outputs(found)
+    return np.stack([video.cas_logits for video in videos]), np.stack([all_rows(video.masks) for video in videos])
+
+
+def whole_outputs(outputs: Outputs) -> list[Array]:
+    """Outputs for one video as self-tests record them: cas_logits (K+1, T) and action_masks (T, T)."""
+    return [outputs.cas_logits, all_rows(outputs.masks)]
 
 
 def run_network(network: Stale, features: Tensor, prompts: Tensor) -> tuple[Array, Array]:

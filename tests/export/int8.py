@@ -16,16 +16,16 @@ from onnx.reference.op_run import OpRun
 from stale_export import snippet_attention
 from stale_export.calibration import Calibration
 from stale_export.graph_builder import GraphBuilder, serialize
-from stale_export.graph_runner import run_on_video
+from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
 from stale_export.schemes import DynamicScheme
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.inference.forward_pass import EncodedPrompts
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, make_inputs, read_outputs
 from tests import tiny
-from tests.export.graphs import draw_prompts
+from tests.export.graphs import draw_prompts, whole_outputs
 
 Array = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -127,8 +127,10 @@ def run_emulated(
         model = localizer_model(network, schemes)
     edit(model)
     evaluator = ReferenceEvaluator(model, new_ops=list(kernels))
-    inputs = layout.localizer_inputs(features[None], len(features), prompts.embeddings, prompts.queries)
-    return [np.asarray(output)[0] for output in evaluator.run(list(layout.LOCALIZER_OUTPUTS), inputs)]
+    call = GraphCall(features[None], len(features), prompts, network.config.temporal_scale)
+    names = layout.LOCALIZER_OUTPUTS
+    found = map(np.asarray, evaluator.run(list(names), make_inputs(layout.LOCALIZER_INPUTS, call)))
+    return whole_outputs(read_outputs(dict(zip(names, found, strict=True)))[0])
 
 
 def linear_weights(network: Stale) -> dict[str, Array]:
@@ -207,7 +209,7 @@ def annotate(
     session = open_session(serialize(localizer_model(network)), name="float", threads=1)
     database = {}
     for video, features in videos.items():
-        ranked = DECODERS[DEFAULT_DECODER](*run_on_video(session, features, prompts))
+        ranked = DECODERS[DEFAULT_DECODER](*localize_video(session, features, prompts))
         rows = zip(ranked.classes[:most].tolist(), (ranked.segments[:most] * DURATION).tolist(), strict=True)
         annotations = [{"label": prompts.names[label], "segment": segment} for label, segment in rows]
         database[video] = {"duration": DURATION, "subset": "validation", "annotations": annotations}

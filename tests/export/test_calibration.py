@@ -173,7 +173,7 @@ def test_errors_are_those_of_the_class_activations() -> None:
     errors = list(logit_errors([exact, fine, rough], exact, videos, prompts))
     assert errors[0] == 0 < errors[1] < errors[2]
     outputs = [
-        [run_on_video(session, video, prompts)[0] for video in videos]
+        [run_on_video(session, video, prompts, [layout.CAS_LOGITS])[0] for video in videos]
         for session in (open_session(model, name="x", threads=1) for model in (fine, exact))
     ]
     squares = [((ours - theirs) ** 2).mean() for ours, theirs in zip(*outputs, strict=True)]

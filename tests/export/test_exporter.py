@@ -20,7 +20,9 @@ from stale_runtime import Localizer, Prompts, __version__
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import FORMAT_VERSION, Manifest
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
+from stale_runtime.decoding.mask_interpolation import most_exact_rows
 from stale_runtime.errors import CheckpointError, ExportError, ParityError, PromptError
 from stale_runtime.inference.bundle_check import self_test
 from stale_runtime.inference.text_encoder import Tokenizer
@@ -108,8 +110,12 @@ def test_the_manifest_describes_the_graphs(manifest: Manifest) -> None:
         ("length", ()),
         ("prompts", ("K", tiny.CHANNELS)),
         ("queries", ("K", QUERIES)),
+        ("mask_rows", ("P", tiny.LENGTH)),
+        ("mask_lift", ("T", "P")),
         ("cas_logits", ("B", "K+1", "T")),
-        ("action_masks", ("B", "T", "T")),
+        ("kept", ("B", "T")),
+        ("kept_mask", ("B", "T")),
+        ("mask_logits", ("B", tiny.LENGTH, "T")),
     ]
     encoder = manifest.graphs[TEXT_ENCODER]
     assert [(tensor.name, tensor.shape) for tensor in (*encoder.inputs, *encoder.outputs)] == [
@@ -123,6 +129,8 @@ def test_the_manifest_proves_parity(manifest: Manifest) -> None:
     outputs = {(record.file, record.output) for record in manifest.parity}
     assert outputs == {
         (LOCALIZER, "cas_logits"),
+        (LOCALIZER, "kept"),
+        (LOCALIZER, "kept_mask"),
         (LOCALIZER, "action_masks"),
         (TEXT_ENCODER, "embeddings"),
         (TEXT_ENCODER, "queries"),
@@ -130,7 +138,10 @@ def test_the_manifest_proves_parity(manifest: Manifest) -> None:
     for record in manifest.parity:
         assert 0 <= record.deviation <= record.limit == LIMITS[record.output]
     localizer = [record for record in manifest.parity if record.file == LOCALIZER]
-    assert {record.length for record in localizer} == {tiny.LENGTH, 2 * tiny.LENGTH + 37}
+    assert {record.length for record in localizer} == {
+        tiny.LENGTH,
+        most_exact_rows(tiny.LENGTH, manifest.mask_nodes or 0) + 37,
+    }
     assert len({record.batch for record in localizer}) == 3
     assert {1, len(tiny.CLASSES)} <= {record.classes for record in localizer}
     encoder = [record for record in manifest.parity if record.file == TEXT_ENCODER and record.output == "queries"]
@@ -165,7 +176,7 @@ def test_the_self_test_passes(bundle: Path) -> None:
     checks = [check for check in self_test(Bundle(bundle)) if not check.what.startswith("openvino")]
     assert all(check.passed for check in checks)
     compared = [check for check in checks if check.deviation is not None]
-    assert len(compared) == 12
+    assert len(compared) == 15
     exact = [check.deviation for check in compared if check.measure == "deviation" and "int8" not in check.what]
     assert len(exact) == 4
     assert all(deviation is not None and deviation <= 1e-4 for deviation in exact)
@@ -210,7 +221,7 @@ def test_a_detection_is_the_same_through_torch(bundle: Path, trained: TrainedSta
         embeddings = network.with_background(torch.from_numpy(prompts.embeddings))
         expected = network.localize(torch.from_numpy(features)[None], embeddings)
     np.testing.assert_allclose(outputs.cas_logits, expected.cas_logits[0].numpy(), rtol=0, atol=2e-4)
-    np.testing.assert_allclose(outputs.action_masks, expected.action_masks[0].numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(all_rows(outputs.masks), expected.action_masks[0].numpy(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["network", "tower"])
@@ -282,6 +293,6 @@ def test_a_network_of_the_published_sizes_is_exported(tmp_path: Path) -> None:
     bundle = Bundle(tmp_path / "bundle")
     assert (bundle.manifest.channels, bundle.manifest.temporal_scale) == (512, 100)
     at_trained_length = [record for record in bundle.manifest.parity if record.length == 100]
-    assert {record.output for record in at_trained_length} == {"cas_logits", "action_masks"}
+    assert {record.output for record in at_trained_length} == {"cas_logits", "kept", "kept_mask", "action_masks"}
     assert all(record.deviation <= record.limit for record in bundle.manifest.parity)
     assert all(check.passed for check in self_test(bundle))

@@ -282,33 +282,6 @@ def test_any_number_of_snippets_may_be_kept(counts: tuple[int, ...]) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=LOGITS_LIMIT)
 
 
-def resampled_kernel(network: Stale, T: int) -> Array:
-    """The rows (T, M) of the last mask kernel as the graph has them at a length."""
-    model = localizer_model(network)
-    made_by = {node.output[0]: node for node in model.graph.node}
-    product = made_by[made_by["action_masks"].input[0]]
-    assert product.op_type == "MatMul"
-    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(product.input[0]))
-    session = onnxruntime.InferenceSession(serialize(model))
-    (kernel,) = session.run([product.input[0]], inputs_for(network, torch.ones(1, T, C), torch.ones(1, C)))
-    return np.asarray(kernel)
-
-
-@pytest.mark.parametrize("T0", [16, 48, 50, 100, 101, 333])
-def test_the_mask_kernel_is_the_trained_one_to_the_bit_at_the_trained_length(T0: int) -> None:
-    network = make_network(temporal_scale=T0)
-    np.testing.assert_array_equal(resampled_kernel(network, T0), network.mask_localizer.kernel.detach().numpy())
-
-
-@pytest.mark.parametrize("T", [16, 64, 99, 101, 200, 777, 4096])
-def test_the_mask_kernel_is_resampled_as_the_networks(T: int) -> None:
-    network = make_network()
-    with torch.no_grad():
-        expected = resample_rows(network.mask_localizer.kernel, T).numpy()
-    assert expected.shape == (T, M)
-    np.testing.assert_allclose(resampled_kernel(network, T), expected, rtol=0, atol=5e-5)
-
-
 @pytest.mark.parametrize(("T0", "T"), [(100, 333), (100, 4096), (16, 777), (777, 100), (4096, 4095), (333, 333)])
 def test_positions_are_exact_and_shares_the_networks(T0: int, T: int) -> None:
     graph = GraphBuilder()
@@ -334,7 +307,8 @@ def test_positions_are_exact_and_shares_the_networks(T0: int, T: int) -> None:
 def test_no_runtime_can_round_what_decides_positions_and_order() -> None:
     """Whatever is an index is computed from integers alone, or from the decision which snippets to keep."""
     graph = onnx.shape_inference.infer_shapes(localizer_model(make_network())).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    values = (*graph.value_info, *graph.output)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
     (sort,) = (node for node in graph.node if node.op_type == "TopK")
     assert kinds[sort.input[0]] == onnx.TensorProto.INT64
     casts = [node for node in graph.node if node.op_type == "Cast" and kinds[node.output[0]] == onnx.TensorProto.INT64]
@@ -375,8 +349,15 @@ def test_the_interface_is_as_declared(localizer_model_bytes: bytes, trained: Tra
             "length": ("int64", ()),
             "prompts": ("float32", ("K", C)),
             "queries": ("float32", ("K", H * C)),
+            "mask_rows": ("float32", ("P", tiny.LENGTH)),
+            "mask_lift": ("float32", ("T", "P")),
         },
-        {"cas_logits": ("float32", ("B", "K+1", "T")), "action_masks": ("float32", ("B", "T", "T"))},
+        {
+            "cas_logits": ("float32", ("B", "K+1", "T")),
+            "kept": ("float32", ("B", "T")),
+            "kept_mask": ("float32", ("B", "T")),
+            "mask_logits": ("float32", ("B", tiny.LENGTH, "T")),
+        },
     )
 
 

@@ -21,11 +21,14 @@ from stale_model.checkpoints.clip import text_encoder_spec
 from stale_model.network.stale import foreground_snippets
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import ParityRecord
+from stale_runtime.decoding.mask_interpolation import most_exact_rows
 from stale_runtime.errors import BundleError, ParityError
 from stale_runtime.inputs.prompts import Prompts
 from tests import tiny
+from tests.export.graphs import NODES
 
 CASES = (Case(1, 16, 1), Case(3, 16, 3), Case(1, 33, 9), Case(2, 100, 2), Case(1, 300, 5))
+OUTPUTS = ("cas_logits", "kept", "kept_mask", "action_masks")
 DEPLOYED = [name for name, _ in tiny.make_network().named_parameters() if not name.startswith("foreground.")]
 TOWER = [
     "clip.text_model.embeddings.token_embedding.weight",
@@ -43,7 +46,7 @@ def embeddings(K: int = 9) -> Tensor:
 
 
 def compare(model: bytes, network: Stale, cases: Sequence[Case] = (Case(1, 16, 3),)) -> list[ParityRecord]:
-    return list(compare_localizer(model, "localizer.onnx", network, embeddings(), cases))
+    return list(compare_localizer(model, "localizer.onnx", network, embeddings(), cases, NODES))
 
 
 def embed(trained: TrainedStale, names: Sequence[str]) -> EmbeddedPrompts:
@@ -61,7 +64,7 @@ def shift(weight: Tensor, amount: float) -> None:
 
 def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, localizer_model_bytes: bytes) -> None:
     records = compare(localizer_model_bytes, trained.network, CASES)
-    expected = [(*case[:3], output) for case in CASES for output in ("cas_logits", "action_masks")]
+    expected = [(*case[:3], output) for case in CASES for output in OUTPUTS]
     assert [(record.batch, record.length, record.classes, record.output) for record in records] == expected
     for record in records:
         assert record.file == "localizer.onnx"
@@ -73,7 +76,9 @@ def test_the_localizer_computes_what_the_network_does(trained: TrainedStale, loc
 @pytest.mark.parametrize("name", DEPLOYED)
 def test_one_changed_weight_is_found(trained: TrainedStale, localizer_model_bytes: bytes, name: str) -> None:
     shift(trained.network.get_parameter(name), 0.05)
-    with pytest.raises(ParityError, match=r"^localizer\.onnx: (cas_logits|action_masks) deviates .*nothing was"):
+    with pytest.raises(
+        ParityError, match=r"^localizer\.onnx: (cas_logits|kept(_mask)?|action_masks) deviates .*nothing"
+    ):
         compare(localizer_model_bytes, trained.network)
 
 
@@ -93,7 +98,7 @@ def test_nan_is_a_deviation(trained: TrainedStale, text_model_bytes: bytes) -> N
 def test_a_best_detection_that_differs_is_found(
     trained: TrainedStale, localizer_model_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for output in ("cas_logits", "action_masks"):
+    for output in OUTPUTS:
         monkeypatch.setitem(parity.LIMITS, output, 1e9)
     assert compare(localizer_model_bytes, trained.network)
     with pytest.raises(ParityError, match="best detection differs"):
@@ -139,11 +144,16 @@ def test_what_is_no_graph_is_refused(trained: TrainedStale) -> None:
 
 @pytest.mark.parametrize("temporal_scale", [1, 8, 16, 100, 3000, layout.LONGEST])
 @pytest.mark.parametrize("classes", [1, 3, 200])
-def test_cases_differ_in_every_size_and_stay_in_range(temporal_scale: int, classes: int) -> None:
-    cases = localizer_cases(temporal_scale, classes)
+@pytest.mark.parametrize("mask_nodes", [None, 6])
+def test_cases_differ_in_every_size_and_stay_in_range(
+    temporal_scale: int, classes: int, mask_nodes: int | None
+) -> None:
+    cases = localizer_cases(temporal_scale, classes, mask_nodes)
     assert max(temporal_scale, layout.SHORTEST) in {case.length for case in cases}
     assert {case.batch for case in cases} == {1, 2, 3}
     assert {1, classes} <= {case.classes for case in cases}
+    if mask_nodes is not None and most_exact_rows(temporal_scale, mask_nodes) < layout.LONGEST:
+        assert max(case.length for case in cases) > most_exact_rows(temporal_scale, mask_nodes)
     assert all(layout.SHORTEST <= case.length <= layout.LONGEST and 1 <= case.classes <= classes for case in cases)
 
 

@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stale_export.graph_builder import serialize
-from stale_export.graph_runner import run_on_video
+from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import PORTABLE_BITS, TARGETS, VNNI_BITS, DynamicScheme, Scheme, StaticScheme, bits_for
 from stale_model import read_original_checkpoint
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import ExportError
 from tests import tiny
+from tests.export.graphs import whole_outputs
 from tests.export.int8 import (
     EXACT,
     SATURATING,
@@ -90,7 +91,7 @@ def test_the_whole_graph_says_the_same_on_a_cpu_without_vnni(bits: int, exact: b
         return
     schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     session = open_session(serialize(localizer_model(network, schemes)), name="here", threads=1)
-    here = run_on_video(session, features, prompts)
+    here = whole_outputs(localize_video(session, features, prompts))
     for ours, theirs in zip(here, without, strict=True):
         assert np.abs(ours - theirs).mean() < 1e-3 * ours.std()
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stale_runtime.bundle.approximation_record import ApproximationAtLength, ApproximationRecord
 from stale_runtime.bundle.manifest import (
     FORMAT_VERSION,
     LARGEST_AXIS,
@@ -196,6 +197,8 @@ def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
         content["feature_statistics"],
         content["vision"],
         content["reading_score"],
+        content["mask_nodes"],
+        content["approximation"],
     )
     data = encoded(content)
     found = Manifest.from_bytes(data)
@@ -205,8 +208,41 @@ def test_a_bundle_of_the_version_before_recipes_is_read() -> None:
 
 
 def test_a_bundle_of_the_version_before_recipes_has_none() -> None:
-    with pytest.raises(BundleError, match="has feature_statistics in format_version 2"):
+    with pytest.raises(BundleError, match="has approximation in format_version 2"):
         Manifest.from_bytes(changed("format_version", 2))
+
+
+def approximation(**changes: object) -> ApproximationRecord:
+    length = ApproximationAtLength(length=100, logits_rms_median=0.02, logits_rms_worst=0.17, guarded_share=0.01)
+    values: dict[str, Any] = {"directions": 16, "landmarks": 16, "guard_rows": 7, "guard_limit": 0.5}
+    return ApproximationRecord(file="localizer.fast.onnx", **{**values, "lengths": (length,), **changes})
+
+
+def test_what_was_verified_of_an_approximation_is_read_back() -> None:
+    manifest = replace(MANIFEST, approximation=approximation(), mask_nodes=6)
+    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
+    older = replace(MANIFEST, format_version=4)
+    assert b"approximation" not in older.to_bytes()
+    assert Manifest.from_bytes(older.to_bytes()) == older
+
+
+@pytest.mark.parametrize(
+    "changes", [{"guard_limit": -1.0}, {"guard_limit": float("nan")}, {"landmarks": -1}, {"directions": 2**17}]
+)
+def test_an_approximation_out_of_range_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"^approximation has {next(iter(changes))}"):
+        approximation(**changes)
+
+
+@pytest.mark.parametrize("nodes", [-1, 1, 65])
+def test_a_number_of_nodes_that_no_export_takes_is_refused(nodes: int) -> None:
+    with pytest.raises(BundleError, match=f"mask_nodes is {nodes}, expected 2 to 64"):
+        Manifest.from_bytes(changed("mask_nodes", nodes))
+
+
+def test_a_graph_that_is_not_described_is_a_bad_bundle() -> None:
+    with pytest.raises(BundleError, match=r"does not name the inputs and outputs of no\.onnx"):
+        MANIFEST.graph("no.onnx")
 
 
 def test_a_bundle_of_the_version_before_the_number_of_validation_videos_is_read() -> None:
@@ -264,7 +300,7 @@ def test_foreign_json_is_said_to_be_foreign(data: bytes) -> None:
         ("channels", 16.0, "channels is '16.0'"),
         ("channels", True, "channels is 'True'"),
         ("channels", None, "channels is 'None'"),
-        ("channels", ..., "top level has .*, expected channels, decoder"),
+        ("channels", ..., "top level has .*, expected approximation, channels, decoder"),
         ("surplus", 1, "top level has .*surplus"),
         ("recipe", None, "recipe has NoneType, expected channel_order, deviation"),
         ("recipe.frames", 0, "frames is 0, expected 1 to 1000"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.segments import FloatArray
 
 APPEARANCE = 24
@@ -45,14 +46,15 @@ class SeeingNetwork:
         self.batches: list[tuple[int, int]] = []
         """Windows and snippets of each call."""
 
-    def __call__(self, batch: NDArray[np.float32]) -> Iterator[tuple[FloatArray, FloatArray]]:
+    def __call__(self, batch: NDArray[np.float32]) -> Iterator[tuple[FloatArray, FullMasks]]:
         """The outputs for windows (B, T, C)."""
         B, T, _ = batch.shape
         self.batches.append((B, T))
         for window in batch:
             marks = window[:, : self._classes].T  # (K, T)
             self._record(window[:, self._classes].astype(np.float64) / POSITION)
-            yield np.vstack([12 * marks, np.full((1, T), 6.0)]), np.outer(marks.max(axis=0), marks.max(axis=0))
+            surest = marks.max(axis=0)  # (T,)
+            yield np.vstack([12 * marks, np.full((1, T), 6.0)]), FullMasks(np.outer(surest, surest))
 
     def _record(self, positions: NDArray[np.float64]) -> None:
         """Find out which window this is from its positions (T,), which are at the middles of T equal parts."""

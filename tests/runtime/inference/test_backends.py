@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from stale_export.bundle_writer import write_bundle
 from stale_export.graph_builder import serialize
-from stale_export.graph_runner import run_on_video
+from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import LINEARS, localizer_model
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
 from stale_runtime import Localizer
@@ -21,12 +21,14 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.onnx_session import open_session
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.bundle_check import INT8_COSINE, Check, replay_name, self_test
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
+from tests.export.graphs import whole_outputs
 from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, ruin, run_emulated
 
 FILES = {name: backend.file for name, backend in LOCALIZER_BACKENDS.items() if backend.engine == "onnxruntime"}
@@ -140,11 +142,11 @@ def test_every_backend_finds_the_same_in_videos_of_any_length(
     exact, localizer = (Localizer.open(int8_bundle, backend=name, length=length) for name in ("ort-fp32", backend))
     prompts = exact.encode_prompts(tiny.CLASSES)
     expected, found = (opened.outputs(features, prompts) for opened in (exact, localizer))
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(whole_outputs(found), whole_outputs(expected), strict=True):
         assert ours.shape == theirs.shape
         assert np.isfinite(ours).all()
         assert (backend == "ort-fp32") == np.array_equal(ours, theirs)
-    masks = np.abs(found.action_masks - expected.action_masks)
+    masks = np.abs(all_rows(found.masks) - all_rows(expected.masks))
     assert masks.mean() < 0.005
     assert localizer.detect(features, prompts).detections
 
@@ -164,9 +166,10 @@ def test_it_passes_and_covers_every_backend(int8_bundle: Path) -> None:
     graphs = {
         (f"{backend}: {output}", measure)
         for backend in FILES
-        for output in layout.LOCALIZER_OUTPUTS
+        for output in layout.FULL_MASK_OUTPUTS
         for measure in ((MEAN, REPLAY) if backend in INT8 else ("deviation",))
     }
+    graphs |= {(f"{backend}: kept_mask", "deviation from the rows' mean") for backend in FILES}
     texts = {(f"text encoder: {output}", "1 - cosine") for output in ("embeddings", "queries")}
     assert covered == graphs | texts
     by_name = {(check.what, check.measure): check for check in checks}
@@ -178,7 +181,7 @@ def test_it_passes_and_covers_every_backend(int8_bundle: Path) -> None:
 
 def test_only_graphs_that_are_there_are_run(int8_bundle: Path, tmp_path: Path) -> None:
     arrays = recording(int8_bundle)
-    for output in layout.LOCALIZER_OUTPUTS:
+    for output in layout.FULL_MASK_OUTPUTS:
         del arrays[replay_name("ort-int8", output)]
     lacking = rebuilt(
         int8_bundle, tmp_path / "bundle", {layout.SELF_TEST: pack_arrays(arrays)}, without=[FILES["ort-int8"]]
@@ -204,13 +207,13 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     model = serialize(localizer_model(tiny.make_network(), schemes))
     arrays = recording(int8_bundle)
     session = open_session(model, name="ruined", threads=1)
-    outputs = run_on_video(session, arrays["features"], recorded_prompts(int8_bundle))
-    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+    outputs = whole_outputs(localize_video(session, arrays["features"], recorded_prompts(int8_bundle)))
+    for output, value in zip(layout.FULL_MASK_OUTPUTS, outputs, strict=True):
         arrays[replay_name("ort-int8", output)] = value
     contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
     found = failed(rebuilt(int8_bundle, tmp_path / "bundle", contents))
     assert found
-    assert found <= {(f"ort-int8: {output}", MEAN) for output in layout.LOCALIZER_OUTPUTS}
+    assert found <= {(f"ort-int8: {output}", MEAN) for output in layout.FULL_MASK_OUTPUTS}
 
 
 @pytest.mark.parametrize("bits", [PORTABLE_BITS, VNNI_BITS])
@@ -222,11 +225,11 @@ def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path:
     passed = []
     for name, kernels in (("exact", EXACT), ("saturating", SATURATING)):
         outputs = run_emulated(network, arrays["features"], recorded_prompts(int8_bundle), kernels, bits=bits)
-        for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+        for output, value in zip(layout.FULL_MASK_OUTPUTS, outputs, strict=True):
             arrays[replay_name("ort-int8", output)] = value
         contents = {FILES["ort-int8"]: model, layout.SELF_TEST: pack_arrays(arrays)}
         found = failed(rebuilt(int8_bundle, tmp_path / f"bundle-{name}", contents))
-        assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in layout.LOCALIZER_OUTPUTS}
+        assert {what for what, _ in found} <= {f"ort-int8: {output}" for output in layout.FULL_MASK_OUTPUTS}
         passed.append(not any(measure == REPLAY for _, measure in found))
     assert sorted(passed) == ([True, True] if bits == PORTABLE_BITS else [False, True])
 
@@ -236,7 +239,7 @@ def test_rounding_by_rows_passes_in_dynamic_graphs_alone(int8_bundle: Path, tmp_
     arrays, name = recording(int8_bundle), "ort-int8-dynamic"
     prompts = recorded_prompts(int8_bundle)
     outputs = run_emulated(tiny.make_network(), arrays["features"], prompts, BY_ROWS, bits=PORTABLE_BITS)
-    for output, value in zip(layout.LOCALIZER_OUTPUTS, outputs, strict=True):
+    for output, value in zip(layout.FULL_MASK_OUTPUTS, outputs, strict=True):
         arrays[replay_name(name, output)] = value
     records = tuple(
         replace(record, kind=kind) if record.file == FILES[name] else record
@@ -281,8 +284,8 @@ def test_an_int8_graph_without_a_record_is_held_to_the_limits_of_float(int8_bund
         record for record in Bundle(int8_bundle).manifest.quantization if record.file != FILES["ort-int8-dynamic"]
     ]
     arrays = recording(int8_bundle)
-    for output in layout.LOCALIZER_OUTPUTS:
+    for output in layout.FULL_MASK_OUTPUTS:
         del arrays[replay_name("ort-int8-dynamic", output)]
     contents = {layout.SELF_TEST: pack_arrays(arrays)}
     unsaid = rebuilt(int8_bundle, tmp_path / "bundle", contents, quantization=tuple(records))
-    assert failed(unsaid) == {(f"ort-int8-dynamic: {output}", "deviation") for output in layout.LOCALIZER_OUTPUTS}
+    assert failed(unsaid) == {(f"ort-int8-dynamic: {output}", "deviation") for output in layout.FULL_MASK_OUTPUTS}

@@ -32,7 +32,7 @@ def test_every_file_and_every_output_is_checked(bundle: Path) -> None:
     manifest = Bundle(bundle).manifest
     backends = [name for name, backend in LOCALIZER_BACKENDS.items() if backend_problem(backend, manifest) is None]
     assert {"ort-fp32", "ort-int8", "ort-int8-dynamic"} <= set(backends)
-    outputs = {f"{backend}: {output}" for backend in backends for output in ("cas_logits", "action_masks")}
+    outputs = {f"{backend}: {output}" for backend in backends for output in ("cas_logits", "action_masks", "kept_mask")}
     encoded = {f"text encoder: {output}" for output in ("embeddings", "queries")}
     assert {check.what for check in checks} - files == encoded | outputs
 

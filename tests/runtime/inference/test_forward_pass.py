@@ -25,10 +25,11 @@ def test_windows_together_give_what_each_alone_gives(localizer: Localizer, count
     batch = np.stack([resample(window, tiny.LENGTH) for window in windows])
     found = list(localizer._network.run_windows(batch, prompts))
     assert len(found) == count
-    for (cas_logits, action_masks), window in zip(found, windows, strict=True):
+    for (cas_logits, masks), window in zip(found, windows, strict=True):
         alone = localizer.outputs(window, prompts)
         np.testing.assert_allclose(cas_logits, alone.cas_logits, rtol=0, atol=1e-4)
-        np.testing.assert_allclose(action_masks, alone.action_masks, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(masks.kept, alone.masks.kept)
+        np.testing.assert_allclose(masks.kept_mask, alone.masks.kept_mask, rtol=0, atol=1e-5)
 
 
 def test_prompts_of_another_bundle_are_refused_for_windows_too(localizer: Localizer) -> None:

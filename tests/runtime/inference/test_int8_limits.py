@@ -41,7 +41,7 @@ class Emulated:
 
     def failures(self, got: Sequence[Array], *, rounds_alike: bool = False) -> set[str]:
         """The measures by which another CPU's outputs fail, if the bundle was exported on one with exact products."""
-        outputs = zip(layout.LOCALIZER_OUTPUTS, got, self._float, self.exported, strict=True)
+        outputs = zip(layout.FULL_MASK_OUTPUTS, got, self._float, self.exported, strict=True)
         checks = [
             check
             for name, *arrays in outputs

@@ -12,11 +12,13 @@ from stale_export.snippet_attention import LONG
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.errors import BackendError, BundleError, MissingPackageError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem, open_backend
 from stale_runtime.inference.bundle_check import self_test
 from tests import tiny
+from tests.export.graphs import whole_outputs
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
 from stale_runtime.inference import openvino_session
@@ -48,7 +50,7 @@ def test_outputs_are_those_of_onnx_runtime(bundle: Path, snippets: int, length: 
     for backend in ("openvino-fp32", "ort-fp32"):
         localizer = Localizer.open(bundle, backend=backend, length=length)
         found.append(localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)))
-    for got, expected, limit in zip(*found, (2e-4, 1e-5), strict=True):
+    for got, expected, limit in zip(*map(whole_outputs, found), (2e-4, 1e-5), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
 
 
@@ -57,7 +59,7 @@ def test_int8_is_computed_in_integers_and_is_not_float(int8_bundle: Path) -> Non
     outputs = {}
     for backend in ("openvino-int8", "ort-int8", "ort-fp32"):
         localizer = Localizer.open(int8_bundle, backend=backend)
-        outputs[backend] = localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)).action_masks
+        outputs[backend] = all_rows(localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)).masks)
     off = {backend: np.abs(masks - outputs["ort-fp32"]).mean() for backend, masks in outputs.items()}
     assert 0 < off["openvino-int8"] < 2 * off["ort-int8"]
     assert np.abs(outputs["openvino-int8"] - outputs["ort-int8"]).mean() < off["ort-int8"] / 2
@@ -142,6 +144,6 @@ def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
     localizer = Localizer.open(bundle)
     prompts = localizer.encode_prompts(tiny.CLASSES)
     inputs = localizer.graph_inputs(draw(9), prompts)
-    masks, logits = session.run(["action_masks", "cas_logits"], inputs)
-    assert masks.shape[1] == masks.shape[2]
+    kept, logits = session.run(["kept", "cas_logits"], inputs)
+    assert kept.shape == (1, tiny.LENGTH)
     assert logits.shape[1] == len(tiny.CLASSES) + 1

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stale_runtime import Detection, Localizer, Timeline
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import CLOSED_SET_PROMPTS, NEUTRAL
 from stale_runtime.evidence import MOST_CLASSES, MOST_POINTS, ClassScores
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
@@ -90,10 +91,10 @@ def test_every_moment_has_a_score_and_the_pieces_do_not_matter(lengths: list[int
     scenes, _ = draw_scenes(lengths)
     video = plant(scenes, [], 3)
 
-    def constant(batch: Features) -> Iterator[tuple[FloatArray, FloatArray]]:
+    def constant(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
         for _ in batch:
             T = batch.shape[1]
-            yield np.array([[2.0], [1.0], [0.0], [1.0]], np.float32).repeat(T, axis=1), np.eye(T, dtype=np.float32)
+            yield np.array([[2.0], [1.0], [0.0], [1.0]], np.float32).repeat(T, axis=1), FullMasks(np.eye(T))
 
     found = joined_curves(constant, video, largest=largest, length=16, piece=piece)
     expected = softmax(np.array([[2.0], [1.0], [0.0], [1.0]]))[:3]
@@ -107,12 +108,12 @@ def test_curves_do_not_jump_where_a_window_begins_or_ends() -> None:
     """Windows that disagree wherever they overlap: each says that a class becomes surer from its start to its end."""
     video = plant(draw_scenes((5000,))[0], [], 1)
 
-    def ramp(batch: Features) -> Iterator[tuple[FloatArray, FloatArray]]:
+    def ramp(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
         for _ in batch:
             T = batch.shape[1]
             yield (
                 np.stack([np.linspace(-2, 2, T, dtype=np.float32), np.zeros(T, np.float32)]),
-                np.eye(T, dtype=np.float32),
+                FullMasks(np.eye(T)),
             )
 
     (curve,) = joined_curves(ramp, video, classes=1)
@@ -253,12 +254,12 @@ def test_only_the_largest_windows_are_joined() -> None:
     """Of a network that is sure in large windows only, and in any that shows a whole scene."""
     video = plant(draw_scenes((3000, 300, 100))[0], [], 1)
 
-    def by_size(batch: Features) -> Iterator[tuple[FloatArray, FloatArray]]:
+    def by_size(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
         for window in batch:
             T = len(window)
             snippets = float(window[-1, 1] - window[0, 1]) / POSITION
             sure = 6 if snippets > 0.9 * LARGEST or window[0, 1] > 2999 * POSITION else -6
-            yield np.stack([np.full(T, sure), np.zeros(T)]), np.eye(T, dtype=np.float32)
+            yield np.stack([np.full(T, sure), np.zeros(T)]), FullMasks(np.eye(T))
 
     assert joined_curves(by_size, video, classes=1).min() > 0.99
 
