@@ -1,14 +1,14 @@
 """Writing an ONNX graph operator by operator."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from stale_export.schemes import DynamicScheme, RowScheme, Scheme, StaticScheme
+from stale_export.schemes import DynamicScheme, RowScheme, Scheme, StaticScheme, VideoScheme
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 OPSET = 20
@@ -18,6 +18,17 @@ IR_VERSION = 10
 """Version of the file format that came with opset 20, so that ONNX Runtime from 1.17 on reads it."""
 
 
+class RoundedRows(NamedTuple):
+    """Names of the values that rows of numbers are rounded to."""
+
+    bytes_: str
+    """(R, M) of uint8."""
+    step: str
+    """() of float32, between two neighbouring bytes."""
+    zero: str
+    """() of uint8, the byte that stands for 0."""
+
+
 class GraphBuilder:
     """Collects the nodes and weights of a graph. Values are referred to by their names, which are strings.
 
@@ -25,17 +36,23 @@ class GraphBuilder:
     >>> graph.name("y", graph.op("Relu", "x"))
     """
 
-    def __init__(self, prefix: str = "", schemes: Mapping[str, Scheme] = FLOAT) -> None:
+    def __init__(
+        self, prefix: str = "", schemes: Mapping[str, Scheme] = FLOAT, *, outer: "GraphBuilder | None" = None
+    ) -> None:
         """Begin an empty graph.
 
         Args:
             prefix: begins all names; it has to differ between a graph and its subgraphs.
             schemes: quantization of linear layers by their names, see ``linear``.
+            outer: gets the weights of linear layers, so that its subgraphs can share them. It has to be the graph that
+                this one becomes a subgraph of; ONNX Runtime does not rearrange weights from farther outside, and is slower
+                with them. None if this graph is to keep them.
         """
         self.prefix = prefix
+        self._home: GraphBuilder = self if outer is None else outer
         self.linears: dict[str, str] = {}
         """Name of the value that each linear layer reads, by the layer's name."""
-        self._schemes = schemes
+        self.schemes = schemes
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
         self._running_one: str | None = None
@@ -80,22 +97,24 @@ class GraphBuilder:
 
         Args:
             name: name of the layer.
-            x: name of the input (..., M).
+            x: name of the input (..., M); with a ``VideoScheme`` of any shape that consists of rows of M numbers.
             weights: (M, N)
 
         Returns:
-            The name of the product, (..., N) of float32.
+            The name of the product, (..., N) of float32; with a ``VideoScheme`` (rows, N).
         """
         self.linears[name] = x
-        scheme = self._schemes.get(name)
+        scheme = self.schemes.get(name)
         if scheme is None:
-            return self.op("MatMul", x, self.weight(name, weights))
+            return self.op("MatMul", x, self._home.weight(name, weights))
         rounded, scale = scheme.quantize(weights)  # (M, N) of int8, (N,)
-        integers, step = self.weight(name, rounded), self.weight(f"{name}.scale", scale)
+        integers, step = self._home.weight(name, rounded), self._home.weight(f"{name}.scale", scale)
         if isinstance(scheme, DynamicScheme):
             return self._multiply_dynamically(x, integers, step)
         if isinstance(scheme, RowScheme):
             return self._multiply_rows(x, integers, step, scheme)
+        if isinstance(scheme, VideoScheme):
+            return self.multiply_rounded(self.round_rows(x, len(weights)), integers, step)
         assert isinstance(scheme, StaticScheme)
         byte_step = self.weight(f"{name}.input_scale", np.array(scheme.scale, np.float32))
         zero = self.weight(f"{name}.input_zero", np.array(scheme.zero_point, np.uint8))
@@ -108,6 +127,20 @@ class GraphBuilder:
         bytes_, byte_step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
         product = self.op("Cast", self.op("MatMulInteger", bytes_, integers, zero), to=onnx.TensorProto.FLOAT)
         return self.op("Mul", product, self.op("Mul", byte_step, step))
+
+    def round_rows(self, x: str, width: int) -> RoundedRows:
+        """Round x to bytes by its own range, and rearrange them in rows (R, width).
+
+        ONNX Runtime joins rounding and multiplication where nothing lies between them, and some CPUs then round in
+        another way. The rearrangement lies between them.
+        """
+        bytes_, step, zero = self.ops("DynamicQuantizeLinear", x, outputs=3)
+        return RoundedRows(self.op("Reshape", bytes_, self.integers(-1, width)), step, zero)
+
+    def multiply_rounded(self, rows: RoundedRows, integers: str, step: str) -> str:
+        """Multiply rounded rows (R, M) by integers (M, N) with a step () or steps (N,) -> (R, N) of float32."""
+        product = self.op("MatMulInteger", rows.bytes_, integers, rows.zero)
+        return self.op("Mul", self.op("Cast", product, to=onnx.TensorProto.FLOAT), self.op("Mul", rows.step, step))
 
     def multiply_bytes(self, name: str, x: str, zero: int, weights: NDArray[np.float32]) -> str:
         """Like ``linear`` for an input that consists of bytes, which needs no rounding.
@@ -122,7 +155,7 @@ class GraphBuilder:
             The name of the product of ``x - zero`` and the weights, (..., N) of float32.
         """
         self.linears[name] = x
-        scheme = self._schemes.get(name)
+        scheme = self.schemes.get(name)
         if scheme is None:
             shifted = self.op("Sub", self.op("Cast", x, to=onnx.TensorProto.FLOAT), self.number(zero))
             return self.op("MatMul", shifted, self.weight(name, weights))

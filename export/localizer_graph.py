@@ -28,6 +28,7 @@ from torch import Tensor
 from stale_export.folding import FoldedAttention, Matrix
 from stale_export.graph_builder import FLOAT, GraphBuilder
 from stale_export.graph_parts import add_and_normalize, scale_to_length_one
+from stale_export.integer_attention import ATTENTION
 from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
 from stale_export.schemes import Scheme
 from stale_export.snippet_attention import embed_snippets
@@ -37,7 +38,10 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 
 LINEARS = ("embedding.query", "embedding.output", "masks.hidden", "adaptation.output")
-"""The layers that can be quantized: they have nearly all of the weights and, at T=100, take nearly all of the time."""
+"""The linear layers that can be quantized: they have nearly all of the weights and, at T=100, take nearly all of the
+time."""
+LAYERS = (*LINEARS, ATTENTION)
+"""All layers that can be quantized."""
 
 
 def localizer_spec(network: Stale) -> GraphSpec:
@@ -73,7 +77,7 @@ def localizer_model(network: Stale, schemes: Mapping[str, Scheme] = FLOAT, *, wa
 
     Args:
         network: in evaluation mode.
-        schemes: quantization of the layers of ``LINEARS``, by name; layers that are not named stay in float.
+        schemes: quantization of layers of ``LAYERS``, by name; layers that are not named stay in float.
         watch: add the input of each linear layer as an output, for calibration; see ``watched_name``.
     """
     C = network.config.channels

@@ -1,17 +1,17 @@
 """Making the int8 localizer graphs of a bundle, counting their integer operators, and limiting their loss of mAP."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import onnx
 
-from stale_export.calibration import TAILS, Activations, Calibration, logit_errors
+from stale_export.calibration import STATIC, TAILS, Activations, Calibration, logit_errors
 from stale_export.graph_builder import FLOAT, serialize
-from stale_export.localizer_graph import LINEARS, localizer_model
+from stale_export.integer_attention import INTEGER_OPERATORS_BY_LAYER, attention_schemes
+from stale_export.localizer_graph import LAYERS, localizer_model
 from stale_export.say import Say
 from stale_export.schemes import VNNI_BITS, DynamicScheme, Scheme, bits_for
 from stale_export.stages import Watch, unwatched
@@ -75,7 +75,8 @@ class Quantizer:
         Raises:
             QuantizationError: ONNX Runtime does not compute it in integers, or too much mAP is lost.
         """
-        repaired = self._repair(file, {linear: DynamicScheme(weight_bits=self.bits) for linear in LINEARS}, ())
+        by_batch = {linear: DynamicScheme(weight_bits=self.bits) for linear in STATIC}
+        repaired = self._repair(file, {**by_batch, **attention_schemes(self.bits)}, ())
         model = self._model(repaired.schemes)
         return QuantizedGraph(model=model, record=self._record(file, "dynamic", model, repaired))
 
@@ -86,7 +87,8 @@ class Quantizer:
             QuantizationError: as for ``dynamic``, or activations are not finite.
         """
         activations = Activations(self.network, calibration, prompts, watch=self.watch)
-        candidates = {method: activations.schemes(method, self.bits) for method in TAILS}
+        by_video = attention_schemes(self.bits)
+        candidates = {method: {**activations.schemes(method, self.bits), **by_video} for method in TAILS}
         models = [self._model(schemes) for schemes in candidates.values()]
         videos = list(calibration.features.values())[:COMPARED]
         errors = dict(zip(candidates, logit_errors(models, self._float_model, videos, prompts), strict=True))
@@ -116,10 +118,11 @@ class Quantizer:
         Raises:
             QuantizationError: ONNX Runtime does not compute all of its quantized layers in integers.
         """
-        expected, found = len(repaired.schemes), count_integer_operators(model)
+        expected = sum(INTEGER_OPERATORS_BY_LAYER.get(layer, 1) for layer in repaired.schemes)
+        found = count_integer_operators(model)
         if found != expected:
             raise QuantizationError(
-                f"{file}: ONNX Runtime computes {found} of {expected} layers in integers; nothing was written"
+                f"{file}: ONNX Runtime computes {found} of {expected} products in integers; nothing was written"
             )
         return QuantizationRecord(
             file=file,
@@ -200,7 +203,7 @@ class Quantizer:
 
 
 def _float_layers(schemes: Mapping[str, Scheme]) -> tuple[str, ...]:
-    return tuple(linear for linear in LINEARS if linear not in schemes)
+    return tuple(layer for layer in LAYERS if layer not in schemes)
 
 
 def count_integer_operators(model: bytes) -> int:
@@ -217,5 +220,13 @@ def count_integer_operators(model: bytes) -> int:
         options.log_severity_level = 4
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         optimized = onnx.load(options.optimized_model_filepath)
-    counts = Counter(node.op_type for node in optimized.graph.node)
-    return sum(counts[operator] for operator in INTEGER_OPERATORS)
+    return sum(node.op_type in INTEGER_OPERATORS for node in _all_nodes(optimized.graph))
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of its subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _all_nodes(attribute.g)

@@ -19,7 +19,8 @@ PORTABLE_BITS, VNNI_BITS = 7, 8
 """Bits of a weight that are exact on any CPU, and on CPUs with VNNI, where products cannot saturate."""
 TARGETS = {"portable": PORTABLE_BITS, "vnni": VNNI_BITS}
 """CPUs to export for, and the most bits of a weight that are exact on them."""
-_TINY = float(np.finfo(np.float32).tiny)
+TINY = float(np.finfo(np.float32).tiny)
+"""The smallest step, for numbers that are all zero."""
 
 
 def bits_for(target: str, asked: int | None = None) -> int:
@@ -44,16 +45,36 @@ class Scheme:
     weight_bits: int = PORTABLE_BITS
     """Bits of a weight, sign included."""
 
+    @property
+    def most(self) -> int:
+        """The largest integer that a weight is rounded to."""
+        return int(2 ** (self.weight_bits - 1) - 1)
+
     def quantize(self, weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Round weights to integers: (M, N) -> (M, N), and the step of each column (N,)."""
-        most = 2 ** (self.weight_bits - 1) - 1
-        step = (np.abs(weights).max(axis=0) / most).clip(min=_TINY).astype(np.float32)
-        return np.rint(weights / step).clip(-most, most).astype(np.int8), step
+        step = (np.abs(weights).max(axis=0) / self.most).clip(min=TINY).astype(np.float32)
+        return np.rint(weights / step).clip(-self.most, self.most).astype(np.int8), step
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicScheme(Scheme):
     """The range of the activations is computed from each video while the graph runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionScheme(Scheme):
+    """Attention multiplies activations by activations; the range of each is computed from one video as the graph runs.
+
+    ``weight_bits`` are those of the keys and values, which stand where a layer has its weights.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoScheme(Scheme):
+    """Like ``DynamicScheme``, for activations that belong to one video, even where the graph gets several at once.
+
+    Unlike ``DynamicScheme`` it gives the same integers on every CPU.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +95,7 @@ class RowScheme(Scheme):
     @property
     def smallest_step(self) -> float:
         """The smallest step between two neighbouring bytes, with which the lowest number still has a byte."""
-        return _TINY if self.lowest is None else -self.lowest / self.zero_point
+        return TINY if self.lowest is None else -self.lowest / self.zero_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,5 +117,5 @@ class StaticScheme(Scheme):
         if not (np.isfinite(low) and np.isfinite(high)):
             raise ValueError(f"activations from {low} to {high}, expected finite numbers")
         low, high = min(low, 0.0), max(high, 0.0)
-        scale = float(np.float32(max((high - low) / 255, _TINY)))
+        scale = float(np.float32(max((high - low) / 255, TINY)))
         return cls(weight_bits=weight_bits, scale=scale, zero_point=int(np.clip(round(-low / scale), 0, 255)))

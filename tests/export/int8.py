@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from stale_export import snippet_attention
+from stale_export import float_attention
 from stale_export.calibration import Calibration
 from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.graph_runner import localize_video
@@ -122,8 +122,8 @@ def run_emulated(
     """
     schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     with pytest.MonkeyPatch.context() as patch:
-        by_heads = partial(snippet_attention._attend_by_heads, heads=network.config.heads)
-        patch.setattr(snippet_attention, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
+        by_heads = partial(float_attention._attend_by_heads, heads=network.config.heads)
+        patch.setattr(float_attention, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
         model = localizer_model(network, schemes)
     edit(model)
     evaluator = ReferenceEvaluator(model, new_ops=list(kernels))
@@ -140,9 +140,15 @@ def linear_weights(network: Stale) -> dict[str, Array]:
 
 
 def initializers(model: bytes) -> dict[str, NDArray[np.generic]]:
-    """All constant tensors of a graph."""
-    graph = onnx.load_from_string(model).graph
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    """All constant tensors of a graph and its subgraphs, by their names without the subgraph's."""
+
+    def collect(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
+        found = {tensor.name.split("/")[-1]: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        for attribute in (attribute for node in graph.node for attribute in node.attribute if attribute.HasField("g")):
+            found |= collect(attribute.g)
+        return found
+
+    return collect(onnx.load_from_string(model).graph)
 
 
 def encode(network: Stale, K: int = len(tiny.CLASSES)) -> EncodedPrompts:
@@ -188,7 +194,7 @@ def ignore_scheme(monkeypatch: pytest.MonkeyPatch, linear: str) -> None:
 
     def linear_(self: GraphBuilder, name: str, x: str, weights: Array) -> str:
         if name == linear:
-            self._schemes = {other: scheme for other, scheme in self._schemes.items() if other != name}
+            self.schemes = {other: scheme for other, scheme in self.schemes.items() if other != name}
         return honest(self, name, x, weights)
 
     monkeypatch.setattr(GraphBuilder, "linear", linear_)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stale_export.calibration import (
+    STATIC,
     TAILS,
     Activations,
     Calibration,
@@ -133,11 +134,13 @@ def test_what_goes_into_each_layer_is_watched() -> None:
     network, drawn = tiny.make_network(), calibration()
     prompts = encode(network)
     schemes = Activations(network, drawn, prompts).schemes("minmax", PORTABLE_BITS)
-    assert tuple(schemes) == LINEARS
-    features = np.stack(list(drawn.features.values()))
-    scheme = schemes["embedding.query"]  # whose input is the features themselves
-    assert scheme.scale == pytest.approx(np.ptp(features) / 255)
-    assert scheme.zero_point == round(-features.min() / scheme.scale)
+    assert tuple(schemes) == STATIC
+    session = open_session(serialize(localizer_model(network, watch=True)), name="watched", threads=1)
+    for linear, scheme in schemes.items():
+        parts = [run_on_video(session, video, prompts, [watched_name(linear)])[0] for video in drawn.features.values()]
+        low, high = min(part.min() for part in parts), max(part.max() for part in parts)
+        assert scheme.scale == pytest.approx((high - low) / 255)
+        assert scheme.zero_point == round(-low / scheme.scale)
     snippets = network.snippet_embedding(*[torch.from_numpy(features)] * 2).detach().numpy()
     assert schemes["masks.hidden"].scale == pytest.approx(np.ptp(snippets) / 255, rel=1e-4)
 

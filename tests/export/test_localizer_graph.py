@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stale_export.float_attention import LONG
 from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.graph_parts import row_positions
 from stale_export.localizer_graph import cross_queries, localizer_model, localizer_spec
 from stale_export.parity import CLEAR_MARGIN, draw_features
-from stale_export.snippet_attention import LONG
 from stale_model import Stale, StaleConfig, TrainedStale, read_original_checkpoint
 from stale_model.network.stale import SCORE_FLOOR, cosine_logits, foreground_snippets, resample_rows
 from stale_runtime.bundle import layout

@@ -15,7 +15,8 @@ from stale_export import quantization
 from stale_export.calibration import TAILS, Calibration
 from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.graph_runner import run_on_video
-from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model, watched_name
+from stale_export.integer_attention import INTEGER_OPERATORS_BY_LAYER
+from stale_export.localizer_graph import LAYERS, LINEARS, cross_queries, localizer_model, watched_name
 from stale_export.quantization import QuantizedGraph, Quantizer, count_integer_operators
 from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme, StaticScheme
 from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
@@ -41,6 +42,8 @@ from tests.export.int8 import (
 )
 
 FRAGILE = sorted(LINEARS)
+WHOLE = 8
+"""Integer operators of a graph with all layers in integers: two linear layers occur twice, and attention is two."""
 FILE = "localizer.int8.onnx"
 MakeQuantizer = Callable[..., Quantizer]
 Kind = Callable[[Quantizer], QuantizedGraph]
@@ -184,8 +187,8 @@ def test_the_graph_has_those_weights_and_steps(gate: MakeQuantizer, network: Sta
 def test_the_record_says_what_was_made(gate: MakeQuantizer, make: Kind) -> None:
     graph = make(gate())
     record = graph.record
-    assert record.integer_operators_expected == record.integer_operators_found == len(LINEARS) == 4
-    assert count_integer_operators(graph.model) == 4
+    assert record.integer_operators_expected == record.integer_operators_found == WHOLE
+    assert count_integer_operators(graph.model) == WHOLE
     assert (record.file, record.target, record.weight_bits, record.float_layers) == (FILE, "portable", 7, ())
     assert record.kind == make.__name__
     assert record.map_percent is not None
@@ -217,7 +220,7 @@ def test_the_range_method_is_the_one_that_deviates_least(
 def test_float_products_are_not_counted(network: Stale) -> None:
     assert count_integer_operators(serialize(localizer_model(network))) == 0
     half = {linear: DynamicScheme() for linear in LINEARS[:2]}
-    assert count_integer_operators(serialize(localizer_model(network, half))) == 2
+    assert count_integer_operators(serialize(localizer_model(network, half))) == 4
 
 
 def test_a_graph_that_only_says_that_it_is_quantized_is_not_counted() -> None:
@@ -241,7 +244,8 @@ def test_a_layer_that_silently_stays_float_is_refused(
     gate: MakeQuantizer, monkeypatch: pytest.MonkeyPatch, make: Kind, linear: str
 ) -> None:
     ignore_scheme(monkeypatch, linear)
-    with pytest.raises(QuantizationError, match=rf"^{FILE}: ONNX Runtime computes 3 of 4 layers in integers; nothing"):
+    found = WHOLE - INTEGER_OPERATORS_BY_LAYER.get(linear, 1)
+    with pytest.raises(QuantizationError, match=rf"^{FILE}: ONNX Runtime computes {found} of {WHOLE} products in int"):
         make(gate(gate=None))
 
 
@@ -257,13 +261,14 @@ def test_the_repair_returns_the_fragile_layer_and_no_other(
     graph = make(gate())
     record = graph.record
     assert record.float_layers == (fragile,)
-    assert record.integer_operators_expected == record.integer_operators_found == 3
+    found = WHOLE - INTEGER_OPERATORS_BY_LAYER.get(fragile, 1)
+    assert record.integer_operators_expected == record.integer_operators_found == found
     assert record.map_percent is not None
     assert record.fp32_map_percent is not None
     assert record.fp32_map_percent - record.map_percent <= 3
     (repair,) = [text for text in said if "back to float" in text]
     assert f"back to float: {fragile} (" in repair
-    assert all(f"{linear} " in repair for linear in LINEARS)
+    assert all(f"{linear} " in repair for linear in LAYERS)
     assert fragile in initializers(graph.model)
     assert f"{fragile}.scale" not in initializers(graph.model)
 
@@ -275,7 +280,7 @@ def test_two_fragile_layers_return_the_more_harmful_first(
     ruin(monkeypatch, *fragile)
     record = gate().dynamic(FILE).record
     assert record.float_layers == fragile
-    assert record.integer_operators_found == 2
+    assert record.integer_operators_found == WHOLE - 3
     assert ["embedding.output" in text.split("(")[0] for text in said] == [True, False]
 
 
@@ -306,7 +311,7 @@ def test_where_every_scale_is_ruined_it_fails_with_the_table(
     ) as failed:
         make(gate())
     repairs = [text for text in said if "back to float" in text]
-    assert len(repairs) == len(LINEARS) - 1
+    assert len(repairs) == len(LAYERS) - 1
     assert ("leave out --calibration" in str(failed.value)) == (make is static)
     assert (f"more videos than these {len(calibration().features)}" in str(failed.value)) == (make is static)
     assert "leave out --validate, and stale-run uses ort-fp32" in str(failed.value)
@@ -405,7 +410,7 @@ def test_the_fragile_layer_of_the_reference_is_found_by_its_map(
     )
     record = quantizer.dynamic(FILE).record
     assert record.float_layers == ("embedding.output",)
-    assert record.integer_operators_found == 3
+    assert record.integer_operators_found == WHOLE - 2
     assert record.fp32_map_percent is not None
     assert record.map_percent is not None
     assert record.fp32_map_percent > 40
@@ -428,5 +433,5 @@ def test_the_reference_keeps_its_map_with_every_layer_in_int8(
     )
     graph = quantizer.static(FILE, drawn, unseen)
     assert graph.record.float_layers == ()
-    assert graph.record.integer_operators_found == 4
+    assert graph.record.integer_operators_found == WHOLE
     assert len(graph.model) < 5e6 < len(serialize(localizer_model(reference_network)))

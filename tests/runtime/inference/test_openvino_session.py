@@ -8,7 +8,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from stale_export.snippet_attention import LONG
+from stale_export.float_attention import LONG
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
