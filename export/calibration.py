@@ -37,8 +37,6 @@ class Calibration:
 
     features: Mapping[str, Features]
     """(T, C), resampled, by video id."""
-    originals: Mapping[str, Features]
-    """(S, C), of at most ``layout.LONGEST`` snippets, by video id."""
     seed: int
     """The seed that the videos were drawn with."""
     summaries: Mapping[str, FeatureSummary] = field(default_factory=dict)
@@ -46,6 +44,8 @@ class Calibration:
 
     durations_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds that videos last, by id, as far as they are known."""
+    originals: Mapping[str, Features] = field(default_factory=dict)
+    """(S, C) as they were read, of at most ``layout.LONGEST`` snippets, by video id; empty if that is not known."""
 
     @property
     def statistics(self) -> FeatureStatistics | None:
