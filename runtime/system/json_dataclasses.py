@@ -58,6 +58,6 @@ def _build(expected: Any, value: Any, where: str) -> Any:
 
 
 @cache
-def _type_hints(kind: type) -> Mapping[str, Any]:
+def _type_hints(kind: Any) -> Mapping[str, Any]:
     """The annotations of a class; reading them again for each of many objects takes longer than building these."""
     return typing.get_type_hints(kind)
