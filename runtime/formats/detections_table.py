@@ -24,7 +24,8 @@ def detections_table(result: RunResult) -> str:
         from stale_runtime.formats.marked_columns import HEADERS, MarkedColumns  # only these tables need it
 
         marked = MarkedColumns(result.ground_truth, result.shown)
-        headers, align = [*headers, *HEADERS], [*align, *("right" for _ in HEADERS)]
+        headers += HEADERS
+        align += ["right"] * len(HEADERS)
     rows = []
     for video in result.shown:
         best = video.top(result.top or TABLE_ROWS)

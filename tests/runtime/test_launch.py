@@ -1,5 +1,9 @@
 """Commands whose libraries cannot be loaded."""
 
+import gc
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -50,3 +54,45 @@ def test_what_numpy_cannot_survive_is_not_tried(
     with pytest.raises(SystemExit, match="3"):
         launch.launch("stale_runtime.commands.evaluate", "stale-eval")
     assert "(to load numpy): ulimit -v allows 100 MB; raise it" in capsys.readouterr().err
+
+
+ENDING = """
+import atexit, sys, threading
+from stale_runtime import launch
+{before}
+sys.modules["command"] = type(sys)("command")
+sys.modules["command"].main = lambda: (print("printed"), print("told", file=sys.stderr), sys.exit({code!r}))
+atexit.register(lambda: print("registered"))
+launch._launch_and_end("command", "stale-run")
+"""
+
+
+def ended(code: object, before: str = "") -> subprocess.CompletedProcess[str]:
+    """A process whose command ends with this exit code."""
+    script = ENDING.format(code=code, before=before)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_command_ends_at_once_and_loses_nothing() -> None:
+    """Objects are not freed one by one, but what was printed and registered is not forgotten."""
+    unfreed = "class Loud:\n    def __del__(self): print('freed')\nkept = Loud()"
+    done = ended(5, unfreed)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "printed\nregistered\n", "told\n")
+
+
+def test_a_command_waits_for_threads_that_still_work() -> None:
+    done = ended(0, "threading.Thread(target=lambda: (threading.main_thread().join(), print('worked'))).start()")
+    assert (done.returncode, done.stdout) == (0, "printed\nworked\nregistered\n")
+
+
+def test_modules_are_exempt_from_garbage_collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "collected.py").write_text("import gc\nwhile_loading = gc.isenabled()\ndef main(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = gc.get_freeze_count()
+    try:
+        launch.launch("collected", "stale-run")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+        assert not import_module("collected").while_loading
+    finally:
+        gc.unfreeze()

@@ -151,6 +151,47 @@ print(*sorted({{name.split(".")[0] for name in sys.modules}}))
     assert not set(HEAVY) & loaded
 
 
+NOT_FOR_FEATURES = (
+    "csv",
+    "importlib.metadata",
+    "numpy.ma",
+    "stale_runtime.commands.run_stream",
+    "stale_runtime.evaluation.ground_truth",
+    "stale_runtime.formats.cues",
+    "stale_runtime.formats.marked_columns",
+    "stale_runtime.inference.bundle_check",
+    "stale_runtime.inference.tokenizer_check",
+    "stale_runtime.inputs.delimited_table",
+    "stale_runtime.page.video_page",
+    "stale_runtime.video.video_reader",
+    "stale_runtime.video.vision_encoder",
+    "subprocess",
+    "tabulate",
+    "tempfile",
+    "tokenizers",
+    "traceback",
+)
+"""What only videos, streams, annotations, new prompts, bugs and other formats need."""
+
+
+@pytest.mark.parametrize("output_format", ["table", "json"])
+def test_a_run_loads_only_what_it_needs(bundle: Path, tmp_path: Path, output_format: str) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(20, CHANNELS)).astype(np.float32))
+    options = ["--prompt", "polo", "--bundle", str(bundle), "--no-cache", "--format", output_format]
+    code = f"""
+import sys, stale_runtime.commands.run as run
+sys.argv = ["stale-run", *{[str(tmp_path / "a.npy"), *options]}]
+try:
+    run.main()
+except SystemExit as ended:
+    print(ended.code, *sys.modules)
+"""
+    code, *loaded = fresh(code).splitlines()[-1].split()
+    assert code == "0"
+    assert "onnxruntime" in loaded
+    assert not set(NOT_FOR_FEATURES) & set(loaded)
+
+
 def test_every_error_has_its_documented_exit_code() -> None:
     classes = {
         name: kind
