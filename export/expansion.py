@@ -26,7 +26,7 @@ class Expansion:
 
     @property
     def directions(self) -> int:
-        """r"""
+        """The number r."""
         return self.left.shape[2]
 
     def rest_of(self, block: FoldedAttention) -> Matrix:

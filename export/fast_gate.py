@@ -1,22 +1,23 @@
-"""Making the approximate localizer of a bundle: no more exact than it has to be, and none where that does not suffice."""
+"""Making the approximate localizer of a bundle, with as few directions as suffice; none where no number does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_export.calibration import Calibration
 from stale_export.expansion import Directions, Expansion
-from stale_export.fast_localizer import GUARD_ROWS, fast_linears, fast_model
+from stale_export.fast_localizer import GUARD_ROWS, HIDDEN, fast_model, fast_schemes
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import Features, localize_video, run_on_video
 from stale_export.localizer_graph import watched_name
 from stale_export.quantization import count_integer_operators
 from stale_export.say import Say
-from stale_export.schemes import StaticScheme, bits_for
+from stale_export.schemes import Scheme, StaticScheme, bits_for
 from stale_export.stages import Watch, unwatched
 from stale_export.validation_gate import Found, MapGate
 from stale_model import Stale
@@ -38,10 +39,19 @@ MOST_RMS = 0.05
 MOST_GUARDED = 0.05
 """Largest share of the calibration videos that the guard may leave to the exact graph, which makes them slower."""
 GUARD_SHARE = 0.05
-"""The guard's limit, as a share of the length of a snippet's features. Videos like those of the training have a seventh of
-that in int8, and where the approximation fails it is several times as much."""
+"""The guard's limit, as a share of the length of a snippet's features. Videos like those of the training have a seventh
+of that in int8, and where the approximation fails it is several times as much."""
 LONG = 800
 """T of long videos that the approximation is checked at."""
+
+
+class _Reference(NamedTuple):
+    """What the float graph says of a video."""
+
+    logits: NDArray[np.float32]
+    """(K+1, T) class activations."""
+    kept: NDArray[np.bool_]
+    """(T,) snippets that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,26 +156,25 @@ class FastGate:
         T0 = self.network.config.temporal_scale
         return sorted({min(T, layout.LONGEST) for T in (T0, 2 * T0, LONG)})
 
-    def _calibrate(self, expansion: Expansion) -> Mapping[str, StaticScheme]:
-        """The quantization of each layer, with the ranges on the calibration videos at the trained length."""
+    def _calibrate(self, expansion: Expansion) -> Mapping[str, Scheme]:
+        """The quantization of each layer, with the range on the calibration videos at the trained length.
+
+        Raises:
+            QuantizationError: activations are not finite.
+        """
         model = serialize(fast_model(self.network, expansion, watch=True))
         session = open_session(model, name="calibration", threads=available_threads())
-        linears = fast_linears(self.network.config.heads)
-        names = [watched_name(linear) for linear in linears]
-        ranges = np.array(
+        values = np.stack(
             [
-                [(values.min(), values.max()) for values in run_on_video(session, features, self.prompts, names)]
+                run_on_video(session, features, self.prompts, [watched_name(HIDDEN)])[0]
                 for features in self.calibration.features.values()
             ]
-        )  # (videos, linears, 2)
-        lows, highs = ranges[:, :, 0].min(axis=0), ranges[:, :, 1].max(axis=0)
-        if not np.isfinite(ranges).all():
+        )  # (videos, T, C)
+        if not np.isfinite(values).all():
             raise QuantizationError("activations on the calibration videos are NaN or infinite")
         bits = bits_for(self.target, self.weight_bits)
-        return {
-            linear: StaticScheme.over(float(low), float(high), bits)
-            for linear, low, high in zip(linears, lows, highs, strict=True)
-        }
+        hidden = StaticScheme.over(float(values.min()), float(values.max()), bits)
+        return fast_schemes(self.network.config.heads, hidden)
 
     def _compare(self, model: bytes, length: int, directions: int) -> ApproximationAtLength:
         """Compare with the float graph at a length, without the videos that the guard would leave to it.
@@ -176,7 +185,7 @@ class FastGate:
         session = open_session(model, name=FILE, threads=available_threads())
         names = (layout.CAS_LOGITS, layout.KEPT, layout.DEVIATION)
         errors, guarded = [], 0
-        for features, exact in self.watch(list(zip(self._videos, self._exact_outputs(length), strict=True)), "video"):
+        for features, exact in self.watch(list(zip(self._videos, self._references[length], strict=True)), "video"):
             logits, kept, deviation = run_on_video(session, resample(features, length), self.prompts, names)
             if deviation <= self.limit:
                 errors.append(_rms(logits, kept > 0, exact))
@@ -221,9 +230,7 @@ class FastGate:
 
         return gate.find_with(run)
 
-    def _record(
-        self, schemes: Mapping[str, StaticScheme], score: float | None, exact: float | None
-    ) -> QuantizationRecord:
+    def _record(self, schemes: Mapping[str, Scheme], score: float | None, exact: float | None) -> QuantizationRecord:
         return QuantizationRecord(
             file=FILE,
             kind="static",
@@ -253,21 +260,23 @@ class FastGate:
         """(S, C) as the calibration videos are."""
         return list(self.calibration.originals.values())
 
-    @lru_cache(maxsize=8)  # noqa: B019  # a gate lives no longer than an export
-    def _exact_outputs(self, length: int) -> Sequence[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-        """Class activations (K+1, T) of each calibration video, and the snippets (T,) that are kept."""
+    @cached_property
+    def _references(self) -> Mapping[int, Sequence[_Reference]]:
+        """What the float graph says of each calibration video, by the length that these are resampled to."""
         session = open_session(self.exact, name="reference", threads=available_threads())
         names = (layout.CAS_LOGITS, layout.KEPT)
-        outputs = (run_on_video(session, resample(video, length), self.prompts, names) for video in self._videos)
-        return [(logits, kept > 0) for logits, kept in outputs]
+
+        def refer(video: Features, length: int) -> _Reference:
+            logits, kept = run_on_video(session, resample(video, length), self.prompts, names)
+            return _Reference(logits, kept > 0)
+
+        return {length: [refer(video, length) for video in self._videos] for length in self.lengths}
 
 
-def _rms(
-    logits: NDArray[np.float32], kept: NDArray[np.bool_], exact: tuple[NDArray[np.float32], NDArray[np.bool_]]
-) -> float:
+def _rms(logits: NDArray[np.float32], kept: NDArray[np.bool_], exact: _Reference) -> float:
     """Root mean square difference of class activations (K+1, T), over the snippets that both keep or both discard.
 
     Whether a snippet near the threshold is kept is decided by rounding, in any graph; mAP says what that costs.
     """
-    alike = kept == exact[1]
-    return float(np.sqrt(np.mean(np.square(logits - exact[0])[:, alike])))
+    alike = kept == exact.kept
+    return float(np.sqrt(np.mean(np.square(logits - exact.logits)[:, alike])))

@@ -3,11 +3,11 @@
 Attention among the snippets of a video is nearly uniform once what is the same for all keys has been taken out of its
 exponent. So softmax is expanded to first order there, see docs/linear_time.md:
 
-    out_i = Σ_h ν_h·O_h                                              what the mean snippet gathers, exactly
-          + Σ_h (d_i·U_h)·(V_h·Σ_j w_hj·(x_j - ν_h)·(x_j - ν_h)ᵀ)·O_h  to first order, the strongest directions of A_h
+    out_i = Σ_h n_h·O_h                                              what the mean snippet gathers, exactly
+          + Σ_h (d_i·U_h)·(V_h·Σ_j w_hj·(x_j - n_h)·(x_j - n_h)ᵀ)·O_h  to first order, the strongest directions of A_h
           + Σ_h Σ_m (d_i·(A_h - U_h·V_h)·l_m)·l_m·O_h / M              to first order at M landmarks, the rest of A_h
 
-Here μ is the mean snippet of the video and d = x - μ; w_h = softmax(μ·A_h·xᵀ) and ν_h = Σ_j w_hj·x_j; l_m is the mean
+Here μ is the mean snippet of the video and d = x - μ; w_h = softmax(μ·A_h·xᵀ) and n_h = Σ_j w_hj·x_j; l_m is the mean
 deviation d of the m-th of M equal stretches. Weights of the network are multiplied by a few rows only, whatever T is.
 
 Prompts attend to the kept snippets in the same way: the mean query of all prompts and the background's query exactly,
@@ -33,7 +33,7 @@ from stale_export.graph_builder import FLOAT, GraphBuilder
 from stale_export.graph_parts import add_and_normalize
 from stale_export.localizer_graph import watched_name
 from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
-from stale_export.schemes import Scheme
+from stale_export.schemes import Scheme, StaticScheme
 from stale_model import Stale
 from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR
 from stale_runtime.bundle import layout
@@ -42,7 +42,10 @@ from stale_runtime.inference.video_landmarks import LANDMARKS, SPACED
 
 FARTHEST = SPACED
 """Snippets that get exact attention because they are the farthest from the video's mean."""
+HIDDEN = "masks.hidden"
+"""Name of the layer whose input ``fast_model`` shows for calibration."""
 GUARD_ROWS = SPACED + FARTHEST
+_TINY = 1e-30
 _FAR = 1e9
 """Much more than any score or feature of a snippet."""
 
@@ -76,10 +79,16 @@ def fast_spec(network: Stale) -> GraphSpec:
     )
 
 
-def fast_linears(heads: int) -> tuple[str, ...]:
-    """Names of the layers that can be quantized."""
+def fast_schemes(heads: int, hidden: StaticScheme) -> dict[str, Scheme]:
+    """The quantization of all layers that can be quantized, by name.
+
+    Args:
+        heads: H
+        hidden: of the mask localizer's hidden layer, the only one that needs calibrating.
+    """
     by_head = (f"{block}.output.{h}" for block in ("embedding", "adaptation") for h in range(heads))
-    return ("embedding.query", "embedding.key", "masks.hidden", *by_head)
+    rows = StaticScheme.over(-1, 1, hidden.weight_bits)
+    return {**dict.fromkeys(("embedding.query", "embedding.key", *by_head), rows), HIDDEN: hidden}
 
 
 def fast_model(
@@ -90,8 +99,8 @@ def fast_model(
     Args:
         network: in evaluation mode.
         expansion: of the network's attention among snippets.
-        schemes: quantization of the layers of ``fast_linears``, by name; the others stay in float.
-        watch: add the input of each linear layer as an output (N,), for calibration; see ``watched_name``.
+        schemes: quantization of layers by their names, see ``fast_schemes``; the others stay in float.
+        watch: add the input of the layer ``HIDDEN`` as an output (B, T, C), for calibration; see ``watched_name``.
     """
     graph = GraphBuilder(schemes=schemes)
     snippets = _embed_snippets(graph, FoldedAttention.of(network.snippet_embedding), expansion)  # (B, T, C)
@@ -100,10 +109,9 @@ def fast_model(
     spec = fast_spec(network)
     if not watch:
         return graph.model(spec)
-    for name, value in graph.linears.items():
-        graph.name(watched_name(name), graph.op("Reshape", value, graph.integers(-1)))
-    watched = (TensorSpec(name=watched_name(name), dtype="float32", shape=("N",)) for name in graph.linears)
-    return graph.model(replace(spec, outputs=(*spec.outputs, *watched)))
+    watched = TensorSpec(name=watched_name(HIDDEN), dtype="float32", shape=("B", "T", network.config.channels))
+    graph.name(watched.name, graph.op("Identity", snippets))
+    return graph.model(replace(spec, outputs=(*spec.outputs, watched)))
 
 
 def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expansion) -> str:
@@ -175,7 +183,8 @@ def _attend_exactly(
     H, C = block.heads, block.output.shape[1]
     rows = graph.op("Concat", base, graph.op("Add", guards, base), axis=1)  # (B, 1+G, C)
     constant = (expansion.centre.astype(np.float64) @ block.query).astype(np.float32)  # (H*C,)
-    queries = graph.linear("embedding.query", rows, block.query)  # (B, 1+G, H*C)
+    rows, largest = _scale_rows(graph, rows)
+    queries = graph.op("Mul", graph.linear("embedding.query", rows, block.query), largest)  # (B, 1+G, H*C)
     queries = graph.op("Add", queries, graph.weight("embedding.centre_query", constant))
     queries = _by_head(graph, queries, 1 + GUARD_ROWS, H, C)  # (B, H*(1+G), C)
     keys = graph.op("Transpose", deviations, perm=[0, 2, 1])  # (B, C, T)
@@ -221,7 +230,9 @@ def _first_order(
     """
     H, C, r = block.heads, block.output.shape[1], expansion.directions
     rest = expansion.rest_of(block)  # (H, C, C)
-    keys = graph.linear("embedding.key", landmarks, rest.transpose(2, 0, 1).reshape(C, H * C))  # (B, M, H*C)
+    rows, largest = _scale_rows(graph, landmarks)
+    keys = graph.linear("embedding.key", rows, rest.transpose(2, 0, 1).reshape(C, H * C))  # (B, M, H*C)
+    keys = graph.op("Mul", keys, largest)
     keys = graph.op("Transpose", _by_head(graph, keys, LANDMARKS, H, C), perm=[0, 2, 1])  # (B, C, H*M)
     shares = [graph.op("MatMul", deviations, keys)]  # (B, T, H*M)
     start = 1 + GUARD_ROWS
@@ -238,7 +249,6 @@ def _first_order(
 
 def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
     """Adapt the prompts to the kept snippets, and compare both; snippets (B, T, C)."""
-    C = network.config.channels
     block = FoldedAttention.of(network.cross_adaptation)
     background = network.background_embedding.detach().numpy()  # (1, C)
     discarded = _find_discarded(graph)
@@ -327,9 +337,25 @@ def _apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows:
     """Multiply the rows of each head by its output matrix: (B, H, N, C) -> (B, H, N, C)."""
     H, C = block.heads, block.output.shape[1]
     matrices = block.output.reshape(H, C, C)
+    rows, largest = _scale_rows(graph, rows)
     parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
     products = [graph.linear(f"{name}.{h}", parts[h], matrices[h]) for h in range(H)]
-    return graph.op("Concat", *products, axis=1)
+    return graph.op("Mul", graph.op("Concat", *products, axis=1), largest)
+
+
+def _scale_rows(graph: GraphBuilder, rows: str) -> tuple[str, str]:
+    """Divide each row by its largest number, so that the same bytes suit rows of any size; see ``fast_schemes``.
+
+    Args:
+        graph: receives the operators.
+        rows: (..., C)
+
+    Returns:
+        The rows (..., C) in [-1, 1], and these numbers (..., 1).
+    """
+    axes = graph.integers(-1)
+    largest = graph.op("Max", graph.op("ReduceMax", graph.op("Abs", rows), axes, keepdims=1), graph.number(_TINY))
+    return graph.op("Div", rows, largest), largest
 
 
 def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:

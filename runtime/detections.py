@@ -39,8 +39,8 @@ class VideoDetections:
     window: int | None = None
     """Snippets of the largest windows that the video was looked at through; None if it was looked at as a whole."""
     recomputed: int = 0
-    """How often ``ort-fast`` was too far off and left it to the exact graph: 1 for a video that was looked at as a whole,
-    the number of such windows for any other. 0 with other backends, which approximate nothing."""
+    """How often ``ort-fast`` was too far off and left it to the exact graph: 1 for a video that was looked at as a
+    whole, else the number of such windows. 0 with other backends, which approximate nothing."""
     damage: str | None = None
     """What is damaged in the video file; None if nothing is, or features were given instead."""
     evidence: Evidence | None = field(default=None, compare=False, repr=False)

@@ -127,7 +127,7 @@ def default_backend(manifest: Manifest) -> LocalizerBackend:
 
 
 def exact_backend(manifest: Manifest) -> LocalizerBackend:
-    """What ``default_backend`` is without the approximate graph; its guard leaves to it what that is too far off for."""
+    """The default without the approximate graph, which leaves to it what it is too far off for itself."""
     best = LOCALIZER_BACKENDS["ort-int8" if layout.LOCALIZER_INT8 in _measured(manifest) else "ort-fp32"]
     present = _exact_backends(manifest)
     return best if best in present or not present else present[0]

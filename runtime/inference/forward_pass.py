@@ -165,6 +165,7 @@ class ForwardPass:
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
+        del tally
         return read_outputs(self.run_batch(inputs, rows=rows))[0]
 
     def run_windows(
@@ -184,6 +185,7 @@ class ForwardPass:
             PromptError: the prompts do not fit the bundle.
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
+        del tally
         _, T, _ = batch.shape
         return iter(read_outputs(self.run_batch(self.batch_inputs(batch, T, prompts), rows=False)))
 

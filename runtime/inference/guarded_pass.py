@@ -40,8 +40,8 @@ class LocalizerNetwork(Protocol):
 class GuardedPass:
     """An approximate graph, and the exact one of the same bundle, which is loaded when the first video needs it.
 
-    A video, or a window of one, whose deviation is above the limit is computed by the exact graph alone. Its outputs are
-    those of the exact backend then, bit for bit where the graph gets it alone. Threads may share it.
+    A video, or a window of one, whose deviation is above the limit is computed by the exact graph. Its outputs are
+    those of the exact backend then, bit for bit. Threads may share it.
     """
 
     def __init__(self, fast: ForwardPass, open_exact: Callable[[], ForwardPass], *, limit: float) -> None:

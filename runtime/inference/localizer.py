@@ -119,9 +119,9 @@ class Localizer:
         Args:
             bundle: its folder; None for ``$STALE_BUNDLE``, then ``./stale_bundle``.
             backend: a key of ``LOCALIZER_BACKENDS``; None for the first of ``ort-fast`` and ``ort-int8`` whose mAP the
-                bundle proves, else ``ort-fp32``, else what the bundle has a graph for. ``ort-fast`` is an approximation;
-                a video that it is too far off for is computed by what the default is without it, see ``recomputed`` of
-                ``VideoDetections``.
+                bundle proves, else ``ort-fp32``, else what the bundle has a graph for. ``ort-fast`` is an
+                approximation, and leaves a video that it is too far off for to the backend that would be the default
+                without it, see ``VideoDetections.recomputed``.
             threads: threads an operator may use.
             length: T that features are resampled to; None for the trained T, ``auto`` to choose for each video.
             window: snippets of the largest windows that videos are looked at through, ``off`` to look at each as a

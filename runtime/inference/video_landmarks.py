@@ -1,6 +1,7 @@
 """What an approximate localizer graph looks at in a video, which depends on the number of snippets alone."""
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ def pooling_weights(length: int) -> NDArray[np.float32]:
     edges = np.arange(LANDMARKS + 1) * length // LANDMARKS
     weights = np.zeros((1 + LANDMARKS, length), np.float32)
     weights[0] = 1 / length
-    for row, (start, end) in enumerate(zip(edges, edges[1:], strict=False), 1):
+    for row, (start, end) in enumerate(pairwise(edges), 1):
         weights[row, start:end] = 1 / (end - start)
     weights.setflags(write=False)
     return weights
