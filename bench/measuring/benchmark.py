@@ -161,7 +161,8 @@ class Benchmark:
         return tuple(footage.videos.snippets[video] for video in videos)
 
     def _measure_peak(self) -> None:
-        if self.plan.request.peak and find_spec("onnx") is not None:
+        request = self.plan.request
+        if request.peak and not request.snippets and request.device == "cpu" and find_spec("onnx") is not None:
             self._say("measuring how fast this machine multiplies")
             with suppress(WorkerError), Child(make_peak_job(self.plan)) as child:
                 self.peak_gmacs_per_s = child.ask(MeasurePeak()).gmacs_per_s

@@ -83,7 +83,7 @@ class BenchmarkRequest:
     cold_prompts: bool = True
     """Whether to time the encoding of prompts that are in no cache."""
     peak: bool = True
-    """Whether to measure how fast the machine multiplies, if onnx is installed."""
+    """Whether to measure how fast the CPU multiplies, which needs onnx, for the table of ``lengths``."""
 
     def __post_init__(self) -> None:
         if self.ground_truth is not None and self.features is None:

@@ -23,8 +23,9 @@ pytestmark = pytest.mark.usefixtures("small_tower_in_module")
 
 
 @pytest.fixture(scope="module")
-def exported(small_tower_in_module: None, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> BackendJob:  # noqa: ARG001
+def exported(request: pytest.FixtureRequest, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> BackendJob:
     """A job for any of the backends: all graphs are in its folder."""
+    request.getfixturevalue("small_tower_in_module")
     folder = tmp_path_factory.mktemp("exported")
     job = make_job(bundle, folder, file=None, length=T, seed=3)
     for family in FAMILIES:
