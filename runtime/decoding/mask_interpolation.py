@@ -58,7 +58,7 @@ def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInter
         nodes: how many nodes a gap has, its ends included, at least 2; None to compute the masks of all T rows.
     """
     lower, share = row_positions(trained, length)
-    if nodes is None or length <= most_exact_rows(trained, nodes):
+    if rows_of_masks(trained, length, nodes) == length:
         result = MaskInterpolation(_between(trained, lower, share), np.eye(length, dtype=np.float32))
     else:
         places = _places_in_a_gap(nodes)
@@ -72,6 +72,11 @@ def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInter
     for weights in result:
         weights.setflags(write=False)
     return result
+
+
+def rows_of_masks(trained: int, length: int, nodes: int | None) -> int:
+    """P, how many rows of the masks are computed; arguments as for ``interpolate_masks``."""
+    return length if nodes is None else min(length, most_exact_rows(trained, nodes))
 
 
 def most_exact_rows(trained: int, nodes: int) -> int:

@@ -53,7 +53,7 @@ def test_memory_is_checked_for_all_windows_of_a_batch(bundle: Path, monkeypatch:
         localizer = Localizer.open(bundle, window=window)  # type: ignore[arg-type]
         with pytest.raises(OutOfMemoryError, match=f"^T={length} with 3 prompts: too much; take a smaller --length or"):
             localizer.detect(features, tiny.CLASSES)
-        expected.append(detection_bytes(length=length, classes=3, channels=tiny.CHANNELS, windows=windows))
+        expected.append(detection_bytes(length=length, rows=length, classes=3, channels=tiny.CHANNELS, windows=windows))
     assert asked == expected
     assert expected[0] < expected[1]
     with pytest.raises(OutOfMemoryError):
