@@ -58,7 +58,7 @@ def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInter
         nodes: how many nodes a gap has, its ends included, at least 2; None to compute the masks of all T rows.
     """
     lower, share = row_positions(trained, length)
-    if rows_of_masks(trained, length, nodes) == length:
+    if nodes is None or length <= most_exact_rows(trained, nodes):
         result = MaskInterpolation(_between(trained, lower, share), np.eye(length, dtype=np.float32))
     else:
         places = _places_in_a_gap(nodes)

@@ -30,8 +30,8 @@ class Available(NamedTuple):
 def detection_bytes(*, length: int, rows: int, classes: int, channels: int, windows: int = 1) -> int:
     """The least memory that running the network on a video and decoding its outputs takes.
 
-    Measured with ONNX Runtime 1.32: 25 to 80 % of the true peak of ``ort-fp32``, for T from 512 to 4096 and K from 20 to
-    2000.
+    Measured with ONNX Runtime 1.32: 25 to 80 % of the true peak of ``ort-fp32``, for T from 512 to 4096 and K from 20
+    to 2000.
 
     Args:
         length: T, in snippets.
