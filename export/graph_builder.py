@@ -45,8 +45,8 @@ class GraphBuilder:
             prefix: begins all names; it has to differ between a graph and its subgraphs.
             schemes: quantization of linear layers by their names, see ``linear``.
             outer: gets the weights of linear layers, so that its subgraphs can share them. It has to be the graph that
-                this one becomes a subgraph of; ONNX Runtime does not rearrange weights from farther outside, and is slower
-                with them. None if this graph is to keep them.
+                this one becomes a subgraph of, because ONNX Runtime does not rearrange weights from farther outside,
+                and is slower with them. None if this graph is to keep them.
         """
         self.prefix = prefix
         self._home: GraphBuilder = self if outer is None else outer

@@ -26,7 +26,7 @@ from stale_export.schemes import TINY, Scheme, VideoScheme
 from stale_runtime.bundle import layout
 
 ATTENTION = "embedding.attention"
-"""Name of the two products of T×T numbers, among the layers that can be quantized."""
+"""Name of the two products with a video's snippets, among the layers that can be quantized."""
 INTEGER_OPERATORS_BY_LAYER: Mapping[str, int] = {ATTENTION: 2, "embedding.query": 2, "embedding.output": 2}
 """Integer operators that a quantized layer becomes, where it is more than one: the linear layers occur twice, because
 videos of few snippets are computed in another way."""

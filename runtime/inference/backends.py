@@ -67,6 +67,11 @@ def backend_problem(backend: LocalizerBackend, manifest: Manifest) -> StaleError
 
         if not has_bf16():
             return BackendError(f"{backend.name}: this CPU has no bfloat16 arithmetic; use openvino-fp32")
+    if backend.precision == "int8" and manifest.format_version >= 5:  # before, attention was in float anyway
+        return BackendError(
+            f"{backend.name}: OpenVINO would compute the attention of this int8 graph in float, and take longer than "
+            "ort-int8; use an ort backend, or openvino-fp32"
+        )
     kinds = {record.file: record.kind for record in manifest.quantization}
     if kinds.get(backend.file) == "dynamic":
         return BackendError(

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,12 +13,13 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from stale_export import float_attention
-from stale_export.calibration import Calibration
-from stale_export.graph_builder import GraphBuilder, serialize
+from stale_export import integer_attention
+from stale_export.calibration import STATIC, Calibration
+from stale_export.graph_builder import GraphBuilder, RoundedRows, serialize
 from stale_export.graph_runner import localize_video
+from stale_export.integer_attention import ATTENTION, attention_schemes
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
-from stale_export.schemes import DynamicScheme
+from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.onnx_session import open_session
@@ -95,6 +96,33 @@ SATURATING: Kernels = (MatMulInteger,)
 BY_ROWS: Kernels = (DynamicQuantizeLinear, _RowsMatMulInteger)
 
 
+def dynamic_schemes(bits: int = PORTABLE_BITS) -> dict[str, Scheme]:
+    """The layers of the dynamic graph, all in integers."""
+    return {**{linear: DynamicScheme(weight_bits=bits) for linear in STATIC}, **attention_schemes(bits)}
+
+
+def _round_rows_together(graph: GraphBuilder, x: str, width: int) -> RoundedRows:
+    """Like ``GraphBuilder.round_rows``, without the operator that ``BY_ROWS`` changes."""
+    zero = graph.number(0)
+    low = graph.op("Min", graph.op("ReduceMin", x, keepdims=0), zero)
+    high = graph.op("Max", graph.op("ReduceMax", x, keepdims=0), zero)
+    step = graph.op("Div", graph.op("Sub", high, low), graph.number(255))
+    byte = graph.op("Cast", graph.op("Round", graph.op("Div", graph.op("Neg", low), step)), to=onnx.TensorProto.UINT8)
+    bytes_ = graph.op("QuantizeLinear", graph.op("Reshape", x, graph.integers(-1, width)), step, byte)
+    return RoundedRows(bytes_, step, byte)
+
+
+def _set_conditions(graph: onnx.GraphProto) -> None:
+    """Give every loop without a condition one that is true."""
+    graph.initializer.append(numpy_helper.from_array(np.array(True), f"{graph.name}/true"))
+    for node in graph.node:
+        if node.op_type == "Loop":
+            node.input[1] = f"{graph.name}/true"
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _set_conditions(attribute.g)
+
+
 def run_emulated(
     network: Stale,
     features: Array,
@@ -106,8 +134,8 @@ def run_emulated(
 ) -> list[Array]:
     """Outputs of the dynamic graph by ONNX's reference implementation, with the products of some CPU.
 
-    The reference implementation cannot compute attention in tiles, so these are replaced by attention by heads. They
-    would be used for long videos only.
+    The reference implementation runs a loop only with a condition, so each gets one. Where the CPU rounds rows by
+    themselves, only layers without anything between rounding and product do, see ``GraphBuilder.round_rows``.
 
     Args:
         network: in evaluation mode.
@@ -120,11 +148,11 @@ def run_emulated(
     Returns:
         The outputs (K + 1, T) and (T, T).
     """
-    schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
     with pytest.MonkeyPatch.context() as patch:
-        by_heads = partial(float_attention._attend_by_heads, heads=network.config.heads)
-        patch.setattr(float_attention, "_attend_in_tiles", lambda prefix, *rest: by_heads(f"{prefix}never/", *rest))
-        model = localizer_model(network, schemes)
+        if kernels is BY_ROWS:
+            patch.setattr(GraphBuilder, "round_rows", _round_rows_together)
+        model = localizer_model(network, dynamic_schemes(bits))
+    _set_conditions(model.graph)
     edit(model)
     evaluator = ReferenceEvaluator(model, new_ops=list(kernels))
     call = GraphCall(features[None], len(features), prompts, network.config.temporal_scale)
@@ -179,13 +207,18 @@ def write_validation(folder: Path, network: Stale, prompts: EncodedPrompts) -> t
 
 def ruin(monkeypatch: pytest.MonkeyPatch, *linears: str, by: float = 8) -> None:
     """Make the export write quantized weights of these layers ``by`` times too large; float weights stay right."""
-    honest = GraphBuilder.weight
+    honest, gather = GraphBuilder.weight, integer_attention._gather
     ruined = {f"{linear}.scale" for linear in linears}
 
     def weight(self: GraphBuilder, name: str, values: NDArray[np.generic]) -> str:
         return honest(self, name, values.astype(np.float32) * np.float32(by) if name in ruined else values)
 
+    def gather_too_much(outer: GraphBuilder, graph: GraphBuilder, *rest: Any) -> str:
+        return graph.op("Mul", gather(outer, graph, *rest), graph.number(by if ATTENTION in graph.schemes else 1))
+
     monkeypatch.setattr(GraphBuilder, "weight", weight)
+    if ATTENTION in linears:
+        monkeypatch.setattr(integer_attention, "_gather", gather_too_much)
 
 
 def ignore_scheme(monkeypatch: pytest.MonkeyPatch, linear: str) -> None:

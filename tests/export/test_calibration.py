@@ -141,6 +141,7 @@ def test_what_goes_into_each_layer_is_watched() -> None:
         low, high = min(part.min() for part in parts), max(part.max() for part in parts)
         assert scheme.scale == pytest.approx((high - low) / 255)
         assert scheme.zero_point == round(-low / scheme.scale)
+    features = np.stack(list(drawn.features.values()))
     snippets = network.snippet_embedding(*[torch.from_numpy(features)] * 2).detach().numpy()
     assert schemes["masks.hidden"].scale == pytest.approx(np.ptp(snippets) / 255, rel=1e-4)
 

@@ -304,7 +304,7 @@ def test_nothing_is_returned_to_float_where_the_drop_is_allowed(
 def test_where_every_scale_is_ruined_it_fails_with_the_table(
     gate: MakeQuantizer, monkeypatch: pytest.MonkeyPatch, said: list[str], make: Kind
 ) -> None:
-    ruin(monkeypatch, *LINEARS)
+    ruin(monkeypatch, *LAYERS)
     table = r"with each alone in float: (\S+) \d+\.\d\d"
     with pytest.raises(
         QuantizationError, match=rf"^{FILE}: mAP \d+\.\d\d against \d+\.\d\d in float, .*{table}"
@@ -321,7 +321,7 @@ def test_where_every_scale_is_ruined_it_fails_with_the_table(
 def test_the_limit_that_a_failure_names_accepts_the_graph_that_it_names(
     gate: MakeQuantizer, monkeypatch: pytest.MonkeyPatch, make: Kind
 ) -> None:
-    ruin(monkeypatch, *LINEARS)
+    ruin(monkeypatch, *LAYERS)
     with pytest.raises(QuantizationError) as failed:
         make(gate(max_drop=0.001))
     named = re.search(r"give --max-map-drop (\d+\.\d\d), which accepts it with (.+?) in float, or ", str(failed.value))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import LINEARS, localizer_model
-from stale_export.schemes import PORTABLE_BITS, TARGETS, VNNI_BITS, DynamicScheme, Scheme, StaticScheme, bits_for
+from stale_export.schemes import PORTABLE_BITS, TARGETS, VNNI_BITS, Scheme, StaticScheme, bits_for
 from stale_model import read_original_checkpoint
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import ExportError
@@ -20,6 +20,7 @@ from tests.export.int8 import (
     Array,
     Integers,
     draw_videos,
+    dynamic_schemes,
     encode,
     exact_product,
     linear_weights,
@@ -89,7 +90,7 @@ def test_the_whole_graph_says_the_same_on_a_cpu_without_vnni(bits: int, exact: b
         assert np.array_equal(ours, theirs) == exact
     if not exact:
         return
-    schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
+    schemes = dynamic_schemes(bits)
     session = open_session(serialize(localizer_model(network, schemes)), name="here", threads=1)
     here = whole_outputs(localize_video(session, features, prompts))
     for ours, theirs in zip(here, without, strict=True):

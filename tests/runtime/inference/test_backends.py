@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from stale_export.bundle_writer import write_bundle
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import localize_video
-from stale_export.localizer_graph import LINEARS, localizer_model
-from stale_export.schemes import PORTABLE_BITS, VNNI_BITS, DynamicScheme
+from stale_export.localizer_graph import localizer_model
+from stale_export.schemes import PORTABLE_BITS, VNNI_BITS
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays, unpack_arrays
@@ -29,7 +29,7 @@ from stale_runtime.inference.bundle_check import INT8_COSINE, Check, replay_name
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
 from tests.export.graphs import whole_outputs
-from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, ruin, run_emulated
+from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, dynamic_schemes, ruin, run_emulated
 
 FILES = {name: backend.file for name, backend in LOCALIZER_BACKENDS.items() if backend.engine == "onnxruntime"}
 INT8 = ("ort-int8", "ort-int8-dynamic")
@@ -198,12 +198,12 @@ def test_only_graphs_that_are_there_are_run(int8_bundle: Path, tmp_path: Path) -
         list(self_test(nothing))
 
 
-@pytest.mark.parametrize("linear", ["embedding.output", "masks.hidden", "adaptation.output"])
+@pytest.mark.parametrize("linear", ["masks.hidden", "adaptation.output"])
 def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linear: str
 ) -> None:
     ruin(monkeypatch, linear, by=1.5)
-    schemes = {linear: DynamicScheme() for linear in LINEARS}
+    schemes = dynamic_schemes()
     model = serialize(localizer_model(tiny.make_network(), schemes))
     arrays = recording(int8_bundle)
     session = open_session(model, name="ruined", threads=1)
@@ -220,7 +220,7 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
 def test_saturation_fails_where_weights_have_8_bits(int8_bundle: Path, tmp_path: Path, bits: int) -> None:
     """The recording is what a CPU with, or without VNNI would say, whichever this one is."""
     network, arrays = tiny.make_network(), recording(int8_bundle)
-    schemes = {linear: DynamicScheme(weight_bits=bits) for linear in LINEARS}
+    schemes = dynamic_schemes(bits)
     model = serialize(localizer_model(network, schemes))
     passed = []
     for name, kernels in (("exact", EXACT), ("saturating", SATURATING)):

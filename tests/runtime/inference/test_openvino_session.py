@@ -1,24 +1,30 @@
 """OpenVINO on the same files as ONNX Runtime."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from stale_export.calibration import STATIC
 from stale_export.float_attention import LONG
+from stale_export.graph_builder import serialize
+from stale_export.localizer_graph import localizer_model
+from stale_export.schemes import PORTABLE_BITS, StaticScheme
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.decoding.action_masks import all_rows
+from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import BackendError, BundleError, MissingPackageError
 from stale_runtime.inference import backends
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem, open_backend
 from stale_runtime.inference.bundle_check import self_test
 from tests import tiny
-from tests.export.graphs import whole_outputs
+from tests.export.graphs import draw_prompts, inputs_for, whole_outputs
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: stale-edge[openvino]")
 from stale_runtime.inference import openvino_session
@@ -54,15 +60,26 @@ def test_outputs_are_those_of_onnx_runtime(bundle: Path, snippets: int, length: 
         np.testing.assert_allclose(got, expected, rtol=0, atol=limit)
 
 
-def test_int8_is_computed_in_integers_and_is_not_float(int8_bundle: Path) -> None:
-    features = draw(30)
-    outputs = {}
-    for backend in ("openvino-int8", "ort-int8", "ort-fp32"):
-        localizer = Localizer.open(int8_bundle, backend=backend)
-        outputs[backend] = all_rows(localizer.outputs(features, localizer.encode_prompts(tiny.CLASSES)).masks)
-    off = {backend: np.abs(masks - outputs["ort-fp32"]).mean() for backend, masks in outputs.items()}
-    assert 0 < off["openvino-int8"] < 2 * off["ort-int8"]
-    assert np.abs(outputs["openvino-int8"] - outputs["ort-int8"]).mean() < off["ort-int8"] / 2
+def test_int8_is_computed_in_integers_and_is_not_float() -> None:
+    network = tiny.make_network()
+    schemes = {name: StaticScheme.over(-4, 4, PORTABLE_BITS) for name in STATIC}
+    inputs = inputs_for(network, torch.from_numpy(draw(16)[None]), draw_prompts(3, tiny.CHANNELS))
+    models = [serialize(localizer_model(network, chosen)) for chosen in (schemes, {})]
+    found = [
+        load(models[0], precision="int8", integer_layers=len(STATIC)).run([layout.MASK_LOGITS], inputs)[0],
+        *(open_session(model, name="ort", threads=1).run([layout.MASK_LOGITS], inputs)[0] for model in models),
+    ]
+    openvino, ort, in_float = found
+    off = np.abs(ort - in_float).mean()
+    assert 0 < np.abs(openvino - in_float).mean() < 2 * off
+    assert np.abs(openvino - ort).mean() < off / 2
+
+
+def test_attention_in_integers_is_refused_before_it_is_loaded(int8_bundle: Path) -> None:
+    with pytest.raises(BackendError, match="openvino-int8: OpenVINO would compute the attention of this int8 graph in"):
+        Localizer.open(int8_bundle, backend="openvino-int8")
+    older = replace(Bundle(int8_bundle).manifest, format_version=4)
+    assert backend_problem(LOCALIZER_BACKENDS["openvino-int8"], older) is None
 
 
 def test_a_graph_left_in_float_is_refused(bundle: Path) -> None:
@@ -71,8 +88,9 @@ def test_a_graph_left_in_float_is_refused(bundle: Path) -> None:
 
 
 def test_a_dynamic_graph_is_refused_before_it_is_loaded(bundle: Path) -> None:
-    with pytest.raises(BackendError, match="openvino-int8: OpenVINO would compute a dynamically quantized graph in"):
-        Localizer.open(bundle, backend="openvino-int8")
+    older = replace(Bundle(bundle).manifest, format_version=4)
+    problem = str(backend_problem(LOCALIZER_BACKENDS["openvino-int8"], older))
+    assert problem.startswith("openvino-int8: OpenVINO would compute a dynamically quantized graph in float")
 
 
 def test_bfloat16_is_refused_where_it_would_be_float32(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +117,8 @@ def test_without_openvino_the_message_says_what_to_install(bundle: Path, monkeyp
 
 def test_the_self_test_replays_it(int8_bundle: Path) -> None:
     checks = {check.what: check for check in self_test(Bundle(int8_bundle)) if check.what.startswith("openvino")}
-    assert {"openvino-fp32: cas_logits", "openvino-int8: action_masks"} <= checks.keys()
+    assert "openvino-fp32: cas_logits" in checks
+    assert not any(what.startswith("openvino-int8") for what in checks)
     assert all(check.passed for check in checks.values())
 
 
