@@ -79,7 +79,8 @@ NOISY_LOGGERS = ("", "transformers", "huggingface_hub")
     type=PATH,
     metavar="FOLDER",
     help="Training features (.npy files). The int8 graph takes the ranges of its activations from them. Without them, "
-    "ort-int8 computes the ranges at run time, like ort-int8-dynamic.",
+    "ort-int8 computes the ranges at run time, like ort-int8-dynamic, and there is no ort-fast, which is checked on "
+    "them.",
 )
 @click.option(
     "--calibration-videos",

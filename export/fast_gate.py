@@ -94,6 +94,8 @@ class FastGate:
         Raises:
             QuantizationError: the approximation is too far off with any number of directions.
         """
+        if self.gate is not None:
+            self.gate.require_meaning(FILE, self._exact_map)
         refused = ""
         for directions in (r for r in DIRECTIONS if r <= self.network.config.channels):
             try:
@@ -216,7 +218,6 @@ class FastGate:
         gate = self.gate
         if gate is None:
             return None
-        gate.require_meaning(FILE, self._exact_map)
         threads, length = available_threads(), gate.videos.length
         fast = open_session(model, name=FILE, threads=threads)
         guarding = open_session(self.guarding, name="localizer", threads=threads)

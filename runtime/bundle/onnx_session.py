@@ -93,13 +93,14 @@ def run_session(session: Session, outputs: Sequence[str], inputs: Mapping[str, N
         raise BundleError(f"a graph fails while it runs ({text}); {COPY_AGAIN}") from problem
 
 
-def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def checked_output(name: str, output: Any, shape: tuple[int, ...], *, finite: bool = True) -> NDArray[np.float32]:
     """An output of a graph, after making sure that it is finite float32 of the expected shape.
 
     Args:
         name: name of the graph, for messages.
         output: anything.
         shape: the expected shape.
+        finite: whether it has to be finite.
 
     Raises:
         BundleError: it is something else.
@@ -107,9 +108,11 @@ def checked_output(name: str, output: Any, shape: tuple[int, ...]) -> NDArray[np
     if not isinstance(output, np.ndarray) or (output.dtype, output.shape) != (np.float32, shape):
         got = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
         raise BundleError(f"{name}: gives {got}, expected float32 {shape}; {COPY_AGAIN}")
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(output.sum())  # also False for values so large that decoding them would overflow
     if not finite:
+        return output
+    with np.errstate(all="ignore"):
+        is_finite = np.isfinite(output.sum())  # also False for values so large that decoding them would overflow
+    if not is_finite:
         raise BundleError(f"{name}: gives NaN or infinity; {COPY_AGAIN}")
     return output
 

@@ -223,12 +223,15 @@ class ForwardPass:
                 "returned"
             )
 
-    def run_batch(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[str, NDArray[np.float32]]:
+    def run_batch(
+        self, inputs: Mapping[str, NDArray[Any]], *, rows: bool, finite: bool = True
+    ) -> dict[str, NDArray[np.float32]]:
         """The outputs of the graph, by name as in ``stale_runtime.bundle.layout``.
 
         Args:
             inputs: what ``batch_inputs`` returned.
             rows: whether the logits of the masks are wanted.
+            finite: whether a video without finite outputs is an error.
 
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
@@ -246,8 +249,8 @@ class ForwardPass:
             layout.DEVIATION: (B,),
         }
         found = dict(zip(names, run_session(self._session, names, inputs), strict=True))
-        outputs = {name: checked_output(self._name, output, shapes[name]) for name, output in found.items()}
-        if layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
+        outputs = {name: checked_output(self._name, out, shapes[name], finite=finite) for name, out in found.items()}
+        if finite and layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
             raise BundleError(f"{self._name}: keeps no snippet of a video, expected at least one; {COPY_AGAIN}")
         return outputs
 

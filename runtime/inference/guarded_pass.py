@@ -80,7 +80,7 @@ class GuardedPass:
         embeddings, queries = inputs[layout.PROMPT_EMBEDDINGS], inputs[layout.QUERIES]
         prompts = EncodedPrompts(("",) * len(embeddings), embeddings, queries)  # their names play no part here
         batch = np.stack([resample(video, length) for video in features])  # (1, T, C)
-        found = self._fast.run_batch(self._fast.batch_inputs(batch, length, prompts), rows=rows)
+        found = self._fast.run_batch(self._fast.batch_inputs(batch, length, prompts), rows=rows, finite=False)
         if not self._deviates(found).any():
             return read_outputs(found)[0]
         _count(tally, 1)
@@ -102,7 +102,7 @@ class GuardedPass:
             BundleError: as for ``run``.
         """
         _, T, _ = batch.shape
-        found = self._fast.run_batch(self._fast.batch_inputs(batch, T, prompts), rows=False)
+        found = self._fast.run_batch(self._fast.batch_inputs(batch, T, prompts), rows=False, finite=False)
         outputs, deviates = read_outputs(found), self._deviates(found)
         if deviates.any():
             _count(tally, int(deviates.sum()))
@@ -112,8 +112,18 @@ class GuardedPass:
         return iter(outputs)
 
     def _deviates(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
-        """Whether the deviation of each video of a batch, (B,), is above the limit or NaN."""
-        return ~(found[layout.DEVIATION] <= self._limit)
+        """Whether the approximation is not good enough for each video of a batch, (B,).
+
+        It is not where the deviation is above the limit or NaN, nor where other outputs are not finite.
+        """
+        with np.errstate(all="ignore"):
+            sums = [
+                found[name].sum(axis=tuple(range(1, found[name].ndim)))
+                for name in layout.LOCALIZER_OUTPUTS
+                if name in found
+            ]
+        good = np.isfinite(sums).all(axis=0) & (found[layout.KEPT] > 0).any(axis=1)
+        return np.asarray(~(good & (found[layout.DEVIATION] <= self._limit)))
 
     def _exact(self) -> ForwardPass:
         with self._lock:

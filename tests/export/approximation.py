@@ -78,7 +78,9 @@ def sharpened(factor: float, *, seed: int = 0) -> Stale:
     return network
 
 
-def write_fast_bundle(bundle: Path, output: Path, network: Stale, *, limit: float, graph: bytes | None = None) -> Bundle:
+def write_fast_bundle(
+    bundle: Path, output: Path, network: Stale, *, limit: float, graph: bytes | None = None
+) -> Bundle:
     """A bundle with an approximate graph of its network besides its other files."""
     files = {path.name: path.read_bytes() for path in bundle.iterdir() if path.name != layout.MANIFEST}
     files[layout.LOCALIZER_FAST] = graph or fast_bytes(network, 0)
@@ -94,5 +96,3 @@ def write_fast_bundle(bundle: Path, output: Path, network: Stale, *, limit: floa
     graphs = {**manifest.graphs, layout.LOCALIZER_FAST: fast_spec(network)}
     write_bundle(output, replace(manifest, graphs=graphs, approximation=record), files)
     return Bundle(output)
-
-

@@ -112,7 +112,9 @@ def test_the_strongest_directions_are_those_that_videos_differ_in() -> None:
     found = (first @ expansion.left @ expansion.right @ first.T)[:, 0, 0]
     np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-3)
     rest = expansion.rest_of(block)
-    np.testing.assert_allclose(expansion.left @ expansion.right + rest, block.query.reshape(C, -1, C).transpose(1, 0, 2), atol=1e-5)
+    np.testing.assert_allclose(
+        expansion.left @ expansion.right + rest, block.query.reshape(C, -1, C).transpose(1, 0, 2), atol=1e-5
+    )
 
 
 def test_an_outlier_raises_the_deviation() -> None:
