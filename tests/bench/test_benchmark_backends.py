@@ -1,3 +1,4 @@
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_without_a_compiler_nothing_is_compiled(bundle: Path, monkeypatch: pytes
     compiled = replace(BACKENDS["compiled-fp32"], needs=())
     (tmp_path / "Python.h").touch()
     (tmp_path / "my-c++").touch(0o755)
-    monkeypatch.setattr(backends.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CXX", "my-c++")
     assert compiled.problem(Bundle(bundle)) is None
