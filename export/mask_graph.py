@@ -68,9 +68,10 @@ def _convolve(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str) -> s
     padded = graph.op("Pad", snippets, graph.integers(0, 1, 0, 0, 1, 0))  # (B, T+2, C)
     products = graph.linear("masks.hidden", padded, taps.transpose(1, 2, 0).reshape(C, 3 * M))  # (B, T+2, 3*M)
     end = np.iinfo(np.int64).max
-    rows = (graph.integers(0, 0), graph.integers(-2, M)), (graph.integers(1, M), graph.integers(-1, 2 * M))
-    rows += ((graph.integers(2, 2 * M), graph.integers(end, end)),)
-    before, here, after = (graph.op("Slice", products, *bounds, graph.integers(1, 2)) for bounds in rows)  # (B, T, M)
+    before, here, after = (
+        graph.op("Slice", products, graph.integers(*first), graph.integers(*last), graph.integers(1, 2))
+        for first, last in (((0, 0), (-2, M)), ((1, M), (-1, 2 * M)), ((2, 2 * M), (end, end)))
+    )  # (B, T, M)
     bias = localizer.hidden.bias
     assert bias is not None
     hidden = graph.op("Add", here, graph.weight("masks.hidden_bias", bias.detach().numpy()))

@@ -45,7 +45,7 @@ def _mask_logits(network: Stale, videos: torch.Tensor) -> NDArray[np.float64]:
     with torch.no_grad():
         snippets = network.snippet_embedding(videos, videos)
         hidden = localizer.hidden(snippets.transpose(1, 2)).relu()  # (B, M, T0)
-        return (localizer.kernel.double() @ hidden.double()).numpy()
+        return np.asarray((localizer.kernel.double() @ hidden.double()).numpy())
 
 
 def _means_of_rows(logits: NDArray[np.float64], length: int, nodes: int | None) -> NDArray[np.float64]:

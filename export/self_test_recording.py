@@ -24,7 +24,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 _MOST_PROMPTS = 8
 """Prompts in the recording."""
 _NOISE = (1, 0.5, 0.25, 0.1, 0.05)
-"""How much snippets of the recorded video may differ, see ``draw_features``; the first is taken with which the guard accepts it."""
+"""How much snippets of the recorded video differ, see ``draw_features``: the first that the guard accepts."""
 _CLEARLY = 0.5
 """Share of the guard's limit that it may reach, so that another machine accepts it, too."""
 NO_VISION: Mapping[str, NDArray[np.generic]] = {}

@@ -74,6 +74,11 @@ def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInter
     return result
 
 
+def rows_of_masks(trained: int, length: int, nodes: int | None) -> int:
+    """P, how many rows of the masks are computed; arguments as for ``interpolate_masks``."""
+    return length if nodes is None else min(length, most_exact_rows(trained, nodes))
+
+
 def most_exact_rows(trained: int, nodes: int) -> int:
     """The largest T at which the masks of all T rows are computed, for T0 trained rows and so many nodes a gap."""
     return (nodes - 1) * (trained - 1) + 1

@@ -62,7 +62,7 @@ def class_scores(cas_logits: FloatArray) -> FloatArray:
     scores = cas_logits - cas_logits.max(axis=0)  # (K+1, T)
     np.exp(scores, out=scores)  # in place, because taking memory for large arrays is slow
     scores /= scores.sum(axis=0)
-    return scores[:-1]
+    return np.asarray(scores[:-1])
 
 
 def reported_classes(cas_logits: FloatArray, reported: int | None) -> int:

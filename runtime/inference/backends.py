@@ -12,6 +12,7 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import GraphLimits, Session, open_session, require_interface
 from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, MissingPackageError, StaleError
+from stale_runtime.inference.stream import BATCH
 
 _CPU_LISTS = ("/proc/cpuinfo", "/sys/devices/system/cpu")
 
@@ -28,6 +29,8 @@ class LocalizerBackend:
     """What runs the graph."""
     precision: Literal["fp32", "bf16", "int8"]
     """Type of number in which products with weights are computed."""
+    windows: int = BATCH
+    """Most windows of a long video that the network gets at once."""
 
 
 LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {

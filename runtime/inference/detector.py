@@ -13,7 +13,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts, GuardTally, Out
 from stale_runtime.inference.guarded_pass import LocalizerNetwork
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
-from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
+from stale_runtime.inference.stream import FEWEST, StreamDecoder
 from stale_runtime.inputs.features import cut_into_pieces
 from stale_runtime.segments import FloatArray
 
@@ -73,11 +73,19 @@ class Detector:
     """Runs a network and decodes its outputs; threads may share it."""
 
     def __init__(
-        self, network: LocalizerNetwork, lengths: LengthRules, *, decoder: str, classes: int, most: int | None
+        self,
+        network: LocalizerNetwork,
+        lengths: LengthRules,
+        *,
+        decoder: str,
+        classes: int,
+        most: int | None,
+        batch: int,
     ) -> None:
-        """Args: decoder, classes, most: as for ``Localizer.open``."""
+        """Args: decoder, classes, most: as for ``Localizer.open``; batch: windows that the network gets at once."""
         self._network, self._lengths = network, lengths
         self._decoder, self._classes, self._most = decoder, classes, most
+        self._batch = batch
 
     def detect(
         self,
@@ -168,7 +176,7 @@ class Detector:
     ) -> StreamDecoder:
         """What looks at a video through windows, and adds to ``curves`` how sure it was."""
         lengths = self._lengths
-        self._network.require_memory(prompts, lengths.scene_length, windows=BATCH)
+        self._network.require_memory(prompts, lengths.scene_length, windows=self._batch)
         return StreamDecoder(
             partial(self._network.run_windows, prompts=prompts, tally=tally),
             prompts.names,
@@ -178,4 +186,5 @@ class Detector:
             classes=self._classes,
             fewest=max(FEWEST, self._most or 0),
             curves=curves,
+            batch=self._batch,
         )

@@ -12,7 +12,7 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_session import Session, checked_output, run_session
 from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMasks
-from stale_runtime.decoding.mask_interpolation import interpolate_masks
+from stale_runtime.decoding.mask_interpolation import interpolate_masks, rows_of_masks
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
 from stale_runtime.inference.video_landmarks import pooling_weights, spaced_snippets
 from stale_runtime.inputs.features import resample_for_graph
@@ -138,7 +138,9 @@ class ForwardPass:
             OutOfMemoryError: there is not enough.
         """
         K = len(prompts.names)
-        needed = detection_bytes(length=length, classes=K, channels=self._manifest.channels, windows=windows)
+        manifest = self._manifest
+        rows = rows_of_masks(self._trained, length, manifest.mask_nodes) if self._trained else length
+        needed = detection_bytes(length=length, rows=rows, classes=K, channels=manifest.channels, windows=windows)
         if needed > self._granted_bytes:
             require_memory(needed, f"T={length} with {K:,} prompts", "take a smaller --length or fewer prompts")
             self._granted_bytes = needed

@@ -27,7 +27,6 @@ from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
-from stale_runtime.inference.stream import BATCH
 from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features
@@ -65,7 +64,7 @@ class Localizer:
         """
         manifest = bundle.manifest
         backend = LOCALIZER_BACKENDS[settings.backend] if settings.backend else default_backend(manifest)
-        self.backend = backend.name
+        self.backend, self._windows = backend.name, backend.windows
         self.bundle = bundle
         self.settings = settings
         self.decoder = settings.decoder or manifest.decoder
@@ -94,6 +93,7 @@ class Localizer:
             decoder=self.decoder,
             classes=settings.classes,
             most=settings.most_detections,
+            batch=backend.windows,
         )
         self._vision = VisionStore(bundle, precision=settings.vision_precision, threads=self.threads)
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
@@ -424,7 +424,7 @@ class Localizer:
         if self.longest_whole != 0:
             self._network.require_memory(prompts, self.length_for(1))
         else:
-            self._network.require_memory(prompts, self._lengths.window_length, windows=BATCH)
+            self._network.require_memory(prompts, self._lengths.window_length, windows=self._windows)
 
     def require_videos(self) -> None:
         """Make sure that videos can be read and embedded; a run over many checks this before the first.
@@ -470,7 +470,7 @@ class Localizer:
         """Memory that the graph may take while it runs, whatever the prompts."""
         channels = self.bundle.manifest.channels
         return most_detection_bytes(
-            length=self._lengths.longest, classes=MOST_PROMPTS, channels=channels, windows=BATCH
+            length=self._lengths.longest, classes=MOST_PROMPTS, channels=channels, windows=self._windows
         )
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:

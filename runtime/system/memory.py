@@ -27,28 +27,31 @@ class Available(NamedTuple):
     """What leaves no more, for messages."""
 
 
-def detection_bytes(*, length: int, classes: int, channels: int, windows: int = 1) -> int:
+def detection_bytes(*, length: int, rows: int, classes: int, channels: int, windows: int = 1) -> int:
     """The least memory that running the network on a video and decoding its outputs takes.
 
-    Measured with ONNX Runtime 1.32: 50 to 90 % of the true peak, for T from 512 to 4096 and K from 20 to 4096.
+    Measured with ONNX Runtime 1.32: 25 to 80 % of the true peak of ``ort-fp32``, for T from 512 to 4096 and K from 20
+    to 2000.
 
     Args:
         length: T, in snippets.
+        rows: how many rows of the masks are computed, T of them or fewer.
         classes: K
         channels: C
         windows: B, inputs of T snippets that the network gets at once; their outputs are decoded one by one.
     """
-    T, K, C, B = length, classes, channels, windows
-    return 4 * (B * (2 * T * T + 2 * K * T + 6 * T * C) + 2 * K * T)
+    T, P, K, C, B = length, rows, classes, channels, windows
+    return 4 * (B * (2 * P * T + 2 * K * T + 4 * T * C) + K * T)
 
 
 def most_detection_bytes(*, length: int, classes: int, channels: int, windows: int) -> int:
     """Far more than running the network takes, to tell a graph that asks for anything from one that is large.
 
     Measured with ONNX Runtime 1.32: three to six times what it needs, for T from 100 to 4096 and K up to 4096. The
-    arguments are those of ``detection_bytes``.
+    arguments are those of ``detection_bytes``, with all rows of the masks.
     """
-    return 256 * _MEGABYTE + 4 * detection_bytes(length=length, classes=classes, channels=channels, windows=windows)
+    least = detection_bytes(length=length, rows=length, classes=classes, channels=channels, windows=windows)
+    return 256 * _MEGABYTE + 4 * least
 
 
 def available_memory() -> Available | None:

@@ -183,6 +183,16 @@ def test_second_looks_are_rare_and_batches_small(largest: int, monkeypatch: pyte
     assert max(B for B, _ in network.batches) == BATCH
 
 
+def test_how_many_windows_the_network_gets_at_once_changes_nothing() -> None:
+    features = plant(draw_scenes((900, 1500))[0], [(1, 100, 160), (2, 1400, 1700)], 3)
+    alone, many = SeeingNetwork(3), SeeingNetwork(3)
+    expected, found = (found_in(open_stream(n, batch=b), features) for n, b in ((alone, 1), (many, 16)))
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert {B for B, _ in alone.batches} == {1}
+    assert BATCH < max(B for B, _ in many.batches) <= 16
+
+
 @pytest.mark.parametrize("largest", [SHORTEST, LARGEST])
 def test_memory_does_not_grow(largest: int) -> None:
     """The stream remembers what its last few windows need, whatever came before."""

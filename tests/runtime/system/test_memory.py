@@ -81,17 +81,19 @@ def test_small_needs_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_snippets_and_classes_need_more() -> None:
-    def needed(length: int, classes: int) -> int:
-        return detection_bytes(length=length, classes=classes, channels=512)
+    def needed(length: int, classes: int, rows: int) -> int:
+        return detection_bytes(length=length, rows=rows, classes=classes, channels=512)
 
-    assert needed(100, 200) < needed(200, 200) < needed(200, 400)
-    assert needed(4096, 200) > 2 * 4 * 4096**2  # the masks, and what is computed from them
+    assert needed(100, 200, 100) < needed(200, 200, 100) < needed(200, 400, 100) < needed(200, 400, 200)
+    assert needed(4096, 200, 4096) > 2 * 4 * 4096**2  # all masks, and what they are computed from
+    assert needed(4000, 200, 500) == 2 * needed(2000, 200, 500)  # nothing grows with the square of T
 
 
 def test_a_video_is_refused_before_memory_is_taken(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     localizer = Localizer.open(bundle, length=4096)
     prompts = localizer.encode_prompts(CLASSES)
     monkeypatch.setattr(memory, "available_memory", lambda: Available(2**20, "a test"))
+    monkeypatch.setattr(memory, "NEGLIGIBLE", 0)
     monkeypatch.setattr(Localizer, "forward", lambda *_: pytest.fail("it ran"))
     with pytest.raises(
         OutOfMemoryError, match=r"T=4096 with 3 prompts: needs at least .* left by a test; take a smaller --length"
