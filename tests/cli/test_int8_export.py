@@ -92,7 +92,7 @@ def test_without_calibration_the_graph_is_dynamic_and_nothing_is_proved(work: Pa
     assert done.returncode == 0, done.stderr
     assert "stale-export: no --calibration: ort-int8 is the dynamic graph" in done.stderr.splitlines()
     for name in ("localizer.int8.onnx", "localizer.int8-dynamic.onnx"):
-        assert rows(done.stdout)[name][1:] == ["dynamic, 4 of 4 operators", "none", "not measured"]
+        assert rows(done.stdout)[name][1:] == ["dynamic, 8 of 8 operators", "none", "not measured"]
         record = records(work)[name]
         assert (record["kind"], record["map_percent"], record["calibration_videos"]) == ("dynamic", None, [])
         assert (record["target"], record["weight_bits"]) == ("portable", 7)
@@ -114,8 +114,8 @@ def test_calibrated_and_validated(work: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "left out: training/v_broken.npy: not a .npy file" in done.stderr
     table = rows(done.stdout)
-    assert table["localizer.int8.onnx"][1:3] == ["static, 4 of 4 operators", "none"]
-    assert table["localizer.int8-dynamic.onnx"][1:3] == ["dynamic, 4 of 4 operators", "none"]
+    assert table["localizer.int8.onnx"][1:3] == ["static, 8 of 8 operators", "none"]
+    assert table["localizer.int8-dynamic.onnx"][1:3] == ["dynamic, 8 of 8 operators", "none"]
     assert table["text_encoder.onnx"][1:] == ["dynamic, 8 of 8 operators", "none", "not measured"]
     static = records(work)["localizer.int8.onnx"]
     assert static["calibration_videos"] == sorted(draw_videos(10))

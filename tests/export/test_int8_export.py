@@ -15,7 +15,7 @@ from torch import nn
 
 from stale_export import Int8Options, export_bundle, exporter, quantization, torch_quantization
 from stale_export.graph_choice import GRAPH_FILES
-from stale_export.localizer_graph import LINEARS
+from stale_export.localizer_graph import LAYERS
 from stale_export.torch_localizer import TorchLocalizer, quantize_torch_localizer
 from stale_model import TrainedStale
 from stale_model.checkpoints.own_checkpoint import TrainedFeatures
@@ -119,7 +119,6 @@ def test_without_calibration_the_same_dynamic_graph_is_both(export: Export) -> N
     records = manifest.quantization[:2]
     assert [record.kind for record in records] == ["dynamic", "dynamic"]
     assert manifest.files["localizer.int8.onnx"] == manifest.files["localizer.int8-dynamic.onnx"]
-    assert manifest.files["localizer.int8.onnx"].size < manifest.files["localizer.fp32.onnx"].size
 
 
 def test_graphs_that_are_not_wanted_are_left_out_and_nothing_else_changes(export: Export, tmp_path: Path) -> None:
@@ -153,7 +152,7 @@ def test_a_bundle_with_one_graph_of_each_network_is_whole(export: Export, vision
 
 
 def test_ruined_scales_write_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ruin(monkeypatch, *LINEARS)
+    ruin(monkeypatch, *LAYERS)
     with pytest.raises(QuantizationError, match="with each alone in float"):
         export()
     assert list((tmp_path / "out").iterdir()) == []
@@ -182,7 +181,7 @@ def test_a_ruined_torch_int8_is_written_with_its_loss(
 
 def test_a_skipped_quantization_writes_nothing(export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "count_integer_operators", lambda _model: 2)
-    with pytest.raises(QuantizationError, match="computes 2 of 4 layers"):
+    with pytest.raises(QuantizationError, match="computes 2 of 8 products"):
         export(annotations=None, validation_features=None)
     assert list((tmp_path / "out").iterdir()) == []
 
