@@ -9,8 +9,15 @@ from pathlib import Path
 import torch
 
 from stale_export.bundle_writer import record_files, write_bundle
-from stale_export.calibration import Calibration, read_calibration
+from stale_export.calibration import Calibration
 from stale_export.embedded_prompts import EmbeddedPrompts, embed_prompts
+from stale_export.export_data import (
+    choose_statistics,
+    find_validation_footage,
+    read_calibration_videos,
+    read_validation_videos,
+)
+from stale_export.export_job import ExportJob
 from stale_export.fast_gate import FastGate, FastGraph
 from stale_export.fast_localizer import fast_spec
 from stale_export.graph_builder import serialize
@@ -26,17 +33,16 @@ from stale_export.stages import Stages
 from stale_export.text_graph import DeployedTextEncoder, text_encoder_model, text_graph_spec
 from stale_export.text_quantization import lowest_cosine, quantize_text_encoder
 from stale_export.torch_quantization import NO_TORCH_BACKENDS, make_torch_backends
-from stale_export.validation_gate import MapGate, ValidationVideos, read_validation
+from stale_export.validation_gate import MapGate, ValidationVideos
 from stale_export.validation_record import record_map_change, record_reading_score
 from stale_export.vision_export import ExportedVision, export_vision
 from stale_export.vision_validation import (
     AnnotatedFootage,
     EmbeddedFootage,
     embed_footage,
-    find_footage,
     validate_vision,
 )
-from stale_model import Stale, TrainedStale
+from stale_model import TrainedStale
 from stale_model.checkpoints.clip import text_encoder_spec
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import (
@@ -46,15 +52,11 @@ from stale_runtime.bundle.manifest import (
     ParityRecord,
     QuantizationRecord,
     Source,
-    TextEncoderSpec,
 )
 from stale_runtime.decoding.decoders import DEFAULT_DECODER
 from stale_runtime.errors import ExportError, QuantizationError
-from stale_runtime.evaluation.ground_truth import read_ground_truth
-from stale_runtime.evaluation.video_info import read_video_info
 from stale_runtime.inference.backends import default_backend
 from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.inputs.prompts import Prompts
@@ -107,15 +109,15 @@ def export_bundle(
     """
     check_graphs(graphs, vision=vision is not None)
     unwanted = left_out(graphs)
-    export = _Export(
+    export = ExportJob(
         trained=trained,
         text_spec=text_encoder_spec(trained.clip),
         int8=int8,
         say=say,
         stages=stages or Stages.said_by(say),
     )
-    validation, footage = _read_validation(export, prompts), _find_footage(export, vision, prompts)
-    calibration = _read_calibration(export, validation, footage)
+    validation, footage = read_validation_videos(export, prompts), find_validation_footage(export, vision, prompts)
+    calibration = read_calibration_videos(export, validation, footage)
     tower = _export_vision(export, vision)
     export.stages.enter(f"embedding {len(prompts.names)} prompts")
     embedded = embed_prompts(trained, prompts, export.text_spec)
@@ -129,7 +131,8 @@ def export_bundle(
     gate = _make_gate(export, validation, embedded.encoded)
     quantized = _quantize_localizer(export, embedded.encoded, calibration, gate, unwanted)
     fast = _approximate_localizer(export, exported.localizer, quantized, embedded.encoded, calibration, gate, graphs)
-    approximate = () if fast is None else (QuantizedGraph(model=fast.model, record=fast.record),)
+    approximation = None if fast is None else fast.approximation
+    localizers = (*quantized, *filter(None, [fast]))
     torch_backends = NO_TORCH_BACKENDS
     if not {layout.LOCALIZER_TORCH, layout.LOCALIZER_TORCH_INT8} <= unwanted:
         export.stages.enter("making the localizers for PyTorch")
@@ -139,7 +142,7 @@ def export_bundle(
     tower = tower.without(unwanted) if tower is not None else None
     contents = {
         layout.LOCALIZER_FP32: exported.localizer,
-        **{graph.record.file: graph.model for graph in (*quantized, *approximate)},
+        **{graph.record.file: graph.model for graph in localizers},
         **torch_backends.files,
         layout.TEXT_ENCODER: exported.text_encoder if text_encoder is None else text_encoder.model,
         layout.TOKENIZER: trained.clip.tokenizer_json,
@@ -147,19 +150,19 @@ def export_bundle(
         layout.SELF_TEST: record_self_test(
             export.network,
             embedded,
-            (*quantized, *approximate),
+            localizers,
             norm=norm,
-            approximation=None if fast is None else fast.approximation,
+            approximation=approximation,
             vision=tower.recording if tower is not None else NO_VISION,
         ),
         **(tower.files if tower is not None else {}),
     }
     contents = {file: content for file, content in contents.items() if file not in unwanted}
-    records = (*(graph.record for graph in (*quantized, *approximate)), *torch_backends.records)
+    records = (*(graph.record for graph in localizers), *torch_backends.records)
     records += () if text_encoder is None else (text_encoder.record,)
     records = tuple(record for record in records if record.file in contents)
-    manifest = _describe(export, exported, parity, records, _choose_statistics(export, calibration), contents)
-    manifest = replace(manifest, mask_nodes=mask_nodes, approximation=None if fast is None else fast.approximation)
+    manifest = _describe(export, exported, parity, records, choose_statistics(export, calibration), contents)
+    manifest = replace(manifest, mask_nodes=mask_nodes, approximation=approximation)
     if gate is not None:
         export.stages.enter("validating graph by graph")
         manifest = _add_validation(export, manifest, gate, exported.localizer, quantized, fast)
@@ -167,30 +170,6 @@ def export_bundle(
         manifest = _add_vision(manifest, tower)
     export.stages.enter(f"writing {output}")
     return write_bundle(Path(output), manifest, contents, sign=sign)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Export:
-    """What every stage needs."""
-
-    trained: TrainedStale
-    text_spec: TextEncoderSpec
-    """How class names become token ids of the trained text tower."""
-    int8: Int8Options
-    say: Say
-    stages: Stages
-
-    def __post_init__(self) -> None:
-        T = self.network.config.temporal_scale
-        if not layout.SHORTEST <= T <= layout.LONGEST:
-            raise ExportError(
-                f"the checkpoint was trained at T={T}, expected {layout.SHORTEST} to {layout.LONGEST} snippets; train "
-                "it again at such a length"
-            )
-
-    @property
-    def network(self) -> Stale:
-        return self.trained.network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,41 +182,8 @@ class _FloatGraphs:
     text_encoder_spec: GraphSpec
 
 
-def _read_validation(export: _Export, prompts: Prompts) -> ValidationVideos | None:
-    options = export.int8
-    if options.annotations is None or options.validation_features is None:
-        return None
-    export.stages.enter("reading the validation features")
-    videos = read_validation(
-        Path(options.annotations),
-        Path(options.validation_features),
-        subset=options.annotations_subset,
-        video_info=Path(options.video_info) if options.video_info is not None else None,
-        channels=export.network.config.channels,
-        length=export.network.config.temporal_scale,
-        say=export.say,
-    )
-    return replace(videos, truth=videos.truth.spelt_like(prompts.names))
-
-
-def _find_footage(export: _Export, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:
-    options = export.int8
-    if options.annotations is None or options.validation_videos is None:
-        return None
-    if vision is None:
-        raise ValueError("validation_videos without vision; give the vision tower that computes their features")
-    return find_footage(
-        Path(options.annotations),
-        Path(options.validation_videos),
-        subset=options.annotations_subset,
-        video_info=Path(options.video_info) if options.video_info is not None else None,
-        classes=prompts.names,
-        say=export.say,
-    )
-
-
 def _embed_footage(
-    export: _Export, tower: ExportedVision | None, footage: AnnotatedFootage | None
+    export: ExportJob, tower: ExportedVision | None, footage: AnnotatedFootage | None
 ) -> EmbeddedFootage | None:
     if tower is None or footage is None:
         return None
@@ -251,7 +197,7 @@ def _embed_footage(
 
 
 def _validate_vision(
-    export: _Export, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
+    export: ExportJob, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
 ) -> ExportedVision:
     return validate_vision(
         tower,
@@ -264,30 +210,7 @@ def _validate_vision(
     )
 
 
-def _read_calibration(
-    export: _Export, validation: ValidationVideos | None, footage: AnnotatedFootage | None
-) -> Calibration | None:
-    options = export.int8
-    if options.calibration is None:
-        return None
-    export.stages.enter("reading the calibration features")
-    unwanted = {
-        *(validation.features if validation is not None else ()),
-        *(footage.paths if footage is not None else ()),
-    }
-    return read_calibration(
-        Path(options.calibration),
-        count=options.calibration_videos,
-        seed=options.calibration_seed,
-        unwanted=unwanted,
-        durations_s=_read_known_durations(options) if options.annotations is not None else {},
-        channels=export.network.config.channels,
-        length=export.network.config.temporal_scale,
-        say=export.say,
-    )
-
-
-def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None:
+def _export_vision(export: ExportJob, vision: str | None) -> ExportedVision | None:
     if vision is None:
         return None
     channels, recipe = export.network.config.channels, export.trained.features.recipe
@@ -297,7 +220,7 @@ def _export_vision(export: _Export, vision: str | None) -> ExportedVision | None
 
 
 def _add_validation(
-    export: _Export,
+    export: ExportJob,
     manifest: Manifest,
     gate: MapGate,
     localizer: bytes,
@@ -329,33 +252,7 @@ def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:
     )
 
 
-def _choose_statistics(export: _Export, calibration: Calibration | None) -> FeatureStatistics | None:
-    """What the features of the training look like: as the checkpoint says, else the calibration's."""
-    trained = export.trained.features
-    export.say(f"recipe of the training features: {trained.recipe.describe()}")
-    if trained.statistics is None and calibration is None:
-        export.say("no statistics of the features; with --calibration stale-run could warn of others")
-    if calibration is None or trained.statistics is None:
-        return trained.statistics if calibration is None else calibration.statistics
-    check = FeatureCheck(recipe=trained.recipe, statistics=trained.statistics)
-    problems = (check.problem_with(summary) for summary in calibration.summaries.values())
-    if found := [problem for problem in problems if problem is not None]:
-        export.say(
-            f"warning: {len(found)} of {len(calibration.summaries)} videos of --calibration do not look like those of "
-            f"the training: {found[0]}"
-        )
-    return trained.statistics
-
-
-def _read_known_durations(options: Int8Options) -> dict[str, float]:
-    """Seconds that videos last, by id, of all subsets of the annotations."""
-    assert options.annotations is not None
-    info = read_video_info(Path(options.video_info)) if options.video_info is not None else None
-    videos = read_ground_truth(options.annotations, video_info=info).videos
-    return {video: annotated.duration_s for video, annotated in videos.items() if annotated.duration_s}
-
-
-def _export_graphs(export: _Export) -> _FloatGraphs:
+def _export_graphs(export: ExportJob) -> _FloatGraphs:
     network = export.network
     export.stages.enter("exporting the text encoder")
     spec = text_graph_spec(network.config.channels, network.config.heads)
@@ -371,7 +268,7 @@ def _export_graphs(export: _Export) -> _FloatGraphs:
 
 
 def _compare_graphs(
-    export: _Export, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
+    export: ExportJob, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
 ) -> tuple[ParityRecord, ...]:
     export.stages.enter("comparing the graphs with the network")
     network = export.network
@@ -382,14 +279,14 @@ def _compare_graphs(
     )
 
 
-def _make_gate(export: _Export, validation: ValidationVideos | None, prompts: EncodedPrompts) -> MapGate | None:
+def _make_gate(export: ExportJob, validation: ValidationVideos | None, prompts: EncodedPrompts) -> MapGate | None:
     if validation is None:
         return None
     return MapGate(videos=validation, prompts=prompts, max_drop=export.int8.max_map_drop, watch=export.stages.watch)
 
 
 def _quantize_localizer(
-    export: _Export,
+    export: ExportJob,
     prompts: EncodedPrompts,
     calibration: Calibration | None,
     gate: MapGate | None,
@@ -421,7 +318,7 @@ def _quantize_localizer(
 
 
 def _approximate_localizer(
-    export: _Export,
+    export: ExportJob,
     localizer: bytes,
     quantized: tuple[QuantizedGraph, ...],
     prompts: EncodedPrompts,
@@ -466,7 +363,7 @@ def _approximate_localizer(
         return None
 
 
-def _quantize_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
+def _quantize_text_encoder(export: ExportJob, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
     """The text encoder in int8; None if it is to stay in float."""
     if export.int8.text_precision == "fp32":
         return None
@@ -478,7 +375,7 @@ def _quantize_text_encoder(export: _Export, model: bytes, prompts: EmbeddedPromp
 
 
 def _describe(
-    export: _Export,
+    export: ExportJob,
     graphs: _FloatGraphs,
     parity: tuple[ParityRecord, ...],
     records: tuple[QuantizationRecord, ...],

@@ -15,7 +15,7 @@ from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import Features, localize_video, run_on_video
 from stale_export.localizer_graph import watched_name
-from stale_export.quantization import count_integer_operators
+from stale_export.quantization import QuantizedGraph, count_integer_operators
 from stale_export.say import Say
 from stale_export.schemes import Scheme, StaticScheme, bits_for
 from stale_export.stages import Watch, unwatched
@@ -55,11 +55,9 @@ class _Reference(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastGraph:
+class FastGraph(QuantizedGraph):
     """An approximate graph that has passed, and the manifest's records of it."""
 
-    model: bytes
-    record: QuantizationRecord
     approximation: ApproximationRecord
     found: Found | None
     """What it finds in the validation videos, with its guard; None if there are none."""
