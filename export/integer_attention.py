@@ -93,7 +93,7 @@ def _attend_in_video(
         "If",
         is_sparse,
         then_branch=_attend_sparsely(graph, block, number, mean, positions),
-        else_branch=_attend_nowhere(C),
+        else_branch=_no_rows(C),
     )
     rows = graph.op("Concat", dense, sparse, axis=0)  # (T or more, C)
     return graph.loop(number, [graph.op("Slice", rows, graph.integers(0), length)])  # (T, C)
@@ -114,9 +114,9 @@ def _attend_sparsely(
     return graph.subgraph([graph.op("Reshape", mixed, graph.integers(-1, C))])
 
 
-def _attend_nowhere(C: int) -> onnx.GraphProto:
-    """No rows: (0, C)."""
-    graph = GraphBuilder("nowhere/")
+def _no_rows(C: int) -> onnx.GraphProto:
+    """A matrix without rows, (0, C)."""
+    graph = GraphBuilder("dense/")
     return graph.subgraph([graph.op("ConstantOfShape", graph.integers(0, C))])
 
 

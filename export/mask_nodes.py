@@ -8,7 +8,6 @@ from stale_export.parity import draw_features
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.decoding.mask_interpolation import interpolate_masks, most_exact_rows
-from stale_runtime.inputs.features import CLIP_NORM
 
 CANDIDATES = (4, 6, 8, 12)
 """Numbers of nodes to try. The more a network's masks change from one trained row to the next, the more it needs."""
@@ -19,15 +18,14 @@ _ROWS_A_GAP = 16
 """Rows between two trained ones at which means are compared, if T allows so many."""
 
 
-def choose_mask_nodes(network: Stale, *, norm: float = CLIP_NORM) -> int | None:
-    """The fewest nodes that suffice for a network; None if none do, so that all rows have to be computed.
+def choose_mask_nodes(network: Stale) -> int | None:
+    """The fewest nodes a gap that suffice for a network in evaluation mode.
 
-    Args:
-        network: in evaluation mode.
-        norm: Euclidean length of a drawn snippet's features.
+    Returns:
+        One of ``CANDIDATES``; None if none of them suffices, so that all rows have to be computed.
     """
     T0 = network.config.temporal_scale
-    videos = draw_features(network, _VIDEOS, T0, norm=norm)  # (B, T0, C)
+    videos = draw_features(network, _VIDEOS, T0)  # (B, T0, C)
     logits = _mask_logits(network, videos)  # (B, T0, T0)
     length = min(_ROWS_A_GAP * T0, layout.LONGEST)
     expected = _means_of_rows(logits, length, None)

@@ -58,22 +58,15 @@ class Scheme:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicScheme(Scheme):
-    """The range of the activations is computed from each video while the graph runs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionScheme(Scheme):
-    """Attention multiplies activations by activations; the range of each is computed from one video as the graph runs.
-
-    ``weight_bits`` are those of the keys and values, which stand where a layer has its weights.
-    """
+    """The range of the activations is computed while the graph runs, from all videos that it gets at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoScheme(Scheme):
-    """Like ``DynamicScheme``, for activations that belong to one video, even where the graph gets several at once.
+    """The range of the activations is computed from each video, whichever others the graph gets at the same time.
 
-    Unlike ``DynamicScheme`` it gives the same integers on every CPU.
+    Unlike ``DynamicScheme``, it gives the same integers on every CPU. In attention, which multiplies activations by
+    activations, ``weight_bits`` are those of the keys and values.
     """
 
 
