@@ -34,7 +34,7 @@ def _build(expected: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType) and value is not None and is_dataclass(arguments[0]):
         return _build(arguments[0], value, where)
     if is_dataclass(expected):
-        hints = _type_hints(typing.cast(type[Any], expected))
+        hints = _type_hints(typing.cast(Any, expected))
         names = {field.name for field in fields(expected)}
         if not isinstance(value, dict) or value.keys() != names:
             got = ", ".join(sorted(value))[:200] if isinstance(value, dict) else type(value).__name__
@@ -58,6 +58,6 @@ def _build(expected: Any, value: Any, where: str) -> Any:
 
 
 @cache
-def _type_hints(kind: type[Any]) -> Mapping[str, Any]:
+def _type_hints(kind: Any) -> Mapping[str, Any]:
     """The annotations of a class; reading them again for each of many objects takes longer than building these."""
     return typing.get_type_hints(kind)

@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from stale_export import Int8Options, export_bundle, exporter, fast_gate
+from stale_export.graph_choice import ALL_GRAPHS
 from stale_model import TrainedStale
 from stale_runtime import Localizer, Prompts
 from stale_runtime.bundle import layout
@@ -81,7 +82,7 @@ def test_without_calibration_a_line_says_that_there_is_none(export: Export) -> N
     said: list[str] = []
     with pytest.raises(ExportError, match=r"--graphs ort-fast: no --calibration: .*; give --calibration FOLDER"):
         export(calibration=None)
-    manifest = export(calibration=None, graphs=exporter.ALL_GRAPHS, say=said.append)
+    manifest = export(calibration=None, graphs=ALL_GRAPHS, say=said.append)
     assert manifest.approximation is None
     assert layout.LOCALIZER_FAST not in manifest.files
     assert sum("no ort-fast" in line for line in said) == 1
@@ -92,7 +93,7 @@ def test_what_fails_is_left_out_unless_it_was_asked_for(export: Export, monkeypa
     said: list[str] = []
     with pytest.raises(QuantizationError, match="not written, because class activations are off by"):
         export()
-    manifest = export(graphs=exporter.ALL_GRAPHS, say=said.append)
+    manifest = export(graphs=ALL_GRAPHS, say=said.append)
     assert manifest.approximation is None
     assert layout.LOCALIZER_FAST not in manifest.files
     assert sum("not written, because class activations are off by" in line for line in said) == 1

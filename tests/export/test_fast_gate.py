@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from stale_export.fast_localizer import GUARD_ROWS
 from stale_export.graph_builder import GraphBuilder, serialize
 from stale_export.graph_choice import ALL_GRAPHS, check_graphs
 from stale_export.localizer_graph import localizer_model
+from stale_export.say import Say
 from stale_export.validation_gate import MapGate, read_validation
 from stale_model import Stale
 from stale_runtime.bundle import layout
@@ -24,7 +24,7 @@ from tests.export.int8 import annotate, write_videos
 T = tiny.LENGTH
 
 
-def make_gate(network: Stale, say: Callable[[str], object] = lambda _: None, **changes: object) -> FastGate:
+def make_gate(network: Stale, say: Say = lambda _: None, **changes: object) -> FastGate:
     """A gate with calm videos, in which attention is nearly uniform."""
     videos = {f"video{n}": video for n, video in enumerate(draw_calm_videos(10, T, deviation=0.05))}
     exact = serialize(localizer_model(network))
@@ -133,7 +133,7 @@ def test_map_is_measured_with_the_guard(tmp_path: Path, monkeypatch: pytest.Monk
 def test_too_large_a_drop_of_map_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny.make_network()
     gate = make_gate(network, gate=make_map_gate(tmp_path, network, max_drop=1.0))
-    monkeypatch.setattr(FastGate, "_find", lambda *_: {video: [] for video in gate.gate.videos.features})
+    monkeypatch.setattr(FastGate, "_find", lambda *_: {})
     with pytest.raises(QuantizationError, match=r"mAP is 0\.00 against \d+\.\d\d in float with 16 directions"):
         gate.make()
 

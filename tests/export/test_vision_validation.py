@@ -20,6 +20,7 @@ from stale_export.vision_validation import (
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.errors import DatasetError, FeatureError, MissingPackageError, QuantizationError, RecipeError
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
 from stale_runtime.inference.bundle_check import VISION_REPLAY
@@ -27,7 +28,7 @@ from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.features import resample_for_graph
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.video.video_features import VideoFeatures
-from stale_runtime.video.vision_encoder import Precision, VisionEncoder
+from stale_runtime.video.vision_encoder import VisionEncoder
 from tests import tiny
 from tests.small_video import write_clip
 

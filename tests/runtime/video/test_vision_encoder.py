@@ -14,10 +14,11 @@ from stale_export.drawn_images import draw_images
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
+from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.errors import BundleError, ChecksumError
 from stale_runtime.inference.bundle_check import self_test
 from stale_runtime.inputs.recipe import CLIP_DEVIATION, CLIP_MEAN, FeatureRecipe
-from stale_runtime.video.vision_encoder import VISION_FILES, Precision, VisionEncoder, average_frames
+from stale_runtime.video.vision_encoder import VISION_FILES, VisionEncoder, average_frames
 from tests import tiny
 from tests.runtime.helpers import altered, with_file
 from tests.runtime.video.encoders import encoder_model, write_encoder
