@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, Outputs, make_inputs, read_outputs
 
 Features = NDArray[np.float32]
 """(S, C) snippet features of one video."""
@@ -50,6 +50,6 @@ def run_on_video(
         The outputs in that order, without the batch axis.
     """
     inputs = {value.name: value.shape for value in session.get_inputs()}
-    trained = inputs[layout.MASK_ROWS][1]
-    call = GraphCall(features[None], length or len(features), prompts, trained, mask_nodes)  # (1, S, C)
-    return [batch[0] for batch in session.run(outputs, make_inputs(list(inputs), call))]
+    rows = MaskRows(inputs[layout.MASK_ROWS][1], mask_nodes)
+    call = GraphCall(features[None], length or len(features), prompts)  # (1, S, C)
+    return [batch[0] for batch in session.run(outputs, make_inputs(list(inputs), call, rows))]

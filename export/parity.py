@@ -19,7 +19,7 @@ from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.decoding.mask_interpolation import most_exact_rows
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.errors import ParityError
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, Outputs, make_inputs, read_outputs
 from stale_runtime.inputs.features import CLIP_NORM
 
 LIMITS = {
@@ -99,8 +99,9 @@ def compare_localizer(
         queries = cross_queries(network, prompts)
         names = tuple(f"class {k}" for k in range(len(prompts)))
         encoded = EncodedPrompts(names, prompts.numpy(), queries.numpy())
-        call = GraphCall(features.numpy(), case.length, encoded, network.config.temporal_scale, mask_nodes)
-        found = session.run(layout.LOCALIZER_OUTPUTS, make_inputs(layout.LOCALIZER_INPUTS, call))
+        rows = MaskRows(network.config.temporal_scale, mask_nodes)
+        inputs = make_inputs(layout.LOCALIZER_INPUTS, GraphCall(features.numpy(), case.length, encoded), rows)
+        found = session.run(layout.LOCALIZER_OUTPUTS, inputs)
         got = read_outputs(dict(zip(layout.LOCALIZER_OUTPUTS, found, strict=True)))
         for (output, ours), (_, theirs) in zip(_compared(got), _compared(expected), strict=True):
             yield _compare_output(name, output, case, ours, theirs)
@@ -213,7 +214,7 @@ def _compare_detections(name: str, case: Case, got: Sequence[Outputs], expected:
     """Make sure that the best detection of each decoder is the same for every video of the batch."""
     for decoder, decode in DECODERS.items():
         for ours, theirs in zip(got, expected, strict=True):
-            if not _have_same_best(decode(*ours), decode(*theirs)):
+            if not _have_same_best(*(decode(found.cas_logits, found.masks) for found in (ours, theirs))):
                 raise ParityError(
                     f"{name}: with decoder {decoder} the best detection differs from the network's at T={case.length}, "
                     f"K={case.classes}; nothing was written"

@@ -70,7 +70,7 @@ def record_self_test(
     backends = {b.file: b.name for b in LOCALIZER_BACKENDS.values() if b.engine == "onnxruntime"}
     for graph in int8_graphs:
         session = open_session(graph.model, name=graph.record.file, threads=1)
-        cas_logits, masks = localize_video(session, video, encoded)
+        cas_logits, masks, _ = localize_video(session, video, encoded)
         for output, values in zip(layout.FULL_MASK_OUTPUTS, (cas_logits, all_rows(masks)), strict=True):
             arrays[replay_name(backends[graph.record.file], output)] = values
     return pack_arrays({**arrays, **vision})

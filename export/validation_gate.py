@@ -65,7 +65,7 @@ class MapGate:
         """Like ``find``, for any function that computes the outputs of a video."""
         found = {}
         for video, features in self.watch(self.videos.features.items(), "video"):
-            cas_logits, masks = run(features)
+            cas_logits, masks, _ = run(features)
             duration_s = self.videos.truth.videos[video].duration_s
             found[video] = decode_detections(DEFAULT_DECODER, cas_logits, masks, self.prompts.names, duration_s)
         return found

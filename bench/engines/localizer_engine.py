@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnxruntime  # noqa: F401 -- sessions import it late, but it is part of what a process has to import
-from numpy.typing import NDArray
 
 from stale_bench.engines.engine import ANY_DURATION_S, Engine, Step
 from stale_bench.engines.macs import count_onnx
@@ -13,11 +11,9 @@ from stale_bench.protocol import BackendJob, Facts, Found
 from stale_runtime.bundle import layout
 from stale_runtime.decoding.decoders import DECODERS
 from stale_runtime.detections import VideoDetections
-from stale_runtime.inference.forward_pass import GraphCall, make_inputs
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.text_encoder import TextEncoder
-from stale_runtime.inputs.features import resample, resample_for_graph
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.workspace import workspace
@@ -51,13 +47,13 @@ class LocalizerEngine(Engine):
         """All steps from features to detections, each alone and all in one call."""
         localizer = self._localizer
         prompts = localizer.encode_prompts(self.job.classes)
-        inputs = localizer.graph_inputs(features, prompts)
-        outputs = localizer.forward(inputs)
+        call = localizer.prepare(features, prompts)
+        outputs = localizer.forward(call)
         decode = DECODERS[localizer.decoder]
         return {
-            "resample": lambda: localizer.graph_inputs(features, prompts),
-            "forward": lambda: localizer.forward(inputs),
-            "decode": lambda: decode(*outputs),
+            "resample": lambda: localizer.prepare(features, prompts),
+            "forward": lambda: localizer.forward(call),
+            "decode": lambda: decode(outputs.cas_logits, outputs.masks),
             "end_to_end": lambda: localizer.detect(features, prompts, duration_s=ANY_DURATION_S),
         }
 
@@ -72,9 +68,10 @@ class LocalizerEngine(Engine):
         Those of the exact graph are not counted that an approximation leaves a video to.
         """
         assert self.job.file is not None
-        with workspace() as folder:
-            macs = count_onnx(self.bundle.read(self.job.file), self._graph_inputs(features), folder)
         prompts = self._localizer.encode_prompts(self.job.classes)
+        inputs = self._localizer.graph_inputs(self._localizer.prepare(features, prompts))
+        with workspace() as folder:
+            macs = count_onnx(self.bundle.read(self.job.file), inputs, folder)
         found = self._localizer.detect(features, prompts, duration_s=ANY_DURATION_S)
         return Facts(
             file_mb=self.bundle.manifest.files[self.job.file].size / 1e6,
@@ -88,17 +85,6 @@ class LocalizerEngine(Engine):
         prompts = self._localizer.encode_prompts(self.job.classes)
         found = self._localizer.detect_file(path, prompts, timeline=Timeline(duration_s=duration_s))
         return Found(detections=found.detections, recomputed=self._was_recomputed(found))
-
-    def _graph_inputs(self, features: FloatArray) -> dict[str, NDArray[Any]]:
-        """The inputs of the graph in the job's file for one video."""
-        assert self.job.file is not None
-        manifest = self.bundle.manifest
-        names = [tensor.name for tensor in manifest.graph(self.job.file).inputs]
-        length = self._localizer.length_for(len(features))
-        prepare = resample_for_graph if layout.LENGTH in names else resample
-        video = prepare(features, length)[None]  # (1, T0 or T, C)
-        prompts = self._localizer.encode_prompts(self.job.classes)
-        return make_inputs(names, GraphCall(video, length, prompts, manifest.temporal_scale, manifest.mask_nodes))
 
     def _was_recomputed(self, found: VideoDetections) -> bool | None:
         return found.recomputed > 0 if self.job.file == layout.LOCALIZER_FAST else None

@@ -45,7 +45,7 @@ class TorchEngine(Engine):
         return {
             "resample": lambda: resample(features, self.job.length),
             "forward": lambda: self._forward(resampled),
-            "decode": lambda: decode(*outputs),
+            "decode": lambda: decode(outputs.cas_logits, outputs.masks),
             "end_to_end": lambda: self._detections(features, ANY_DURATION_S),
         }
 
@@ -65,5 +65,5 @@ class TorchEngine(Engine):
 
     def _detections(self, features: FloatArray, duration_s: float) -> tuple[Detection, ...]:
         check_features(features, self.bundle.manifest.channels)
-        outputs = self._forward(resample(features, self.job.length))
-        return decode_detections(self.bundle.manifest.decoder, *outputs, self._prompts.names, duration_s)
+        cas_logits, masks, _ = self._forward(resample(features, self.job.length))
+        return decode_detections(self.bundle.manifest.decoder, cas_logits, masks, self._prompts.names, duration_s)

@@ -212,7 +212,7 @@ def _check_backend(backend: LocalizerBackend, bundle: Bundle, recorded: Mapping[
     settings = Settings(backend=backend.name, length=recorded[layout.ACTION_MASKS].shape[-1], cache=False)
     names = tuple(recorded["names"].tolist())
     prompts = EncodedPrompts(names, recorded[layout.EMBEDDINGS], recorded[layout.QUERIES])
-    cas_logits, masks = Localizer(bundle, settings).outputs(recorded["features"], prompts)
+    cas_logits, masks, _ = Localizer(bundle, settings).outputs(recorded["features"], prompts)
     outputs = cas_logits, all_rows(masks)
     coarse = backend.precision == "bf16" or _is_quantized(backend.file, bundle.manifest)
     for output, value in zip(layout.FULL_MASK_OUTPUTS, outputs, strict=True):

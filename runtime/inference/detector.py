@@ -9,7 +9,7 @@ from stale_runtime.decoding.standard_decoder import MOST_DETECTIONS
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.evidence import Evidence
 from stale_runtime.inference.detection_stream import decode_blocks
-from stale_runtime.inference.forward_pass import EncodedPrompts, GuardTally, Outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
 from stale_runtime.inference.guarded_pass import LocalizerNetwork
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
@@ -142,11 +142,17 @@ class Detector:
     ) -> FoundWithCurves:
         if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts, evidence)
-        tally = GuardTally()
-        outputs = self.outputs(features, prompts, rows=self._decoder in READING_ROWS, tally=tally)
-        most = self._most or MOST_DETECTIONS
-        rows = decode_detections(self._decoder, *outputs, prompts.names, duration_s, classes=self._classes, most=most)
-        return FoundWithCurves(rows, whole_curves(outputs.cas_logits) if evidence else None, tally.recomputed)
+        logits, masks, recomputed = self.outputs(features, prompts, rows=self._decoder in READING_ROWS)
+        rows = decode_detections(
+            self._decoder,
+            logits,
+            masks,
+            prompts.names,
+            duration_s,
+            classes=self._classes,
+            most=self._most or MOST_DETECTIONS,
+        )
+        return FoundWithCurves(rows, whole_curves(logits) if evidence else None, int(recomputed))
 
     def _detect_long(
         self,
@@ -158,27 +164,23 @@ class Detector:
     ) -> FoundWithCurves:
         """Find actions through windows."""
         curves = WindowCurves(len(prompts.names), snippets) if evidence else None
-        tally = GuardTally()
-        ranked = decode_blocks(self.stream_decoder(prompts, curves, tally), blocks, most=self._most)
+        decoder = self.stream_decoder(prompts, curves)
+        ranked = decode_blocks(decoder, blocks, most=self._most)
         rows = label_segments(ranked, prompts.names, (duration_s or 1) / snippets, longest=snippets)
-        return FoundWithCurves(rows, None if curves is None else curves.finish(), tally.recomputed)
+        return FoundWithCurves(rows, None if curves is None else curves.finish(), decoder.recomputed)
 
-    def outputs(
-        self, features: FloatArray, prompts: EncodedPrompts, *, rows: bool = True, tally: GuardTally | None = None
-    ) -> Outputs:
+    def outputs(self, features: FloatArray, prompts: EncodedPrompts, *, rows: bool = True) -> Outputs:
         """The network's outputs for features (T0, C) of a video, resampled to T; ``rows`` of the masks if wanted."""
         T = self._lengths.length_for(len(features))
         self._network.require_memory(prompts, T)
-        return self._network.run(self._network.inputs(features, T, prompts), rows=rows, tally=tally)
+        return self._network.run(self._network.prepare(features, T, prompts), rows=rows)
 
-    def stream_decoder(
-        self, prompts: EncodedPrompts, curves: WindowCurves | None = None, tally: GuardTally | None = None
-    ) -> StreamDecoder:
+    def stream_decoder(self, prompts: EncodedPrompts, curves: WindowCurves | None = None) -> StreamDecoder:
         """What looks at a video through windows, and adds to ``curves`` how sure it was."""
         lengths = self._lengths
         self._network.require_memory(prompts, lengths.scene_length, windows=self._batch)
         return StreamDecoder(
-            partial(self._network.run_windows, prompts=prompts, tally=tally),
+            partial(self._network.run_windows, prompts=prompts),
             prompts.names,
             lengths.window_length,
             scene_length=lengths.scene_length,

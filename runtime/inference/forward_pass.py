@@ -1,7 +1,6 @@
 """Running a bundle's localizer graph: its inputs, its outputs, and the memory that this takes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMa
 from stale_runtime.decoding.mask_interpolation import interpolate_masks, rows_of_masks
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
 from stale_runtime.inference.video_landmarks import pooling_weights, spaced_snippets
-from stale_runtime.inputs.features import resample_for_graph
+from stale_runtime.inputs.features import resample, resample_for_graph
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.memory import detection_bytes, require_memory
 
@@ -38,40 +37,39 @@ class Outputs(NamedTuple):
     """(K+1, T) class activation sequence, background last."""
     masks: ActionMasks
     """That the T snippets propose."""
-
-
-@dataclass
-class GuardTally:
-    """Counts what the guard of the approximate localizer has had computed exactly."""
-
-    recomputed: int = 0
-    """Videos, or windows of one."""
+    recomputed: bool = False
+    """Whether the guard of the approximate localizer has left the video to the exact one."""
 
 
 class GraphCall(NamedTuple):
-    """What the inputs of a localizer graph are made from."""
+    """What the inputs of any localizer graph are made from."""
 
     features: NDArray[np.float32]
-    """(B, S, C), which the graph resamples to T if S < T."""
+    """(B, S, C) of B videos, to be resampled to T if S < T."""
     length: int
     """T, in snippets."""
     prompts: EncodedPrompts
     """K encoded prompts."""
+
+
+class MaskRows(NamedTuple):
+    """What the rows of the masks that a graph computes depend on, besides T."""
+
     trained: int
-    """T0, the number of trained rows of the mask kernel."""
-    mask_nodes: int | None = None
+    """T0, the number of trained rows of the mask kernel; 0 for a graph that computes all masks."""
+    nodes: int | None = None
     """See ``Manifest.mask_nodes``."""
 
 
-_INPUTS: Mapping[str, Callable[[GraphCall], NDArray[Any]]] = {
-    layout.FEATURES: lambda call: call.features,
-    layout.LENGTH: lambda call: np.array(call.length, np.int64),
-    layout.PROMPT_EMBEDDINGS: lambda call: call.prompts.embeddings,
-    layout.QUERIES: lambda call: call.prompts.queries,
-    layout.MASK_ROWS: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).rows,
-    layout.MASK_LIFT: lambda call: interpolate_masks(call.trained, call.length, call.mask_nodes).lift,
-    layout.POOLING: lambda call: pooling_weights(call.length),
-    layout.SPACED: lambda call: spaced_snippets(call.length),
+_INPUTS: Mapping[str, Callable[[GraphCall, MaskRows], NDArray[Any]]] = {
+    layout.FEATURES: lambda call, _: call.features,
+    layout.LENGTH: lambda call, _: np.array(call.length, np.int64),
+    layout.PROMPT_EMBEDDINGS: lambda call, _: call.prompts.embeddings,
+    layout.QUERIES: lambda call, _: call.prompts.queries,
+    layout.MASK_ROWS: lambda call, rows: interpolate_masks(rows.trained, call.length, rows.nodes).rows,
+    layout.MASK_LIFT: lambda call, rows: interpolate_masks(rows.trained, call.length, rows.nodes).lift,
+    layout.POOLING: lambda call, _: pooling_weights(call.length),
+    layout.SPACED: lambda call, _: spaced_snippets(call.length),
 }
 """How each input is made that a localizer graph may have."""
 _OUTPUTS = (
@@ -82,14 +80,19 @@ _OUTPUTS = (
 """Names of the outputs that a localizer graph may have."""
 
 
-def make_inputs(names: Sequence[str], call: GraphCall) -> dict[str, NDArray[Any]]:
+def make_inputs(names: Sequence[str], call: GraphCall, rows: MaskRows) -> dict[str, NDArray[Any]]:
     """The inputs of a localizer graph, by name.
 
     Args:
-        names: of the graph's inputs, see ``stale_runtime.bundle.layout``.
-        call: the videos, all of one length, and the prompts.
+        names: of the graph's inputs, see ``stale_runtime.bundle.layout``. A graph without ``length`` gets features that
+            are resampled.
+        call: the videos and the prompts.
+        rows: the rows of the masks that the graph computes.
     """
-    return {name: _INPUTS[name](call) for name in names}
+    _, S, _ = call.features.shape
+    if layout.LENGTH not in names and call.length != S:
+        call = call._replace(features=np.stack([resample(video, call.length) for video in call.features]))  # (B, T, C)
+    return {name: _INPUTS[name](call, rows) for name in names}
 
 
 def read_outputs(outputs: Mapping[str, NDArray[np.float32]]) -> list[Outputs]:
@@ -121,7 +124,7 @@ class ForwardPass:
         self._session = session
         spec = bundle.manifest.graph(file)
         self._input_names, self._output_names = _known_interface(spec, file)
-        self._trained = _trained_rows(spec, file)
+        self._rows = MaskRows(_trained_rows(spec, file), bundle.manifest.mask_nodes)
         self._granted_bytes = 0
 
     def require_memory(self, prompts: EncodedPrompts, length: int, *, windows: int = 1) -> None:
@@ -138,49 +141,55 @@ class ForwardPass:
             OutOfMemoryError: there is not enough.
         """
         K = len(prompts.names)
-        manifest = self._manifest
-        rows = rows_of_masks(self._trained, length, manifest.mask_nodes) if self._trained else length
-        needed = detection_bytes(length=length, rows=rows, classes=K, channels=manifest.channels, windows=windows)
+        trained, nodes = self._rows
+        rows = rows_of_masks(trained, length, nodes) if trained else length
+        channels = self._manifest.channels
+        needed = detection_bytes(length=length, rows=rows, classes=K, channels=channels, windows=windows)
         if needed > self._granted_bytes:
             require_memory(needed, f"T={length} with {K:,} prompts", "take a smaller --length or fewer prompts")
             self._granted_bytes = needed
 
-    def inputs(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
-        """The inputs of the graph for one video.
+    def prepare(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> GraphCall:
+        """What ``run`` and ``inputs`` take for one video.
 
         Args:
             features: (T0, C), checked.
-            length: T that they are resampled to; the graph does that itself where that is faster.
+            length: T that they are resampled to, unless the graph does that itself and is faster then.
             prompts: K encoded prompts.
 
         Raises:
             PromptError: the prompts do not fit the bundle.
         """
-        return self.batch_inputs(resample_for_graph(features, length)[None], length, prompts)  # (1, T0 or T, C)
+        self._check_prompts(prompts)
+        return GraphCall(resample_for_graph(features, length)[None], length, prompts)  # (1, T0 or T, C)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True, tally: GuardTally | None = None) -> Outputs:
+    def prepare_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> GraphCall:
+        """Like ``prepare``, for windows (B, T, C) that have been resampled to T."""
+        self._check_prompts(prompts)
+        return GraphCall(batch, batch.shape[1], prompts)
+
+    def inputs(self, call: GraphCall) -> dict[str, NDArray[Any]]:
+        """The inputs of the graph, by name."""
+        return make_inputs(self._input_names, call, self._rows)
+
+    def run(self, call: GraphCall, *, rows: bool = True) -> Outputs:
         """Run the graph on one video.
 
         Args:
-            inputs: what ``inputs`` returned.
+            call: what ``prepare`` returned.
             rows: whether somebody will read rows of the masks.
-            tally: see ``GuardedPass``; this has no guard.
 
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        del tally
-        return read_outputs(self.run_batch(inputs, rows=rows))[0]
+        return read_outputs(self.run_batch(call, rows=rows))[0]
 
-    def run_windows(
-        self, batch: NDArray[np.float32], prompts: EncodedPrompts, *, tally: GuardTally | None = None
-    ) -> Iterator[Outputs]:
+    def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
         """Run the graph on several windows at once.
 
         Args:
             batch: (B, T, C) windows, resampled to T.
             prompts: K encoded prompts.
-            tally: as for ``run``.
 
         Returns:
             The outputs for each window, without rows of the masks.
@@ -189,26 +198,9 @@ class ForwardPass:
             PromptError: the prompts do not fit the bundle.
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        del tally
-        _, T, _ = batch.shape
-        return iter(read_outputs(self.run_batch(self.batch_inputs(batch, T, prompts), rows=False)))
+        return read_outputs(self.run_batch(self.prepare_windows(batch, prompts), rows=False))
 
-    def batch_inputs(self, batch: NDArray[np.float32], length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
-        """The inputs of the graph for several videos of one length.
-
-        Args:
-            batch: (B, S, C), which the graph resamples to T if S < T.
-            length: T, in snippets.
-            prompts: K encoded prompts.
-
-        Raises:
-            PromptError: the prompts do not fit the bundle.
-        """
-        self.check_prompts(prompts)
-        call = GraphCall(batch, length, prompts, self._trained, self._manifest.mask_nodes)
-        return make_inputs(self._input_names, call)
-
-    def check_prompts(self, prompts: EncodedPrompts) -> None:
+    def _check_prompts(self, prompts: EncodedPrompts) -> None:
         """Make sure that encoded prompts fit the bundle.
 
         Raises:
@@ -223,13 +215,11 @@ class ForwardPass:
                 "returned"
             )
 
-    def run_batch(
-        self, inputs: Mapping[str, NDArray[Any]], *, rows: bool, finite: bool = True
-    ) -> dict[str, NDArray[np.float32]]:
+    def run_batch(self, call: GraphCall, *, rows: bool, finite: bool = True) -> dict[str, NDArray[np.float32]]:
         """The outputs of the graph, by name as in ``stale_runtime.bundle.layout``.
 
         Args:
-            inputs: what ``batch_inputs`` returned.
+            call: what ``prepare`` or ``prepare_windows`` returned.
             rows: whether the logits of the masks are wanted.
             finite: whether a video without finite outputs is an error.
 
@@ -237,18 +227,16 @@ class ForwardPass:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
         names = [name for name in self._output_names if rows or name != layout.MASK_LOGITS]
-        features, K = inputs[layout.FEATURES], len(inputs[layout.PROMPT_EMBEDDINGS])
-        B, S, _ = features.shape
-        T = int(inputs.get(layout.LENGTH, S))
+        B, T, K = len(call.features), call.length, len(call.prompts.names)
         shapes = {
             layout.CAS_LOGITS: (B, K + 1, T),
             layout.KEPT: (B, T),
             layout.KEPT_MASK: (B, T),
-            layout.MASK_LOGITS: (B, self._trained, T),
+            layout.MASK_LOGITS: (B, self._rows.trained, T),
             layout.ACTION_MASKS: (B, T, T),
             layout.DEVIATION: (B,),
         }
-        found = dict(zip(names, run_session(self._session, names, inputs), strict=True))
+        found = dict(zip(names, run_session(self._session, names, self.inputs(call)), strict=True))
         outputs = {name: checked_output(self._name, out, shapes[name], finite=finite) for name, out in found.items()}
         if finite and layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
             raise BundleError(f"{self._name}: keeps no snippet of a video, expected at least one; {COPY_AGAIN}")

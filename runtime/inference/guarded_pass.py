@@ -1,7 +1,7 @@
 """The approximate localizer with its guard: what it is too far off for is computed again by an exact graph."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.backends import LocalizerBackend, exact_backend, open_backend
-from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, GuardTally, Outputs, read_outputs
-from stale_runtime.inputs.features import resample, resample_for_graph
+from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, GraphCall, Outputs, read_outputs
 from stale_runtime.segments import FloatArray
 
 
@@ -22,17 +21,19 @@ class LocalizerNetwork(Protocol):
         """See ``ForwardPass.require_memory``."""
         ...
 
-    def inputs(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
+    def prepare(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> GraphCall:
+        """See ``ForwardPass.prepare``."""
+        ...
+
+    def inputs(self, call: GraphCall) -> dict[str, NDArray[Any]]:
         """See ``ForwardPass.inputs``."""
         ...
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True, tally: GuardTally | None = None) -> Outputs:
+    def run(self, call: GraphCall, *, rows: bool = True) -> Outputs:
         """See ``ForwardPass.run``."""
         ...
 
-    def run_windows(
-        self, batch: NDArray[np.float32], prompts: EncodedPrompts, *, tally: GuardTally | None = None
-    ) -> Iterator[Outputs]:
+    def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
         """See ``ForwardPass.run_windows``."""
         ...
 
@@ -54,62 +55,47 @@ class GuardedPass:
         """See ``ForwardPass.require_memory``; the exact graph takes no less than the approximate one."""
         self._fast.require_memory(prompts, length, windows=windows)
 
-    def inputs(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
-        """What ``run`` makes the inputs of either graph from; arguments as for ``ForwardPass.inputs``."""
-        batch = resample_for_graph(features, length)[None]  # (1, T0 or T, C)
-        self._fast.check_prompts(prompts)
-        return {
-            layout.FEATURES: batch,
-            layout.LENGTH: np.array(length, np.int64),
-            layout.PROMPT_EMBEDDINGS: prompts.embeddings,
-            layout.QUERIES: prompts.queries,
-        }
+    def prepare(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> GraphCall:
+        """See ``ForwardPass.prepare``."""
+        return self._fast.prepare(features, length, prompts)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]], *, rows: bool = True, tally: GuardTally | None = None) -> Outputs:
+    def inputs(self, call: GraphCall) -> dict[str, NDArray[Any]]:
+        """The inputs of the approximate graph, by name."""
+        return self._fast.inputs(call)
+
+    def run(self, call: GraphCall, *, rows: bool = True) -> Outputs:
         """Run the approximate graph on one video, and the exact one if that deviates too much.
 
         Args:
-            inputs: what ``inputs`` returned.
+            call: what ``prepare`` returned.
             rows: as for ``ForwardPass.run``.
-            tally: counts the video if it was left to the exact graph.
 
         Raises:
             BundleError: a graph fails, cannot be loaded, or its outputs are not a localizer's.
         """
-        features, length = inputs[layout.FEATURES], int(inputs[layout.LENGTH])
-        embeddings, queries = inputs[layout.PROMPT_EMBEDDINGS], inputs[layout.QUERIES]
-        prompts = EncodedPrompts(("",) * len(embeddings), embeddings, queries)  # their names play no part here
-        batch = np.stack([resample(video, length) for video in features])  # (1, T, C)
-        found = self._fast.run_batch(self._fast.batch_inputs(batch, length, prompts), rows=rows, finite=False)
-        if not self._deviates(found).any():
-            return read_outputs(found)[0]
-        _count(tally, 1)
-        exact = self._exact()
-        return exact.run(exact.batch_inputs(features, length, prompts), rows=rows)
+        found = self._fast.run_batch(call, rows=rows, finite=False)
+        if self._deviates(found).any():
+            return self._exact().run(call, rows=rows)._replace(recomputed=True)
+        return read_outputs(found)[0]
 
-    def run_windows(
-        self, batch: NDArray[np.float32], prompts: EncodedPrompts, *, tally: GuardTally | None = None
-    ) -> Iterator[Outputs]:
+    def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
         """Like ``run``, for windows; those that deviate too much are left to the exact graph together.
 
         Args:
             batch: (B, T, C) windows, resampled to T.
             prompts: K encoded prompts.
-            tally: counts the windows that were left to the exact graph.
 
         Raises:
             PromptError: the prompts do not fit the bundle.
             BundleError: as for ``run``.
         """
-        _, T, _ = batch.shape
-        found = self._fast.run_batch(self._fast.batch_inputs(batch, T, prompts), rows=False, finite=False)
+        found = self._fast.run_batch(self._fast.prepare_windows(batch, prompts), rows=False, finite=False)
         outputs, deviates = read_outputs(found), self._deviates(found)
         if deviates.any():
-            _count(tally, int(deviates.sum()))
             again = self._exact().run_windows(batch[deviates], prompts)
             for n, exact in zip(np.flatnonzero(deviates), again, strict=True):
-                outputs[n] = exact
-        return iter(outputs)
+                outputs[n] = exact._replace(recomputed=True)
+        return outputs
 
     def _deviates(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
         """Whether the approximation is not good enough for each video of a batch, (B,).
@@ -144,8 +130,3 @@ def open_network(backend: LocalizerBackend, bundle: Bundle, *, threads: int, wor
     if backend.file != layout.LOCALIZER_FAST or record is None:
         return network
     return GuardedPass(network, lambda: load(exact_backend(bundle.manifest)), limit=record.guard_limit)
-
-
-def _count(tally: GuardTally | None, number: int) -> None:
-    if tally is not None:
-        tally.recomputed += number

@@ -1,7 +1,7 @@
 """The main class of the library: a bundle opened for one backend, length and decoder."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, Stal
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.detection_stream import DetectionStream
 from stale_runtime.inference.detector import Detector, FeatureArray, Watch
-from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs
 from stale_runtime.inference.guarded_pass import open_network
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.outcome import Outcome
@@ -440,8 +440,8 @@ class Localizer:
         require_video_reader()
         require_usable(self._vision.open().recipe)
 
-    def graph_inputs(self, features: FloatArray, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
-        """The inputs of the localizer's graph for one video that is looked at as a whole.
+    def prepare(self, features: FloatArray, prompts: EncodedPrompts) -> GraphCall:
+        """What ``forward`` and ``graph_inputs`` take for one video that is looked at as a whole.
 
         Features of fewer snippets than T and than channels are not resampled here: the graph resamples them, and is
         faster then.
@@ -453,18 +453,22 @@ class Localizer:
         Raises:
             PromptError: the prompts do not fit the bundle.
         """
-        return self._network.inputs(features, self.length_for(len(features)), prompts)
+        return self._network.prepare(features, self.length_for(len(features)), prompts)
 
-    def forward(self, inputs: Mapping[str, NDArray[Any]]) -> Outputs:
+    def graph_inputs(self, call: GraphCall) -> dict[str, NDArray[Any]]:
+        """The inputs of the localizer's graph by name, from what ``prepare`` returned."""
+        return self._network.inputs(call)
+
+    def forward(self, call: GraphCall) -> Outputs:
         """Run the network and nothing else; the masks have rows if this localizer's decoder reads them.
 
         Args:
-            inputs: what ``graph_inputs`` returned.
+            call: what ``prepare`` returned.
 
         Raises:
             BundleError: the graph fails, or its outputs are not a localizer's.
         """
-        return self._network.run(inputs, rows=self.decoder in READING_ROWS)
+        return self._network.run(call, rows=self.decoder in READING_ROWS)
 
     def _time_limit(self, what: str) -> AbstractContextManager[None]:
         return time_limit(self.settings.timeout_s, what)

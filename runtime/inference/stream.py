@@ -1,16 +1,16 @@
 """Detection in a video of any length, window by window, while its snippets arrive."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.decoding.action_masks import ActionMasks
 from stale_runtime.decoding.decoders import unreported_class
 from stale_runtime.decoding.proposals import Ranked
 from stale_runtime.decoding.standard_decoder import CLASSES, find_candidates
 from stale_runtime.decoding.window_merging import LOWEST_SCORE, Candidates, distinct, judge, suppress
+from stale_runtime.inference.forward_pass import Outputs
 from stale_runtime.inference.score_curves import WindowCurves
 from stale_runtime.inference.windows import LARGEST, LOOKAHEAD, SMALLEST, STEP, Window, WindowSchedule
 from stale_runtime.inputs.features import resample
@@ -30,8 +30,8 @@ SNIPPETS_PER_DETECTION = 4
 FEWEST = 100
 """Detections that a tile may have, however short it is, unless more are asked for."""
 
-Forward = Callable[[NDArray[np.float32]], Iterator[tuple[FloatArray, ActionMasks]]]
-"""Features (B, T, C) of B windows -> class activation sequence (K+1, T) and action masks of each."""
+Forward = Callable[[NDArray[np.float32]], Iterable[Outputs]]
+"""Features (B, T, C) of B windows -> the network's outputs for each."""
 
 
 class StreamDecoder:
@@ -69,6 +69,8 @@ class StreamDecoder:
         """
         self._forward, self._classes, self._fewest = forward, classes, fewest
         self._curves, self._batch = curves, batch
+        self.recomputed = 0
+        """Windows that the guard of the approximate localizer has left to the exact one."""
         self._length, self._scene_length = length, scene_length or length
         self._schedule = WindowSchedule(largest)
         hidden, K = unreported_class(names), len(names)
@@ -135,7 +137,8 @@ class StreamDecoder:
     def _run_batch(self, windows: list[Window], length: int, curves: WindowCurves | None) -> None:
         pieces = [self._snippets[w.start - self._snippets_from : w.end - self._snippets_from] for w in windows]
         outputs = self._forward(np.stack([resample(piece, length) for piece in pieces]))
-        for window, (cas_logits, masks) in zip(windows, outputs, strict=True):
+        for window, (cas_logits, masks, recomputed) in zip(windows, outputs, strict=True):
+            self.recomputed += recomputed
             found = find_candidates(
                 cas_logits[self._rows],
                 masks,

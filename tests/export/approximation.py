@@ -14,15 +14,15 @@ from stale_export.expansion import Directions
 from stale_export.fast_localizer import GUARD_ROWS, fast_model, fast_spec
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import serialize
-from stale_export.localizer_graph import localizer_model
+from stale_export.localizer_graph import cross_queries, localizer_model
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.approximation_record import ApproximationRecord
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, Outputs, make_inputs, read_outputs
 from stale_runtime.inference.video_landmarks import LANDMARKS
 from tests import tiny
-from tests.export.graphs import NODES, cross_queries, draw_prompts
+from tests.export.graphs import NODES, draw_prompts
 
 NORM = 10.0
 Array = NDArray[np.float32]
@@ -64,8 +64,9 @@ def run(
 ) -> tuple[list[Outputs], Array]:
     """Outputs of a graph for videos (B, T, C), and the deviation of each, zeros if it is exact."""
     names = [value.name for value in session.get_outputs()]
-    call = GraphCall(batch, length or batch.shape[1], prompts, tiny.LENGTH, NODES)
-    found = session.run(names, make_inputs([value.name for value in session.get_inputs()], call))
+    call = GraphCall(batch, length or batch.shape[1], prompts)
+    inputs = make_inputs([value.name for value in session.get_inputs()], call, MaskRows(tiny.LENGTH, NODES))
+    found = session.run(names, inputs)
     outputs = dict(zip(names, found, strict=True))
     return read_outputs(outputs), outputs.get(layout.DEVIATION, np.zeros(len(batch), np.float32))
 

@@ -18,7 +18,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
 from stale_runtime.decoding.action_masks import all_rows
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, Outputs, make_inputs, read_outputs
 
 Array = NDArray[np.float32]
 KINDS = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
@@ -36,8 +36,8 @@ def inputs_for(network: Stale, features: Tensor, prompts: Tensor, length: int | 
     """The deployed graph's inputs; ``length`` is T, None for the number of snippets that the features have."""
     queries = cross_queries(network, prompts).numpy()
     encoded = EncodedPrompts(tuple(map(str, range(len(prompts)))), prompts.numpy(), queries)
-    call = GraphCall(features.numpy(), length or features.shape[1], encoded, network.config.temporal_scale, NODES)
-    return make_inputs(layout.LOCALIZER_INPUTS, call)
+    call = GraphCall(features.numpy(), length or features.shape[1], encoded)
+    return make_inputs(layout.LOCALIZER_INPUTS, call, MaskRows(network.config.temporal_scale, NODES))
 
 
 def run_localizer(

@@ -24,7 +24,7 @@ from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
-from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, make_inputs, read_outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, make_inputs, read_outputs
 from tests import tiny
 from tests.export.graphs import draw_prompts, whole_outputs
 
@@ -155,9 +155,9 @@ def run_emulated(
     _set_conditions(model.graph)
     edit(model)
     evaluator = ReferenceEvaluator(model, new_ops=list(kernels))
-    call = GraphCall(features[None], len(features), prompts, network.config.temporal_scale)
+    call, rows = GraphCall(features[None], len(features), prompts), MaskRows(network.config.temporal_scale)
     names = layout.LOCALIZER_OUTPUTS
-    found = map(np.asarray, evaluator.run(list(names), make_inputs(layout.LOCALIZER_INPUTS, call)))
+    found = map(np.asarray, evaluator.run(list(names), make_inputs(layout.LOCALIZER_INPUTS, call, rows)))
     return whole_outputs(read_outputs(dict(zip(names, found, strict=True)))[0])
 
 
@@ -248,7 +248,8 @@ def annotate(
     session = open_session(serialize(localizer_model(network)), name="float", threads=1)
     database = {}
     for video, features in videos.items():
-        ranked = DECODERS[DEFAULT_DECODER](*localize_video(session, features, prompts))
+        outputs = localize_video(session, features, prompts)
+        ranked = DECODERS[DEFAULT_DECODER](outputs.cas_logits, outputs.masks)
         rows = zip(ranked.classes[:most].tolist(), (ranked.segments[:most] * DURATION).tolist(), strict=True)
         annotations = [{"label": prompts.names[label], "segment": segment} for label, segment in rows]
         database[video] = {"duration": DURATION, "subset": "validation", "annotations": annotations}

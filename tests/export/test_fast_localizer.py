@@ -183,7 +183,9 @@ def test_odd_prompts_are_close_as_well() -> None:
     usual = encode(network, 4)
     batch = np.stack(draw_calm_videos(2, 40, deviation=0.1))
     for scale in (1.0, -1.0):
-        prompts = EncodedPrompts(usual.names, usual.embeddings, usual.queries * np.float32([[1], [1], [1], [scale]]))
+        prompts = EncodedPrompts(
+            usual.names, usual.embeddings, usual.queries * np.array([[1], [1], [1], [scale]], np.float32)
+        )
         ours, _ = run(load(fast_bytes(network, C)), batch, prompts)
         theirs, _ = run(exact_session(network), batch, prompts)
         for mine, exact in zip(ours, theirs, strict=True):

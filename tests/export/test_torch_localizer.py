@@ -44,7 +44,7 @@ def test_it_computes_what_the_network_does(trained: TrainedStale, T: int) -> Non
         expected = trained.network.localize(
             features, trained.network.with_background(torch.from_numpy(prompts.embeddings))
         )
-    logits, masks = torch_runner(TorchLocalizer.of(trained.network), prompts)(features[0].numpy())
+    logits, masks, _ = torch_runner(TorchLocalizer.of(trained.network), prompts)(features[0].numpy())
     np.testing.assert_allclose(logits, expected.cas_logits[0].numpy(), rtol=0, atol=2e-4)
     np.testing.assert_allclose(all_rows(masks), expected.action_masks[0].numpy(), rtol=0, atol=1e-5)
 

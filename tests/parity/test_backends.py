@@ -76,7 +76,7 @@ def assert_same(
     prompts = EncodedPrompts(names, embeddings.numpy(), cross_queries(network, embeddings).numpy())
     localizer = Localizer(Bundle(folder), Settings(backend=backend, length=T, cache=False))
     for features in videos:
-        logits, masks = localizer.outputs(features, prompts)
+        logits, masks, _ = localizer.outputs(features, prompts)
         expected = run_network(network, torch.from_numpy(resample(features, T))[None], embeddings)
         off = np.abs(logits - expected[0][0])  # (K+1, T)
         assert np.abs(all_rows(masks) - expected[1][0]).max() <= limits.masks

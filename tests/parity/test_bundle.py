@@ -56,7 +56,7 @@ def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path
     prompts = encode_recorded(embeddings, trained.network)
     localizer = Localizer(Bundle(reference_bundle), Settings(length=100))
     features = read_features(reference / "features" / f"{recording.video}.npy", 512)
-    inputs = localizer.graph_inputs(features, prompts)
+    inputs = localizer.graph_inputs(localizer.prepare(features, prompts))
     model = onnx.load_from_string(Bundle(reference_bundle).read(GRAPH))
     noticed = []
     for tensor in model.graph.initializer:
@@ -71,7 +71,7 @@ def test_one_perturbed_weight_is_noticed(reference: Path, reference_bundle: Path
         tensor.CopyFrom(numpy_helper.from_array(perturbed, tensor.name))
         session = open_session(model.SerializeToString(), name=GRAPH, threads=1)
         found = dict(zip(LOCALIZER_OUTPUTS, session.run(LOCALIZER_OUTPUTS, inputs), strict=True))
-        cas_logits, masks = read_outputs(found)[0]
+        cas_logits, masks, _ = read_outputs(found)[0]
         within = (
             np.abs(cas_logits - recording.outputs["cas_logits"]).max() <= LOGITS_LIMIT
             and np.abs(all_rows(masks) - recording.outputs["action_masks"]).max() <= MASKS_LIMIT

@@ -40,7 +40,7 @@ def follow_all(localizer: Localizer, prompts: EncodedPrompts, recorded: Found, r
     for video, rows in recorded.items():
         features = read_features(reference / "features" / f"v_{video}.npy", 512)
         outputs = localizer.outputs(features, prompts)
-        proposals = upstream_proposals(*outputs)
+        proposals = upstream_proposals(outputs.cas_logits, outputs.masks)
         label = prompts.names[proposals.classes[0]]
         assert {row.label for row in rows} == {label}, video
         duration_s = truth.videos[video].duration_s

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.decoding.action_masks import FullMasks
-from stale_runtime.segments import FloatArray
+from stale_runtime.inference.forward_pass import Outputs
 
 APPEARANCE = 24
 """Channels that show which scene a snippet is of."""
@@ -46,7 +46,7 @@ class SeeingNetwork:
         self.batches: list[tuple[int, int]] = []
         """Windows and snippets of each call."""
 
-    def __call__(self, batch: NDArray[np.float32]) -> Iterator[tuple[FloatArray, FullMasks]]:
+    def __call__(self, batch: NDArray[np.float32]) -> Iterator[Outputs]:
         """The outputs for windows (B, T, C)."""
         B, T, _ = batch.shape
         self.batches.append((B, T))
@@ -54,7 +54,8 @@ class SeeingNetwork:
             marks = window[:, : self._classes].T  # (K, T)
             self._record(window[:, self._classes].astype(np.float64) / POSITION)
             surest = marks.max(axis=0)  # (T,)
-            yield np.vstack([12 * marks, np.full((1, T), 6.0)]), FullMasks(np.outer(surest, surest))
+            logits = np.vstack([12 * marks, np.full((1, T), 6.0)]).astype(np.float32)
+            yield Outputs(logits, FullMasks(np.outer(surest, surest)))
 
     def _record(self, positions: NDArray[np.float64]) -> None:
         """Find out which window this is from its positions (T,), which are at the middles of T equal parts."""

@@ -81,8 +81,8 @@ def test_a_look_at_the_whole_is_the_standard_decoder_s_to_the_bit(bundle: Path, 
     whole = Localizer.open(bundle, window="off")
     prompts = whole.encode_prompts(tiny.CLASSES)
     for video in (features[:10], features[:32], features):
-        outputs = whole.forward(whole.graph_inputs(video, prompts))
-        ranked = decode_standard(*outputs)
+        outputs = whole.forward(whole.prepare(video, prompts))
+        ranked = decode_standard(outputs.cas_logits, outputs.masks)
         expected = tuple(
             Detection(tiny.CLASSES[label], start, end, score)
             for label, (start, end), score in zip(

@@ -34,9 +34,9 @@ def test_windows_together_give_what_each_alone_gives(localizer: Localizer, count
     prompts = localizer.encode_prompts(tiny.CLASSES)
     windows: NDArray[np.float32] = np.random.default_rng(0).standard_normal((count, 40, tiny.CHANNELS), np.float32)
     batch = np.stack([resample(window, tiny.LENGTH) for window in windows])
-    found = list(localizer._network.run_windows(batch, prompts))
+    found = localizer._network.run_windows(batch, prompts)
     assert len(found) == count
-    for (cas_logits, masks), window in zip(found, windows, strict=True):
+    for (cas_logits, masks, _), window in zip(found, windows, strict=True):
         alone = localizer.outputs(window, prompts)
         np.testing.assert_allclose(cas_logits, alone.cas_logits, rtol=0, atol=1e-4)
         np.testing.assert_array_equal(masks.kept, alone.masks.kept)
@@ -79,7 +79,7 @@ def test_a_graph_of_an_older_format_gets_its_four_inputs_and_gives_all_masks(bun
     session = Recorded({"cas_logits": cas_logits, "action_masks": action_masks})
     network = ForwardPass(older, session, FILE)
     prompts = Localizer.open(bundle).encode_prompts(tiny.CLASSES)
-    found = network.run(network.inputs(np.ones((40, tiny.CHANNELS), np.float32), T, prompts), rows=False)
+    found = network.run(network.prepare(np.ones((40, tiny.CHANNELS), np.float32), T, prompts), rows=False)
     assert session.asked[0] == list(OLDER)
     assert tuple(session.asked[1]) == ("features", "length", "prompts", "queries")
     np.testing.assert_array_equal(found.cas_logits, cas_logits[0])
@@ -91,11 +91,11 @@ def test_a_graph_of_an_older_format_gets_its_four_inputs_and_gives_all_masks(bun
 
 def test_logits_of_masks_are_fetched_only_if_somebody_reads_rows(localizer: Localizer) -> None:
     prompts = localizer.encode_prompts(tiny.CLASSES)
-    inputs = localizer.graph_inputs(np.ones((40, tiny.CHANNELS), np.float32), prompts)
-    masks = localizer._network.run(inputs, rows=False).masks
+    call = localizer.prepare(np.ones((40, tiny.CHANNELS), np.float32), prompts)
+    masks = localizer._network.run(call, rows=False).masks
     with pytest.raises(ValueError, match="logits were not asked for"):
         masks.rows(np.array([0]))
-    whole = localizer._network.run(inputs).masks
+    whole = localizer._network.run(call).masks
     np.testing.assert_array_equal(masks.kept_mask, whole.kept_mask)
     np.testing.assert_allclose(FullMasks(all_rows(whole)).kept_mask, whole.kept_mask, rtol=0, atol=1e-6)
 
@@ -126,9 +126,9 @@ def test_a_graph_that_keeps_nothing_is_a_bad_bundle(bundle: Path, localizer: Loc
     K, T = len(tiny.CLASSES), tiny.LENGTH
     nothing = {"cas_logits": np.zeros((1, K + 1, T)), "kept": np.zeros((1, T)), "kept_mask": np.zeros((1, T))}
     session = Recorded({name: output.astype(np.float32) for name, output in nothing.items()})
-    inputs = localizer.graph_inputs(np.ones((40, tiny.CHANNELS), np.float32), localizer.encode_prompts(tiny.CLASSES))
+    call = localizer.prepare(np.ones((40, tiny.CHANNELS), np.float32), localizer.encode_prompts(tiny.CLASSES))
     with pytest.raises(BundleError, match="keeps no snippet of a video, expected at least one"):
-        ForwardPass(Bundle(bundle), session, FILE).run(inputs, rows=False)
+        ForwardPass(Bundle(bundle), session, FILE).run(call, rows=False)
 
 
 def test_memory_is_checked_for_all_windows_of_a_batch(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,22 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from stale_runtime import Localizer
+from stale_runtime import Localizer, Outcome
+from stale_runtime.batch.batch import Batch
+from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.errors import BackendError, BundleError
 from stale_runtime.inference import guarded_pass
-from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend, exact_backend
+from stale_runtime.inference.backends import (
+    LOCALIZER_BACKENDS,
+    backend_problem,
+    default_backend,
+    exact_backend,
+    open_backend,
+)
 from stale_runtime.inference.forward_pass import Outputs
 from tests import tiny
 from tests.export.approximation import draw_calm_videos, fast_bytes, write_fast_bundle
@@ -69,11 +77,10 @@ def test_the_exact_graph_is_loaded_once_and_only_when_it_is_needed(
     fast_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    honest = guarded_pass.open_backend
 
     def open_counting(backend, *args, **options):  # type: ignore[no-untyped-def]
         opened.append(backend.name)
-        return honest(backend, *args, **options)
+        return open_backend(backend, *args, **options)
 
     monkeypatch.setattr(guarded_pass, "open_backend", open_counting)
     localizer = Localizer.open(fast_bundle, backend="ort-fast")
@@ -151,8 +158,6 @@ def test_without_an_exact_graph_or_a_limit_there_is_no_guard(bundle: Path, tmp_p
     held = write_fast_bundle(bundle, tmp_path / "bundle", tiny.make_network(), limit=0.5)
     exact = [b.file for b in LOCALIZER_BACKENDS.values() if b != FAST and b.file in held.manifest.files]
     manifest = replace(held.manifest, files={n: f for n, f in held.manifest.files.items() if n not in exact})
-    from stale_runtime.inference.backends import backend_problem
-
     problem = backend_problem(FAST, manifest)
     assert isinstance(problem, BackendError)
     assert "no exact graph" in str(problem)
@@ -162,10 +167,6 @@ def test_without_an_exact_graph_or_a_limit_there_is_no_guard(bundle: Path, tmp_p
 
 
 def test_a_report_names_the_videos(fast_bundle: Path) -> None:
-    from stale_runtime.batch.batch import Batch
-    from stale_runtime.batch.run_report import run_report_json
-    from stale_runtime.inference.outcome import Outcome
-
     localizer = Localizer.open(fast_bundle, backend="ort-fast")
     paths = tuple(Path(f"{name}.npy") for name in ("calm", "wild"))
     outcomes = tuple(

@@ -232,7 +232,7 @@ def test_labels_go_with_the_order_of_prompts(localizer: Localizer, features: Fea
 def test_every_length_gives_outputs_of_that_length(bundle: Path, features: Features, length: int) -> None:
     localizer = Localizer.open(bundle, length=length)
     encoded = localizer.encode_prompts(["polo", "yoga"])
-    cas_logits, masks = localizer.outputs(features, encoded)
+    cas_logits, masks, _ = localizer.outputs(features, encoded)
     action_masks = all_rows(masks)
     assert cas_logits.shape == (3, length)
     assert action_masks.shape == (length, length)
@@ -270,7 +270,7 @@ def test_features_are_prepared_as_the_graph_takes_them(bundle: Path, snippets: i
     features: NDArray[Any] = np.random.default_rng(0).standard_normal((snippets, C)).astype(dtype)
     localizer = Localizer.open(bundle, length=length)
     prompts = localizer.encode_prompts(["polo", "archery"])
-    inputs = localizer.graph_inputs(features, prompts)
+    inputs = localizer.graph_inputs(localizer.prepare(features, prompts))
     assert tuple(inputs) == layout.LOCALIZER_INPUTS
     np.testing.assert_array_equal(inputs["prompts"], prompts.embeddings)
     np.testing.assert_array_equal(inputs["queries"], prompts.queries)

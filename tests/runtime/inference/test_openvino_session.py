@@ -162,7 +162,7 @@ def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
     session = open_backend(LOCALIZER_BACKENDS["openvino-fp32"], Bundle(bundle), threads=1, working_bytes=0)
     localizer = Localizer.open(bundle)
     prompts = localizer.encode_prompts(tiny.CLASSES)
-    inputs = localizer.graph_inputs(draw(9), prompts)
+    inputs = localizer.graph_inputs(localizer.prepare(draw(9), prompts))
     kept, logits = session.run(["kept", "cas_logits"], inputs)
     assert kept.shape == (1, tiny.LENGTH)
     assert logits.shape[1] == len(tiny.CLASSES) + 1

@@ -16,8 +16,9 @@ from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import CLOSED_SET_PROMPTS, NEUTRAL
 from stale_runtime.evidence import MOST_CLASSES, MOST_POINTS, ClassScores
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, backend_problem
+from stale_runtime.inference.forward_pass import Outputs
 from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
-from stale_runtime.inference.stream import StreamDecoder
+from stale_runtime.inference.stream import Forward, StreamDecoder
 from stale_runtime.inference.windows import LARGEST, SHORTEST, Window
 from stale_runtime.segments import FloatArray
 from tests import tiny
@@ -41,7 +42,7 @@ def highest_of_stretches(scores: FloatArray, points: int) -> FloatArray:
 
 
 def joined_curves(
-    network: object,
+    network: Forward,
     features: FloatArray,
     *,
     classes: int = 3,
@@ -52,7 +53,7 @@ def joined_curves(
     """The curves of a video that is looked at through windows."""
     curves = WindowCurves(classes, len(features))
     names = [f"class {k}" for k in range(classes)]
-    decoder = StreamDecoder(network, names, length, largest=largest, curves=curves)  # type: ignore[arg-type]
+    decoder = StreamDecoder(network, names, length, largest=largest, curves=curves)
     for n in range(0, len(features), piece):
         list(decoder.push(features[n : n + piece]))
     list(decoder.finish())
@@ -91,10 +92,11 @@ def test_every_moment_has_a_score_and_the_pieces_do_not_matter(lengths: list[int
     scenes, _ = draw_scenes(lengths)
     video = plant(scenes, [], 3)
 
-    def constant(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
+    def constant(batch: Features) -> Iterator[Outputs]:
         for _ in batch:
             T = batch.shape[1]
-            yield np.array([[2.0], [1.0], [0.0], [1.0]], np.float32).repeat(T, axis=1), FullMasks(np.eye(T))
+            logits = np.array([[2.0], [1.0], [0.0], [1.0]], np.float32).repeat(T, axis=1)
+            yield Outputs(logits, FullMasks(np.eye(T)))
 
     found = joined_curves(constant, video, largest=largest, length=16, piece=piece)
     expected = softmax(np.array([[2.0], [1.0], [0.0], [1.0]]))[:3]
@@ -108,13 +110,11 @@ def test_curves_do_not_jump_where_a_window_begins_or_ends() -> None:
     """Windows that disagree wherever they overlap: each says that a class becomes surer from its start to its end."""
     video = plant(draw_scenes((5000,))[0], [], 1)
 
-    def ramp(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
+    def ramp(batch: Features) -> Iterator[Outputs]:
         for _ in batch:
             T = batch.shape[1]
-            yield (
-                np.stack([np.linspace(-2, 2, T, dtype=np.float32), np.zeros(T, np.float32)]),
-                FullMasks(np.eye(T)),
-            )
+            logits = np.stack([np.linspace(-2, 2, T, dtype=np.float32), np.zeros(T, np.float32)])
+            yield Outputs(logits, FullMasks(np.eye(T)))
 
     (curve,) = joined_curves(ramp, video, classes=1)
     assert curve.max() - curve.min() > 0.4
@@ -254,12 +254,12 @@ def test_only_the_largest_windows_are_joined() -> None:
     """Of a network that is sure in large windows only, and in any that shows a whole scene."""
     video = plant(draw_scenes((3000, 300, 100))[0], [], 1)
 
-    def by_size(batch: Features) -> Iterator[tuple[FloatArray, FullMasks]]:
+    def by_size(batch: Features) -> Iterator[Outputs]:
         for window in batch:
             T = len(window)
             snippets = float(window[-1, 1] - window[0, 1]) / POSITION
             sure = 6 if snippets > 0.9 * LARGEST or window[0, 1] > 2999 * POSITION else -6
-            yield np.stack([np.full(T, sure), np.zeros(T)]), FullMasks(np.eye(T))
+            yield Outputs(np.stack([np.full(T, sure), np.zeros(T)]).astype(np.float32), FullMasks(np.eye(T)))
 
     assert joined_curves(by_size, video, classes=1).min() > 0.99
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import CLOSED_SET_PROMPTS, NEUTRAL
 from stale_runtime.decoding.proposals import Ranked
+from stale_runtime.inference.forward_pass import Outputs
 from stale_runtime.inference.stream import (
     BATCH,
     FEWEST,
@@ -141,7 +142,7 @@ def test_the_delay_holds_for_a_detection_whose_edges_are_averaged() -> None:
     }  # the first is averaged with the second
     network = SeeingNetwork(1)
 
-    def see(batch: NDArray[np.float32]) -> Iterator[tuple[FloatArray, FullMasks]]:
+    def see(batch: NDArray[np.float32]) -> Iterator[Outputs]:
         list(network(batch))
         for first, last in network.windows[-len(batch) :]:
             window = round(first), round(last)
@@ -150,7 +151,8 @@ def test_the_delay_holds_for_a_detection_whose_edges_are_averaged() -> None:
                 start, end, logit = places[window]
                 middles = first + (np.arange(100) + 0.5) * (last - first) / 100
                 marks[(start < middles) & (middles < end)] = 1
-            yield np.stack([logit * marks, np.full(100, 6.0)]), FullMasks(np.outer(marks, marks))
+            logits = np.stack([logit * marks, np.full(100, 6.0)]).astype(np.float32)
+            yield Outputs(logits, FullMasks(np.outer(marks, marks)))
 
     decoder = open_stream(see, names=["polo"], largest=200, length=100)
     features = plant(draw_scenes((2400,))[0], [], 1)
