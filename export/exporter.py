@@ -149,6 +149,7 @@ def export_bundle(
             embedded,
             (*quantized, *approximate),
             norm=norm,
+            approximation=None if fast is None else fast.approximation,
             vision=tower.recording if tower is not None else NO_VISION,
         ),
         **(tower.files if tower is not None else {}),

@@ -107,7 +107,7 @@ class FastGate:
             self.say(
                 f"{FILE}: {directions} directions, class activations off by {worst.logits_rms_median:.3f} (root mean "
                 f"square, median of {len(self._videos)} videos; worst video {worst.logits_rms_worst:.3f}) at "
-                f"T={worst.length}"
+                f"T={worst.length}; {made.approximation.guard_rows} snippets of each video are checked"
             )
             return made
         raise QuantizationError(

@@ -140,7 +140,9 @@ def compare_text_encoder(model: bytes, name: str, prompts: EmbeddedPrompts) -> I
             yield _compare_output(name, output, Case(0, length, len(chosen)), theirs, ours)
 
 
-def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm: float = CLIP_NORM) -> Tensor:
+def draw_features(
+    network: Stale, B: int, T: int, S: int | None = None, *, norm: float = CLIP_NORM, noise: float = 1
+) -> Tensor:
     """Draw features that have no snippet near the masking threshold at T, where rounding would decide.
 
     Args:
@@ -149,6 +151,7 @@ def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm:
         T: number of snippets that the network sees.
         S: number of snippets of the videos themselves; None for T.
         norm: Euclidean length of a snippet's features.
+        noise: by how much snippets of a video differ, as a share of what they have in common.
 
     Returns:
         (B, S, C); equal arguments give equal features.
@@ -159,9 +162,9 @@ def draw_features(network: Stale, B: int, T: int, S: int | None = None, *, norm:
     S, C = S or T, network.config.channels
     videos: list[Tensor] = []
     for seed in range(64 * B):
-        noise = torch.randn(S, C, generator=torch.Generator().manual_seed(seed))
+        difference = noise * torch.randn(S, C, generator=torch.Generator().manual_seed(seed))
         drift = torch.randn(1, C, generator=torch.Generator().manual_seed(seed + 10_000))
-        video = nn.functional.normalize(noise + drift, dim=1) * norm  # (S, C)
+        video = nn.functional.normalize(difference + drift, dim=1) * norm  # (S, C)
         if _threshold_margin(network, resample_like_original(video[None], T)[0]) > CLEAR_MARGIN:
             videos.append(video)
         if len(videos) == B:
