@@ -62,14 +62,6 @@ class DynamicScheme(Scheme):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionScheme(Scheme):
-    """Attention multiplies activations by activations; the range of each is computed from one video as the graph runs.
-
-    ``weight_bits`` are those of the keys and values, which stand where a layer has its weights.
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
 class VideoScheme(Scheme):
     """Like ``DynamicScheme``, for activations that belong to one video, even where the graph gets several at once.
 
