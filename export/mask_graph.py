@@ -48,10 +48,14 @@ def propose_masks(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str) 
     kernel = graph.weight("masks.kernel", localizer.kernel.detach().numpy())  # (T0, M)
     graph.name(layout.MASK_LOGITS, graph.op("MatMul", kernel, hidden))  # (B, T0, T)
     masks = graph.op("Sigmoid", graph.op("MatMul", layout.MASK_ROWS, layout.MASK_LOGITS))  # (B, P, T)
-    keep = _choose_snippets(graph, masks)  # (B, T) of bool
+    # This reshape changes nothing. Where nothing reads T from the snippets, OpenVINO 2026.4 uses memory that is not
+    # filled yet, the first time that it gets a length.
+    length = graph.op("Shape", snippets, start=1, end=2)  # (1,)
+    lift = graph.op("Reshape", layout.MASK_LIFT, graph.op("Concat", length, graph.integers(-1), axis=0))  # (T, P)
+    keep = _choose_snippets(graph, masks, lift)  # (B, T) of bool
     graph.name(layout.KEPT, graph.op("Cast", keep, to=onnx.TensorProto.FLOAT))
     count = graph.op("ReduceSum", layout.KEPT, graph.integers(1), keepdims=1)  # (B, 1)
-    weights = graph.op("MatMul", graph.op("Div", layout.KEPT, count), layout.MASK_LIFT)  # (B, P)
+    weights = graph.op("MatMul", graph.op("Div", layout.KEPT, count), lift)  # (B, P)
     mean = graph.op("MatMul", graph.op("Unsqueeze", weights, graph.integers(1)), masks)  # (B, 1, T)
     graph.name(layout.KEPT_MASK, graph.op("Squeeze", mean, graph.integers(1)))
     return keep
@@ -78,10 +82,10 @@ def _convolve(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str) -> s
     return graph.op("Relu", graph.op("Add", graph.op("Add", hidden, before), after))
 
 
-def _choose_snippets(graph: GraphBuilder, masks: str) -> str:
-    """Keep each snippet whose mean mask is at least the mean over all snippets: (B, P, T) -> (B, T) of bool."""
+def _choose_snippets(graph: GraphBuilder, masks: str, lift: str) -> str:
+    """Keep each snippet whose mean mask is at least the mean of all: (B, P, T) and (T, P) -> (B, T) of bool."""
     means = graph.op("ReduceMean", masks, graph.integers(2))  # (B, P, 1)
-    strength = graph.op("MatMul", layout.MASK_LIFT, means)  # (T, P) @ (B, P, 1) -> (B, T, 1)
+    strength = graph.op("MatMul", lift, means)  # (T, P) @ (B, P, 1) -> (B, T, 1)
     strength = graph.op("Squeeze", strength, graph.integers(2))  # (B, T)
     # The mean of equal numbers may round to more than them, but at least one snippet is kept.
     mean, largest = (graph.op(name, strength, graph.integers(1)) for name in ("ReduceMean", "ReduceMax"))

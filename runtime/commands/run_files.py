@@ -69,8 +69,9 @@ def _process(request: RunRequest, task: BatchRun, output: RunOutput, report: Run
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
         output.write(outcomes)
         if batch.recomputed:
-            of = f"{batch.recomputed:,} of {len(batch.found):,} videos were computed exactly, at least in part"
-            console.note(NAME, f"{of}: {task.localizer.backend} is an approximation, and too far off for them")
+            found = f"{batch.recomputed:,} of {len(batch.found):,} videos were computed exactly, at least in part"
+            why = f"{task.localizer.backend}, an approximation, would be too far off there"
+            console.note(NAME, f"{found}: {why}")
         report.write(batch)
         if journal is not None and not batch.stopped:
             journal.remove()

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stale_runtime.decoding.mask_interpolation import row_positions
+from stale_runtime.decoding.mask_interpolation import mask_row_positions
 from stale_runtime.segments import FloatArray
 
 
@@ -72,7 +72,7 @@ class SparseMasks:
         if self.logits is None:
             raise ValueError("rows of masks whose logits were not asked for")
         T0, T = self.logits.shape
-        lower, share = row_positions(T0, T)
+        lower, share = mask_row_positions(T0, T)
         lower, share = lower[snippets], share[snippets, None]
         between = (1 - share) * self.logits[lower] + share * self.logits[lower + 1]  # (L, T)
         with np.errstate(over="ignore"):  # for logits below -88 the mask is 0

@@ -32,7 +32,7 @@ class MaskInterpolation(NamedTuple):
     """(T, P) weights of these rows' means in those of the T rows; the identity if P = T."""
 
 
-def row_positions(trained: int, length: int) -> RowPositions:
+def mask_row_positions(trained: int, length: int) -> RowPositions:
     """Where the rows of the mask kernel lie at another length, with half-pixel centres and clamped edges.
 
     Args:
@@ -57,7 +57,7 @@ def interpolate_masks(trained: int, length: int, nodes: int | None) -> MaskInter
         length: T, in snippets.
         nodes: how many nodes a gap has, its ends included, at least 2; None to compute the masks of all T rows.
     """
-    lower, share = row_positions(trained, length)
+    lower, share = mask_row_positions(trained, length)
     if nodes is None or length <= most_exact_rows(trained, nodes):
         result = MaskInterpolation(_between(trained, lower, share), np.eye(length, dtype=np.float32))
     else:

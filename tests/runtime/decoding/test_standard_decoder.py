@@ -12,8 +12,10 @@ from stale_runtime.decoding.soft_nms import soft_nms
 from stale_runtime.decoding.standard_decoder import (
     LOWEST_SCORE,
     MOST_CANDIDATES,
+    VIDEO_EVIDENCE,
     action_curve,
     decode_standard,
+    find_candidates,
 )
 from stale_runtime.segments import FloatArray, Segments, temporal_iou
 
@@ -134,6 +136,24 @@ def test_dropped_snippets_vote_for_no_class() -> None:
     found = decode(cas_logits, masks)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_classes_of_a_segment_compare_as_their_scores_in_it_and_in_the_whole_video() -> None:
+    """All by its definition: class scores of every snippet, of which the dropped ones count as zero."""
+    cas_logits, masks = noise(7, 6, 120)
+    exponentials = np.exp(cas_logits.astype(np.float64))
+    scores = (exponentials / exponentials.sum(axis=0))[:-1] * FullMasks(masks).kept  # (K, T)
+    found = find_candidates(cas_logits, FullMasks(masks), most=10**6)
+    of_segment: dict[tuple[float, ...], dict[int, float]] = {}
+    for label, segment, score in zip(found.classes.tolist(), found.segments.tolist(), found.scores, strict=True):
+        of_segment.setdefault(tuple(segment), {})[label] = score
+    best = set(np.argsort(-scores.mean(axis=1))[:3].tolist())
+    for (start, end), got in of_segment.items():
+        evidence = scores[:, int(start) : int(end)].mean(axis=1) + VIDEO_EVIDENCE * scores.mean(axis=1)  # (K,)
+        assert got.keys() == best
+        label = max(got, key=lambda k: evidence[k])
+        for other, score in got.items():
+            assert score == pytest.approx(got[label] * evidence[other] / evidence[label], rel=1e-5, abs=1e-12)
 
 
 def test_a_segment_of_dropped_snippets_is_of_the_class_of_the_video() -> None:
