@@ -10,7 +10,6 @@ from stale_export.calibration import Calibration
 from stale_export.fast_gate import DIRECTIONS, GUARD_SHARE, FastGate
 from stale_export.fast_localizer import GUARD_ROWS
 from stale_export.graph_builder import GraphBuilder, serialize
-from stale_export.graph_choice import ALL_GRAPHS, check_graphs
 from stale_export.localizer_graph import localizer_model
 from stale_export.say import Say
 from stale_export.validation_gate import MapGate, read_validation
@@ -136,10 +135,3 @@ def test_too_large_a_drop_of_map_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(FastGate, "_find", lambda *_: {})
     with pytest.raises(QuantizationError, match=r"mAP is 0\.00 against \d+\.\d\d in float with 16 directions"):
         gate.make()
-
-
-def test_ort_fast_needs_an_exact_graph_beside_it() -> None:
-    check_graphs(ALL_GRAPHS, vision=False)
-    check_graphs(["ort-fast", "ort-int8"], vision=False)
-    with pytest.raises(ValueError, match="ort-fast leaves what it is too far off for to another graph; add"):
-        check_graphs(["ort-fast"], vision=False)

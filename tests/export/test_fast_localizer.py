@@ -3,13 +3,12 @@ import pytest
 import torch
 
 from stale_export.expansion import Directions
-from stale_export.fast_localizer import FARTHEST, GUARD_ROWS, fast_schemes, fast_spec
+from stale_export.fast_localizer import fast_model, fast_schemes, fast_spec
 from stale_export.folding import FoldedAttention
+from stale_export.graph_builder import serialize
 from stale_export.schemes import StaticScheme
-from stale_runtime.bundle import layout
 from stale_runtime.decoding.action_masks import all_rows
-from stale_runtime.inference.forward_pass import EncodedPrompts
-from stale_runtime.inference.video_landmarks import SPACED, pooling_weights, spaced_snippets
+from stale_runtime.inference.video_landmarks import spaced_snippets
 from tests import tiny
 from tests.export.approximation import (
     Array,
@@ -100,23 +99,6 @@ def test_more_directions_are_more_exact_where_attention_is_sharp() -> None:
     assert most < some < none
 
 
-def test_the_strongest_directions_are_those_that_videos_differ_in() -> None:
-    network = tiny.make_network()
-    block = FoldedAttention.of(network.snippet_embedding)
-    dice = np.random.default_rng(0)
-    videos = [dice.standard_normal((200, C)).astype(np.float32) * np.r_[5.0, np.full(C - 1, 0.01)] for _ in range(3)]
-    expansion = Directions(block, videos).expansion(1)
-    first = np.zeros((1, C), np.float32)
-    first[0, 0] = 1
-    expected = block.query.reshape(C, block.heads, C)[0, :, 0]  # what the scores between two such snippets are
-    found = (first @ expansion.left @ expansion.right @ first.T)[:, 0, 0]
-    np.testing.assert_allclose(found, expected, rtol=0.05, atol=1e-3)
-    rest = expansion.rest_of(block)
-    np.testing.assert_allclose(
-        expansion.left @ expansion.right + rest, block.query.reshape(C, -1, C).transpose(1, 0, 2), atol=1e-5
-    )
-
-
 def test_an_outlier_raises_the_deviation() -> None:
     network = sharpened(3.0)
     calm = draw_calm_videos(1, 50)[0]
@@ -140,9 +122,6 @@ def test_videos_of_a_batch_do_not_depend_on_each_other() -> None:
 
 def test_features_of_any_size_are_rounded_well() -> None:
     """Bytes of rows are scaled row by row, so that no input saturates them."""
-    from stale_export.fast_localizer import fast_model
-    from stale_export.graph_builder import serialize
-
     network = tiny.make_network()
     videos, prompts = draw_calm_videos(4, 40, deviation=0.1), encode(network)
     expansion = Directions(FoldedAttention.of(network.snippet_embedding), videos).expansion(0)
@@ -167,25 +146,13 @@ def test_a_perturbed_weight_is_seen() -> None:
     assert rms(ours.cas_logits, theirs.cas_logits) > 0.05
 
 
-def test_the_landmarks_are_equal_stretches() -> None:
-    weights = pooling_weights(35)
-    assert weights.shape == (17, 35)
-    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
-    assert set((weights[1:] > 0).sum(axis=1)) == {2, 3}
-    assert ((weights[1:] > 0).sum(axis=0) == 1).all()
-    np.testing.assert_array_equal(pooling_weights(layout.SHORTEST)[1:], np.eye(layout.SHORTEST))
-    assert list(spaced_snippets(80)) == [10, 30, 50, 70]
-    assert GUARD_ROWS == SPACED + FARTHEST
-
-
 def test_odd_prompts_are_close_as_well() -> None:
     network = tiny.make_network()
     usual = encode(network, 4)
     batch = np.stack(draw_calm_videos(2, 40, deviation=0.1))
     for scale in (1.0, -1.0):
-        prompts = EncodedPrompts(
-            usual.names, usual.embeddings, usual.queries * np.array([[1], [1], [1], [scale]], np.float32)
-        )
+        scales = np.array([[1], [1], [1], [scale]], np.float32)
+        prompts = usual._replace(queries=usual.queries * scales)
         ours, _ = run(load(fast_bytes(network, C)), batch, prompts)
         theirs, _ = run(exact_session(network), batch, prompts)
         for mine, exact in zip(ours, theirs, strict=True):
