@@ -1,7 +1,7 @@
 """Helpers of several modules: running graphs in ONNX Runtime, and the networks that they were made from."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,13 @@ def declared(spec: GraphSpec) -> tuple[dict[str, object], dict[str, object]]:
         {tensor.name: (tensor.dtype, tensor.shape) for tensor in side} for side in (spec.inputs, spec.outputs)
     )
     return dict(inputs), dict(outputs)
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and its subgraphs, however deeply they are nested."""
+    yield graph
+    for attribute in (attribute for node in graph.node for attribute in node.attribute if attribute.HasField("g")):
+        yield from all_graphs(attribute.g)
 
 
 def weights(model: bytes) -> int:

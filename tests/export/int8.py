@@ -26,7 +26,7 @@ from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.decoding.decoders import DECODERS, DEFAULT_DECODER
 from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, MaskRows, make_inputs, read_outputs
 from tests import tiny
-from tests.export.graphs import draw_prompts, whole_outputs
+from tests.export.graphs import all_graphs, draw_prompts, whole_outputs
 
 Array = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -114,13 +114,11 @@ def _round_rows_together(graph: GraphBuilder, x: str, width: int) -> RoundedRows
 
 def _set_conditions(graph: onnx.GraphProto) -> None:
     """Give every loop without a condition one that is true."""
-    graph.initializer.append(numpy_helper.from_array(np.array(True), f"{graph.name}/true"))
-    for node in graph.node:
-        if node.op_type == "Loop":
-            node.input[1] = f"{graph.name}/true"
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _set_conditions(attribute.g)
+    for part in all_graphs(graph):
+        part.initializer.append(numpy_helper.from_array(np.array(True), f"{part.name}/true"))
+        for node in part.node:
+            if node.op_type == "Loop":
+                node.input[1] = f"{part.name}/true"
 
 
 def run_emulated(
@@ -169,14 +167,10 @@ def linear_weights(network: Stale) -> dict[str, Array]:
 
 def initializers(model: bytes) -> dict[str, NDArray[np.generic]]:
     """All constant tensors of a graph and its subgraphs, by their names without the subgraph's."""
-
-    def collect(graph: onnx.GraphProto) -> dict[str, NDArray[np.generic]]:
-        found = {tensor.name.split("/")[-1]: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        for attribute in (attribute for node in graph.node for attribute in node.attribute if attribute.HasField("g")):
-            found |= collect(attribute.g)
-        return found
-
-    return collect(onnx.load_from_string(model).graph)
+    graphs = all_graphs(onnx.load_from_string(model).graph)
+    return {
+        tensor.name.split("/")[-1]: numpy_helper.to_array(tensor) for graph in graphs for tensor in graph.initializer
+    }
 
 
 def encode(network: Stale, K: int = len(tiny.CLASSES)) -> EncodedPrompts:

@@ -17,7 +17,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
 from stale_runtime.bundle.onnx_session import open_session
 from tests import tiny
-from tests.export.graphs import Array, draw_prompts, inputs_for
+from tests.export.graphs import Array, all_graphs, draw_prompts, inputs_for
 from tests.export.int8 import ruin
 
 OUTPUTS = (layout.CAS_LOGITS, layout.MASK_LOGITS)
@@ -121,14 +121,5 @@ def test_the_operators_are_allowed_and_keys_have_the_bits_of_the_target(network:
     assert integer_attention.TILE_ROWS // network.config.heads < 300, "or no test above has several tiles"
     for bits, most in ((7, 63), (8, 127)):
         graph = localizer_model(network, attention_schemes(bits))
-        numbers = {n for node in _nodes(graph.graph) for n in _constants(node)}
-        assert f"float_{float(1 / most)!r}" in {name.split("/")[-1] for name in numbers}
-
-
-def _nodes(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
-    inner = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
-    return [graph, *(found for part in inner for found in _nodes(part))]
-
-
-def _constants(graph: onnx.GraphProto) -> list[str]:
-    return [tensor.name for tensor in graph.initializer if numpy_helper.to_array(tensor).shape == ()]
+        numbers = [numpy_helper.to_array(number) for part in all_graphs(graph.graph) for number in part.initializer]
+        assert np.float32(1 / most) in [number for number in numbers if number.shape == ()]

@@ -1,7 +1,6 @@
 """A thousand flipped bytes all over a bundle: none gets as far as inference."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +18,8 @@ from stale_runtime.inference import backends as backends_module
 from stale_runtime.inference import text_encoder as text_encoder_module
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from stale_runtime.inference.bundle_check import self_test
-from tests.tiny import CLASSES
+from tests import tiny
+from tests.export.approximation import write_fast_bundle
 
 POSITIONS = 1000
 NEVER_RUN = {"selftest.npz", "localizer.torch.pth", "localizer.torch-int8.pth"}
@@ -28,9 +28,9 @@ NEVER_RUN = {"selftest.npz", "localizer.torch.pth", "localizer.torch-int8.pth"}
 
 @pytest.fixture
 def work(bundle: Path, features: NDArray[np.float32], tmp_path: Path) -> Path:
-    shutil.copytree(bundle, tmp_path / "bundle")
+    write_fast_bundle(bundle, tmp_path / "bundle", tiny.make_network(), limit=0)
     np.save(tmp_path / "v.npy", features)
-    (tmp_path / "classes.txt").write_text("\n".join([*CLASSES, "a class that the bundle does not know"]))
+    (tmp_path / "classes.txt").write_text("\n".join([*tiny.CLASSES, "a class that the bundle does not know"]))
     return tmp_path
 
 

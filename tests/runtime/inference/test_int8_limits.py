@@ -19,7 +19,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.inference.bundle_check import FARTHER, INT8_SHARE, REPLAY_SHARE, compare_int8
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
-from tests.export.graphs import draw_prompts
+from tests.export.graphs import all_graphs, draw_prompts
 from tests.export.int8 import BY_ROWS, SATURATING, Array, run_emulated
 
 Edit = Callable[[onnx.ModelProto], None]
@@ -53,9 +53,10 @@ class Emulated:
 
 def multiply(weight: str, by: float) -> Edit:
     def edit(model: onnx.ModelProto) -> None:
-        (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == weight)
+        tensors = (tensor for graph in all_graphs(model.graph) for tensor in graph.initializer)
+        (tensor,) = (tensor for tensor in tensors if tensor.name.split("/")[-1] == weight)
         values = numpy_helper.to_array(tensor)
-        tensor.CopyFrom(numpy_helper.from_array((values * np.float32(by)).astype(values.dtype), weight))
+        tensor.CopyFrom(numpy_helper.from_array((values * np.float32(by)).astype(values.dtype), tensor.name))
 
     return edit
 
