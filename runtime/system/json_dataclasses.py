@@ -3,12 +3,15 @@
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_type_hints: Callable[[Any], dict[str, Any]] = cache(typing.get_type_hints)
+"""The annotations of a class; reading them again for each of many objects takes longer than building these."""
 
 
 def build(kind: type[T], content: Any) -> T:
@@ -34,7 +37,7 @@ def _build(expected: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType) and value is not None and is_dataclass(arguments[0]):
         return _build(arguments[0], value, where)
     if is_dataclass(expected):
-        hints = _type_hints(typing.cast(Any, expected))
+        hints = _type_hints(expected)
         names = {field.name for field in fields(expected)}
         if not isinstance(value, dict) or value.keys() != names:
             got = ", ".join(sorted(value))[:200] if isinstance(value, dict) else type(value).__name__
@@ -55,9 +58,3 @@ def _build(expected: Any, value: Any, where: str) -> Any:
         return value
     shown = value if isinstance(value, str) else reprlib.repr(value)  # repr would build all of a huge value
     raise ValueError(f"{where[:200]} is {shown[:60]!r}, expected {expected}")
-
-
-@cache
-def _type_hints(kind: Any) -> Mapping[str, Any]:
-    """The annotations of a class; reading them again for each of many objects takes longer than building these."""
-    return typing.get_type_hints(kind)
