@@ -19,6 +19,8 @@ class Expansion:
 
     centre: Matrix
     """(C,), a typical snippet. It changes nothing but the rounding."""
+    norm: float
+    """The usual length of a snippet's features."""
     left: Matrix
     """(H, C, r), the matrices U."""
     right: Matrix
@@ -46,7 +48,9 @@ class Directions:
         """Args: block: the attention among snippets; videos: features (S, C) of each."""
         videos = list(videos)
         self._block = block
-        self._centre = np.concatenate(videos).mean(axis=0, dtype=np.float64)
+        snippets = np.concatenate(videos)
+        self._centre = snippets.mean(axis=0, dtype=np.float64)
+        self._norm = float(np.median(np.linalg.norm(snippets, axis=1)))
         deviations = np.concatenate([video - video.mean(axis=0) for video in videos]).astype(np.float64)
         covariance = deviations.T @ deviations / len(deviations)  # (C, C)
         variances, axes = np.linalg.eigh(covariance)
@@ -60,6 +64,7 @@ class Directions:
         r = directions
         return Expansion(
             centre=self._centre.astype(np.float32),
+            norm=self._norm,
             left=(self._inverse @ (left[:, :, :r] * strengths[:, None, :r])).astype(np.float32),  # (H, C, r)
             right=(right[:, :r] @ self._inverse).astype(np.float32),  # (H, r, C)
         )

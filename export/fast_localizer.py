@@ -45,6 +45,8 @@ FARTHEST = SPACED
 HIDDEN = "masks.hidden"
 """Name of the layer whose input ``fast_model`` shows for calibration."""
 GUARD_ROWS = SPACED + FARTHEST
+_ROUNDING = 0.04
+"""How far products with output matrices of 7 bits are off, as a share of their length: twice what was measured."""
 _TINY = 1e-30
 _FAR = 1e9
 """Much more than any score or feature of a snippet."""
@@ -137,12 +139,14 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expa
     exact = graph.op("ReduceSum", _rows(graph, values, 0, 1 + GUARD_ROWS), graph.integers(1), keepdims=0)  # (B, 1+G, C)
     first, exact = graph.ops("Split", exact, graph.integers(1, GUARD_ROWS), outputs=2, axis=1)
     steps = _first_order(graph, block, expansion, deviations, landmarks, values)  # (B, T, C)
-    approximate = graph.op("Add", graph.op("GatherND", steps, places, batch_dims=1), first)  # (B, G, C)
-    distances = graph.op("ReduceL2", graph.op("Sub", exact, approximate), graph.integers(2), keepdims=0)  # (B, G)
-    graph.name(layout.DEVIATION, graph.op("ReduceMax", distances, graph.integers(1), keepdims=0))  # (B,)
-
     constant = block.bias + expansion.centre.astype(np.float64) @ block.output.reshape(H, C, C).sum(axis=0)
     common = graph.op("Add", graph.op("Add", first, mean), graph.weight("embedding.bias", constant.astype(np.float32)))
+
+    steps_of_guards = graph.op("GatherND", steps, places, batch_dims=1)  # (B, G, C)
+    approximate = graph.op("Add", steps_of_guards, first)  # (B, G, C)
+    distances = graph.op("ReduceL2", graph.op("Sub", exact, approximate), graph.integers(2), keepdims=0)  # (B, G)
+    sums = graph.op("Add", graph.op("Add", steps_of_guards, guards), common)  # (B, G, C), what is normalized
+    _name_deviation(graph, expansion, distances, first, sums)
     # The sum is taken in this order, because ONNX Runtime would make of x + y, both (B, T, C), and LayerNormalization
     # one SkipLayerNormalization, which takes eight times as long.
     return graph.op(
@@ -153,6 +157,28 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expa
         axis=-1,
         epsilon=block.norm_epsilon,
     )
+
+
+def _name_deviation(graph: GraphBuilder, expansion: Expansion, distances: str, first: str, sums: str) -> None:
+    """Make the output ``deviation`` (B,): how far the approximation is off in the snippets of the guard.
+
+    Normalization enlarges the errors of a snippet that is shorter than usual, also those of rounding. The latter are in
+    the exact and the approximate rows alike, so that the distance between these does not show them.
+
+    Args:
+        graph: receives the operators.
+        expansion: gives the usual length of a snippet.
+        distances: (B, G) between exact and approximate attention.
+        first: (B, 1, C), what the mean snippet gathers, which is rounded.
+        sums: (B, G, C), what is normalized.
+    """
+    is_rounded = "embedding.output.0" in graph.schemes
+    rounding = graph.op("ReduceL2", first, graph.integers(2), keepdims=0)  # (B, 1)
+    rounding = graph.op("Mul", rounding, graph.number(_ROUNDING if is_rounded else 0))
+    lengths = graph.op("ReduceL2", sums, graph.integers(2), keepdims=0)  # (B, G)
+    enlargement = graph.op("Max", graph.op("Div", graph.number(expansion.norm), lengths), graph.number(1))  # (B, G)
+    errors = graph.op("Mul", graph.op("Max", distances, rounding), enlargement)  # (B, G)
+    graph.name(layout.DEVIATION, graph.op("ReduceMax", errors, graph.integers(1), keepdims=0))  # (B,)
 
 
 def _choose_guards(graph: GraphBuilder, deviations: str) -> str:

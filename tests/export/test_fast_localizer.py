@@ -109,6 +109,19 @@ def test_an_outlier_raises_the_deviation() -> None:
     assert unusual > 10 * usual
 
 
+def test_short_features_raise_the_deviation_since_normalization_enlarges_what_rounding_did() -> None:
+    network = tiny.make_network()
+    videos = draw_calm_videos(4, 40)
+    calm = np.repeat(videos[0][:1], 40, axis=0)  # exact and approximate attention do not differ
+    expansion = Directions(FoldedAttention.of(network.snippet_embedding), videos).expansion(0)
+    schemes = fast_schemes(network.config.heads, StaticScheme.over(-4, 4, 7))
+    batch = np.stack([calm, 0.01 * calm])
+    _, (usual, short) = run(load(serialize(fast_model(network, expansion, schemes))), batch, encode(network))
+    assert short > 5 * usual > 0
+    _, (usual, short) = run(load(serialize(fast_model(network, expansion))), batch, encode(network))
+    assert max(usual, short) < 1e-4  # nothing is rounded
+
+
 def test_videos_of_a_batch_do_not_depend_on_each_other() -> None:
     network = tiny.make_network()
     prompts, session = encode(network), load(fast_bytes(network, 2))

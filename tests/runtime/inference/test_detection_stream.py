@@ -227,10 +227,10 @@ def test_the_network_gets_no_more_windows_at_once_than_memory_was_checked_for(
     most = 0
     original = small._network.run_windows
 
-    def spy(batch: NDArray[np.float32], prompts: Any, **options: Any) -> Any:
+    def spy(batch: NDArray[np.float32], prompts: Any) -> Any:
         nonlocal most
         most = max(most, len(batch))
-        return original(batch, prompts, **options)
+        return original(batch, prompts)
 
     monkeypatch.setattr(small._network, "run_windows", spy)
     list(small.stream(tiny.CLASSES).detections([draw(1500)]))
