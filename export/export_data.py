@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stale_export.calibration import Calibration, read_calibration
-from stale_export.export_job import ExportJob
+from stale_export.export_task import ExportTask
 from stale_export.int8_options import Int8Options
 from stale_export.validation_gate import ValidationVideos, read_validation
 from stale_export.vision_validation import AnnotatedFootage, find_footage
@@ -15,7 +15,7 @@ from stale_runtime.inputs.feature_statistics import FeatureStatistics
 from stale_runtime.inputs.prompts import Prompts
 
 
-def read_validation_videos(export: ExportJob, prompts: Prompts) -> ValidationVideos | None:
+def read_validation_videos(export: ExportTask, prompts: Prompts) -> ValidationVideos | None:
     """The features to validate on, with the annotations spelt like the prompts; None if there are none.
 
     Raises:
@@ -37,7 +37,7 @@ def read_validation_videos(export: ExportJob, prompts: Prompts) -> ValidationVid
     return replace(videos, truth=videos.truth.spelt_like(prompts.names))
 
 
-def find_validation_footage(export: ExportJob, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:
+def find_validation_footage(export: ExportTask, vision: str | None, prompts: Prompts) -> AnnotatedFootage | None:
     """The video files to validate the vision tower on; None if there are none.
 
     Raises:
@@ -60,7 +60,7 @@ def find_validation_footage(export: ExportJob, vision: str | None, prompts: Prom
 
 
 def read_calibration_videos(
-    export: ExportJob, validation: ValidationVideos | None, footage: AnnotatedFootage | None
+    export: ExportTask, validation: ValidationVideos | None, footage: AnnotatedFootage | None
 ) -> Calibration | None:
     """The features to calibrate on; None if there are none.
 
@@ -95,7 +95,7 @@ def _read_known_durations(options: Int8Options) -> dict[str, float]:
     return {video: annotated.duration_s for video, annotated in videos.items() if annotated.duration_s}
 
 
-def choose_statistics(export: ExportJob, calibration: Calibration | None) -> FeatureStatistics | None:
+def choose_statistics(export: ExportTask, calibration: Calibration | None) -> FeatureStatistics | None:
     """What the features of the training look like: as the checkpoint says, else as those to calibrate on do."""
     trained = export.trained.features
     export.say(f"recipe of the training features: {trained.recipe.describe()}")

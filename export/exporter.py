@@ -17,7 +17,7 @@ from stale_export.export_data import (
     read_calibration_videos,
     read_validation_videos,
 )
-from stale_export.export_job import ExportJob
+from stale_export.export_task import ExportTask
 from stale_export.fast_gate import FastGate, FastGraph
 from stale_export.fast_localizer import fast_spec
 from stale_export.graph_builder import serialize
@@ -109,7 +109,7 @@ def export_bundle(
     """
     check_graphs(graphs, vision=vision is not None)
     unwanted = left_out(graphs)
-    export = ExportJob(
+    export = ExportTask(
         trained=trained,
         text_spec=text_encoder_spec(trained.clip),
         int8=int8,
@@ -183,7 +183,7 @@ class _FloatGraphs:
 
 
 def _embed_footage(
-    export: ExportJob, tower: ExportedVision | None, footage: AnnotatedFootage | None
+    export: ExportTask, tower: ExportedVision | None, footage: AnnotatedFootage | None
 ) -> EmbeddedFootage | None:
     if tower is None or footage is None:
         return None
@@ -197,7 +197,7 @@ def _embed_footage(
 
 
 def _validate_vision(
-    export: ExportJob, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
+    export: ExportTask, tower: ExportedVision, footage: EmbeddedFootage, localizer: bytes, prompts: EncodedPrompts
 ) -> ExportedVision:
     return validate_vision(
         tower,
@@ -210,7 +210,7 @@ def _validate_vision(
     )
 
 
-def _export_vision(export: ExportJob, vision: str | None) -> ExportedVision | None:
+def _export_vision(export: ExportTask, vision: str | None) -> ExportedVision | None:
     if vision is None:
         return None
     channels, recipe = export.network.config.channels, export.trained.features.recipe
@@ -220,7 +220,7 @@ def _export_vision(export: ExportJob, vision: str | None) -> ExportedVision | No
 
 
 def _add_validation(
-    export: ExportJob,
+    export: ExportTask,
     manifest: Manifest,
     gate: MapGate,
     localizer: bytes,
@@ -252,7 +252,7 @@ def _add_vision(manifest: Manifest, tower: ExportedVision) -> Manifest:
     )
 
 
-def _export_graphs(export: ExportJob) -> _FloatGraphs:
+def _export_graphs(export: ExportTask) -> _FloatGraphs:
     network = export.network
     export.stages.enter("exporting the text encoder")
     spec = text_graph_spec(network.config.channels, network.config.heads)
@@ -268,7 +268,7 @@ def _export_graphs(export: ExportJob) -> _FloatGraphs:
 
 
 def _compare_graphs(
-    export: ExportJob, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
+    export: ExportTask, graphs: _FloatGraphs, prompts: EmbeddedPrompts, mask_nodes: int | None
 ) -> tuple[ParityRecord, ...]:
     export.stages.enter("comparing the graphs with the network")
     network = export.network
@@ -279,14 +279,14 @@ def _compare_graphs(
     )
 
 
-def _make_gate(export: ExportJob, validation: ValidationVideos | None, prompts: EncodedPrompts) -> MapGate | None:
+def _make_gate(export: ExportTask, validation: ValidationVideos | None, prompts: EncodedPrompts) -> MapGate | None:
     if validation is None:
         return None
     return MapGate(videos=validation, prompts=prompts, max_drop=export.int8.max_map_drop, watch=export.stages.watch)
 
 
 def _quantize_localizer(
-    export: ExportJob,
+    export: ExportTask,
     prompts: EncodedPrompts,
     calibration: Calibration | None,
     gate: MapGate | None,
@@ -318,7 +318,7 @@ def _quantize_localizer(
 
 
 def _approximate_localizer(
-    export: ExportJob,
+    export: ExportTask,
     localizer: bytes,
     quantized: tuple[QuantizedGraph, ...],
     prompts: EncodedPrompts,
@@ -363,7 +363,7 @@ def _approximate_localizer(
         return None
 
 
-def _quantize_text_encoder(export: ExportJob, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
+def _quantize_text_encoder(export: ExportTask, model: bytes, prompts: EmbeddedPrompts) -> QuantizedGraph | None:
     """The text encoder in int8; None if it is to stay in float."""
     if export.int8.text_precision == "fp32":
         return None
@@ -375,7 +375,7 @@ def _quantize_text_encoder(export: ExportJob, model: bytes, prompts: EmbeddedPro
 
 
 def _describe(
-    export: ExportJob,
+    export: ExportTask,
     graphs: _FloatGraphs,
     parity: tuple[ParityRecord, ...],
     records: tuple[QuantizationRecord, ...],

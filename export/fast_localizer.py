@@ -10,8 +10,7 @@ exponent. So softmax is expanded to first order there, see docs/linear_time.md:
 Here μ is the mean snippet of the video and d = x - μ; w_h = softmax(μ·A_h·xᵀ) and n_h = Σ_j w_hj·x_j; l_m is the mean
 deviation d of the m-th of M equal stretches. Weights of the network are multiplied by a few rows only, whatever T is.
 
-Prompts attend to the kept snippets in the same way: the mean query of all prompts and the background's query exactly,
-and by how a prompt's query differs from the mean, to first order, how much it attends to the kept snippets at all.
+Prompts attend to the kept snippets in a similar way, see ``stale_export.fast_adaptation``.
 
 A few snippets get exact attention as well. How far they are from the approximation is the output ``deviation``, by
 which the runtime recognizes a video that the approximation is not good enough for.
@@ -22,20 +21,19 @@ are expanded, G: snippets that get exact attention, N: rows that the heads' outp
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import onnx
 
 from stale_export.expansion import Expansion
-from stale_export.folding import FoldedAttention, Matrix
+from stale_export.fast_adaptation import classify_approximately
+from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import FLOAT, GraphBuilder
-from stale_export.graph_parts import add_and_normalize
+from stale_export.graph_parts import apply_outputs, normalize, scale_rows
 from stale_export.localizer_graph import watched_name
 from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
 from stale_export.schemes import Scheme, StaticScheme
 from stale_model import Stale
-from stale_model.network.stale import LOGIT_SCALE, SCORE_FLOOR
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.inference.video_landmarks import LANDMARKS, SPACED
@@ -47,18 +45,6 @@ HIDDEN = "masks.hidden"
 GUARD_ROWS = SPACED + FARTHEST
 _ROUNDING = 0.04
 """How far products with output matrices of 7 bits are off, as a share of their length: twice what was measured."""
-_TINY = 1e-30
-_FAR = 1e9
-"""Much more than any score or feature of a snippet."""
-
-
-class _Discarded(NamedTuple):
-    """Names of the values that say which snippets are discarded."""
-
-    barrier: str
-    """(B, T) of float32, ``_FAR`` for a discarded snippet and 0 for a kept one."""
-    log_count: str
-    """(B, 1, 1) logarithm of the number of discarded snippets."""
 
 
 def fast_spec(network: Stale) -> GraphSpec:
@@ -107,7 +93,7 @@ def fast_model(
     graph = GraphBuilder(schemes=schemes)
     snippets = _embed_snippets(graph, FoldedAttention.of(network.snippet_embedding), expansion)  # (B, T, C)
     propose_masks(graph, network.mask_localizer, snippets)
-    _classify(graph, network, snippets)
+    classify_approximately(graph, network, snippets)  # (B, K+1, T)
     spec = fast_spec(network)
     if not watch:
         return graph.model(spec)
@@ -134,7 +120,7 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expa
         rows.append(_covariance(graph, expansion, deviations, weights, gathered))  # (B, H, r, C)
     by_head = graph.op("Unsqueeze", landmarks, graph.integers(1))  # (B, 1, M, C)
     rows.append(graph.op("Concat", *[by_head] * H, axis=1))
-    values = _apply_outputs(graph, "embedding.output", block, graph.op("Concat", *rows, axis=2))  # (B, H, N, C)
+    values = apply_outputs(graph, "embedding.output", block, graph.op("Concat", *rows, axis=2))  # (B, H, N, C)
 
     exact = graph.op("ReduceSum", _rows(graph, values, 0, 1 + GUARD_ROWS), graph.integers(1), keepdims=0)  # (B, 1+G, C)
     first, exact = graph.ops("Split", exact, graph.integers(1, GUARD_ROWS), outputs=2, axis=1)
@@ -149,14 +135,7 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expa
     _name_deviation(graph, expansion, distances, first, sums)
     # The sum is taken in this order, because ONNX Runtime would make of x + y, both (B, T, C), and LayerNormalization
     # one SkipLayerNormalization, which takes eight times as long.
-    return graph.op(
-        "LayerNormalization",
-        graph.op("Add", graph.op("Add", steps, deviations), common),
-        graph.weight("embedding.norm_weight", block.norm_weight),
-        graph.weight("embedding.norm_bias", block.norm_bias),
-        axis=-1,
-        epsilon=block.norm_epsilon,
-    )
+    return normalize(graph, "embedding", block, graph.op("Add", graph.op("Add", steps, deviations), common))
 
 
 def _name_deviation(graph: GraphBuilder, expansion: Expansion, distances: str, first: str, sums: str) -> None:
@@ -209,7 +188,7 @@ def _attend_exactly(
     H, C = block.heads, block.output.shape[1]
     rows = graph.op("Concat", base, graph.op("Add", guards, base), axis=1)  # (B, 1+G, C)
     constant = (expansion.centre.astype(np.float64) @ block.query).astype(np.float32)  # (H*C,)
-    rows, largest = _scale_rows(graph, rows)
+    rows, largest = scale_rows(graph, rows)
     queries = graph.op("Mul", graph.linear("embedding.query", rows, block.query), largest)  # (B, 1+G, H*C)
     queries = graph.op("Add", queries, graph.weight("embedding.centre_query", constant))
     queries = _by_head(graph, queries, 1 + GUARD_ROWS, H, C)  # (B, H*(1+G), C)
@@ -256,7 +235,7 @@ def _first_order(
     """
     H, C, r = block.heads, block.output.shape[1], expansion.directions
     rest = expansion.rest_of(block)  # (H, C, C)
-    rows, largest = _scale_rows(graph, landmarks)
+    rows, largest = scale_rows(graph, landmarks)
     keys = graph.linear("embedding.key", rows, rest.transpose(2, 0, 1).reshape(C, H * C))  # (B, M, H*C)
     keys = graph.op("Mul", keys, largest)
     keys = graph.op("Transpose", _by_head(graph, keys, LANDMARKS, H, C), perm=[0, 2, 1])  # (B, C, H*M)
@@ -273,117 +252,6 @@ def _first_order(
     return graph.op("MatMul", shares[0], targets[0])
 
 
-def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
-    """Adapt the prompts to the kept snippets, and compare both; snippets (B, T, C)."""
-    block = FoldedAttention.of(network.cross_adaptation)
-    background = network.background_embedding.detach().numpy()  # (1, C)
-    discarded = _find_discarded(graph)
-    mixed = _adapt(graph, block, background, snippets, discarded)  # (B, K+1, C)
-    prompts = graph.op("Concat", layout.PROMPT_EMBEDDINGS, graph.weight("background", background), axis=0)  # (K+1, C)
-    adapted = add_and_normalize(graph, "adaptation", block, mixed, prompts)  # (B, K+1, C)
-    lengths = graph.op("ReduceL2", adapted, graph.integers(2), keepdims=1)
-    adapted = graph.op("Mul", adapted, graph.op("Div", graph.number(LOGIT_SCALE), lengths))
-
-    # The network sets a discarded snippet to zero, and numbers below the floor to the floor: its numbers are all equal
-    # then, and only its direction matters. So a floor that is high enough does both.
-    floor = graph.op("Max", discarded.barrier, graph.number(SCORE_FLOOR))  # (B, T)
-    floored = graph.op("Max", snippets, graph.op("Unsqueeze", floor, graph.integers(2)))  # (B, T, C)
-    lengths = graph.op("ReduceL2", floored, graph.integers(2), keepdims=0)  # (B, T)
-    logits = graph.op("MatMul", adapted, graph.op("Transpose", floored, perm=[0, 2, 1]))  # (B, K+1, T)
-    graph.name(layout.CAS_LOGITS, graph.op("Div", logits, graph.op("Unsqueeze", lengths, graph.integers(1))))
-
-
-def _find_discarded(graph: GraphBuilder) -> _Discarded:
-    dropped = graph.op("Sub", graph.number(1), layout.KEPT)  # (B, T), 1 or 0
-    count = graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1)  # (B, 1)
-    log_count = graph.op("Unsqueeze", graph.op("Log", count), graph.integers(2))  # minus infinity for no snippet
-    return _Discarded(graph.op("Mul", dropped, graph.number(_FAR)), log_count)
-
-
-def _adapt(
-    graph: GraphBuilder, block: FoldedAttention, background: Matrix, snippets: str, discarded: _Discarded
-) -> str:
-    """What the cross-adaptation adds to prompts and background: snippets (B, T, C) -> (B, K+1, C).
-
-    The discarded snippets are zero. So a prompt gathers the kept snippets' mean, under its attention to them, times the
-    share of its attention that they get in all.
-    """
-    H, C = block.heads, block.output.shape[1]
-    background_queries = (background.astype(np.float64) @ block.query).reshape(H, C).astype(np.float32)
-    mean = _mean_query(graph, H, C)  # (H, C)
-    rows = graph.op("Concat", mean, graph.weight("background_query", background_queries), axis=0)  # (2*H, C)
-    scores = graph.op("MatMul", rows, graph.op("Transpose", snippets, perm=[0, 2, 1]))  # (B, 2*H, T)
-    scores = graph.op("Sub", scores, graph.op("Unsqueeze", discarded.barrier, graph.integers(1)))
-    weights = graph.op("Softmax", scores, axis=-1)
-    gathered = graph.op("Reshape", graph.op("MatMul", weights, snippets), graph.integers(0, 2, H, C))
-    odds = graph.op("ReduceLogSumExp", scores, graph.integers(2), keepdims=1)  # (B, 2*H, 1)
-    odds = graph.op("Reshape", graph.op("Sub", odds, discarded.log_count), graph.integers(0, 2, 1, H))
-
-    values = _apply_outputs(
-        graph, "adaptation.output", block, graph.op("Transpose", gathered, perm=[0, 2, 1, 3])
-    )  # (B, H, 2, C)
-    values = graph.op("Transpose", values, perm=[0, 2, 1, 3])  # (B, 2, H, C)
-    prompt_odds, background_odds = _two(graph, odds)  # (B, 1, H)
-    prompt_values, background_values = _two(graph, values)  # (B, H, C)
-    prompt_mean, _ = _two(graph, gathered)  # (B, H, C)
-    shares = graph.op(
-        "Sigmoid", graph.op("Add", _differences(graph, mean, prompt_mean, H, C), prompt_odds)
-    )  # (B, K, H)
-    mixed = graph.op("MatMul", shares, prompt_values)  # (B, K, C)
-    background_row = graph.op("MatMul", graph.op("Sigmoid", background_odds), background_values)  # (B, 1, C)
-    return graph.op("Concat", mixed, background_row, axis=1)
-
-
-def _mean_query(graph: GraphBuilder, H: int, C: int) -> str:
-    """The mean of all prompts' queries, (H, C), as a product, because ReduceMean along the first axis is slow."""
-    number = graph.op("Shape", layout.QUERIES, end=1)  # (1,), which is K
-    share = graph.op("Reciprocal", graph.op("Cast", number, to=onnx.TensorProto.FLOAT))
-    shares = graph.op("Expand", share, graph.op("Concat", graph.integers(1), number, axis=0))  # (1, K)
-    return graph.op("Reshape", graph.op("MatMul", shares, layout.QUERIES), graph.integers(H, C))
-
-
-def _differences(graph: GraphBuilder, mean: str, gathered: str, H: int, C: int) -> str:
-    """How much more each prompt attends to what the mean query has gathered than that does itself: (B, K, H).
-
-    Args:
-        graph: receives the operators.
-        mean: (H, C), the mean query.
-        gathered: (B, H, C), the mean of the kept snippets under its attention.
-        H: heads.
-        C: channels.
-    """
-    own = graph.op("ReduceSum", graph.op("Mul", mean, gathered), graph.integers(2), keepdims=0)  # (B, H)
-    eye = graph.weight("heads", np.eye(H, dtype=np.float32)[:, None])  # (H, 1, H)
-    columns = graph.op("Mul", graph.op("Unsqueeze", gathered, graph.integers(3)), eye)  # (B, H, C, H)
-    columns = graph.op("Reshape", columns, graph.integers(0, H * C, H))  # each head's rows in a column of their own
-    return graph.op("Sub", graph.op("MatMul", layout.QUERIES, columns), graph.op("Unsqueeze", own, graph.integers(1)))
-
-
-def _apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
-    """Multiply the rows of each head by its output matrix: (B, H, N, C) -> (B, H, N, C)."""
-    H, C = block.heads, block.output.shape[1]
-    matrices = block.output.reshape(H, C, C)
-    rows, largest = _scale_rows(graph, rows)
-    parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
-    products = [graph.linear(f"{name}.{h}", parts[h], matrices[h]) for h in range(H)]
-    return graph.op("Mul", graph.op("Concat", *products, axis=1), largest)
-
-
-def _scale_rows(graph: GraphBuilder, rows: str) -> tuple[str, str]:
-    """Divide each row by its largest number, so that the same bytes suit rows of any size; see ``fast_schemes``.
-
-    Args:
-        graph: receives the operators.
-        rows: (..., C)
-
-    Returns:
-        The rows (..., C) in [-1, 1], and these numbers (..., 1).
-    """
-    axes = graph.integers(-1)
-    largest = graph.op("Max", graph.op("ReduceMax", graph.op("Abs", rows), axes, keepdims=1), graph.number(_TINY))
-    return graph.op("Div", rows, largest), largest
-
-
 def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:
     """Rows of all heads side by side, as rows of one head after the other: (B, count, H*C) -> (B, H*count, C)."""
     rows = graph.op("Reshape", rows, graph.integers(0, count, H, C))
@@ -394,9 +262,3 @@ def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:
 def _rows(graph: GraphBuilder, values: str, start: int, end: int) -> str:
     """Rows of (B, H, N, D) from start to end."""
     return graph.op("Slice", values, graph.integers(start), graph.integers(end), graph.integers(2))
-
-
-def _two(graph: GraphBuilder, values: str) -> list[str]:
-    """The two halves of (B, 2, ...), each (B, ...)."""
-    halves = graph.ops("Split", values, outputs=2, axis=1, num_outputs=2)
-    return [graph.op("Squeeze", half, graph.integers(1)) for half in halves]

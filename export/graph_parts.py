@@ -1,4 +1,4 @@
-"""Pieces of the deployed graph that several of its parts use: resampling rows, and the end of an attention block."""
+"""Pieces of the deployed graphs that several of their parts use: resampled rows, and parts of attention blocks."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,8 @@ import onnx
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import GraphBuilder
 
+_LEAST_ROW = 1e-30
+"""What a row of zeros is divided by."""
 ROUNDING = 2.0**-10
 """How far a share may be from the exact one. Float32 needs less than that, and bfloat16 would round it off anyway."""
 
@@ -71,14 +73,44 @@ def interpolate_rows(graph: GraphBuilder, values: str, positions: Positions, axi
 def add_and_normalize(graph: GraphBuilder, name: str, block: FoldedAttention, mixed: str, residual: str) -> str:
     """The end of an attention block: bias, residual, LayerNorm; (B, N, C) and (B or 1, N, C) -> (B, N, C)."""
     biased = graph.op("Add", mixed, graph.weight(f"{name}.bias", block.bias))
+    return normalize(graph, name, block, graph.op("Add", biased, residual))
+
+
+def normalize(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
+    """An attention block's LayerNorm: (B, N, C) -> (B, N, C)."""
     return graph.op(
         "LayerNormalization",
-        graph.op("Add", biased, residual),
+        rows,
         graph.weight(f"{name}.norm_weight", block.norm_weight),
         graph.weight(f"{name}.norm_bias", block.norm_bias),
         axis=-1,
         epsilon=block.norm_epsilon,
     )
+
+
+def apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
+    """Multiply the rows of each head by its output matrix: (B, H, N, C) -> (B, H, N, C)."""
+    H, C = block.heads, block.output.shape[1]
+    matrices = block.output.reshape(H, C, C)
+    rows, largest = scale_rows(graph, rows)
+    parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
+    products = [graph.linear(f"{name}.{h}", parts[h], matrices[h]) for h in range(H)]
+    return graph.op("Mul", graph.op("Concat", *products, axis=1), largest)
+
+
+def scale_rows(graph: GraphBuilder, rows: str) -> tuple[str, str]:
+    """Divide each row by its largest number, so that the same bytes suit rows of any size; see ``fast_schemes``.
+
+    Args:
+        graph: receives the operators.
+        rows: (..., C)
+
+    Returns:
+        The rows (..., C) in [-1, 1], and these numbers (..., 1).
+    """
+    axes = graph.integers(-1)
+    largest = graph.op("Max", graph.op("ReduceMax", graph.op("Abs", rows), axes, keepdims=1), graph.number(_LEAST_ROW))
+    return graph.op("Div", rows, largest), largest
 
 
 def scale_to_length_one(graph: GraphBuilder, rows: str) -> str:

@@ -12,7 +12,7 @@ from stale_runtime.errors import ExportError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportJob:
+class ExportTask:
     """What every stage of an export needs."""
 
     trained: TrainedStale
