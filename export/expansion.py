@@ -27,7 +27,7 @@ class Expansion:
     @property
     def directions(self) -> int:
         """The number r."""
-        return self.left.shape[2]
+        return int(self.left.shape[2])
 
     def rest_of(self, block: FoldedAttention) -> Matrix:
         """What the directions leave of the matrices A: (H, C, C)."""

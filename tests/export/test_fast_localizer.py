@@ -100,6 +100,13 @@ def test_more_directions_are_more_exact_where_attention_is_sharp() -> None:
     assert most < some < none
 
 
+def test_where_each_snippet_is_a_landmark_no_direction_is_missed_much() -> None:
+    network, videos = sharpened(3.0), draw_calm_videos(3, layout.SHORTEST, deviation=0.1)
+    prompts, batch = encode(network), np.stack(videos)
+    landmarks, directions = (run(load(fast_bytes(network, r, videos)), batch, prompts)[1].max() for r in (0, C))
+    assert landmarks < 3 * directions
+
+
 def test_the_strongest_directions_are_those_that_videos_differ_in() -> None:
     network = tiny.make_network()
     block = FoldedAttention.of(network.snippet_embedding)
