@@ -7,6 +7,7 @@ from stale_export.fast_localizer import fast_model, fast_schemes, fast_spec
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import serialize
 from stale_export.schemes import StaticScheme
+from stale_runtime.bundle import layout
 from stale_runtime.decoding.action_masks import all_rows
 from stale_runtime.inference.video_landmarks import spaced_snippets
 from tests import tiny
@@ -97,6 +98,13 @@ def test_more_directions_are_more_exact_where_attention_is_sharp() -> None:
     prompts, batch = encode(network), np.stack(videos)
     none, some, most = (run(load(fast_bytes(network, r, videos)), batch, prompts)[1].max() for r in (0, 4, C))
     assert most < some < none
+
+
+def test_where_each_snippet_is_a_landmark_no_direction_is_missed_much() -> None:
+    network, videos = sharpened(3.0), draw_calm_videos(3, layout.SHORTEST, deviation=0.1)
+    prompts, batch = encode(network), np.stack(videos)
+    landmarks, directions = (run(load(fast_bytes(network, r, videos)), batch, prompts)[1].max() for r in (0, C))
+    assert landmarks < 3 * directions
 
 
 def test_an_outlier_raises_the_deviation() -> None:

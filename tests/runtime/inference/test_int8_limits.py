@@ -88,6 +88,7 @@ def portable() -> Emulated:
 @pytest.mark.parametrize(
     ("weight", "by"),
     [
+        ("embedding.output.scale", 1.2),
         ("masks.hidden.scale", 1.2),
         ("adaptation.output.scale", 1.2),
         ("masks.hidden", 0),
