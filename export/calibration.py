@@ -27,8 +27,8 @@ from stale_runtime.system.cpus import available_threads
 NO_DURATIONS: Mapping[str, float] = {}
 TAILS = {"minmax": 0.0, "percentile 99.999": 1e-5, "percentile 99.99": 1e-4, "percentile 99.9": 1e-3}
 """Methods of choosing a range, and the share of the values that each leaves out at either end."""
-STATIC = ("masks.hidden", "adaptation.output")
-"""The layers whose ranges are calibrated: a LayerNorm before them keeps every video within the same range."""
+CALIBRATED = ("masks.hidden", "adaptation.output")
+"""The layers whose ranges can be calibrated: a LayerNorm before them keeps every video within the same range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def read_calibration(
 
 
 class Activations:
-    """The inputs of each layer of ``STATIC`` in the deployed graph, collected over all calibration videos."""
+    """The inputs of each layer of ``CALIBRATED`` in the deployed graph, collected over all calibration videos."""
 
     def __init__(
         self, network: Stale, calibration: Calibration, prompts: EncodedPrompts, *, watch: Watch = unwatched
@@ -130,12 +130,12 @@ class Activations:
         session = open_session(
             serialize(localizer_model(network, watch=True)), name="calibration", threads=available_threads()
         )
-        names = [watched_name(linear) for linear in STATIC]
-        collected: list[list[Features]] = [[] for _ in STATIC]
+        names = [watched_name(linear) for linear in CALIBRATED]
+        collected: list[list[Features]] = [[] for _ in CALIBRATED]
         for features in watch(calibration.features.values(), "video"):
             for parts, found in zip(collected, run_on_video(session, features, prompts, names), strict=True):
                 parts.append(found.ravel())
-        self._values = {linear: np.concatenate(parts) for linear, parts in zip(STATIC, collected, strict=True)}
+        self._values = {linear: np.concatenate(parts) for linear, parts in zip(CALIBRATED, collected, strict=True)}
         for linear, values in self._values.items():
             if not np.isfinite(values).all():
                 raise QuantizationError(
@@ -144,7 +144,7 @@ class Activations:
                 )
 
     def schemes(self, method: str, weight_bits: int) -> dict[str, StaticScheme]:
-        """The quantization of each layer of ``STATIC``, with the ranges that a method of ``TAILS`` gives."""
+        """The quantization of each layer of ``CALIBRATED``, with the ranges that a method of ``TAILS`` gives."""
         tail = TAILS[method]
         schemes = {}
         for linear, values in self._values.items():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import onnx
 
-from stale_export.calibration import STATIC, TAILS, Activations, Calibration, logit_errors
+from stale_export.calibration import CALIBRATED, TAILS, Activations, Calibration, logit_errors
 from stale_export.graph_builder import FLOAT, serialize
 from stale_export.integer_attention import INTEGER_OPERATORS_BY_LAYER, attention_schemes
 from stale_export.localizer_graph import LAYERS, localizer_model
@@ -75,8 +75,7 @@ class Quantizer:
         Raises:
             QuantizationError: ONNX Runtime does not compute it in integers, or too much mAP is lost.
         """
-        by_batch = {linear: DynamicScheme(weight_bits=self.bits) for linear in STATIC}
-        repaired = self._repair(file, {**by_batch, **attention_schemes(self.bits)}, ())
+        repaired = self._repair(file, dynamic_schemes(self.bits), ())
         model = self._model(repaired.schemes)
         return QuantizedGraph(model=model, record=self._record(file, "dynamic", model, repaired))
 
@@ -200,6 +199,11 @@ class Quantizer:
 
     def _model(self, schemes: Mapping[str, Scheme]) -> bytes:
         return serialize(localizer_model(self.network, schemes))
+
+
+def dynamic_schemes(weight_bits: int) -> dict[str, Scheme]:
+    """The quantization of all layers by name, with ranges that are computed while the graph runs."""
+    return {**dict.fromkeys(CALIBRATED, DynamicScheme(weight_bits=weight_bits)), **attention_schemes(weight_bits)}
 
 
 def _float_layers(schemes: Mapping[str, Scheme]) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from stale_export import integer_attention
-from stale_export.calibration import STATIC, Calibration
+from stale_export.calibration import Calibration
 from stale_export.graph_builder import GraphBuilder, RoundedRows, serialize
 from stale_export.graph_runner import localize_video
-from stale_export.integer_attention import ATTENTION, attention_schemes
+from stale_export.integer_attention import ATTENTION
 from stale_export.localizer_graph import LINEARS, cross_queries, localizer_model
-from stale_export.schemes import PORTABLE_BITS, DynamicScheme, Scheme
+from stale_export.quantization import dynamic_schemes
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.onnx_session import open_session
@@ -94,11 +94,6 @@ Kernels = Sequence[type[OpRun]]
 EXACT: Kernels = ()
 SATURATING: Kernels = (MatMulInteger,)
 BY_ROWS: Kernels = (DynamicQuantizeLinear, _RowsMatMulInteger)
-
-
-def dynamic_schemes(bits: int = PORTABLE_BITS) -> dict[str, Scheme]:
-    """The layers of the dynamic graph, all in integers."""
-    return {**{linear: DynamicScheme(weight_bits=bits) for linear in STATIC}, **attention_schemes(bits)}
 
 
 def _round_rows_together(graph: GraphBuilder, x: str, width: int) -> RoundedRows:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stale_export.calibration import (
-    STATIC,
+    CALIBRATED,
     TAILS,
     Activations,
     Calibration,
@@ -134,7 +134,7 @@ def test_what_goes_into_each_layer_is_watched() -> None:
     network, drawn = tiny.make_network(), calibration()
     prompts = encode(network)
     schemes = Activations(network, drawn, prompts).schemes("minmax", PORTABLE_BITS)
-    assert tuple(schemes) == STATIC
+    assert tuple(schemes) == CALIBRATED
     session = open_session(serialize(localizer_model(network, watch=True)), name="watched", threads=1)
     for linear, scheme in schemes.items():
         parts = [run_on_video(session, video, prompts, [watched_name(linear)])[0] for video in drawn.features.values()]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import LINEARS, localizer_model
+from stale_export.quantization import dynamic_schemes
 from stale_export.schemes import PORTABLE_BITS, TARGETS, VNNI_BITS, Scheme, StaticScheme, bits_for
 from stale_model import read_original_checkpoint
 from stale_runtime.bundle.onnx_session import open_session
@@ -20,7 +21,6 @@ from tests.export.int8 import (
     Array,
     Integers,
     draw_videos,
-    dynamic_schemes,
     encode,
     exact_product,
     linear_weights,

@@ -15,6 +15,7 @@ from stale_export.bundle_writer import write_bundle
 from stale_export.graph_builder import serialize
 from stale_export.graph_runner import localize_video
 from stale_export.localizer_graph import localizer_model
+from stale_export.quantization import dynamic_schemes
 from stale_export.schemes import PORTABLE_BITS, VNNI_BITS
 from stale_runtime import Localizer
 from stale_runtime.bundle import layout
@@ -29,7 +30,7 @@ from stale_runtime.inference.bundle_check import INT8_COSINE, Check, replay_name
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from tests import tiny
 from tests.export.graphs import whole_outputs
-from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, dynamic_schemes, ruin, run_emulated
+from tests.export.int8 import BY_ROWS, EXACT, SATURATING, draw_videos, ruin, run_emulated
 
 EXACT_BACKENDS = {name: b for name, b in LOCALIZER_BACKENDS.items() if b.file != layout.LOCALIZER_FAST}
 """``ort-fast`` has tests of its own, see test_guarded_pass."""
@@ -205,7 +206,7 @@ def test_a_wrong_scale_fails_although_it_is_what_was_exported(
     int8_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linear: str
 ) -> None:
     ruin(monkeypatch, linear, by=1.5)
-    schemes = dynamic_schemes()
+    schemes = dynamic_schemes(PORTABLE_BITS)
     model = serialize(localizer_model(tiny.make_network(), schemes))
     arrays = recording(int8_bundle)
     session = open_session(model, name="ruined", threads=1)

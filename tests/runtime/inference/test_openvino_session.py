@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from stale_export.calibration import STATIC
+from stale_export.calibration import CALIBRATED
 from stale_export.float_attention import LONG
 from stale_export.graph_builder import serialize
 from stale_export.localizer_graph import localizer_model
@@ -62,11 +62,11 @@ def test_outputs_are_those_of_onnx_runtime(bundle: Path, snippets: int, length: 
 
 def test_int8_is_computed_in_integers_and_is_not_float() -> None:
     network = tiny.make_network()
-    schemes = {name: StaticScheme.over(-4, 4, PORTABLE_BITS) for name in STATIC}
+    schemes = {name: StaticScheme.over(-4, 4, PORTABLE_BITS) for name in CALIBRATED}
     inputs = inputs_for(network, torch.from_numpy(draw(16)[None]), draw_prompts(3, tiny.CHANNELS))
     models = [serialize(localizer_model(network, chosen)) for chosen in (schemes, {})]
     found = [
-        load(models[0], precision="int8", integer_layers=len(STATIC)).run([layout.MASK_LOGITS], inputs)[0],
+        load(models[0], precision="int8", integer_layers=len(CALIBRATED)).run([layout.MASK_LOGITS], inputs)[0],
         *(open_session(model, name="ort", threads=1).run([layout.MASK_LOGITS], inputs)[0] for model in models),
     ]
     openvino, ort, in_float = found
