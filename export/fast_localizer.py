@@ -155,8 +155,9 @@ def _name_deviation(graph: GraphBuilder, expansion: Expansion, distances: str, f
     rounding = graph.op("ReduceL2", first, graph.integers(2), keepdims=0)  # (B, 1)
     rounding = graph.op("Mul", rounding, graph.number(_ROUNDING if is_rounded else 0))
     lengths = graph.op("ReduceL2", sums, graph.integers(2), keepdims=0)  # (B, G)
-    enlargement = graph.op("Max", graph.op("Div", graph.number(expansion.norm), lengths), graph.number(1))  # (B, G)
-    errors = graph.op("Mul", graph.op("Max", distances, rounding), enlargement)  # (B, G)
+    enlargement = graph.op("Div", graph.number(expansion.norm), lengths)  # (B, G)
+    enlarged = graph.op("Mul", graph.op("Max", distances, rounding), enlargement)  # (B, G)
+    errors = graph.op("Max", distances, enlarged)  # (B, G)
     graph.name(layout.DEVIATION, graph.op("ReduceMax", errors, graph.integers(1), keepdims=0))  # (B,)
 
 

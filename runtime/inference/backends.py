@@ -172,7 +172,10 @@ def _missing_graph(backend: LocalizerBackend, manifest: Manifest) -> StaleError:
     present = [other for other in LOCALIZER_BACKENDS.values() if other.file in manifest.files]
     if not present:
         return BundleError(f"the bundle has no graph for any of {', '.join(LOCALIZER_BACKENDS)}; {COPY_AGAIN}")
-    usable = [other.name for other in present if backend_problem(other, manifest) is None]
+    problems = {other.name: backend_problem(other, manifest) for other in present}
+    usable = [name for name, problem in problems.items() if problem is None]
+    if not usable:
+        return next(problem for problem in problems.values() if problem is not None)
     return BackendError(
         f"{backend.name}: the bundle was exported without {backend.file}; give {' or '.join(usable)}, or a bundle that "
         "has it"

@@ -41,8 +41,8 @@ class LocalizerNetwork(Protocol):
 class GuardedPass:
     """An approximate graph, and the exact one of the same bundle, which is loaded when the first video needs it.
 
-    A video, or a window of one, whose deviation is above the limit is computed by the exact graph. Its outputs are
-    those of the exact backend then, bit for bit. Threads may share it.
+    A video, or a window of one, whose deviation is above the limit is computed by the exact graph. The outputs of a
+    whole video are those of the exact backend then, bit for bit. Threads may share it.
     """
 
     def __init__(self, fast: ForwardPass, open_exact: Callable[[], ForwardPass], *, limit: float) -> None:
@@ -109,7 +109,8 @@ class GuardedPass:
                 if name in found
             ]
         good = np.isfinite(sums).all(axis=0) & (found[layout.KEPT] > 0).any(axis=1)
-        return np.asarray(~(good & (found[layout.DEVIATION] <= self._limit)))
+        deviations = found[layout.DEVIATION].astype(np.float64)  # the limit may be a number that float32 cannot hold
+        return np.asarray(~(good & (deviations <= self._limit)))
 
     def _exact(self) -> ForwardPass:
         with self._lock:

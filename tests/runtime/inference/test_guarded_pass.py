@@ -112,6 +112,12 @@ def test_windows_are_judged_one_by_one(fast_bundle: Path) -> None:
     assert np.array_equal(ours.cas_logits, theirs.cas_logits)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_limit_beyond_float32_accepts_every_video(bundle: Path, tmp_path: Path) -> None:
+    write_fast_bundle(bundle, tmp_path / "bundle", tiny.make_network(), limit=1e300)
+    assert Localizer.open(tmp_path / "bundle", backend="ort-fast").detect(calm(), tiny.CLASSES).recomputed == 0
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_deviation_that_is_no_number_counts_as_above_the_limit(value: float, bundle: Path, tmp_path: Path) -> None:
     model = onnx.load_from_string(fast_bytes(tiny.make_network(), 0))
@@ -158,9 +164,10 @@ def test_without_an_exact_graph_or_a_limit_there_is_no_guard(bundle: Path, tmp_p
     held = write_fast_bundle(bundle, tmp_path / "bundle", tiny.make_network(), limit=0.5)
     exact = [b.file for b in LOCALIZER_BACKENDS.values() if b != FAST and b.file in held.manifest.files]
     manifest = replace(held.manifest, files={n: f for n, f in held.manifest.files.items() if n not in exact})
-    problem = backend_problem(FAST, manifest)
-    assert isinstance(problem, BackendError)
-    assert "no exact graph" in str(problem)
+    for backend in (FAST, default_backend(manifest), LOCALIZER_BACKENDS["ort-int8"]):
+        problem = backend_problem(backend, manifest)
+        assert isinstance(problem, BackendError)
+        assert "no exact graph" in str(problem)
     problem = backend_problem(FAST, replace(held.manifest, approximation=None))
     assert isinstance(problem, BundleError)
     assert "does not say how exact" in str(problem)
