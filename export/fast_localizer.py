@@ -30,7 +30,6 @@ import onnx
 from stale_export.expansion import Expansion
 from stale_export.folding import FoldedAttention, Matrix
 from stale_export.graph_builder import FLOAT, GraphBuilder
-from stale_export.graph_parts import add_and_normalize
 from stale_export.localizer_graph import watched_name
 from stale_export.mask_graph import convolve_bytes, mask_inputs, mask_outputs, propose_masks
 from stale_export.schemes import Scheme, StaticScheme
@@ -54,7 +53,7 @@ class _Discarded(NamedTuple):
     """Names of the values that say which snippets are discarded."""
 
     barrier: str
-    """(B, T) of float32, ``_FAR`` for a discarded snippet and 0 for a kept one."""
+    """(B, T, 1) of float32, ``_FAR`` for a discarded snippet and 0 for a kept one."""
     log_count: str
     """(B, 1, 1) logarithm of the number of discarded snippets."""
 
@@ -243,14 +242,21 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
     discarded = _find_discarded(graph)
     mixed = _adapt(graph, block, background, snippets, discarded)  # (B, K+1, C)
     prompts = graph.op("Concat", layout.PROMPT_EMBEDDINGS, graph.weight("background", background), axis=0)  # (K+1, C)
-    adapted = add_and_normalize(graph, "adaptation", block, mixed, prompts)  # (B, K+1, C)
+    adapted = graph.op(
+        "LayerNormalization",
+        graph.op("Add", mixed, prompts),
+        graph.weight("adaptation.norm_weight", block.norm_weight),
+        graph.weight("adaptation.norm_bias", block.norm_bias),
+        axis=-1,
+        epsilon=block.norm_epsilon,
+    )  # (B, K+1, C)
     lengths = graph.op("ReduceL2", adapted, graph.integers(2), keepdims=1)
     adapted = graph.op("Mul", adapted, graph.op("Div", graph.number(LOGIT_SCALE), lengths))
 
     # The network sets a discarded snippet to zero, and numbers below the floor to the floor: its numbers are all equal
     # then, and only its direction matters. So a floor that is high enough does both.
-    floor = graph.op("Max", discarded.barrier, graph.number(SCORE_FLOOR))  # (B, T)
-    floored = graph.op("Max", snippets, graph.op("Unsqueeze", floor, graph.integers(2)))  # (B, T, C)
+    floor = graph.op("Max", discarded.barrier, graph.number(SCORE_FLOOR))  # (B, T, 1)
+    floored = graph.op("Max", snippets, floor)  # (B, T, C)
     lengths = graph.op("ReduceL2", floored, graph.integers(2), keepdims=1)  # (B, T, 1)
     # Transposed are prompts and logits, not the snippets, which have more channels.
     logits = graph.op("MatMul", floored, graph.op("Transpose", adapted, perm=[0, 2, 1]))  # (B, T, K+1)
@@ -259,16 +265,17 @@ def _classify(graph: GraphBuilder, network: Stale, snippets: str) -> None:
 
 
 def _find_discarded(graph: GraphBuilder) -> _Discarded:
-    dropped = graph.op("Sub", graph.number(1), layout.KEPT)  # (B, T), 1 or 0
-    count = graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1)  # (B, 1)
-    log_count = graph.op("Unsqueeze", graph.op("Log", count), graph.integers(2))  # minus infinity for no snippet
+    kept = graph.op("Unsqueeze", layout.KEPT, graph.integers(2))
+    dropped = graph.op("Sub", graph.number(1), kept)  # (B, T, 1), 1 or 0
+    count = graph.op("ReduceSum", dropped, graph.integers(1), keepdims=1)  # (B, 1, 1)
+    log_count = graph.op("Log", count)  # minus infinity for no snippet
     return _Discarded(graph.op("Mul", dropped, graph.number(_FAR)), log_count)
 
 
 def _adapt(
     graph: GraphBuilder, block: FoldedAttention, background: Matrix, snippets: str, discarded: _Discarded
 ) -> str:
-    """What the cross-adaptation adds to prompts and background: snippets (B, T, C) -> (B, K+1, C).
+    """What the cross-adaptation adds to prompts and background, its bias included: snippets (B, T, C) -> (B, K+1, C).
 
     The discarded snippets are zero. So a prompt gathers the kept snippets' mean, under its attention to them, times the
     share of its attention that they get in all.
@@ -279,7 +286,7 @@ def _adapt(
     columns = graph.op("Concat", layout.MEAN_QUERY, background_query, axis=2)
     columns = graph.op("Reshape", columns, graph.integers(C, 2 * H))  # a head's two queries side by side
     scores = graph.op("MatMul", snippets, columns)  # (B, T, 2*H)
-    scores = graph.op("Sub", scores, graph.op("Unsqueeze", discarded.barrier, graph.integers(2)))
+    scores = graph.op("Sub", scores, discarded.barrier)
     scores = graph.op("Transpose", scores, perm=[0, 2, 1])  # (B, 2*H, T)
     weights = graph.op("Softmax", scores, axis=-1)
     gathered = graph.op("Reshape", graph.op("MatMul", weights, snippets), graph.integers(0, H, 2, C))
@@ -289,13 +296,35 @@ def _adapt(
 
     column = graph.op("Reshape", _first_row(graph, gathered), graph.integers(0, H, C, 1))
     more = graph.op("MatMul", layout.QUERY_SPREAD, column)  # (B, H, K, 1)
-    shares = graph.op("Sigmoid", graph.op("Add", more, _first_row(graph, odds)))
-    shares = graph.op("Transpose", graph.op("Squeeze", shares, graph.integers(3)), perm=[0, 2, 1])  # (B, K, H)
-    prompt_values, background_values = (graph.op("Gather", values, graph.scalar(n), axis=2) for n in range(2))
-    mixed = graph.op("MatMul", shares, prompt_values)  # (B, K, C)
-    background_odds = graph.op("Gather", odds, graph.scalar(1), axis=2)  # (B, H, 1)
-    background_shares = graph.op("Transpose", graph.op("Sigmoid", background_odds), perm=[0, 2, 1])  # (B, 1, H)
-    return graph.op("Concat", mixed, graph.op("MatMul", background_shares, background_values), axis=1)
+    odds = _share_odds(graph, graph.op("Add", more, _first_row(graph, odds)), odds)  # (B, H, 2, K+1)
+    shares = graph.op("Sigmoid", graph.op("Reshape", odds, graph.integers(0, 2 * H, -1)))
+    one_more = graph.integers(0, 0, 0, 0, 1, 0)
+    shares = graph.op("Pad", shares, one_more, graph.number(1))  # (B, 2*H+1, K+1), the last row for the bias
+    values = graph.op("Pad", graph.op("Reshape", values, graph.integers(0, 2 * H, C)), one_more)  # (B, 2*H+1, C)
+    bias = np.concatenate([np.zeros((2 * H, C), np.float32), block.bias.reshape(1, C)])
+    values = graph.op("Add", values, graph.weight("adaptation.bias", bias))
+    return graph.op("MatMul", graph.op("Transpose", shares, perm=[0, 2, 1]), values)
+
+
+def _share_odds(graph: GraphBuilder, prompts: str, odds: str) -> str:
+    """The odds of what the mean query gathers, and the background's, for all prompts and the background.
+
+    A prompt has nothing of what the background's query gathers, and the other way round.
+
+    Args:
+        graph: receives the operators.
+        prompts: (B, H, K, 1)
+        odds: (B, H, 2, 1), of which the second is the background's.
+
+    Returns:
+        (B, H, 2, K+1)
+    """
+    never = graph.number(-_FAR)
+    prompts = graph.op("Transpose", prompts, perm=[0, 1, 3, 2])  # (B, H, 1, K)
+    prompts = graph.op("Pad", prompts, graph.integers(0, 0, 0, 0, 0, 0, 1, 0), never)  # (B, H, 2, K)
+    background = graph.op("Gather", odds, graph.integers(1), axis=2)  # (B, H, 1, 1)
+    background = graph.op("Pad", background, graph.integers(0, 0, 1, 0, 0, 0, 0, 0), never)  # (B, H, 2, 1)
+    return graph.op("Concat", prompts, background, axis=3)
 
 
 def _apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
@@ -304,8 +333,13 @@ def _apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows:
     matrices, names = block.output.reshape(H, C, C), [f"{name}.{h}" for h in range(H)]
     rows, factor = _round_rows(graph, rows, names[0])
     parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
-    products = [_multiply(graph, *layer) for layer in zip(names, parts, matrices, strict=True)]
-    return graph.op("Mul", graph.op("Concat", *products, axis=1), factor)
+    layers = list(zip(names, parts, matrices, strict=True))
+    if names[0] not in graph.schemes:
+        return graph.op("Mul", graph.op("Concat", *[graph.linear(*layer) for layer in layers], axis=1), factor)
+    products, steps = zip(*[_multiply_integers(graph, *layer) for layer in layers], strict=True)
+    product = graph.op("Cast", graph.op("Concat", *products, axis=1), to=onnx.TensorProto.FLOAT)
+    scale = graph.weight(f"{name}.scale", np.stack(steps)[:, None])  # (H, 1, C)
+    return graph.op("Mul", graph.op("Mul", product, scale), factor)
 
 
 def _round_rows(graph: GraphBuilder, rows: str, name: str) -> tuple[str, str]:
@@ -332,11 +366,19 @@ def _round_rows(graph: GraphBuilder, rows: str, name: str) -> tuple[str, str]:
 
 def _multiply(graph: GraphBuilder, name: str, rows: str, weights: Matrix) -> str:
     """Multiply rows of ``_round_rows`` (..., C) by a layer's weights (C, N) -> (..., N)."""
-    scheme = graph.schemes.get(name)
-    if scheme is None:
+    if name not in graph.schemes:
         return graph.linear(name, rows, weights)
+    product, steps = _multiply_integers(graph, name, rows, weights)
+    return graph.op("Mul", graph.op("Cast", product, to=onnx.TensorProto.FLOAT), graph.weight(f"{name}.scale", steps))
+
+
+def _multiply_integers(graph: GraphBuilder, name: str, rows: str, weights: Matrix) -> tuple[str, Matrix]:
+    """The product (..., N) of int32 of bytes (..., C) and a layer's weights (C, N), and the steps of its columns."""
+    scheme = graph.schemes[name]
     assert isinstance(scheme, StaticScheme)
-    return graph.multiply_bytes(name, rows, scheme.zero_point, weights)
+    rounded, steps = scheme.quantize(weights)  # (C, N), (N,)
+    zero = graph.byte(scheme.zero_point)
+    return graph.op("MatMulInteger", rows, graph.weight(name, rounded), zero), steps
 
 
 def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:

@@ -107,7 +107,7 @@ def convolve_bytes(graph: GraphBuilder, localizer: MaskLocalizer, snippets: str)
     )  # (B, T+2, 3*M)
     before, here, after = _split_taps(graph, products, M)
     total = graph.op("Cast", graph.op("Add", graph.op("Add", before, here), after), to=onnx.TensorProto.FLOAT)
-    hidden = graph.op("Mul", total, graph.weight("masks.hidden_step", np.float32(scheme.scale) * steps))
+    hidden = graph.op("Mul", total, graph.weight("masks.hidden.scale", np.float32(scheme.scale) * steps))
     bias = localizer.hidden.bias
     assert bias is not None
     return graph.op("Relu", graph.op("Add", hidden, graph.weight("masks.hidden_bias", bias.detach().numpy())))
