@@ -29,16 +29,17 @@ from stale_export.expansion import Expansion
 from stale_export.fast_adaptation import classify_approximately
 from stale_export.folding import FoldedAttention
 from stale_export.graph_builder import FLOAT, GraphBuilder
-from stale_export.graph_parts import apply_outputs, normalize, scale_rows
+from stale_export.graph_parts import normalize
 from stale_export.localizer_graph import watched_name
-from stale_export.mask_graph import mask_inputs, mask_outputs, propose_masks
+from stale_export.mask_graph import convolve_bytes, mask_inputs, mask_outputs, propose_masks
+from stale_export.row_products import apply_outputs, first_row, multiply_rows, round_rows
 from stale_export.schemes import Scheme, StaticScheme
 from stale_model import Stale
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.manifest import GraphSpec, TensorSpec
 from stale_runtime.inference.video_landmarks import LANDMARKS, SPACED
 
-FARTHEST = SPACED
+FARTHEST = 3
 """Snippets that get exact attention because they are the farthest from the video's mean."""
 HIDDEN = "masks.hidden"
 """Name of the layer whose input ``fast_model`` shows for calibration."""
@@ -54,7 +55,8 @@ def fast_spec(network: Stale) -> GraphSpec:
         inputs=(
             TensorSpec(name=layout.FEATURES, dtype="float32", shape=("B", "T", C)),
             TensorSpec(name=layout.PROMPT_EMBEDDINGS, dtype="float32", shape=("K", C)),
-            TensorSpec(name=layout.QUERIES, dtype="float32", shape=("K", H * C)),
+            TensorSpec(name=layout.MEAN_QUERY, dtype="float32", shape=(C, H, 1)),
+            TensorSpec(name=layout.QUERY_SPREAD, dtype="float32", shape=(H, "K", C)),
             TensorSpec(name=layout.POOLING, dtype="float32", shape=(1 + LANDMARKS, "T")),
             TensorSpec(name=layout.SPACED, dtype="int64", shape=(SPACED,)),
             *mask_inputs(T0),
@@ -92,7 +94,7 @@ def fast_model(
     """
     graph = GraphBuilder(schemes=schemes)
     snippets = _embed_snippets(graph, FoldedAttention.of(network.snippet_embedding), expansion)  # (B, T, C)
-    propose_masks(graph, network.mask_localizer, snippets)
+    propose_masks(graph, network.mask_localizer, snippets, convolve_bytes if HIDDEN in schemes else None)
     classify_approximately(graph, network, snippets)  # (B, K+1, T)
     spec = fast_spec(network)
     if not watch:
@@ -104,7 +106,7 @@ def fast_model(
 
 def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expansion) -> str:
     """The approximate attention among the snippets: features (B, T, C) -> (B, T, C)."""
-    H, C = block.heads, block.output.shape[1]
+    H, C, r = block.heads, block.output.shape[1], expansion.directions
     pooled = graph.op("MatMul", layout.POOLING, layout.FEATURES)  # (B, 1+M, C)
     mean, stretches = graph.ops("Split", pooled, graph.integers(1, LANDMARKS), outputs=2, axis=1)
     landmarks = graph.op("Sub", stretches, mean)  # (B, M, C)
@@ -114,17 +116,26 @@ def _embed_snippets(graph: GraphBuilder, block: FoldedAttention, expansion: Expa
     places = _choose_guards(graph, deviations)  # (B, G, 1)
     guards = graph.op("GatherND", deviations, places, batch_dims=1)  # (B, G, C)
 
-    weights, gathered = _attend_exactly(graph, block, expansion, deviations, base, guards)
-    rows = [graph.op("Add", gathered, graph.op("Unsqueeze", base, graph.integers(1)))]  # (B, H, 1+G, C)
-    if expansion.directions:
-        rows.append(_covariance(graph, expansion, deviations, weights, gathered))  # (B, H, r, C)
+    rows = graph.op("Concat", base, graph.op("Add", guards, base), landmarks, axis=1)  # (B, 1+G+M, C)
+    weights, shares = _compare_snippets(graph, block, expansion, deviations, rows)
+    gathered = graph.op("MatMul", weights, deviations)  # (B, H*(1+G), C)
+    gathered = graph.op("Reshape", gathered, graph.integers(0, H, 1 + GUARD_ROWS, -1))
+    parts = [graph.op("Add", gathered, graph.op("Unsqueeze", base, graph.integers(1)))]  # (B, H, 1+G, C)
+    if r:
+        left, moments = _covariance(graph, expansion, deviations, weights, gathered)
+        shares = graph.op("Concat", left, shares, axis=2)  # (B, T, H*r+H*M)
+        parts.append(moments)  # (B, H, r, C)
     by_head = graph.op("Unsqueeze", landmarks, graph.integers(1))  # (B, 1, M, C)
-    rows.append(graph.op("Concat", *[by_head] * H, axis=1))
-    values = apply_outputs(graph, "embedding.output", block, graph.op("Concat", *rows, axis=2))  # (B, H, N, C)
+    parts.append(graph.op("Concat", *[by_head] * H, axis=1))
+    values = apply_outputs(graph, "embedding.output", block, graph.op("Concat", *parts, axis=2))  # (B, H, N, C)
+    sizes = (1 + GUARD_ROWS, r, LANDMARKS) if r else (1 + GUARD_ROWS, LANDMARKS)
+    exact, *targets = graph.ops("Split", values, graph.integers(*sizes), outputs=len(sizes), axis=2)
+    targets = [graph.op("Reshape", target, graph.integers(0, -1, C)) for target in targets]
+    target = graph.op("Concat", *targets, axis=1) if r else targets[0]  # (B, H*r+H*M, C)
+    steps = graph.op("MatMul", shares, target)  # (B, T, C), to first order
 
-    exact = graph.op("ReduceSum", _rows(graph, values, 0, 1 + GUARD_ROWS), graph.integers(1), keepdims=0)  # (B, 1+G, C)
+    exact = graph.op("ReduceSum", exact, graph.integers(1), keepdims=0)  # (B, 1+G, C)
     first, exact = graph.ops("Split", exact, graph.integers(1, GUARD_ROWS), outputs=2, axis=1)
-    steps = _first_order(graph, block, expansion, deviations, landmarks, values)  # (B, T, C)
     constant = block.bias + expansion.centre.astype(np.float64) @ block.output.reshape(H, C, C).sum(axis=0)
     common = graph.op("Add", graph.op("Add", first, mean), graph.weight("embedding.bias", constant.astype(np.float32)))
 
@@ -165,92 +176,73 @@ def _choose_guards(graph: GraphBuilder, deviations: str) -> str:
     """Indices of the snippets that get exact attention: deviations (B, T, C) -> (B, G, 1)."""
     distances = graph.op("ReduceSumSquare", deviations, graph.integers(2), keepdims=0)  # (B, T)
     _, farthest = graph.ops("TopK", distances, graph.integers(FARTHEST), outputs=2, axis=1)  # (B, FARTHEST)
-    spaced = graph.op("Add", graph.op("Mul", farthest, graph.integers(0)), layout.SPACED)  # (B, SPACED)
+    nothing = graph.op("Mul", graph.op("Gather", farthest, graph.integers(0), axis=1), graph.integers(0))  # (B, 1)
+    spaced = graph.op("Add", nothing, layout.SPACED)  # (B, SPACED)
     return graph.op("Unsqueeze", graph.op("Concat", spaced, farthest, axis=1), graph.integers(2))
 
 
-def _attend_exactly(
-    graph: GraphBuilder, block: FoldedAttention, expansion: Expansion, deviations: str, base: str, guards: str
+def _compare_snippets(
+    graph: GraphBuilder, block: FoldedAttention, expansion: Expansion, deviations: str, rows: str
 ) -> tuple[str, str]:
-    """Attention of the mean snippet, and of those of the guard.
+    """What the snippets are to the mean snippet, to those of the guard, and to the landmarks.
 
     Args:
         graph: receives the operators.
         block: gives the weights.
-        expansion: gives the typical snippet.
+        expansion: gives the typical snippet, and what the directions leave of the weights.
         deviations: (B, T, C) from the mean snippet.
-        base: (B, 1, C), the mean snippet minus the typical one.
-        guards: (B, G, C), deviations of the snippets of the guard.
+        rows: (B, 1+G+M, C), the mean snippet and those of the guard, minus the typical one; the landmarks.
 
     Returns:
-        The attention weights (B, H, 1+G, T), the mean snippet's first, and what they gather of the deviations,
-        (B, H, 1+G, C).
+        The exact attention weights (B, H*(1+G), T), the mean snippet's first in each head, and the scores of the
+        landmarks, divided by their number, (B, T, H*M).
     """
     H, C = block.heads, block.output.shape[1]
-    rows = graph.op("Concat", base, graph.op("Add", guards, base), axis=1)  # (B, 1+G, C)
     constant = (expansion.centre.astype(np.float64) @ block.query).astype(np.float32)  # (H*C,)
-    rows, largest = scale_rows(graph, rows)
-    queries = graph.op("Mul", graph.linear("embedding.query", rows, block.query), largest)  # (B, 1+G, H*C)
-    queries = graph.op("Add", queries, graph.weight("embedding.centre_query", constant))
+    rest = expansion.rest_of(block).transpose(2, 0, 1).reshape(C, H * C) / LANDMARKS
+    sizes = graph.integers(1 + GUARD_ROWS, LANDMARKS)
+    rounded, factor = round_rows(graph, rows, "embedding.query")
+    queries, keys = graph.ops("Split", rounded, sizes, outputs=2, axis=1)
+    query_factor, key_factor = graph.ops("Split", factor, sizes, outputs=2, axis=1)
+    queries = graph.op("Mul", multiply_rows(graph, "embedding.query", queries, block.query), query_factor)
+    queries = graph.op("Add", queries, graph.weight("embedding.centre_query", constant))  # (B, 1+G, H*C)
+    keys = graph.op("Mul", multiply_rows(graph, "embedding.key", keys, rest.astype(np.float32)), key_factor)
     queries = _by_head(graph, queries, 1 + GUARD_ROWS, H, C)  # (B, H*(1+G), C)
-    keys = graph.op("Transpose", deviations, perm=[0, 2, 1])  # (B, C, T)
-    weights = graph.op("Softmax", graph.op("MatMul", queries, keys), axis=-1)  # (B, H*(1+G), T)
-    gathered = graph.op("MatMul", weights, deviations)  # (B, H*(1+G), C)
-    split = graph.integers(0, H, 1 + GUARD_ROWS, -1)
-    return graph.op("Reshape", weights, split), graph.op("Reshape", gathered, split)
+    columns = graph.op("Concat", queries, _by_head(graph, keys, LANDMARKS, H, C), axis=1)
+    # Transposed are the few rows and their scores, not the many snippets.
+    scores = graph.op("MatMul", deviations, graph.op("Transpose", columns, perm=[0, 2, 1]))  # (B, T, H*(1+G+M))
+    sizes = graph.integers(H * (1 + GUARD_ROWS), H * LANDMARKS)
+    attention, shares = graph.ops("Split", scores, sizes, outputs=2, axis=2)
+    return graph.op("Softmax", graph.op("Transpose", attention, perm=[0, 2, 1]), axis=-1), shares
 
 
-def _covariance(graph: GraphBuilder, expansion: Expansion, deviations: str, weights: str, gathered: str) -> str:
-    """The covariance of the snippets under the mean snippet's attention, in the expanded directions: (B, H, r, C).
+def _covariance(
+    graph: GraphBuilder, expansion: Expansion, deviations: str, weights: str, gathered: str
+) -> tuple[str, str]:
+    """The covariance of the snippets under the mean snippet's attention, in the expanded directions.
 
     Args:
         graph: receives the operators.
-        expansion: gives the directions V.
+        expansion: gives the directions U and V.
         deviations: (B, T, C)
-        weights: (B, H, 1+G, T), of which the first row is the mean snippet's.
+        weights: (B, H*(1+G), T), of which the first row of each head is the mean snippet's.
         gathered: (B, H, 1+G, C), likewise.
+
+    Returns:
+        What the deviations are in the directions U, (B, T, H*r), and the covariance in the directions V, (B, H, r, C).
     """
     H, r, C = expansion.right.shape
-    directions = graph.weight("embedding.right", expansion.right.reshape(H * r, C))
-    parts = graph.op("MatMul", directions, graph.op("Transpose", deviations, perm=[0, 2, 1]))  # (B, H*r, T)
-    parts = graph.op("Reshape", parts, graph.integers(0, H, r, -1))
-    parts = graph.op("Mul", parts, _rows(graph, weights, 0, 1))  # (B, H, r, T)
+    left = expansion.left.transpose(1, 0, 2).reshape(C, H * r)
+    directions = np.concatenate([left, expansion.right.reshape(H * r, C).T], axis=1)
+    both = graph.op("MatMul", deviations, graph.weight("embedding.directions", directions))  # (B, T, 2*H*r)
+    left_parts, parts = graph.ops("Split", both, outputs=2, axis=2, num_outputs=2)
+    weights = graph.op("Reshape", weights, graph.integers(0, H, 1 + GUARD_ROWS, -1))
+    parts = graph.op("Reshape", graph.op("Transpose", parts, perm=[0, 2, 1]), graph.integers(0, H, r, -1))
+    parts = graph.op("Mul", parts, first_row(graph, weights))  # (B, H, r, T)
     moments = graph.op("MatMul", graph.op("Reshape", parts, graph.integers(0, H * r, -1)), deviations)  # (B, H*r, C)
     means = graph.op("ReduceSum", parts, graph.integers(3), keepdims=1)  # (B, H, r, 1)
     moments = graph.op("Reshape", moments, graph.integers(0, H, r, C))
-    return graph.op("Sub", moments, graph.op("Mul", means, _rows(graph, gathered, 0, 1)))
-
-
-def _first_order(
-    graph: GraphBuilder, block: FoldedAttention, expansion: Expansion, deviations: str, landmarks: str, values: str
-) -> str:
-    """What attention adds for a snippet that deviates from the mean: (B, T, C).
-
-    Args:
-        graph: receives the operators.
-        block: gives the weights.
-        expansion: gives the directions U.
-        deviations: (B, T, C)
-        landmarks: (B, M, C)
-        values: (B, H, N, C) after the output matrices; the last rows are those of the directions and the landmarks.
-    """
-    H, C, r = block.heads, block.output.shape[1], expansion.directions
-    rest = expansion.rest_of(block)  # (H, C, C)
-    rows, largest = scale_rows(graph, landmarks)
-    keys = graph.linear("embedding.key", rows, rest.transpose(2, 0, 1).reshape(C, H * C))  # (B, M, H*C)
-    keys = graph.op("Mul", keys, largest)
-    keys = graph.op("Transpose", _by_head(graph, keys, LANDMARKS, H, C), perm=[0, 2, 1])  # (B, C, H*M)
-    shares = [graph.op("MatMul", deviations, keys)]  # (B, T, H*M)
-    start = 1 + GUARD_ROWS
-    ends = _rows(graph, values, start + r, start + r + LANDMARKS)
-    ends = graph.op("Mul", graph.op("Reshape", ends, graph.integers(0, -1, C)), graph.number(1 / LANDMARKS))
-    targets = [ends]  # (B, H*M, C)
-    if r:
-        left = graph.weight("embedding.left", expansion.left.transpose(1, 0, 2).reshape(C, H * r))
-        shares.append(graph.op("MatMul", deviations, left))  # (B, T, H*r)
-        targets.append(graph.op("Reshape", _rows(graph, values, start, start + r), graph.integers(0, -1, C)))
-        shares, targets = [graph.op("Concat", *shares, axis=2)], [graph.op("Concat", *targets, axis=1)]
-    return graph.op("MatMul", shares[0], targets[0])
+    return left_parts, graph.op("Sub", moments, graph.op("Mul", means, first_row(graph, gathered)))
 
 
 def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:
@@ -258,8 +250,3 @@ def _by_head(graph: GraphBuilder, rows: str, count: int, H: int, C: int) -> str:
     rows = graph.op("Reshape", rows, graph.integers(0, count, H, C))
     rows = graph.op("Transpose", rows, perm=[0, 2, 1, 3])  # (B, H, count, C)
     return graph.op("Reshape", rows, graph.integers(0, H * count, C))
-
-
-def _rows(graph: GraphBuilder, values: str, start: int, end: int) -> str:
-    """Rows of (B, H, N, D) from start to end."""
-    return graph.op("Slice", values, graph.integers(start), graph.integers(end), graph.integers(2))

@@ -88,31 +88,6 @@ def normalize(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str)
     )
 
 
-def apply_outputs(graph: GraphBuilder, name: str, block: FoldedAttention, rows: str) -> str:
-    """Multiply the rows of each head by its output matrix: (B, H, N, C) -> (B, H, N, C)."""
-    H, C = block.heads, block.output.shape[1]
-    matrices = block.output.reshape(H, C, C)
-    rows, largest = scale_rows(graph, rows)
-    parts = graph.ops("Split", rows, outputs=H, axis=1, num_outputs=H)  # (B, 1, N, C) each
-    products = [graph.linear(f"{name}.{h}", parts[h], matrices[h]) for h in range(H)]
-    return graph.op("Mul", graph.op("Concat", *products, axis=1), largest)
-
-
-def scale_rows(graph: GraphBuilder, rows: str) -> tuple[str, str]:
-    """Divide each row by its largest number, so that the same bytes suit rows of any size; see ``fast_schemes``.
-
-    Args:
-        graph: receives the operators.
-        rows: (..., C)
-
-    Returns:
-        The rows (..., C) in [-1, 1], and these numbers (..., 1).
-    """
-    axes = graph.integers(-1)
-    largest = graph.op("Max", graph.op("ReduceMax", graph.op("Abs", rows), axes, keepdims=1), graph.number(_LEAST_ROW))
-    return graph.op("Div", rows, largest), largest
-
-
 def scale_to_length_one(graph: GraphBuilder, rows: str) -> str:
     """Divide each row by its Euclidean length: (B, N, C) -> (B, N, C)."""
     return graph.op("Div", rows, graph.op("ReduceL2", rows, graph.integers(2), keepdims=1))

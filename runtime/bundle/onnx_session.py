@@ -32,6 +32,8 @@ class GraphLimits:
     """Memory that running it may take, in addition to ``WEIGHT_COPIES`` times its file."""
     loops: bool = False
     """Whether it may have ``Loop``, as a localizer has."""
+    optimized: bool = True
+    """Whether ONNX Runtime may rewrite it, which takes longer than anything else in loading it."""
 
 
 TOWER_LIMITS = GraphLimits(working_bytes=2**30)
@@ -143,6 +145,8 @@ def open_session(
     options.log_severity_level = 4  # errors are raised, no need to log them
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # the only format that refuse_unsafe reads
+    if limits is not None and not limits.optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         if limits is None:
             return _load(model, options)

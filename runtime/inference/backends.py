@@ -116,7 +116,9 @@ def open_backend(backend: LocalizerBackend, bundle: Bundle, *, threads: int, wor
             precision=backend.precision,
             integer_layers=quantized.get(backend.file, 0),
         )
-    limits = GraphLimits(working_bytes=working_bytes, loops=True)
+    # The approximate graph is written in the operators that it is to be computed in.
+    written_out = backend.file == layout.LOCALIZER_FAST
+    limits = GraphLimits(working_bytes=working_bytes, loops=not written_out, optimized=not written_out)
     session = open_session(model, name=backend.file, threads=threads, limits=limits)
     require_interface(session, inputs, outputs, backend.file)
     return cast(Session, session)

@@ -13,6 +13,7 @@ from stale_runtime.bundle.onnx_session import Session, checked_output, run_sessi
 from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMasks
 from stale_runtime.decoding.mask_interpolation import interpolate_masks, rows_of_masks
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
+from stale_runtime.inference.prompt_queries import SplitQueries, split_queries
 from stale_runtime.inference.video_landmarks import pooling_weights, spaced_snippets
 from stale_runtime.inputs.features import resample, resample_for_graph
 from stale_runtime.segments import FloatArray
@@ -66,6 +67,8 @@ _INPUTS: Mapping[str, Callable[[GraphCall, MaskRows], NDArray[Any]]] = {
     layout.LENGTH: lambda call, _: np.array(call.length, np.int64),
     layout.PROMPT_EMBEDDINGS: lambda call, _: call.prompts.embeddings,
     layout.QUERIES: lambda call, _: call.prompts.queries,
+    layout.MEAN_QUERY: lambda call, _: _split_queries(call.prompts).mean,
+    layout.QUERY_SPREAD: lambda call, _: _split_queries(call.prompts).spread,
     layout.MASK_ROWS: lambda call, rows: interpolate_masks(rows.trained, call.length, rows.nodes).rows,
     layout.MASK_LIFT: lambda call, rows: interpolate_masks(rows.trained, call.length, rows.nodes).lift,
     layout.POOLING: lambda call, _: pooling_weights(call.length),
@@ -241,6 +244,10 @@ class ForwardPass:
         if finite and layout.KEPT in outputs and not (outputs[layout.KEPT] > 0).any(axis=1).all():
             raise BundleError(f"{self._name}: keeps no snippet of a video, expected at least one; {COPY_AGAIN}")
         return outputs
+
+
+def _split_queries(prompts: EncodedPrompts) -> SplitQueries:
+    return split_queries(prompts.queries, prompts.embeddings.shape[1])
 
 
 def _known_interface(spec: GraphSpec, file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from stale_runtime.bundle.arrays import unpack_arrays
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inference.prompt_cache import PromptCache
+from stale_runtime.inference.prompt_queries import unchangeable
 from stale_runtime.inference.text_encoder import PromptVectors, TextEncoder, encoder_identity
 from stale_runtime.inputs.prompts import Prompts
 
@@ -48,7 +49,7 @@ class PromptStore:
         return None if self._cache is None else self._cache.problem
 
     def encode(self, prompts: Prompts) -> PromptVectors:
-        """The vectors of K prompts, as copies that the caller may change.
+        """The vectors of K prompts, as arrays that nobody can change.
 
         The vectors of the latest prompts also stay in memory.
 
@@ -59,8 +60,7 @@ class PromptStore:
         with self._lock:
             if self._latest is None or self._latest[0] != prompts.texts:
                 self._latest = prompts.texts, self._encode(prompts)
-            embeddings, queries = self._latest[1]
-        return PromptVectors(embeddings.copy(), queries.copy())
+            return self._latest[1]
 
     def _encode(self, prompts: Prompts) -> PromptVectors:
         texts = self._bundle.manifest.text_encoder.fill(prompts.texts)
@@ -75,7 +75,7 @@ class PromptStore:
                 self._cache.put(new_texts, new)
             known |= zip(new_texts, new, strict=True)
         vectors = np.stack([known[text] for text in texts])
-        return PromptVectors(*np.split(vectors, [self._bundle.manifest.channels], axis=1))
+        return PromptVectors(*map(unchangeable, np.split(vectors, [self._bundle.manifest.channels], axis=1)))
 
     def _find(self, text: str) -> NDArray[np.float32] | None:
         """The vector of a text, if the bundle or the cache has it."""
