@@ -198,8 +198,7 @@ def _unpack_int8_state(state: Mapping[str, Any], layers: Sequence[str]) -> Itera
 
 def torch_runner(module: nn.Module, prompts: EncodedPrompts) -> Callable[[Matrix], Outputs]:
     """Bind prompts to a localizer: a function from features (T, C) to class activations (K+1, T) and masks."""
-    # Copies, because PyTorch warns of sharing arrays that are read-only, as those of a file are.
-    embeddings, queries = torch.tensor(prompts.embeddings), torch.tensor(prompts.queries)
+    embeddings, queries = _tensor(prompts.embeddings), _tensor(prompts.queries)
 
     def run(features: Matrix) -> Outputs:
         with torch.inference_mode():

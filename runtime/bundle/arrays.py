@@ -57,7 +57,8 @@ def _read_array(data: bytes) -> NDArray[Any]:
     if dtype.hasobject or dtype.itemsize == 0 or too_large:
         raise ValueError("shape and size disagree")
     order: Literal["F", "C"] = "F" if fortran else "C"
-    array: NDArray[Any] = np.ndarray(shape, dtype, buffer=data, offset=stream.tell(), order=order)
+    shared: NDArray[Any] = np.ndarray(shape, dtype, buffer=data, offset=stream.tell(), order=order)
+    array = shared.copy(order)  # PyTorch and others expect arrays that can be written
     if dtype.kind == "U":
         array.tolist()  # raises ValueError for a number that is not a character
     return array
