@@ -29,7 +29,8 @@ def unchangeable(array: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def split_queries(queries: NDArray[np.float32], channels: int) -> SplitQueries:
     """Split queries (K, H*C), once for arrays of ``unchangeable``, and in each call for others."""
-    if not isinstance(queries.base, bytes):
+    memory: object = queries.base
+    if not isinstance(memory, bytes):
         return _split(queries, channels)
     key = id(queries)
     found = _known.get(key)
