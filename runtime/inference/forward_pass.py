@@ -15,7 +15,7 @@ from stale_runtime.decoding.action_masks import ActionMasks, FullMasks, SparseMa
 from stale_runtime.decoding.mask_interpolation import interpolate_masks, rows_of_masks
 from stale_runtime.errors import COPY_AGAIN, BundleError, PromptError
 from stale_runtime.inference.video_landmarks import pooling_weights, spaced_snippets
-from stale_runtime.inputs.features import resample_for_graph
+from stale_runtime.inputs.features import resample, resample_for_graph
 from stale_runtime.segments import FloatArray
 from stale_runtime.system.memory import detection_bytes, require_memory
 
@@ -192,6 +192,32 @@ class ForwardPass:
         del tally
         _, T, _ = batch.shape
         return iter(read_outputs(self.run_batch(self.batch_inputs(batch, T, prompts), rows=False)))
+
+    def run_videos(
+        self,
+        videos: Sequence[FloatArray],
+        length: int,
+        prompts: EncodedPrompts,
+        *,
+        rows: bool,
+        tallies: Sequence[GuardTally],
+    ) -> list[Outputs]:
+        """Run the graph on several videos at once.
+
+        Args:
+            videos: features (T0, C) of each, checked.
+            length: T that they are resampled to.
+            prompts: K encoded prompts.
+            rows: whether somebody will read rows of the masks.
+            tallies: see ``GuardedPass``; this has no guard.
+
+        Raises:
+            PromptError: the prompts do not fit the bundle.
+            BundleError: the graph fails, or its outputs are not a localizer's.
+        """
+        del tallies
+        batch = np.stack([resample(video, length) for video in videos])  # (B, T, C)
+        return read_outputs(self.run_batch(self.batch_inputs(batch, length, prompts), rows=rows))
 
     def batch_inputs(self, batch: NDArray[np.float32], length: int, prompts: EncodedPrompts) -> dict[str, NDArray[Any]]:
         """The inputs of the graph for several videos of one length.

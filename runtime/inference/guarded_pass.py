@@ -1,7 +1,7 @@
 """The approximate localizer with its guard: what it is too far off for is computed again by an exact graph."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +34,18 @@ class LocalizerNetwork(Protocol):
         self, batch: NDArray[np.float32], prompts: EncodedPrompts, *, tally: GuardTally | None = None
     ) -> Iterator[Outputs]:
         """See ``ForwardPass.run_windows``."""
+        ...
+
+    def run_videos(
+        self,
+        videos: Sequence[FloatArray],
+        length: int,
+        prompts: EncodedPrompts,
+        *,
+        rows: bool,
+        tallies: Sequence[GuardTally],
+    ) -> list[Outputs]:
+        """See ``ForwardPass.run_videos``."""
         ...
 
 
@@ -110,6 +122,37 @@ class GuardedPass:
             for n, exact in zip(np.flatnonzero(deviates), again, strict=True):
                 outputs[n] = exact
         return iter(outputs)
+
+    def run_videos(
+        self,
+        videos: Sequence[FloatArray],
+        length: int,
+        prompts: EncodedPrompts,
+        *,
+        rows: bool,
+        tallies: Sequence[GuardTally],
+    ) -> list[Outputs]:
+        """Like ``run``, for several videos; those that deviate too much are left to the exact graph one by one.
+
+        Args:
+            videos: features (T0, C) of each, checked.
+            length: T that they are resampled to.
+            prompts: K encoded prompts.
+            rows: as for ``ForwardPass.run_videos``.
+            tallies: one for each video, counts it if it was left to the exact graph.
+
+        Raises:
+            PromptError: the prompts do not fit the bundle.
+            BundleError: as for ``run``.
+        """
+        batch = np.stack([resample(video, length) for video in videos])  # (B, T, C)
+        found = self._fast.run_batch(self._fast.batch_inputs(batch, length, prompts), rows=rows, finite=False)
+        outputs = read_outputs(found)
+        for n in np.flatnonzero(self._deviates(found)):
+            _count(tallies[n], 1)
+            exact = self._exact()
+            outputs[n] = exact.run(exact.inputs(videos[n], length, prompts), rows=rows)
+        return outputs
 
     def _deviates(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
         """Whether the approximation is not good enough for each video of a batch, (B,).
