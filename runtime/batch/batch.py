@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stale_runtime.batch.feature_comparison import NOTHING_FOUND, Comparison, RowSample, compare_file
-from stale_runtime.batch.journal import Journal, file_state
+from stale_runtime.batch.journal import FileState, Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
@@ -124,6 +124,18 @@ def _describe_taken(taken: Sequence[tuple[Path, Path]]) -> str:
     return f"{features} and {len(taken) - 1:,} more are taken instead of the videos that they were made from"
 
 
+class _Known(NamedTuple):
+    """What is known of a video before anything is detected in it."""
+
+    path: Path
+    state: FileState | None
+    """Before it is read, so that a later change of the file is noticed."""
+    compared: Comparison
+    """What is likely to be wrong with its features; nothing yet of a video file."""
+    outcome: Outcome | None
+    """None if it is to be detected."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchRun:
     """A run over many videos, ready to start."""
@@ -230,6 +242,8 @@ class BatchRun:
     ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
+        Short videos go through the network in groups, see ``Localizer.detect_many``.
+
         Args:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
@@ -242,8 +256,7 @@ class BatchRun:
         Raises:
             JournalError: the journal cannot be written.
         """
-        for path in self.paths:
-            outcome, compared = self._detect_one(path, journal, finished.get(path), watch)
+        for path, outcome, compared in self._detect_groups(journal, finished, watch):
             if compared.problem is not None and self.strict:
                 outcome = Outcome(path, None, RecipeError(compared.problem))
             elif warn is not None:
@@ -253,29 +266,52 @@ class BatchRun:
             if self.fail_fast and outcome.error is not None:
                 return
 
-    def _detect_one(
-        self, path: Path, journal: Journal | None, finished: VideoDetections | None, watch: Watch | None
-    ) -> tuple[Outcome, Comparison]:
-        """The outcome of a video, and what is likely to be wrong with its features."""
+    def _detect_groups(
+        self, journal: Journal | None, finished: Mapping[Path, VideoDetections], watch: Watch | None
+    ) -> Iterator[tuple[Path, Outcome, Comparison]]:
+        """Each path, its outcome, and what is likely to be wrong with its features."""
+        size = self.localizer.group_size
+        for n in range(0, len(self.paths), size):
+            group = [self._look_at(path, finished.get(path)) for path in self.paths[n : n + size]]
+            files = [known.path for known in group if known.outcome is None and not is_video(known.path)]
+            outcomes = self.localizer.detect_many(
+                files, self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
+            )
+            for known in group:
+                outcome, compared = known.outcome, known.compared
+                if outcome is None:
+                    detected = (
+                        self._detect_video(known.path, watch) if is_video(known.path) else (next(outcomes), compared)
+                    )
+                    outcome, compared = detected
+                    refused = compared.problem is not None and self.strict
+                    if (
+                        journal is not None
+                        and known.state is not None
+                        and outcome.detections is not None
+                        and not refused
+                    ):
+                        journal.add(known.state, outcome.detections)
+                yield known.path, outcome, compared
+
+    def _look_at(self, path: Path, finished: VideoDetections | None) -> _Known:
+        """What is known of a video before anything is detected in it."""
         if self._in_seconds and self._has_no_duration(path):
             text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
-            return Outcome(path, None, DatasetError(f"{text}; give --durations FILE, or run it alone")), NOTHING_FOUND
-        manifest, sample, compared = self.localizer.bundle.manifest, RowSample(), NOTHING_FOUND
+            problem = DatasetError(f"{text}; give --durations FILE, or run it alone")
+            return _Known(path, None, NOTHING_FOUND, Outcome(path, None, problem))
+        compared = NOTHING_FOUND
         if not is_video(path):
-            compared = compare_file(path, manifest, self.timeline)
+            compared = compare_file(path, self.localizer.bundle.manifest, self.timeline)
         if finished is not None or (compared.problem is not None and self.strict):
-            return Outcome(path, finished, None), compared
-        state = file_state(path)  # before reading, so that a later change of the file is noticed
-        watch = sample.watch(watch) if is_video(path) else watch
-        (outcome,) = self.localizer.detect_many(
-            [path], self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
-        )
-        if is_video(path):
-            compared = Comparison(problem=sample.find_problem(path, manifest))
-        refused = compared.problem is not None and self.strict
-        if journal is not None and state is not None and outcome.detections is not None and not refused:
-            journal.add(state, outcome.detections)
-        return outcome, compared
+            return _Known(path, None, compared, Outcome(path, finished, None))
+        return _Known(path, file_state(path), compared, None)
+
+    def _detect_video(self, path: Path, watch: Watch | None) -> tuple[Outcome, Comparison]:
+        """The outcome of a video file, and what is likely to be wrong with its features."""
+        sample = RowSample()
+        (outcome,) = self.localizer.detect_many([path], self.prompts, watch=sample.watch(watch), evidence=self.evidence)
+        return outcome, Comparison(problem=sample.find_problem(path, self.localizer.bundle.manifest))
 
     def _complete(self, outcome: Outcome) -> Outcome:
         """Apply ``top`` and ``labels``; the journal contains the detections before them."""

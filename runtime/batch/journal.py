@@ -1,4 +1,5 @@
-"""A file beside the output with the videos that a run has finished, so that an interruption costs only one video.
+"""A file beside the output with the videos that a run has finished, so that an interruption costs only one
+video, or a group of short ones.
 
 ::
 

@@ -1,6 +1,6 @@
 """Finding actions in features that have been checked, whole or block by block."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -56,6 +56,17 @@ class FeatureArray:
     def blocks(self) -> Iterable[FloatArray]:
         """Consecutive pieces (n, C)."""
         return cut_into_pieces(self._features, BLOCK_SNIPPETS)
+
+
+class WholeVideo(NamedTuple):
+    """A video that is looked at as a whole."""
+
+    video: str
+    """Its id."""
+    features: FloatArray
+    """(T0, C), checked."""
+    duration_s: float | None
+    """How long it lasts; None for fractions of the video."""
 
 
 class FoundWithCurves(NamedTuple):
@@ -118,13 +129,26 @@ class Detector:
             held = read(snippets if lengths.may_have_scenes(snippets) else lengths.length_for(snippets))
             window = lengths.window_for(held)
             found = self._detect_held(held, window, duration_s, prompts, evidence)
-        rows, curves, recomputed = found
-        shown = None
-        if curves is not None:
-            shown = Evidence(class_scores=pick_curves(curves, prompts.names, rows, duration_s))
-        return VideoDetections(
-            video=video, duration_s=duration_s, detections=rows, window=window, recomputed=recomputed, evidence=shown
-        )
+        return _describe(video, found, duration_s, prompts, window)
+
+    def detect_together(
+        self, videos: Sequence[WholeVideo], length: int, prompts: EncodedPrompts, *, evidence: bool
+    ) -> list[VideoDetections]:
+        """Find actions in several videos with one forward pass.
+
+        Args:
+            videos: are looked at as a whole.
+            length: T that all of them are resampled to.
+            prompts: K encoded prompts.
+            evidence: as for ``detect``.
+        """
+        self._network.require_memory(prompts, length, windows=len(videos))
+        features, rows = [video.features for video in videos], self._decoder in READING_ROWS
+        outputs = self._network.run_videos(features, length, prompts, rows=rows)
+        return [
+            _describe(name, self._decode(output, duration_s, prompts, evidence), duration_s, prompts, None)
+            for (name, _, duration_s), output in zip(videos, outputs, strict=True)
+        ]
 
     def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts
@@ -142,17 +166,24 @@ class Detector:
     ) -> FoundWithCurves:
         if window is not None:
             return self._detect_long([features], len(features), duration_s, prompts, evidence)
-        logits, masks, recomputed = self.outputs(features, prompts, rows=self._decoder in READING_ROWS)
+        outputs = self.outputs(features, prompts, rows=self._decoder in READING_ROWS)
+        return self._decode(outputs, duration_s, prompts, evidence)
+
+    def _decode(
+        self, outputs: Outputs, duration_s: float | None, prompts: EncodedPrompts, evidence: bool
+    ) -> FoundWithCurves:
+        """What the network's outputs for a video that is looked at as a whole say."""
         rows = decode_detections(
             self._decoder,
-            logits,
-            masks,
+            outputs.cas_logits,
+            outputs.masks,
             prompts.names,
             duration_s,
             classes=self._classes,
             most=self._most or MOST_DETECTIONS,
         )
-        return FoundWithCurves(rows, whole_curves(logits) if evidence else None, int(recomputed))
+        curves = whole_curves(outputs.cas_logits) if evidence else None
+        return FoundWithCurves(rows, curves, int(outputs.recomputed))
 
     def _detect_long(
         self,
@@ -190,3 +221,15 @@ class Detector:
             curves=curves,
             batch=self._batch,
         )
+
+
+def _describe(
+    video: str, found: FoundWithCurves, duration_s: float | None, prompts: EncodedPrompts, window: int | None
+) -> VideoDetections:
+    rows, curves, recomputed = found
+    shown = None
+    if curves is not None:
+        shown = Evidence(class_scores=pick_curves(curves, prompts.names, rows, duration_s))
+    return VideoDetections(
+        video=video, duration_s=duration_s, detections=rows, window=window, recomputed=recomputed, evidence=shown
+    )

@@ -1,7 +1,7 @@
 """The approximate localizer with its guard: what it is too far off for is computed again by an exact graph."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.backends import LocalizerBackend, exact_backend, open_backend
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, GraphCall, Outputs, read_outputs
+from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
 
@@ -35,6 +36,12 @@ class LocalizerNetwork(Protocol):
 
     def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
         """See ``ForwardPass.run_windows``."""
+        ...
+
+    def run_videos(
+        self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
+    ) -> list[Outputs]:
+        """See ``ForwardPass.run_videos``."""
         ...
 
 
@@ -95,6 +102,29 @@ class GuardedPass:
             again = self._exact().run_windows(batch[deviates], prompts)
             for n, exact in zip(np.flatnonzero(deviates), again, strict=True):
                 outputs[n] = exact._replace(recomputed=True)
+        return outputs
+
+    def run_videos(
+        self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
+    ) -> list[Outputs]:
+        """Like ``run``, for several videos; those that deviate too much are left to the exact graph one by one.
+
+        Args:
+            videos: features (T0, C) of each, checked.
+            length: T that they are resampled to.
+            prompts: K encoded prompts.
+            rows: as for ``ForwardPass.run_videos``.
+
+        Raises:
+            PromptError: the prompts do not fit the bundle.
+            BundleError: as for ``run``.
+        """
+        call = self._fast.prepare_windows(np.stack([resample(video, length) for video in videos]), prompts)
+        found = self._fast.run_batch(call, rows=rows, finite=False)
+        outputs = read_outputs(found)
+        for n in np.flatnonzero(self._deviates(found)).tolist():
+            exact = self._exact()
+            outputs[n] = exact.run(exact.prepare(videos[n], length, prompts), rows=rows)._replace(recomputed=True)
         return outputs
 
     def _deviates(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:

@@ -1,5 +1,6 @@
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stale_runtime.inference.localizer import NO_TIMELINE
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_origin import FeatureOrigin, sidecar_path
 from stale_runtime.inputs.recipe import FeatureRecipe
+from stale_runtime.inputs.timeline import Timeline
 from tests import tiny
 
 FOUND = VideoDetections(video="a", duration_s=None, detections=(Detection("polo", 0.0, 0.5, 0.9),))
@@ -155,3 +157,62 @@ def test_two_videos_with_one_id_are_refused_although_one_has_features(tmp_path: 
     (tmp_path / "a.webm").touch()
     with pytest.raises(FeatureError, match=r"a\.webm: the same video id as .*a\.npy, and a\.recipe\.json says it was"):
         find_files([tmp_path])
+
+
+@pytest.fixture
+def grouped(bundle: Path, features: NDArray[np.float32], tmp_path: Path) -> BatchRun:
+    """A run over four videos in groups of three; the features of the second are broken."""
+    for name in ("a.npy", "c.npy", "d.npy"):
+        np.save(tmp_path / name, features[:20])
+    (tmp_path / "b.npy").write_bytes(b"nonsense")
+    localizer = Localizer.open(bundle)
+    localizer._group_snippets = 3 * tiny.LENGTH
+    assert localizer.group_size == 3
+    prompts = localizer.encode_prompts(tiny.CLASSES)
+    return BatchRun(localizer=localizer, prompts=prompts, paths=tuple(find_files([tmp_path])), timeline=NO_TIMELINE)
+
+
+def test_of_a_group_the_journal_has_what_was_reached(grouped: BatchRun, tmp_path: Path) -> None:
+    reached = []
+    with Journal(tmp_path / "journal", grouped.journal_settings(), resume=False) as journal:
+        for outcome in grouped.detect(journal, {}):
+            reached.append(outcome)
+            assert len(journal) == sum(known.error is None for known in reached)
+    assert [outcome.path.name for outcome in reached] == ["a.npy", "b.npy", "c.npy", "d.npy"]
+    assert [outcome.error is None for outcome in reached] == [True, False, True, True]
+    with Journal(tmp_path / "journal", grouped.journal_settings(), resume=True) as journal:
+        finished = grouped.finished(journal)
+    assert [path.name for path in finished] == ["a.npy", "c.npy", "d.npy"]
+
+
+def test_what_is_finished_is_not_looked_at_again_in_a_group(grouped: BatchRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = {grouped.paths[0]: FOUND}
+    looked: list[Path] = []
+    honest = Localizer.detect_many
+
+    def spy(localizer: Localizer, paths: list[Path], *args: object, **options: object) -> object:
+        looked.extend(paths)
+        return honest(localizer, paths, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Localizer, "detect_many", spy)
+    outcomes = list(grouped.detect(None, finished))
+    assert outcomes[0].detections == FOUND
+    assert [path.name for path in looked] == ["b.npy", "c.npy", "d.npy"]
+    assert [outcome.detections and outcome.detections.video for outcome in outcomes] == ["a", None, "c", "d"]
+
+
+def test_the_first_error_of_a_group_ends_a_run_that_shall_fail_fast(grouped: BatchRun, tmp_path: Path) -> None:
+    run = replace(grouped, fail_fast=True)
+    with Journal(tmp_path / "journal", run.journal_settings(), resume=False) as journal:
+        outcomes = list(run.detect(journal, {}))
+        assert len(journal) == 1
+    assert [outcome.error is None for outcome in outcomes] == [True, False]
+
+
+def test_videos_among_feature_files_keep_their_place(grouped: BatchRun, tmp_path: Path) -> None:
+    (tmp_path / "bb.mp4").write_bytes(b"no video")
+    paths = (grouped.paths[0], tmp_path / "bb.mp4", *grouped.paths[2:])
+    run = replace(grouped, paths=paths, timeline=Timeline(durations_s={"a": 1, "c": 3, "d": 4}))
+    outcomes = list(run.detect(None, {}))
+    assert [outcome.path for outcome in outcomes] == list(run.paths)
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True, True]
