@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stale_runtime import Localizer, Outcome, Timeline, read_prompts
 from stale_runtime.errors import BundleError, OutOfMemoryError, StaleError
+from stale_runtime.inference import lengths
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from tests import tiny
 from tests.export.approximation import draw_calm_videos, write_fast_bundle
@@ -100,6 +101,24 @@ def test_a_list_gives_what_one_after_the_other_gives(
     assert sizes == [4 + (decoder == "upstream")]  # which looks at the long one as a whole, too
     assert_same(together, alone)
     assert [outcome.error is not None for outcome in together] == [False, False, True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("length", "window", "scenes"), [("auto", "off", False), (None, "auto", True)])
+def test_other_lengths_and_videos_of_several_scenes_are_left_out(
+    fast_bundle: Path,
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    length: Literal["auto"] | None,
+    window: Literal["auto", "off"],
+    scenes: bool,
+) -> None:
+    if scenes:
+        monkeypatch.setattr(lengths, "shows_one_scene", lambda _: False)
+    localizer = Localizer.open(fast_bundle, backend="ort-fast", length=length, window=window)
+    alone = list(localizer.detect_many(iter(paths), tiny.CLASSES, timeline=TIMELINE))
+    sizes = count_videos(localizer, monkeypatch)
+    assert_same(list(localizer.detect_many(paths, tiny.CLASSES, timeline=TIMELINE)), alone)
+    assert sizes == [2 if scenes else 4]
 
 
 def test_only_the_video_that_deviates_is_computed_exactly_bit_for_bit(fast_bundle: Path, paths: list[Path]) -> None:
