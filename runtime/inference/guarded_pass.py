@@ -148,7 +148,7 @@ class GuardedPass:
         batch = np.stack([resample(video, length) for video in videos])  # (B, T, C)
         found = self._fast.run_batch(self._fast.batch_inputs(batch, length, prompts), rows=rows, finite=False)
         outputs = read_outputs(found)
-        for n in np.flatnonzero(self._deviates(found)):
+        for n in np.flatnonzero(self._deviates(found)).tolist():
             _count(tallies[n], 1)
             exact = self._exact()
             outputs[n] = exact.run(exact.inputs(videos[n], length, prompts), rows=rows)
