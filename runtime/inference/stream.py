@@ -20,8 +20,7 @@ MOST_CANDIDATES = 25
 """Candidates that a window may propose."""
 BATCH = 2
 """Most windows that the network gets at once, unless a backend says otherwise. Exact graphs are slower with more,
-because their intermediate results leave the cache; ``ort-fast`` is no faster, because at most five of one length are
-due."""
+because their intermediate results leave the cache; ``ort-fast`` is no faster, because few of one length are due."""
 SECOND_LOOKS = 6
 """Segments for each 1,000 snippets that are looked at once more, through a window of their own."""
 SECOND_LOOK_SIZE = 3

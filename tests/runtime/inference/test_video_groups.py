@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stale_runtime import Localizer, Outcome, Timeline, read_prompts
 from stale_runtime.errors import BundleError, OutOfMemoryError, StaleError
+from stale_runtime.inference import lengths
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS
 from tests import tiny
 from tests.export.approximation import draw_calm_videos, write_fast_bundle
@@ -34,7 +35,7 @@ def draw_wild(seed: int = 1) -> Array:
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
     """Short videos, calm and wild, a broken one, a long one, one without a duration, and the first again."""
-    videos: dict[str, NDArray[np.floating]] = {
+    videos: dict[str, NDArray[Any]] = {
         "calm": draw_calm_videos(1, 14, deviation=0.05)[0],
         "wild": draw_wild(),
         "long": draw_calm_videos(1, 300, deviation=0.05)[0],
@@ -81,8 +82,8 @@ def assert_same(ours: list[Outcome], theirs: list[Outcome]) -> None:
             other.recomputed,
         )
         assert [row[:3] for row in one.detections] == [row[:3] for row in other.detections]
-        scores = [[row.score for row in video.detections] for video in (one, other)]
-        np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=TOLERANCE)
+        for row, same in zip(one.detections, other.detections, strict=True):
+            assert abs(row.score - same.score) <= TOLERANCE
         assert (one.evidence is None) == (other.evidence is None)
 
 
@@ -100,6 +101,24 @@ def test_a_list_gives_what_one_after_the_other_gives(
     assert sizes == [4 + (decoder == "upstream")]  # which looks at the long one as a whole, too
     assert_same(together, alone)
     assert [outcome.error is not None for outcome in together] == [False, False, True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("length", "window", "scenes"), [("auto", "off", False), (None, "auto", True)])
+def test_other_lengths_and_videos_of_several_scenes_are_left_out(
+    fast_bundle: Path,
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    length: Literal["auto"] | None,
+    window: Literal["auto", "off"],
+    scenes: bool,
+) -> None:
+    if scenes:
+        monkeypatch.setattr(lengths, "shows_one_scene", lambda _: False)
+    localizer = Localizer.open(fast_bundle, backend="ort-fast", length=length, window=window)
+    alone = list(localizer.detect_many(iter(paths), tiny.CLASSES, timeline=TIMELINE))
+    sizes = count_videos(localizer, monkeypatch)
+    assert_same(list(localizer.detect_many(paths, tiny.CLASSES, timeline=TIMELINE)), alone)
+    assert sizes == [2 if scenes else 4]
 
 
 def test_only_the_video_that_deviates_is_computed_exactly_bit_for_bit(fast_bundle: Path, paths: list[Path]) -> None:
