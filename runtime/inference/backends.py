@@ -12,7 +12,6 @@ from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import GraphLimits, Session, open_session, require_interface
 from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, MissingPackageError, StaleError
-from stale_runtime.inference.stream import BATCH
 
 _GROUP_SNIPPETS = 800
 """For ``ort-fast``, which reads its weights once for all videos of a group. Measured with files at T=100, in processor
@@ -33,8 +32,6 @@ class LocalizerBackend:
     """What runs the graph."""
     precision: Literal["fp32", "bf16", "int8"]
     """Type of number in which products with weights are computed."""
-    windows: int = BATCH
-    """Most windows of a long video that the network gets at once."""
     group_snippets: int = 0
     """Most snippets of short videos, T of each, that the network gets at once; 0 to give it one video at a time."""
 

@@ -13,7 +13,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
 from stale_runtime.inference.guarded_pass import LocalizerNetwork
 from stale_runtime.inference.lengths import LengthRules
 from stale_runtime.inference.score_curves import WindowCurves, pick_curves, whole_curves
-from stale_runtime.inference.stream import FEWEST, StreamDecoder
+from stale_runtime.inference.stream import BATCH, FEWEST, StreamDecoder
 from stale_runtime.inputs.features import cut_into_pieces
 from stale_runtime.segments import FloatArray
 
@@ -91,12 +91,10 @@ class Detector:
         decoder: str,
         classes: int,
         most: int | None,
-        batch: int,
     ) -> None:
-        """Args: decoder, classes, most: as for ``Localizer.open``; batch: windows that the network gets at once."""
+        """Args: decoder, classes, most: as for ``Localizer.open``."""
         self._network, self._lengths = network, lengths
         self._decoder, self._classes, self._most = decoder, classes, most
-        self._batch = batch
 
     def detect(
         self,
@@ -209,7 +207,7 @@ class Detector:
     def stream_decoder(self, prompts: EncodedPrompts, curves: WindowCurves | None = None) -> StreamDecoder:
         """What looks at a video through windows, and adds to ``curves`` how sure it was."""
         lengths = self._lengths
-        self._network.require_memory(prompts, lengths.scene_length, windows=self._batch)
+        self._network.require_memory(prompts, lengths.scene_length, windows=BATCH)
         return StreamDecoder(
             partial(self._network.run_windows, prompts=prompts),
             prompts.names,
@@ -219,7 +217,6 @@ class Detector:
             classes=self._classes,
             fewest=max(FEWEST, self._most or 0),
             curves=curves,
-            batch=self._batch,
         )
 
 

@@ -28,6 +28,7 @@ from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
+from stale_runtime.inference.stream import BATCH
 from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features, resample_for_graph
@@ -63,7 +64,7 @@ class Localizer:
         """
         manifest = bundle.manifest
         backend = LOCALIZER_BACKENDS[settings.backend] if settings.backend else default_backend(manifest)
-        self.backend, self._windows, self._group_snippets = backend.name, backend.windows, backend.group_snippets
+        self.backend, self._group_snippets = backend.name, backend.group_snippets
         self.bundle = bundle
         self.settings = settings
         self.decoder = settings.decoder or manifest.decoder
@@ -92,7 +93,6 @@ class Localizer:
             decoder=self.decoder,
             classes=settings.classes,
             most=settings.most_detections,
-            batch=backend.windows,
         )
         self._vision = VisionStore(bundle, precision=settings.vision_precision, threads=self.threads)
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
@@ -474,7 +474,7 @@ class Localizer:
         if self.longest_whole != 0:
             self._network.require_memory(prompts, self.length_for(1))
         else:
-            self._network.require_memory(prompts, self._lengths.window_length, windows=self._windows)
+            self._network.require_memory(prompts, self._lengths.window_length, windows=BATCH)
 
     def require_videos(self) -> None:
         """Make sure that videos can be read and embedded; a run over many checks this before the first.
@@ -526,7 +526,7 @@ class Localizer:
     def _working_bytes(self) -> int:
         """Memory that the graph may take while it runs, whatever the prompts."""
         channels, longest = self.bundle.manifest.channels, self._lengths.longest
-        windows = max(self._windows, -(-self._group_snippets // longest))  # shorter videos take no more for a snippet
+        windows = max(BATCH, -(-self._group_snippets // longest))  # shorter videos take no more for a snippet
         return most_detection_bytes(length=longest, classes=MOST_PROMPTS, channels=channels, windows=windows)
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:

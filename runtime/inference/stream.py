@@ -19,7 +19,7 @@ from stale_runtime.segments import FloatArray
 MOST_CANDIDATES = 25
 """Candidates that a window may propose."""
 BATCH = 2
-"""Most windows that the network gets at once, unless a backend says otherwise. Exact graphs are slower with more,
+"""Most windows that the network gets at once, whatever runs it. Exact graphs are slower with more,
 because their intermediate results leave the cache; ``ort-fast`` is no faster, because few of one length are due."""
 SECOND_LOOKS = 6
 """Segments for each 1,000 snippets that are looked at once more, through a window of their own."""
@@ -52,7 +52,6 @@ class StreamDecoder:
         classes: int = CLASSES,
         fewest: int = FEWEST,
         curves: WindowCurves | None = None,
-        batch: int = BATCH,
     ) -> None:
         """Start with a new video.
 
@@ -65,10 +64,9 @@ class StreamDecoder:
             classes: classes that are considered for each window.
             fewest: detections that a tile may have, however short it is.
             curves: get the outputs for the largest windows; None if nobody wants them.
-            batch: most windows that the network gets at once.
         """
         self._forward, self._classes, self._fewest = forward, classes, fewest
-        self._curves, self._batch = curves, batch
+        self._curves = curves
         self.recomputed = 0
         """Windows that the guard of the approximate localizer has left to the exact one."""
         self._length, self._scene_length = length, scene_length or length
@@ -126,8 +124,8 @@ class StreamDecoder:
         by_length = sorted(windows, key=self._length_of)
         for T, same_length in groupby(by_length, key=self._length_of):
             waiting = list(same_length)
-            for n in range(0, len(waiting), self._batch):
-                self._run_batch(waiting[n : n + self._batch], T, curves)
+            for n in range(0, len(waiting), BATCH):
+                self._run_batch(waiting[n : n + BATCH], T, curves)
 
     def _length_of(self, window: Window) -> int:
         """T that a window is resampled to."""

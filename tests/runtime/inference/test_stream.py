@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import CLOSED_SET_PROMPTS, NEUTRAL
 from stale_runtime.decoding.proposals import Ranked
+from stale_runtime.inference import stream
 from stale_runtime.inference.forward_pass import Outputs
 from stale_runtime.inference.stream import (
     BATCH,
@@ -185,10 +186,13 @@ def test_second_looks_are_rare_and_batches_small(largest: int, monkeypatch: pyte
     assert max(B for B, _ in network.batches) == BATCH
 
 
-def test_how_many_windows_the_network_gets_at_once_changes_nothing() -> None:
+def test_how_many_windows_the_network_gets_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     features = plant(draw_scenes((900, 1500))[0], [(1, 100, 160), (2, 1400, 1700)], 3)
     alone, many = SeeingNetwork(3), SeeingNetwork(3)
-    expected, found = (found_in(open_stream(n, batch=b), features) for n, b in ((alone, 1), (many, 16)))
+    monkeypatch.setattr(stream, "BATCH", 1)
+    expected = found_in(open_stream(alone), features)
+    monkeypatch.setattr(stream, "BATCH", 16)
+    found = found_in(open_stream(many), features)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert {B for B, _ in alone.batches} == {1}
