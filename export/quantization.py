@@ -18,7 +18,7 @@ from stale_export.stages import Watch, unwatched
 from stale_export.validation_gate import MapGate
 from stale_model import Stale
 from stale_runtime.bundle.manifest import QuantizationRecord
-from stale_runtime.errors import QuantizationError
+from stale_runtime.errors import OutputError, QuantizationError
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.system.workspace import workspace
 
@@ -222,7 +222,14 @@ def count_integer_operators(model: bytes) -> int:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(folder / "optimized.onnx")
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
+            text = " ".join(str(problem).split())[:120]
+            raise OutputError(
+                f"{folder}: ONNX Runtime cannot write a temporary file there ({text}); make room, raise the limit on "
+                "file sizes, or set TMPDIR to another folder"
+            ) from problem
         optimized = onnx.load(options.optimized_model_filepath)
     return sum(node.op_type in INTEGER_OPERATORS for node in _all_nodes(optimized.graph))
 

@@ -119,13 +119,23 @@ def test_stale_run_says_so_where_stdout_is_a_full_disk(work: Path) -> None:
 
 
 def test_stale_export_says_so_and_keeps_the_old_bundle(work: Path) -> None:
+    (work / "many.txt").write_text("".join(f"polo {n}\n" for n in range(2000)))  # a large prompts.npz
     before = snapshot(work)
-    arguments = ("--ckpt", "best.pth", "--clip", "clip", "-o", "bundle")
-    largest = max(path.stat().st_size for path in (work / "bundle").iterdir())
-    done = run_limited(largest - 1, "stale-export", *arguments, cwd=work)
+    arguments = ("--ckpt", "best.pth", "--clip", "clip", "--classes", "many.txt", "-o", "bundle")
+    done = run_limited(500_000, "stale-export", *arguments, cwd=work)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "stale-export: error: -o bundle: File too large; raise the limit on file sizes, or give another place "
         "(an existing bundle is unchanged)"
     )
+    assert snapshot(work) == before
+
+
+def test_stale_export_says_where_it_has_no_room_for_a_temporary_file(work: Path) -> None:
+    before = snapshot(work)
+    done = run_limited(5_000, "stale-export", "--ckpt", "best.pth", "--clip", "clip", "-o", "bundle", cwd=work)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ONNX Runtime cannot write a temporary file there" in last
+    assert last.endswith("make room, raise the limit on file sizes, or set TMPDIR to another folder")
     assert snapshot(work) == before

@@ -218,7 +218,7 @@ def test_a_detection_is_the_same_through_torch(bundle: Path, trained: TrainedSta
     outputs = localizer.outputs(features, prompts)
     network = trained.network
     with torch.no_grad():
-        embeddings = network.with_background(torch.from_numpy(prompts.embeddings))
+        embeddings = network.with_background(torch.from_numpy(prompts.embeddings.copy()))
         expected = network.localize(torch.from_numpy(features)[None], embeddings)
     np.testing.assert_allclose(outputs.cas_logits, expected.cas_logits[0].numpy(), rtol=0, atol=2e-4)
     np.testing.assert_allclose(all_rows(outputs.masks), expected.action_masks[0].numpy(), rtol=0, atol=1e-5)

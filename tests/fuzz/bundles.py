@@ -18,7 +18,7 @@ from stale_export.graph_builder import serialize
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.arrays import pack_arrays
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.manifest import FileRecord, Manifest, TextEncoderSpec
+from stale_runtime.bundle.manifest import FileRecord, GraphSpec, Manifest, TensorSpec, TextEncoderSpec
 from stale_runtime.bundle.onnx_session import GraphLimits, open_session
 from stale_runtime.bundle.signatures import Signer, verify_signature
 from stale_runtime.inference.bundle_check import self_test
@@ -139,8 +139,9 @@ def parts(clip: Path) -> tuple[dict[str, bytes], Manifest]:
         prompt_template="{}",
     )
     files = _contents(tokenizer)
+    graphs = {layout.LOCALIZER_FP32: _localizer_spec()}
     whole = replace(
-        MANIFEST, channels=CHANNELS, heads=1, temporal_scale=LENGTH, text_encoder=spec, parity=(), graphs={}
+        MANIFEST, channels=CHANNELS, heads=1, temporal_scale=LENGTH, text_encoder=spec, parity=(), graphs=graphs
     )
     return files, replace(whole, files=_records(files))
 
@@ -269,8 +270,15 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
         "length": (whole, []),
         "prompts": (floats, ["K", CHANNELS]),
         "queries": (floats, ["K", CHANNELS]),
+        layout.MASK_ROWS: (floats, ["P", LENGTH]),
+        layout.MASK_LIFT: (floats, ["T", "P"]),
     }
-    said = {name: recording[name][None] for name in layout.LOCALIZER_OUTPUTS}
+    said = {
+        layout.CAS_LOGITS: recording[layout.CAS_LOGITS][None],
+        layout.KEPT: np.ones((1, LENGTH), np.float32),
+        layout.KEPT_MASK: np.full((1, LENGTH), 0.5, np.float32),
+        layout.MASK_LOGITS: np.zeros((1, LENGTH, LENGTH), np.float32),
+    }
     texts = {name: recording[name] for name in layout.TEXT_ENCODER_OUTPUTS}
     return {
         layout.LOCALIZER_FP32: _graph(localizer_inputs, said),
@@ -279,6 +287,22 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
         layout.PROMPTS: pack_arrays({"texts": np.array([NAME, "archery"]), "vectors": np.repeat(vectors, 2, axis=0)}),
         layout.SELF_TEST: pack_arrays(recording),
     }
+
+
+def _localizer_spec() -> GraphSpec:
+    shapes: Mapping[str, tuple[int | str, ...]] = {
+        layout.FEATURES: ("B", "S", CHANNELS),
+        layout.LENGTH: (),
+        layout.PROMPT_EMBEDDINGS: ("K", CHANNELS),
+        layout.QUERIES: ("K", CHANNELS),
+        layout.MASK_ROWS: ("P", LENGTH),
+        layout.MASK_LIFT: ("T", "P"),
+    }
+    kinds = {layout.LENGTH: "int64"}
+    return GraphSpec(
+        inputs=tuple(TensorSpec(name=n, dtype=kinds.get(n, "float32"), shape=s) for n, s in shapes.items()),
+        outputs=tuple(TensorSpec(name=n, dtype="float32", shape=("B", "T")) for n in layout.LOCALIZER_OUTPUTS),
+    )
 
 
 def _graph(inputs: Mapping[str, tuple[int, list[Any]]], outputs: Mapping[str, Any]) -> bytes:
