@@ -265,7 +265,7 @@ def _contents(tokenizer: bytes) -> dict[str, bytes]:
         layout.ACTION_MASKS: np.full((LENGTH, LENGTH), 0.5, np.float32),
     }
     floats, whole = TensorProto.FLOAT, TensorProto.INT64
-    localizer_inputs = {
+    localizer_inputs: Mapping[str, tuple[int, list[Any]]] = {
         "features": (floats, [1, "S", CHANNELS]),
         "length": (whole, []),
         "prompts": (floats, ["K", CHANNELS]),
