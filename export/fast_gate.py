@@ -26,7 +26,7 @@ from stale_runtime.bundle.approximation_record import ApproximationAtLength, App
 from stale_runtime.bundle.manifest import QuantizationRecord
 from stale_runtime.bundle.onnx_session import open_session
 from stale_runtime.errors import QuantizationError
-from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs
+from stale_runtime.inference.forward_pass import EncodedPrompts, Outputs, read_outputs
 from stale_runtime.inference.video_landmarks import LANDMARKS
 from stale_runtime.inputs.features import resample
 from stale_runtime.system.cpus import available_threads
@@ -222,9 +222,10 @@ class FastGate:
 
         def run(features: Features) -> Outputs:
             resampled = resample(features, length)
-            (deviation,) = run_on_video(fast, resampled, self.prompts, [layout.DEVIATION])
-            if deviation <= self.limit:
-                return localize_video(fast, resampled, self.prompts)
+            names = (*layout.LOCALIZER_OUTPUTS, layout.DEVIATION)
+            outputs = dict(zip(names, run_on_video(fast, resampled, self.prompts, names), strict=True))
+            if outputs[layout.DEVIATION] <= self.limit:
+                return read_outputs({name: output[None] for name, output in outputs.items()})[0]
             return localize_video(guarding, features, self.prompts, length=length)
 
         return gate.find_with(run)

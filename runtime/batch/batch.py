@@ -280,18 +280,13 @@ class BatchRun:
             for known in group:
                 outcome, compared = known.outcome, known.compared
                 if outcome is None:
-                    detected = (
-                        self._detect_video(known.path, watch) if is_video(known.path) else (next(outcomes), compared)
-                    )
-                    outcome, compared = detected
+                    if is_video(known.path):
+                        outcome, compared = self._detect_video(known.path, watch)
+                    else:
+                        outcome = next(outcomes)
                     refused = compared.problem is not None and self.strict
-                    if (
-                        journal is not None
-                        and known.state is not None
-                        and outcome.detections is not None
-                        and not refused
-                    ):
-                        journal.add(known.state, outcome.detections)
+                    if journal is not None and known.state is not None and outcome.error is None and not refused:
+                        journal.add(known.state, outcome.result())
                 yield known.path, outcome, compared
 
     def _look_at(self, path: Path, finished: VideoDetections | None) -> _Known:

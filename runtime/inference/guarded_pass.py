@@ -59,7 +59,7 @@ class GuardedPass:
         self._opened: ForwardPass | None = None
 
     def require_memory(self, prompts: EncodedPrompts, length: int, *, windows: int = 1) -> None:
-        """See ``ForwardPass.require_memory``; the exact graph takes no less than the approximate one."""
+        """See ``ForwardPass.require_memory``, which counts one graph; the exact one takes as much when it runs."""
         self._fast.require_memory(prompts, length, windows=windows)
 
     def prepare(self, features: FloatArray, length: int, prompts: EncodedPrompts) -> GraphCall:
@@ -80,13 +80,10 @@ class GuardedPass:
         Raises:
             BundleError: a graph fails, cannot be loaded, or its outputs are not a localizer's.
         """
-        found = self._fast.run_batch(call, rows=rows, finite=False)
-        if self._deviates(found).any():
-            return self._exact().run(call, rows=rows)._replace(recomputed=True)
-        return read_outputs(found)[0]
+        return self._guard(call, lambda exact, _: exact.run(call, rows=rows), rows=rows)[0]
 
     def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
-        """Like ``run``, for windows; those that deviate too much are left to the exact graph together.
+        """Like ``run``, for windows; those that deviate too much are left to the exact graph one by one.
 
         Args:
             batch: (B, T, C) windows, resampled to T.
@@ -96,13 +93,8 @@ class GuardedPass:
             PromptError: the prompts do not fit the bundle.
             BundleError: as for ``run``.
         """
-        found = self._fast.run_batch(self._fast.prepare_windows(batch, prompts), rows=False, finite=False)
-        outputs, deviates = read_outputs(found), self._deviates(found)
-        if deviates.any():
-            again = self._exact().run_windows(batch[deviates], prompts)
-            for n, exact in zip(np.flatnonzero(deviates), again, strict=True):
-                outputs[n] = exact._replace(recomputed=True)
-        return outputs
+        call = self._fast.prepare_windows(batch, prompts)
+        return self._guard(call, lambda exact, n: exact.run_windows(batch[n : n + 1], prompts)[0], rows=False)
 
     def run_videos(
         self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
@@ -120,11 +112,24 @@ class GuardedPass:
             BundleError: as for ``run``.
         """
         call = self._fast.prepare_windows(np.stack([resample(video, length) for video in videos]), prompts)
+
+        def recompute(exact: ForwardPass, n: int) -> Outputs:
+            return exact.run(exact.prepare(videos[n], length, prompts), rows=rows)
+
+        return self._guard(call, recompute, rows=rows)
+
+    def _guard(self, call: GraphCall, recompute: Callable[[ForwardPass, int], Outputs], *, rows: bool) -> list[Outputs]:
+        """Run the approximate graph, and the exact one for the videos of the batch that deviate too much.
+
+        Args:
+            call: the whole batch.
+            recompute: what the exact graph says of the n-th video.
+            rows: as for ``ForwardPass.run``.
+        """
         found = self._fast.run_batch(call, rows=rows, finite=False)
         outputs = read_outputs(found)
         for n in np.flatnonzero(self._deviates(found)).tolist():
-            exact = self._exact()
-            outputs[n] = exact.run(exact.prepare(videos[n], length, prompts), rows=rows)._replace(recomputed=True)
+            outputs[n] = recompute(self._exact(), n)._replace(recomputed=True)
         return outputs
 
     def _deviates(self, found: Mapping[str, NDArray[np.float32]]) -> NDArray[np.bool_]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +19,7 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import COPY_AGAIN, BundleError, OutOfMemoryError, StaleError
 from stale_runtime.inference.backends import LOCALIZER_BACKENDS, default_backend
 from stale_runtime.inference.detection_stream import DetectionStream
-from stale_runtime.inference.detector import Detector, FeatureArray, Watch, WholeVideo
+from stale_runtime.inference.detector import Detector, FeatureArray, Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts, GraphCall, Outputs
 from stale_runtime.inference.guarded_pass import open_network
 from stale_runtime.inference.lengths import LengthRules
@@ -29,9 +28,10 @@ from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.stream import BATCH
+from stale_runtime.inference.video_groups import VideoGroups, group_paths
 from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
-from stale_runtime.inputs.features import check_features, resample_for_graph
+from stale_runtime.inputs.features import check_features
 from stale_runtime.inputs.prompts import MOST_PROMPTS, Prompts, as_prompts
 from stale_runtime.inputs.timeline import LONGEST_S, Timeline, check_seconds
 from stale_runtime.inputs.videos import is_video, video_id
@@ -94,6 +94,7 @@ class Localizer:
             classes=settings.classes,
             most=settings.most_detections,
         )
+        self._groups = VideoGroups(self._detector, self._lengths, manifest.channels)
         self._vision = VisionStore(bundle, precision=settings.vision_precision, threads=self.threads)
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
 
@@ -316,8 +317,8 @@ class Localizer:
             PromptError: a prompt cannot be used.
         """
         encoded = self._encoded(prompts)
-        for group in _groups(paths, self.group_size):
-            together = self._detect_together(group, encoded, timeline, evidence) if len(group) > 1 else {}
+        for group in group_paths(paths, self.group_size):
+            together = self._groups.detect(group, encoded, timeline, evidence=evidence) if len(group) > 1 else {}
             for path in group:
                 if path in together:
                     yield Outcome(path, together[path], None)
@@ -338,34 +339,6 @@ class Localizer:
         except MemoryError as problem:
             text = f"{path}: not enough memory ({problem}); take a smaller --length, or end other programs"
             return Outcome(path, None, OutOfMemoryError(text))
-
-    def _detect_together(
-        self, paths: Sequence[Path], prompts: EncodedPrompts, timeline: Timeline, evidence: bool
-    ) -> dict[Path, VideoDetections]:
-        """The detections of those of some files that the network can get together; of none if that fails."""
-        try:
-            length = self.length_for(1)
-            read = {path: self._read_whole(path, length, timeline) for path in paths if not is_video(path)}
-            videos = {path: video for path, video in read.items() if video is not None}
-            if len(videos) < 2:
-                return {}
-            found = self._detector.detect_together(list(videos.values()), length, prompts, evidence=evidence)
-        except (StaleError, MemoryError):  # detecting them one by one says which is to blame, or works
-            return {}
-        return dict(zip(videos, found, strict=True))
-
-    def _read_whole(self, path: Path, length: int, timeline: Timeline) -> WholeVideo | None:
-        """A feature file; None if it has to be looked at alone, be it to say what is wrong with it."""
-        try:
-            with open_features(path, self.bundle.manifest.channels) as file:
-                if self._lengths.is_long(file.snippets) or self.length_for(file.snippets) != length:
-                    return None
-                duration_s, features = duration_of_features(path, file.snippets, timeline), file.read()
-        except StaleError:
-            return None
-        if self.window_for(features) is not None:
-            return None
-        return WholeVideo(video_id(path.stem), resample_for_graph(features, length), duration_s)
 
     def stream(self, prompts: AnyPrompts, *, snippet_s: float | None = None) -> DetectionStream:
         """Start to find actions in snippets that arrive one after the other.
@@ -531,12 +504,3 @@ class Localizer:
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)
-
-
-def _groups(paths: Iterable[str | os.PathLike[str]], size: int) -> Iterator[list[Path]]:
-    """Consecutive paths, so many at once; one at a time unless all are there already."""
-    if not isinstance(paths, list | tuple):
-        size = 1
-    waiting = map(Path, paths)
-    while group := list(islice(waiting, size)):
-        yield group
