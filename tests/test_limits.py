@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stale_runtime.batch.batch import find_files
+from stale_runtime.batch.found_files import find_files
 from stale_runtime.errors import DatasetError, FeatureError
 from stale_runtime.evaluation import ground_truth, results, video_labels
 from stale_runtime.inputs import videos
@@ -96,10 +96,10 @@ def test_more_lines_of_durations_are_refused(tmp_path: Path, monkeypatch: pytest
 def test_more_feature_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         (tmp_path / f"{name}.npy").touch()
-    monkeypatch.setattr("stale_runtime.batch.batch.MOST_FILES", 2)
+    monkeypatch.setattr("stale_runtime.batch.found_files.MOST_FILES", 2)
     with pytest.raises(FeatureError, match="3 files, expected at most 2; split them into several runs"):
         find_files([tmp_path])
-    monkeypatch.setattr("stale_runtime.batch.batch.MOST_FILES", 3)
+    monkeypatch.setattr("stale_runtime.batch.found_files.MOST_FILES", 3)
     assert len(find_files([tmp_path])) == 3
 
 

@@ -1,31 +1,26 @@
-"""Running over many videos: finding their files, skipping finished ones, and collecting the outcomes."""
+"""Running over many videos: skipping finished ones, and collecting the outcomes."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from stale_runtime.batch.feature_comparison import NOTHING_FOUND, Comparison, RowSample, compare_file
-from stale_runtime.batch.journal import FileState, Journal, file_state
+from stale_runtime.batch.feature_comparison import Comparison
+from stale_runtime.batch.group_detection import GroupDetection, has_no_duration
+from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
-from stale_runtime.errors import DatasetError, FeatureError, RecipeError, StaleError
+from stale_runtime.errors import RecipeError, StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode, VideoLabel, override_labels
 from stale_runtime.exit_codes import DONE, SOME_FAILED
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
-from stale_runtime.inputs.feature_folder import is_feature_file, video_files
-from stale_runtime.inputs.feature_origin import read_sidecar, sidecar_path, why_not_made_from
+from stale_runtime.inputs.feature_origin import read_sidecar
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
-
-MOST_FILES = 100_000
-"""Videos in one run: all their detections stay in memory until the end, at most 30 kB a video that is not long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,73 +64,6 @@ class Batch:
         return problems[0].exit_code if self.fail_fast or not self.found else SOME_FAILED
 
 
-def find_files(
-    given: Sequence[Path], *, features: bool = True, say: Callable[[str], object] | None = None
-) -> list[Path]:
-    """The files of a run: each as given, and those of each folder in order of name.
-
-    Of a video and the features that ``stale-features`` made from it, only the features are taken.
-
-    Args:
-        given: files and folders.
-        features: whether feature files are wanted; False for videos only.
-        say: called with a line if features are taken instead of videos, or files of a folder are ignored.
-
-    Raises:
-        FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
-    """
-    paths: list[Path] = []
-    for path in given:
-        paths += video_files(path, features=features, say=say) if os.path.isdir(path) else [path]
-    if len(paths) > MOST_FILES:
-        raise FeatureError(f"{len(paths):,} files, expected at most {MOST_FILES:,}; split them into several runs")
-    found: dict[str, Path] = {}
-    taken: list[tuple[Path, Path]] = []
-    for path in paths:
-        name = video_id(path.stem)
-        other = found.setdefault(name, path)
-        if other is not path:
-            found[name], video = _require_made_from(path, other)
-            taken.append((found[name], video))
-    if taken and say is not None:
-        say(_describe_taken(taken))
-    return list(found.values())
-
-
-def _require_made_from(path: Path, other: Path) -> tuple[Path, Path]:
-    """Of two files with one video id, the features, and the video that they were made from.
-
-    Raises:
-        FeatureError: they are not that.
-    """
-    text = f"{path}: the same video id as {other}"
-    features, video = (other, path) if is_video(path) else (path, other)
-    if not is_video(video) or not is_feature_file(features):
-        raise FeatureError(f"{text}; rename one of them, or leave it out")
-    if (why := why_not_made_from(features, video)) is not None:
-        raise FeatureError(f"{text}, and {why}; rename one if they are of two videos, else move one to another folder")
-    return features, video
-
-
-def _describe_taken(taken: Sequence[tuple[Path, Path]]) -> str:
-    features, video = taken[0]
-    if len(taken) == 1:
-        return f"{features} is taken instead of {video}, which it was made from"
-    return f"{features} and {len(taken) - 1:,} more are taken instead of the videos that they were made from"
-
-
-class _Known(NamedTuple):
-    """What is known of a video before anything is detected in it."""
-
-    path: Path
-    state: FileState | None
-    """Before it is read, so that a later change of the file is noticed."""
-    compared: Comparison
-    """What is likely to be wrong with its features; nothing yet of a video file."""
-    outcome: Outcome | None
-    """None if it is to be detected."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BatchRun:
     """A run over many videos, ready to start."""
@@ -165,14 +93,6 @@ class BatchRun:
     def has_videos(self) -> bool:
         """Whether some of the files are videos."""
         return any(map(is_video, self.paths))
-
-    @cached_property
-    def _in_seconds(self) -> bool:
-        """Whether some files say how long their videos last: then all have to, because a result has one unit."""
-        return not all(map(self._has_no_duration, self.paths))
-
-    def _has_no_duration(self, path: Path) -> bool:
-        return not is_video(path) and self.timeline == NO_TIMELINE and not os.path.exists(sidecar_path(path))
 
     def settings(self) -> dict[str, Any]:
         """Everything that detections depend on except the files, durations and an external classifier, for JSON."""
@@ -256,57 +176,30 @@ class BatchRun:
         Raises:
             JournalError: the journal cannot be written.
         """
-        for path, outcome, compared in self._detect_groups(journal, finished, watch):
-            if compared.problem is not None and self.strict:
-                outcome = Outcome(path, None, RecipeError(compared.problem))
-            elif warn is not None:
-                warn(path, compared)
-            outcome = self._complete(outcome)
-            yield outcome
-            if self.fail_fast and outcome.error is not None:
-                return
-
-    def _detect_groups(
-        self, journal: Journal | None, finished: Mapping[Path, VideoDetections], watch: Watch | None
-    ) -> Iterator[tuple[Path, Outcome, Comparison]]:
-        """Each path, its outcome, and what is likely to be wrong with its features."""
-        size = self.localizer.group_size
+        size, group = self.localizer.group_size, self._group_detection()
         for n in range(0, len(self.paths), size):
-            group = [self._look_at(path, finished.get(path)) for path in self.paths[n : n + size]]
-            files = [known.path for known in group if known.outcome is None and not is_video(known.path)]
-            outcomes = self.localizer.detect_many(
-                files, self.prompts, timeline=self.timeline, watch=watch, evidence=self.evidence
-            )
-            for known in group:
-                outcome, compared = known.outcome, known.compared
-                if outcome is None:
-                    if is_video(known.path):
-                        outcome, compared = self._detect_video(known.path, watch)
-                    else:
-                        outcome = next(outcomes)
-                    refused = compared.problem is not None and self.strict
-                    if journal is not None and known.state is not None and outcome.error is None and not refused:
-                        journal.add(known.state, outcome.result())
-                yield known.path, outcome, compared
+            paths = self.paths[n : n + size]
+            for path, done in zip(paths, group.process(paths, finished=finished.keys(), watch=watch), strict=True):
+                outcome = Outcome(path, finished[path], None) if done.outcome is None else done.outcome
+                if journal is not None and done.state is not None and outcome.error is None:
+                    journal.add(done.state, outcome.result())
+                if warn is not None and not (self.strict and done.compared.problem is not None):
+                    warn(path, done.compared)
+                outcome = self._complete(outcome)
+                yield outcome
+                if self.fail_fast and outcome.error is not None:
+                    return
 
-    def _look_at(self, path: Path, finished: VideoDetections | None) -> _Known:
-        """What is known of a video before anything is detected in it."""
-        if self._in_seconds and self._has_no_duration(path):
-            text = f"{path}: nothing says how long its video lasts, but other times of this run are in seconds"
-            problem = DatasetError(f"{text}; give --durations FILE, or run it alone")
-            return _Known(path, None, NOTHING_FOUND, Outcome(path, None, problem))
-        compared = NOTHING_FOUND
-        if not is_video(path):
-            compared = compare_file(path, self.localizer.bundle.manifest, self.timeline)
-        if finished is not None or (compared.problem is not None and self.strict):
-            return _Known(path, None, compared, Outcome(path, finished, None))
-        return _Known(path, file_state(path), compared, None)
-
-    def _detect_video(self, path: Path, watch: Watch | None) -> tuple[Outcome, Comparison]:
-        """The outcome of a video file, and what is likely to be wrong with its features."""
-        sample = RowSample()
-        (outcome,) = self.localizer.detect_many([path], self.prompts, watch=sample.watch(watch), evidence=self.evidence)
-        return outcome, Comparison(problem=sample.find_problem(path, self.localizer.bundle.manifest))
+    def _group_detection(self) -> GroupDetection:
+        """What is done with the videos; if some files say how long their videos last, all have to."""
+        return GroupDetection(
+            localizer=self.localizer,
+            prompts=self.prompts,
+            timeline=self.timeline,
+            in_seconds=not all(has_no_duration(path, self.timeline) for path in self.paths),
+            strict=self.strict,
+            evidence=self.evidence,
+        )
 
     def _complete(self, outcome: Outcome) -> Outcome:
         """Apply ``top`` and ``labels``; the journal contains the detections before them."""

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import click
 
 from stale_runtime import __version__
-from stale_runtime.batch.batch import find_files
 from stale_runtime.batch.extraction import Extracted, Extraction
+from stale_runtime.batch.found_files import find_files
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest

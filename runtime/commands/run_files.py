@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from stale_runtime.batch.batch import Batch, BatchRun, find_files
+from stale_runtime.batch.batch import Batch, BatchRun
+from stale_runtime.batch.found_files import find_files
 from stale_runtime.batch.journal import Journal
 from stale_runtime.bundle.bundle import find_bundle
 from stale_runtime.commands.feature_warnings import FeatureWarnings

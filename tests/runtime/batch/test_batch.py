@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime import Localizer
-from stale_runtime.batch.batch import Batch, BatchRun, find_files
+from stale_runtime.batch.batch import Batch, BatchRun
+from stale_runtime.batch.found_files import find_files
 from stale_runtime.batch.journal import Journal
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import FeatureError, OutOfMemoryError
