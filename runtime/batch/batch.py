@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.feature_comparison import Comparison
-from stale_runtime.batch.group_detection import GroupDetection, has_no_duration
+from stale_runtime.batch.group_detection import GROUP_FILES, GroupDetection, has_no_duration
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import RecipeError, StaleError
@@ -162,8 +162,6 @@ class BatchRun:
     ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
-        Short videos go through the network in groups, see ``Localizer.detect_many``.
-
         Args:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
@@ -176,9 +174,9 @@ class BatchRun:
         Raises:
             JournalError: the journal cannot be written.
         """
-        size, group = self.localizer.group_size, self._group_detection()
-        for n in range(0, len(self.paths), size):
-            paths = self.paths[n : n + size]
+        group = self._group_detection()
+        for n in range(0, len(self.paths), GROUP_FILES):
+            paths = self.paths[n : n + GROUP_FILES]
             for path, done in zip(paths, group.process(paths, finished=finished.keys(), watch=watch), strict=True):
                 outcome = Outcome(path, finished[path], None) if done.outcome is None else done.outcome
                 if journal is not None and done.state is not None and outcome.error is None:

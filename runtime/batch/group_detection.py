@@ -17,6 +17,9 @@ from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video
 
+GROUP_FILES = 8
+"""Files of a group, of which each is looked at before anything is detected in the first."""
+
 
 class Processed(NamedTuple):
     """What became of a video."""
@@ -59,10 +62,10 @@ class GroupDetection:
     def process(
         self, paths: Sequence[Path], *, finished: Collection[Path] = (), watch: Watch | None = None
     ) -> Iterator[Processed]:
-        """Find actions in the videos of a group; short ones go through the network together.
+        """Find actions in the videos of a group, one after the other.
 
         Args:
-            paths: feature files and videos, at most ``group_size`` of the localizer.
+            paths: feature files and videos, about ``GROUP_FILES`` of them.
             finished: those of them in which nothing is to be detected, because that was done before.
             watch: as for ``Localizer.detect_file``.
 

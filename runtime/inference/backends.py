@@ -13,10 +13,6 @@ from stale_runtime.bundle.manifest import Manifest
 from stale_runtime.bundle.onnx_session import GraphLimits, Session, open_session, require_interface
 from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, MissingPackageError, StaleError
 
-_GROUP_SNIPPETS = 800
-"""For ``ort-fast``, which reads its weights once for all videos of a group. Measured with files at T=100, in processor
-time: 1.21, 1.27 and 1.35 times as many videos a second in groups of 2, 4 and 8, no more in groups of 16. The exact
-networks compute more for each weight, and gain nothing."""
 _CPU_LISTS = ("/proc/cpuinfo", "/sys/devices/system/cpu")
 
 
@@ -32,8 +28,6 @@ class LocalizerBackend:
     """What runs the graph."""
     precision: Literal["fp32", "bf16", "int8"]
     """Type of number in which products with weights are computed."""
-    group_snippets: int = 0
-    """Most snippets of short videos, T of each, that the network gets at once; 0 to give it one video at a time."""
 
 
 LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
@@ -44,13 +38,7 @@ LOCALIZER_BACKENDS: Mapping[str, LocalizerBackend] = {
         LocalizerBackend(
             name="ort-int8-dynamic", file=layout.LOCALIZER_INT8_DYNAMIC, engine="onnxruntime", precision="int8"
         ),
-        LocalizerBackend(
-            name="ort-fast",
-            file=layout.LOCALIZER_FAST,
-            engine="onnxruntime",
-            precision="int8",
-            group_snippets=_GROUP_SNIPPETS,
-        ),
+        LocalizerBackend(name="ort-fast", file=layout.LOCALIZER_FAST, engine="onnxruntime", precision="int8"),
         LocalizerBackend(name="openvino-fp32", file=layout.LOCALIZER_FP32, engine="openvino", precision="fp32"),
         LocalizerBackend(name="openvino-bf16", file=layout.LOCALIZER_FP32, engine="openvino", precision="bf16"),
         LocalizerBackend(name="openvino-int8", file=layout.LOCALIZER_INT8, engine="openvino", precision="int8"),

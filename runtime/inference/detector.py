@@ -1,6 +1,6 @@
 """Finding actions in features that have been checked, whole or block by block."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -56,17 +56,6 @@ class FeatureArray:
     def blocks(self) -> Iterable[FloatArray]:
         """Consecutive pieces (n, C)."""
         return cut_into_pieces(self._features, BLOCK_SNIPPETS)
-
-
-class WholeVideo(NamedTuple):
-    """A video that is looked at as a whole."""
-
-    video: str
-    """Its id."""
-    features: FloatArray
-    """(T0, C), checked."""
-    duration_s: float | None
-    """How long it lasts; None for fractions of the video."""
 
 
 class FoundWithCurves(NamedTuple):
@@ -128,25 +117,6 @@ class Detector:
             window = lengths.window_for(held)
             found = self._detect_held(held, window, duration_s, prompts, evidence)
         return _describe(video, found, duration_s, prompts, window)
-
-    def detect_together(
-        self, videos: Sequence[WholeVideo], length: int, prompts: EncodedPrompts, *, evidence: bool
-    ) -> list[VideoDetections]:
-        """Find actions in several videos with one forward pass.
-
-        Args:
-            videos: are looked at as a whole.
-            length: T that all of them are resampled to.
-            prompts: K encoded prompts.
-            evidence: as for ``detect``.
-        """
-        self._network.require_memory(prompts, length, windows=len(videos))
-        features, rows = [video.features for video in videos], self._decoder in READING_ROWS
-        outputs = self._network.run_videos(features, length, prompts, rows=rows)
-        return [
-            _describe(name, self._decode(output, duration_s, prompts, evidence), duration_s, prompts, None)
-            for (name, _, duration_s), output in zip(videos, outputs, strict=True)
-        ]
 
     def detect_held(
         self, features: FloatArray, duration_s: float | None, prompts: EncodedPrompts

@@ -203,27 +203,6 @@ class ForwardPass:
         """
         return read_outputs(self.run_batch(self.prepare_windows(batch, prompts), rows=False))
 
-    def run_videos(
-        self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
-    ) -> list[Outputs]:
-        """Run the graph on several videos at once.
-
-        Args:
-            videos: features (T0, C) of each, checked.
-            length: T that they are resampled to.
-            prompts: K encoded prompts.
-            rows: whether somebody will read rows of the masks.
-
-        Raises:
-            PromptError: the prompts do not fit the bundle.
-            BundleError: the graph fails, or its outputs are not a localizer's.
-        """
-        return read_outputs(
-            self.run_batch(
-                self.prepare_windows(np.stack([resample(video, length) for video in videos]), prompts), rows=rows
-            )
-        )
-
     def _check_prompts(self, prompts: EncodedPrompts) -> None:
         """Make sure that encoded prompts fit the bundle.
 

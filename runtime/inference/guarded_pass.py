@@ -1,7 +1,7 @@
 """The approximate localizer with its guard: what it is too far off for is computed again by an exact graph."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,6 @@ from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.backends import LocalizerBackend, exact_backend, open_backend
 from stale_runtime.inference.forward_pass import EncodedPrompts, ForwardPass, GraphCall, Outputs, read_outputs
-from stale_runtime.inputs.features import resample
 from stale_runtime.segments import FloatArray
 
 
@@ -36,12 +35,6 @@ class LocalizerNetwork(Protocol):
 
     def run_windows(self, batch: NDArray[np.float32], prompts: EncodedPrompts) -> list[Outputs]:
         """See ``ForwardPass.run_windows``."""
-        ...
-
-    def run_videos(
-        self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
-    ) -> list[Outputs]:
-        """See ``ForwardPass.run_videos``."""
         ...
 
 
@@ -95,28 +88,6 @@ class GuardedPass:
         """
         call = self._fast.prepare_windows(batch, prompts)
         return self._guard(call, lambda exact, n: exact.run_windows(batch[n : n + 1], prompts)[0], rows=False)
-
-    def run_videos(
-        self, videos: Sequence[FloatArray], length: int, prompts: EncodedPrompts, *, rows: bool
-    ) -> list[Outputs]:
-        """Like ``run``, for several videos; those that deviate too much are left to the exact graph one by one.
-
-        Args:
-            videos: features (T0, C) of each, checked.
-            length: T that they are resampled to.
-            prompts: K encoded prompts.
-            rows: as for ``ForwardPass.run_videos``.
-
-        Raises:
-            PromptError: the prompts do not fit the bundle.
-            BundleError: as for ``run``.
-        """
-        call = self._fast.prepare_windows(np.stack([resample(video, length) for video in videos]), prompts)
-
-        def recompute(exact: ForwardPass, n: int) -> Outputs:
-            return exact.run(exact.prepare(videos[n], length, prompts), rows=rows)
-
-        return self._guard(call, recompute, rows=rows)
 
     def _guard(self, call: GraphCall, recompute: Callable[[ForwardPass, int], Outputs], *, rows: bool) -> list[Outputs]:
         """Run the approximate graph, and the exact one for the videos of the batch that deviate too much.

@@ -28,7 +28,6 @@ from stale_runtime.inference.prompt_cache import default_cache_folder
 from stale_runtime.inference.prompt_store import PromptStore
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inference.stream import BATCH
-from stale_runtime.inference.video_groups import VideoGroups, group_paths
 from stale_runtime.inputs.feature_duration import duration_of_features
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.features import check_features
@@ -64,7 +63,7 @@ class Localizer:
         """
         manifest = bundle.manifest
         backend = LOCALIZER_BACKENDS[settings.backend] if settings.backend else default_backend(manifest)
-        self.backend, self._group_snippets = backend.name, backend.group_snippets
+        self.backend = backend.name
         self.bundle = bundle
         self.settings = settings
         self.decoder = settings.decoder or manifest.decoder
@@ -94,7 +93,6 @@ class Localizer:
             classes=settings.classes,
             most=settings.most_detections,
         )
-        self._groups = VideoGroups(self._detector, self._lengths, manifest.channels)
         self._vision = VisionStore(bundle, precision=settings.vision_precision, threads=self.threads)
         self._prompts = PromptStore(bundle, cache_folder=Path(folder) if folder else None, threads=self.threads)
 
@@ -302,12 +300,11 @@ class Localizer:
     ) -> Iterator[Outcome]:
         """Find actions in many feature files and videos, one after the other; a bad file does not stop the others.
 
-        Of each ``group_size`` paths in a list, the network gets the feature files together that are looked at as a
-        whole. Scores may differ in the seventh digit by that.
+        The detections of a video do not depend on the others, to the last bit.
 
         Args:
-            paths: ``.npy`` and ``.npz`` files, and videos (see ``is_video``). If this is neither a list nor a tuple,
-                each is looked at before the next is asked for.
+            paths: ``.npy`` and ``.npz`` files, and videos (see ``is_video``); each is looked at before the next is
+                asked for.
             prompts: as for ``detect``; encoded once.
             timeline: how long the videos of feature files last.
             watch: as for ``detect_file``.
@@ -317,13 +314,8 @@ class Localizer:
             PromptError: a prompt cannot be used.
         """
         encoded = self._encoded(prompts)
-        for group in group_paths(paths, self.group_size):
-            together = self._groups.detect(group, encoded, timeline, evidence=evidence) if len(group) > 1 else {}
-            for path in group:
-                if path in together:
-                    yield Outcome(path, together[path], None)
-                else:
-                    yield self._detect_alone(path, encoded, timeline=timeline, watch=watch, evidence=evidence)
+        for path in map(Path, paths):
+            yield self._detect_alone(path, encoded, timeline=timeline, watch=watch, evidence=evidence)
 
     def _detect_alone(
         self, path: Path, prompts: EncodedPrompts, *, timeline: Timeline, watch: Watch | None, evidence: bool
@@ -395,13 +387,6 @@ class Localizer:
         this gained 1.2 to 1.6 points of mAP there; shorter videos and greater lengths gained nothing consistent.
         """
         return self._lengths.length_for(snippets)
-
-    @property
-    def group_size(self) -> int:
-        """Most videos that the network gets at once; 1 with a time limit, which is for each video."""
-        if self.settings.timeout_s is not None:
-            return 1
-        return max(self._group_snippets // self.length_for(1), 1)
 
     @property
     def longest_whole(self) -> int | None:
@@ -499,8 +484,7 @@ class Localizer:
     def _working_bytes(self) -> int:
         """Memory that the graph may take while it runs, whatever the prompts."""
         channels, longest = self.bundle.manifest.channels, self._lengths.longest
-        windows = max(BATCH, -(-self._group_snippets // longest))  # shorter videos take no more for a snippet
-        return most_detection_bytes(length=longest, classes=MOST_PROMPTS, channels=channels, windows=windows)
+        return most_detection_bytes(length=longest, classes=MOST_PROMPTS, channels=channels, windows=BATCH)
 
     def _encoded(self, prompts: AnyPrompts) -> EncodedPrompts:
         return prompts if isinstance(prompts, EncodedPrompts) else self.encode_prompts(prompts)

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stale_runtime import Localizer
+from stale_runtime.batch import batch as batch_module
 from stale_runtime.batch.batch import Batch, BatchRun
 from stale_runtime.batch.found_files import find_files
 from stale_runtime.batch.journal import Journal
@@ -161,14 +162,13 @@ def test_two_videos_with_one_id_are_refused_although_one_has_features(tmp_path: 
 
 
 @pytest.fixture
-def grouped(bundle: Path, features: NDArray[np.float32], tmp_path: Path) -> BatchRun:
+def grouped(bundle: Path, features: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BatchRun:
     """A run over four videos in groups of three; the features of the second are broken."""
     for name in ("a.npy", "c.npy", "d.npy"):
         np.save(tmp_path / name, features[:20])
     (tmp_path / "b.npy").write_bytes(b"nonsense")
     localizer = Localizer.open(bundle)
-    localizer._group_snippets = 3 * tiny.LENGTH
-    assert localizer.group_size == 3
+    monkeypatch.setattr(batch_module, "GROUP_FILES", 3)
     prompts = localizer.encode_prompts(tiny.CLASSES)
     return BatchRun(localizer=localizer, prompts=prompts, paths=tuple(find_files([tmp_path])), timeline=NO_TIMELINE)
 

@@ -73,6 +73,25 @@ def test_a_calm_video_takes_the_approximation_and_a_wild_one_is_bit_equal_to_the
     assert expected.recomputed == 0
 
 
+@pytest.mark.parametrize("backend", ["ort-fast", "ort-fp32"])
+def test_what_was_detected_before_changes_no_bit(fast_bundle: Path, tmp_path: Path, backend: str) -> None:
+    """So that processes and machines may share the videos of a run in any way."""
+    videos = {"calm": calm(), "wild": wild(), "half": calm().astype(np.float16), "long": np.concatenate([calm()] * 20)}
+    paths = [tmp_path / f"{name}.npy" for name in (*videos, "broken")]
+    for path, features in zip(paths, videos.values(), strict=False):
+        np.save(path, features)
+    paths[-1].write_bytes(b"nonsense")
+
+    def detect(paths: list[Path]) -> dict[Path, str]:
+        outcomes = Localizer.open(fast_bundle, backend=backend).detect_many(paths, tiny.CLASSES)
+        return {path: str(error) if found is None else found.to_json() for path, found, error in outcomes}
+
+    expected = detect(paths)
+    assert len(expected) == 5
+    assert detect(paths[::-1]) == expected
+    assert {path: text for path in paths for text in detect([path]).values()} == expected
+
+
 def test_the_exact_graph_is_loaded_once_and_only_when_it_is_needed(
     fast_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
