@@ -87,7 +87,7 @@ def result_row(outcome: Outcome, settings: str) -> ResultRow:
         outcome: its detections, or its error.
         settings: what ``settings_text`` returned.
     """
-    return make_row(video_result(outcome), settings)
+    return row_of_result(video_result(outcome), settings)
 
 
 def video_result(outcome: Outcome) -> VideoResult:
@@ -98,7 +98,7 @@ def video_result(outcome: Outcome) -> VideoResult:
     return FailedVideo(video_id(outcome.path.stem), type(outcome.error).__name__, message)
 
 
-def make_row(result: VideoResult, settings: str) -> ResultRow:
+def row_of_result(result: VideoResult, settings: str) -> ResultRow:
     """Like ``result_row``, of a video whose file is not known any more."""
     failed = result if isinstance(result, FailedVideo) else None
     found = None if isinstance(result, FailedVideo) else result

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import DatasetError, FeatureError
-from stale_runtime.formats.result_rows import FailedVideo, make_row, read_result_row, result_row, settings_text
+from stale_runtime.formats.result_rows import FailedVideo, read_result_row, result_row, row_of_result, settings_text
 from stale_runtime.inference.outcome import Outcome
 
 _LABELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -40,7 +40,7 @@ def _row(**changes: Any) -> dict[str, Any]:
 
 @given(_VIDEOS)
 def test_a_row_says_all_that_is_known_of_a_video(video: VideoDetections) -> None:
-    row = make_row(video, "{}")
+    row = row_of_result(video, "{}")
     assert read_result_row(row, "here") == video
     assert read_result_row(json.loads(json.dumps(row)), "here") == video  # plain values, to the last digit
 
