@@ -7,10 +7,11 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from stale_runtime.detections import Detection, VideoDetections
-from stale_runtime.errors import DatasetError
+from stale_runtime.errors import DatasetError, StaleError
 from stale_runtime.evaluation.segment_rows import check_segment
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.timeline import LONGEST_S
@@ -21,8 +22,12 @@ OK: Final = "ok"
 FAILED: Final = "failed"
 LONGEST_ID: Final = 4096
 """Characters of a video id; a file's name has at most 255 bytes."""
-LONGEST_MESSAGE: Final = 100_000
+LONGEST_MESSAGE: Final = 10_000
 """Characters that are kept of why a video failed."""
+_RUN_DETAILS: Final = (
+    *("bundle_sha256", "backend", "length", "window", "most_detections", "classes", "decoder", "split_names"),
+    "external_mode",
+)
 _LARGEST_COUNT: Final = 2**31 - 1
 """Snippets of a window, or how often something was recomputed."""
 
@@ -92,10 +97,18 @@ def result_row(outcome: Outcome, settings: str) -> ResultRow:
 
 def video_result(outcome: Outcome) -> VideoResult:
     """The detections of a video, or what is known of its failure."""
-    if outcome.error is None:
-        return outcome.result()
-    message = as_text(str(outcome.error))[:LONGEST_MESSAGE]
-    return FailedVideo(video_id(outcome.path.stem), type(outcome.error).__name__, message)
+    return outcome.result() if outcome.error is None else failed_video(outcome.path, outcome.error)
+
+
+def failed_video(path: Path, error: StaleError) -> FailedVideo:
+    """What is known of a video that failed, given its file."""
+    message = as_text(str(error))[:LONGEST_MESSAGE]
+    return FailedVideo(video_id(path.stem), type(error).__name__, message)
+
+
+def run_details(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a results file says of the run, always in the same order."""
+    return {name: settings[name] for name in _RUN_DETAILS if name in settings}
 
 
 def row_of_result(result: VideoResult, settings: str) -> ResultRow:

@@ -128,8 +128,12 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
         raise error(f"{path}: not valid JSON ({problem})") from problem
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that nobody ever sees part of it under its name, even if the process is killed.
+
+    Args:
+        path: the file.
+        data: its content, which may come in pieces.
 
     Raises:
         OSError: it cannot be written; a file that was there is unchanged.
@@ -137,7 +141,7 @@ def write_whole(path: Path, data: bytes) -> None:
     write_together(path.parent, [(path.name, data)])
 
 
-def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+def write_together(folder: Path, contents: Iterable[tuple[str, bytes | Iterable[bytes]]]) -> None:
     """Write several files into one folder: first all under temporary names, then rename them in the order given.
 
     Args:
