@@ -1,7 +1,5 @@
 """Reading the JSON lines of a shard: a line for each video, and a last one that says that they are all."""
 
-import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +8,16 @@ from typing import Any, BinaryIO
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.results import read_detection
-from stale_runtime.formats.result_rows import FAILED, OK, FailedVideo, VideoResult, read_result_row
+from stale_runtime.formats.result_rows import FAILED, FailedVideo, VideoResult, read_result_row, read_video
 from stale_runtime.formats.shard_end import START, ShardEnd
-from stale_runtime.system.files import JSON_GROWTH, MEGABYTE, open_without_blocking, reason, refuse_irregular
+from stale_runtime.system.files import (
+    JSON_GROWTH,
+    MEGABYTE,
+    open_without_blocking,
+    parse_json,
+    reason,
+    refuse_irregular,
+)
 from stale_runtime.system.memory import require_memory
 
 LONGEST_LINE = 512 * MEGABYTE
@@ -108,28 +113,19 @@ def _start_of_last_line(file: BinaryIO, path: Path) -> int:
 def _read_line(line: bytes, place: str) -> VideoResult:
     content = _parse(line, place)
     rows = content.get("detections")
-    if isinstance(rows, list):
-        rows = [read_detection(row, place)._asdict() for row in rows]
-    return read_result_row({"recomputed": 0, **content, "detections": rows, "status": OK}, place)
+    if not isinstance(rows, list):
+        raise DatasetError(f"{place}: no list of detections, expected what stale-run --format jsonl writes")
+    return read_video({"recomputed": 0, **content}, [read_detection(row, place) for row in rows], place)
 
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:
     if len(line) > MEGABYTE:
         require_memory(JSON_GROWTH * len(line), place, "use a machine with more")
     try:
-        content = json.loads(line, parse_constant=_refuse_constant, parse_int=_parse_integer)
-    except (ValueError, RecursionError) as problem:
-        raise DatasetError(f"{place}: not valid JSON ({problem})") from problem
+        text = line.decode()
+    except UnicodeDecodeError as problem:
+        raise DatasetError(f"{place}: not UTF-8 text, expected what stale-run --format jsonl writes") from problem
+    content = parse_json(text, place, error=DatasetError)
     if not isinstance(content, dict):
         raise DatasetError(f"{place}: not a JSON object, expected what stale-run --format jsonl writes")
     return content
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a finite number")
-
-
-def _parse_integer(text: str) -> int:
-    if not math.isfinite(float(text)):
-        raise ValueError(f"{text[:20]} is not a finite number")
-    return int(text)

@@ -53,9 +53,7 @@ def read_failed_piece(piece: bytes) -> FailedVideo:
 
 
 def _row_piece(result: VideoResult) -> bytes:
-    return json.dumps(
-        row_of_result(result, settings=""), ensure_ascii=False
-    ).encode()  # those are added later
+    return json.dumps(row_of_result(result, settings=""), ensure_ascii=False).encode()  # those are added later
 
 
 def _join_json(pieces: Iterable[bytes], run: MergedRun) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ Every video of a run has one, also a video that failed: then ``error`` and ``mes
 import json
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
@@ -149,10 +149,24 @@ def read_result_row(row: Mapping[str, Any], place: str) -> VideoResult:
     rows = row.get("detections")
     if not isinstance(rows, list):
         raise DatasetError(f"{place}: detections {reprlib.repr(rows)[:40]}, expected a list")
+    return read_video(row, [_read_detection(detection, place) for detection in rows], place)
+
+
+def read_video(row: Mapping[str, Any], detections: Iterable[Detection], place: str) -> VideoDetections:
+    """What a record says of a video beside its detections, which were checked before.
+
+    Args:
+        row: as for ``read_result_row``, without ``status``.
+        detections: of the video.
+        place: where it is, for messages.
+
+    Raises:
+        DatasetError: a field is missing, or has a value that no run writes.
+    """
     return VideoDetections(
-        video=video,
+        video=check_video_id(row.get("video"), place),
         duration_s=check_duration(row.get("duration_s"), place),
-        detections=tuple(_read_detection(detection, place) for detection in rows),
+        detections=tuple(detections),
         window=None if row.get("window") is None else _count(row, "window", 1, place),
         recomputed=_count(row, "recomputed", 0, place),
     )

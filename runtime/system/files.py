@@ -119,13 +119,27 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
     """
     text = read_text(path, limit=limit, error=error)
     require_memory(JSON_GROWTH * len(text), str(path), "split it")
+    return parse_json(text, str(path), error=error)
+
+
+def parse_json(text: str, place: str, *, error: type[StaleError]) -> Any:
+    """Parse JSON whose numbers must be finite and whose strings valid Unicode.
+
+    Args:
+        text: from an untrusted file.
+        place: where it is, for messages.
+        error: what to raise.
+
+    Raises:
+        StaleError: as ``error``, if it is not JSON.
+    """
     try:
         content = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_integer)
         if _SURROGATE.search(text):
             json.dumps(content, ensure_ascii=False).encode()  # raises ValueError for a lone surrogate, not for a pair
         return content
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path}: not valid JSON ({problem})") from problem
+        raise error(f"{place}: not valid JSON ({problem})") from problem
 
 
 def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
