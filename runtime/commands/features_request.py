@@ -9,6 +9,7 @@ import click
 
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.inputs.shards import Shard
 from stale_runtime.video.video_features import ImageEncoder
 from stale_runtime.video.vision_encoder import VisionEncoder
 
@@ -49,6 +50,8 @@ class FeaturesRequest:
     """Published features of the one video; None to write features."""
     workers: int | Literal["auto"]
     """Processes that work at once."""
+    shard: Shard | None = None
+    """Which of the videos are this machine's; None for all."""
     timeout: float | None
     """Most seconds for a video, or for opening the tower; None for no limit."""
     overwrite: bool
@@ -71,7 +74,12 @@ class FeaturesRequest:
             self._check_output(self.output)
 
     def _check_comparison(self) -> None:
-        given = {"-o": self.output, "--overwrite": self.overwrite, "--workers": self.workers != 1}
+        given = {
+            "-o": self.output,
+            "--overwrite": self.overwrite,
+            "--workers": self.workers != 1,
+            "--shard": self.shard,
+        }
         for option, value in given.items():
             if value:
                 raise click.UsageError(f"{option} with --compare, which writes no features; leave one of them out")
