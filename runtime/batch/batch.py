@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.feature_comparison import Comparison
@@ -18,6 +17,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_origin import read_sidecar
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.version import __version__
@@ -27,12 +27,12 @@ from stale_runtime.version import __version__
 class Batch:
     """The outcomes of a run's videos."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     outcomes: tuple[Outcome, ...]
     """In the order of the paths; fewer of them if the run stopped at an error."""
     fail_fast: bool = False
     """Whether the run had to stop at the first error."""
-    warnings: Mapping[Path, str] = field(default_factory=dict)
+    warnings: Mapping[Source, str] = field(default_factory=dict)
     """What is likely to be wrong with the features of videos, by path."""
 
     @property
@@ -70,7 +70,7 @@ class BatchRun:
 
     localizer: Localizer
     prompts: EncodedPrompts
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     """Feature files and videos, one for each video."""
     timeline: Timeline
     """How long the videos of feature files last."""
@@ -131,7 +131,7 @@ class BatchRun:
             "durations": self.timeline.durations_s is not None,
         }
 
-    def finished(self, journal: Journal | None) -> dict[Path, VideoDetections]:
+    def finished(self, journal: Journal | None) -> dict[Source, VideoDetections]:
         """The videos of this run that a journal contains, if neither feature file nor duration has changed since."""
         if journal is None:
             return {}
@@ -140,12 +140,14 @@ class BatchRun:
             path: video for path, video in found.items() if video is not None and self._duration_agrees(path, video)
         }
 
-    def _duration_agrees(self, path: Path, video: VideoDetections) -> bool:
+    def _duration_agrees(self, path: Source, video: VideoDetections) -> bool:
         """Whether a video would get the same duration again."""
         if is_video(path):
             return True
         if self.timeline != NO_TIMELINE:
             return self.timeline.agrees(video.video, video.duration_s)
+        if isinstance(path, RemoteFile):  # the recipe beside it is part of its state
+            return True
         try:
             origin = read_sidecar(path)
         except RecipeError:  # which detecting will report
@@ -155,10 +157,10 @@ class BatchRun:
     def detect(
         self,
         journal: Journal | None,
-        finished: Mapping[Path, VideoDetections],
+        finished: Mapping[Source, VideoDetections],
         *,
         watch: Watch | None = None,
-        warn: Callable[[Path, Comparison], object] | None = None,
+        warn: Callable[[Source, Comparison], object] | None = None,
     ) -> Iterator[Outcome]:
         """Find actions in one video after the other, skipping those that are finished.
 
@@ -176,7 +178,8 @@ class BatchRun:
         Raises:
             JournalError: the journal cannot be written.
         """
-        size, group = self.localizer.group_size, self._group_detection()
+        group = self._group_detection()
+        size = group.group_size(self.paths)
         for n in range(0, len(self.paths), size):
             paths = self.paths[n : n + size]
             for path, done in zip(paths, group.process(paths, finished=finished.keys(), watch=watch), strict=True):

@@ -22,6 +22,8 @@ from stale_runtime.batch.journal import file_state
 from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, RecipeError, StaleError, VideoError
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, hash_video, read_sidecar, sidecar_path
+from stale_runtime.inputs.remote_copies import fetched
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.long_calls import give_up_with, time_limit
 from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
@@ -35,7 +37,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Extracted(NamedTuple):
     """What became of one video."""
 
-    path: Path
+    path: Source
     duration_s: float
     """How long it lasts; 0 if it failed."""
     kept: bool
@@ -60,7 +62,7 @@ class Extraction:
     timeout_s: float | None = None
     """Most seconds for a video; None for no limit."""
 
-    def extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
+    def extract(self, path: Source, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
         """Write the features of one video, unless they are there.
 
         Args:
@@ -74,8 +76,9 @@ class Extraction:
         started = time.perf_counter()
         error: StaleError
         try:
-            with time_limit(self.timeout_s, str(path)):
-                return self._extract(path, encoder, watch)._replace(elapsed_s=time.perf_counter() - started)
+            with time_limit(self.timeout_s, str(path)), fetched(path) as local:
+                found = self._extract(local, encoder, watch)
+                return found._replace(path=path, elapsed_s=time.perf_counter() - started)
         except StaleError as problem:
             error = problem
         except MemoryError as problem:
@@ -84,7 +87,7 @@ class Extraction:
             )
         return Extracted(path, 0.0, False, error, time.perf_counter() - started)
 
-    def extract_all(self, paths: Iterable[Path], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
+    def extract_all(self, paths: Iterable[Source], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
         """Write the features of many videos; a bad one does not stop the others.
 
         Args:
@@ -276,5 +279,5 @@ def _opened(open_encoder: Callable[[], ImageEncoder]) -> ImageEncoder:
     return open_encoder()
 
 
-def _extract_in_worker(extraction: Extraction, path: Path) -> Extracted:
+def _extract_in_worker(extraction: Extraction, path: Source) -> Extracted:
     return extraction.extract(path, _opened(extraction.open_encoder))

@@ -21,6 +21,7 @@ from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
@@ -89,7 +90,7 @@ def _note_damage(outcomes: Sequence[Outcome]) -> None:
 def _detect_with_progress(
     task: BatchRun,
     journal: Journal | None,
-    finished: Mapping[Path, VideoDetections],
+    finished: Mapping[Source, VideoDetections],
     warnings: FeatureWarnings,
     output: RunOutput,
     folder: Path | None,
@@ -108,7 +109,7 @@ def _detect_with_progress(
             return  # nobody reads them any more
 
 
-def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
+def prepare_run(request: RunRequest, paths: Sequence[Source]) -> BatchRun:
     """Read all that a run needs, except the features.
 
     Args:

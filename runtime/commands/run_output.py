@@ -20,6 +20,8 @@ from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
+from stale_runtime.inputs.remote_copies import fetched
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import as_text
@@ -58,7 +60,7 @@ class RunOutput:
     """Score from which on detections are written; None for all."""
     ground_truth: "GroundTruth | None"
     """Annotations to show beside them."""
-    made: dict[Path, Path] = field(default_factory=dict)
+    made: dict[Source, Path] = field(default_factory=dict)
     """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
 
     @classmethod
@@ -177,7 +179,7 @@ class RunOutput:
             output=self.request.output,
         )
 
-    def _frame_rates(self, paths: Sequence[Path], videos: Sequence[VideoDetections]) -> dict[str, float]:
+    def _frame_rates(self, paths: Sequence[Source], videos: Sequence[VideoDetections]) -> dict[str, float]:
         rates = {}
         for path, video in zip(paths, videos, strict=True):
             rate = frame_rate(path) if is_video(path) else self.request.fps
@@ -195,12 +197,13 @@ def choose_min_score(request: RunRequest, localizer: Localizer) -> float | None:
     return localizer.reading_score
 
 
-def frame_rate(video: Path) -> float | None:
+def frame_rate(video: Source) -> float | None:
     """Frames a second of a video file, on average; None if it cannot be read any more."""
     from stale_runtime.video.video_reader import probe_video  # only videos need it
 
     try:
-        known = probe_video(video)
+        with fetched(video) as path:
+            known = probe_video(path)
     except StaleError:
         return None
     return round_frame_rate(known.frames / known.duration_s)

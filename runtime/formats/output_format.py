@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.system.file_names import make_file_names
 
 
@@ -45,7 +46,7 @@ class OutputFormat:
         """Whether the library that it needs is not installed."""
         return self.module is not None and find_spec(self.module) is None
 
-    def files(self, result: RunResult, folder: Path, made: Mapping[Path, Path]) -> Iterator[tuple[str, bytes]]:
+    def files(self, result: RunResult, folder: Path, made: Mapping[Source, Path]) -> Iterator[tuple[str, bytes]]:
         """Write each video as a file of its own, named after the video's, and at last the index if there is one.
 
         Args:
