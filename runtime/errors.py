@@ -7,6 +7,7 @@
     ├── RecipeError             3   a feature recipe, or features that were made by another one
     ├── PromptError             3   a prompt or a prompt file
     ├── VideoError              3   a video that cannot be read, or decoded with what is installed
+    ├── RemoteFileError         3   a file in object storage that cannot be had
     ├── DatasetError            3   annotations, durations, detections, splits
     ├── CheckpointError         3   a checkpoint, or the CLIP folder that belongs to it
     ├── BackendError            2   a backend that this machine lacks, or that cannot run this bundle
@@ -65,6 +66,12 @@ class PromptError(StaleError):
 
 class VideoError(StaleError):
     """A video cannot be read, or not with what is installed."""
+
+    exit_code = BAD_INPUT
+
+
+class RemoteFileError(StaleError):
+    """A file in object storage cannot be listed or read."""
 
     exit_code = BAD_INPUT
 

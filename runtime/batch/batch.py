@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.detection_work import DetectionWork, VideoTask, process_tasks
 from stale_runtime.batch.feature_comparison import Comparison
-from stale_runtime.batch.group_detection import GROUP_FILES, Processed, has_no_duration
+from stale_runtime.batch.group_detection import Processed, group_size, has_no_duration
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import RecipeError, StaleError
@@ -19,6 +18,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.feature_origin import read_sidecar
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.system.workspace import sweep
@@ -29,12 +29,12 @@ from stale_runtime.version import __version__
 class Batch:
     """The outcomes of a run's videos."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     outcomes: tuple[Outcome, ...]
     """In the order of the paths; fewer of them if the run stopped at an error."""
     fail_fast: bool = False
     """Whether the run had to stop at the first error."""
-    warnings: Mapping[Path, str] = field(default_factory=dict)
+    warnings: Mapping[Source, str] = field(default_factory=dict)
     """What is likely to be wrong with the features of videos, by path."""
 
     @property
@@ -72,7 +72,7 @@ class BatchRun:
 
     localizer: Localizer
     prompts: EncodedPrompts
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     """Feature files and videos, one for each video."""
     timeline: Timeline
     """How long the videos of feature files last."""
@@ -135,7 +135,7 @@ class BatchRun:
             "durations": self.timeline.durations_s is not None,
         }
 
-    def finished(self, journal: Journal | None) -> dict[Path, VideoDetections]:
+    def finished(self, journal: Journal | None) -> dict[Source, VideoDetections]:
         """The videos of this run that a journal contains, if neither feature file nor duration has changed since."""
         if journal is None:
             return {}
@@ -144,12 +144,14 @@ class BatchRun:
             path: video for path, video in found.items() if video is not None and self._duration_agrees(path, video)
         }
 
-    def _duration_agrees(self, path: Path, video: VideoDetections) -> bool:
+    def _duration_agrees(self, path: Source, video: VideoDetections) -> bool:
         """Whether a video would get the same duration again."""
         if is_video(path):
             return True
         if self.timeline != NO_TIMELINE:
             return self.timeline.agrees(video.video, video.duration_s)
+        if isinstance(path, RemoteFile):  # the recipe beside it is part of its state
+            return True
         try:
             origin = read_sidecar(path)
         except RecipeError:  # which detecting will report
@@ -159,10 +161,10 @@ class BatchRun:
     def detect(
         self,
         journal: Journal | None,
-        finished: Mapping[Path, VideoDetections],
+        finished: Mapping[Source, VideoDetections],
         *,
         watch: Watch | None = None,
-        warn: Callable[[Path, Comparison], object] | None = None,
+        warn: Callable[[Source, Comparison], object] | None = None,
     ) -> Iterator[Outcome]:
         """Find actions in the videos, skipping those that are finished.
 
@@ -194,10 +196,11 @@ class BatchRun:
                 return
 
     def _process(
-        self, finished: Collection[Path], keep: Callable[[VideoTask, Processed], object], watch: Watch | None
+        self, finished: Collection[Source], keep: Callable[[VideoTask, Processed], object], watch: Watch | None
     ) -> Iterator[Processed]:
         """What became of each video, in order; ``keep`` gets each as soon as it is known."""
-        tasks, size, work = [VideoTask(path, path in finished) for path in self.paths], GROUP_FILES, self._work()
+        tasks, work = [VideoTask(path, path in finished) for path in self.paths], self._work()
+        size = group_size(self.paths)
         groups = [tasks[n : n + size] for n in range(0, len(tasks), size)]
         workers = min(self.workers, sum(not all(task.finished for task in group) for group in groups))
         if workers > 1:

@@ -15,13 +15,14 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inference.settings import Settings
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.timeline import Timeline
 
 
 class VideoTask(NamedTuple):
     """A video of a run."""
 
-    path: Path
+    path: Source
     finished: bool
     """Whether nothing is to be detected in it, because that was done before."""
 

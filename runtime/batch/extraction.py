@@ -17,6 +17,8 @@ from stale_runtime.batch.worker_pool import WorkerPool
 from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, RecipeError, StaleError, VideoError
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, hash_video, read_sidecar, sidecar_path
+from stale_runtime.inputs.remote_copies import fetched
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
@@ -28,7 +30,7 @@ _REPLACE = "give --overwrite, or another -o"
 class Extracted(NamedTuple):
     """What became of one video."""
 
-    path: Path
+    path: Source
     duration_s: float
     """How long it lasts; 0 if it failed."""
     kept: bool
@@ -53,7 +55,7 @@ class Extraction:
     timeout_s: float | None = None
     """Most seconds for a video; None for no limit."""
 
-    def extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
+    def extract(self, path: Source, encoder: ImageEncoder, watch: Watch | None = None) -> Extracted:
         """Write the features of one video, unless they are there.
 
         Args:
@@ -67,8 +69,9 @@ class Extraction:
         started = time.perf_counter()
         error: StaleError
         try:
-            with time_limit(self.timeout_s, str(path)):
-                return self._extract(path, encoder, watch)._replace(elapsed_s=time.perf_counter() - started)
+            with time_limit(self.timeout_s, str(path)), fetched(path) as local:
+                found = self._extract(local, encoder, watch)
+                return found._replace(path=path, elapsed_s=time.perf_counter() - started)
         except StaleError as problem:
             error = problem
         except MemoryError as problem:
@@ -77,7 +80,7 @@ class Extraction:
             )
         return Extracted(path, 0.0, False, error, time.perf_counter() - started)
 
-    def extract_all(self, paths: Sequence[Path], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
+    def extract_all(self, paths: Sequence[Source], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
         """Write the features of many videos; a bad one, or one that a worker does not survive, stops no others.
 
         Args:
@@ -97,7 +100,7 @@ class Extraction:
         with WorkerPool(self, workers=workers, clean_up=lambda: sweep(self.folder)) as pool:
             yield from pool.process([path] for path in paths)
 
-    def open(self) -> Callable[[Sequence[Path]], Iterable[Extracted]]:
+    def open(self) -> Callable[[Sequence[Source]], Iterable[Extracted]]:
         """Open the vision tower; see ``Work``.
 
         Raises:
@@ -106,7 +109,7 @@ class Extraction:
         encoder = self.open_encoder()
         return lambda paths: (self.extract(path, encoder) for path in paths)
 
-    def lost(self, item: Path, ended: Ended) -> Extracted:
+    def lost(self, item: Source, ended: Ended) -> Extracted:
         """What became of a video whose worker has ended."""
         return Extracted(item, 0.0, False, why_lost(str(item), ended, timeout_s=self.timeout_s), 0.0)
 

@@ -1,6 +1,6 @@
 """Comparing features with those that the network was trained on: of files before, of videos while they are computed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Comparison(NamedTuple):
     """What is likely to be wrong with them, and the remedy; None if nothing is."""
     note: str | None = None
     """How they are taken; None if as they are."""
+
+    def named(self, rename: Callable[[str], str]) -> "Comparison":
+        """The same with other names of files in its texts."""
+        return Comparison(*(None if text is None else rename(text) for text in self))
 
 
 NOTHING_FOUND = Comparison()

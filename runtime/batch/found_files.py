@@ -1,12 +1,12 @@
 """Finding the files of a run: those that were given, and those of folders."""
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from stale_runtime.errors import FeatureError
-from stale_runtime.inputs.feature_folder import is_feature_file, video_files
+from stale_runtime.inputs.feature_folder import is_feature_file, is_folder, video_files
 from stale_runtime.inputs.feature_origin import why_not_made_from
+from stale_runtime.inputs.remote_copies import look_up_all
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.shards import Listing, Shard
 from stale_runtime.inputs.videos import is_video, video_id
 
@@ -15,26 +15,28 @@ MOST_FILES = 100_000
 
 
 def find_files(
-    given: Sequence[Path], *, features: bool = True, say: Callable[[str], object] | None = None
-) -> list[Path]:
+    given: Sequence[Source], *, features: bool = True, say: Callable[[str], object] | None = None
+) -> list[Source]:
     """The files of a run: each as given, and those of each folder in order of name.
 
     Of a video and the features that ``stale-features`` made from it, only the features are taken.
 
     Args:
-        given: files and folders.
+        given: files and folders, local or in object storage.
         features: whether feature files are wanted; False for videos only.
         say: called with a line if features are taken instead of videos, or files of a folder are ignored.
 
     Raises:
+        RemoteFileError: a folder in object storage cannot be listed.
+        MissingPackageError: what reads it is not installed.
         FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
     return list(_require_few(_find_all(given, features=features, say=say)).values())
 
 
 def find_shard(
-    given: Sequence[Path], shard: Shard, *, features: bool = True, say: Callable[[str], object] | None = None
-) -> tuple[list[Path], Listing]:
+    given: Sequence[Source], shard: Shard, *, features: bool = True, say: Callable[[str], object] | None = None
+) -> tuple[list[Source], Listing]:
     """Like ``find_files``, those whose videos belong to a shard. They may be none.
 
     Returns:
@@ -48,7 +50,7 @@ def find_shard(
     return list(own.values()), Listing.of(found)
 
 
-def _require_few(found: dict[str, Path]) -> dict[str, Path]:
+def _require_few(found: dict[str, Source]) -> dict[str, Source]:
     if len(found) > MOST_FILES:
         raise FeatureError(
             f"{len(found):,} files, expected at most {MOST_FILES:,}; divide them into several runs: --shard 0/64 takes "
@@ -57,13 +59,14 @@ def _require_few(found: dict[str, Path]) -> dict[str, Path]:
     return found
 
 
-def _find_all(given: Sequence[Path], *, features: bool, say: Callable[[str], object] | None) -> dict[str, Path]:
+def _find_all(given: Sequence[Source], *, features: bool, say: Callable[[str], object] | None) -> dict[str, Source]:
     """All files, by video id."""
-    paths: list[Path] = []
+    paths: list[Source] = []
     for path in given:
-        paths += video_files(path, features=features, say=say) if os.path.isdir(path) else [path]
-    found: dict[str, Path] = {}
-    taken: list[tuple[Path, Path]] = []
+        paths += _files_of(path, features=features, say=say)
+    paths = look_up_all(paths)
+    found: dict[str, Source] = {}
+    taken: list[tuple[Source, Source]] = []
     for path in paths:
         name = video_id(path.stem)
         other = found.setdefault(name, path)
@@ -75,7 +78,15 @@ def _find_all(given: Sequence[Path], *, features: bool, say: Callable[[str], obj
     return found
 
 
-def _require_made_from(path: Path, other: Path) -> tuple[Path, Path]:
+def _files_of(given: Source, *, features: bool, say: Callable[[str], object] | None) -> Sequence[Source]:
+    if not is_folder(given):
+        return [given]
+    if isinstance(given, RemoteFile):  # told apart for the type checker
+        return video_files(given, features=features, say=say)
+    return video_files(given, features=features, say=say)
+
+
+def _require_made_from(path: Source, other: Source) -> tuple[Source, Source]:
     """Of two files with one video id, the features, and the video that they were made from.
 
     Raises:
@@ -85,12 +96,14 @@ def _require_made_from(path: Path, other: Path) -> tuple[Path, Path]:
     features, video = (other, path) if is_video(path) else (path, other)
     if not is_video(video) or not is_feature_file(features):
         raise FeatureError(f"{text}; rename one of them, or leave it out")
+    if isinstance(features, RemoteFile) or isinstance(video, RemoteFile):
+        raise FeatureError(f"{text}, and files in object storage are not compared; leave one of them out")
     if (why := why_not_made_from(features, video)) is not None:
         raise FeatureError(f"{text}, and {why}; rename one if they are of two videos, else move one to another folder")
     return features, video
 
 
-def _describe_taken(taken: Sequence[tuple[Path, Path]]) -> str:
+def _describe_taken(taken: Sequence[tuple[Source, Source]]) -> str:
     features, video = taken[0]
     if len(taken) == 1:
         return f"{features} is taken instead of {video}, which it was made from"

@@ -5,6 +5,7 @@ video, or a group of short ones.
 
     {"journal": "stale-run", "settings": {"backend": "ort-int8", ...}}
     {"crc32": 3735928559, "video": "abc", "size": 204928, "mtime_ns": 1764000000000000000, "duration_s": 48.9, ...}
+    {"crc32": 3735928559, "video": "of a bucket", "size": 204928, "version": "9a0364b9e99bb480dd25e1f0284c8555", ...}
     ...
 
 A line is appended and flushed for each finished video: a killed process loses none, a power cut only those of the last
@@ -20,10 +21,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import JournalError
+from stale_runtime.inputs.remote_files import RemoteFile, RemoteState, Source
 from stale_runtime.system.files import MEGABYTE, refuse_irregular, why_unwritten
 
 SYNC_S = 10.0
@@ -35,15 +37,21 @@ _START = b'{"journal": '
 
 
 class FileState(NamedTuple):
-    """Size and time of a feature file before it was read, to notice later changes."""
+    """Size and time of a local file before it was read, to notice later changes."""
 
     size: int
     """Bytes."""
     mtime_ns: int
 
 
-def file_state(path: Path) -> FileState | None:
-    """The current state of a file; None if there is no such file."""
+AnyState: TypeAlias = FileState | RemoteState
+"""Of a local file, or of one in object storage."""
+
+
+def file_state(path: Source) -> AnyState | None:
+    """The current state of a file, or the state that its storage gave; None if there is none."""
+    if isinstance(path, RemoteFile):
+        return path.known_state
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -74,7 +82,7 @@ class Journal:
         self.path = path
         self.discarded = 0
         """How many finished videos of an interrupted run were dropped, because it was not resumed."""
-        self._videos: dict[str, tuple[FileState, VideoDetections]] = {}
+        self._videos: dict[str, tuple[AnyState, VideoDetections]] = {}
         self._file = _open(path)
         try:
             found, usable = self._read()
@@ -111,12 +119,12 @@ class Journal:
         with suppress(OSError):  # on a full disk, closing tries to write again what has just failed
             self._file.close()
 
-    def finished(self, video: str, state: FileState | None) -> VideoDetections | None:
+    def finished(self, video: str, state: AnyState | None) -> VideoDetections | None:
         """The detections of a video; None if it is not finished or its feature file has changed since."""
         known = self._videos.get(video)
         return known[1] if known is not None and known[0] == state else None
 
-    def add(self, state: FileState, found: VideoDetections) -> None:
+    def add(self, state: AnyState, found: VideoDetections) -> None:
         """Write a finished video.
 
         Raises:
@@ -233,7 +241,7 @@ def _add_checksum(record: Mapping[str, Any]) -> str:
     return f'{{"crc32": {zlib.crc32(text.encode())}, {text[1:]}'
 
 
-def _parse_video(line: bytes) -> tuple[FileState, VideoDetections]:
+def _parse_video(line: bytes) -> tuple[AnyState, VideoDetections]:
     content = json.loads(line)
     del content["crc32"]
     if line != _add_checksum(content).encode() + b"\n":
@@ -252,7 +260,13 @@ def _parse_video(line: bytes) -> tuple[FileState, VideoDetections]:
         window=window,
         recomputed=int(content.get("recomputed", 0)),
     )
-    return FileState(int(content["size"]), int(content["mtime_ns"])), found
+    return _parse_state(content), found
+
+
+def _parse_state(content: Mapping[str, Any]) -> AnyState:
+    if "version" in content:
+        return RemoteState(int(content["size"]), str(content["version"]))
+    return FileState(int(content["size"]), int(content["mtime_ns"]))
 
 
 def _shorten(value: Any) -> str:

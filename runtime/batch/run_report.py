@@ -3,11 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from stale_runtime.batch.batch import Batch
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.system.text import as_text
 from stale_runtime.version import __version__
@@ -46,7 +46,7 @@ def run_report_json(batch: Batch, *, resumed: int, run: Mapping[str, Any], ended
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def _describe(path: Path, status: str) -> dict[str, Any]:
+def _describe(path: Source, status: str) -> dict[str, Any]:
     return {"video": video_id(path.stem), "path": as_text(str(path)), "status": status}
 
 

@@ -20,12 +20,14 @@ from stale_runtime.commands.worker_count import count_workers
 from stale_runtime.exit_codes import BAD_BUNDLE, DONE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
+from stale_runtime.inputs.remote_copies import fetched
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.memory import held_bytes
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Number, Sha256, ShardNumber, Workers
+from stale_runtime.terminal.options import PATH, Number, Sha256, ShardNumber, SourceType, Workers
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -39,7 +41,7 @@ _FRAME = {"crop": "centre", "squash": "whole"}
 
 
 @click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
-@click.argument("videos", nargs=-1, type=PATH)
+@click.argument("videos", nargs=-1, type=SourceType(), metavar="[VIDEOS]...")
 @click.option(
     "-o",
     "--output",
@@ -177,7 +179,7 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     return _conclude(outcomes, meter)
 
 
-def _find(request: FeaturesRequest) -> list[Path]:
+def _find(request: FeaturesRequest) -> list[Source]:
     """The videos of the run, or of its shard, which may have none."""
     say = partial(console.note, NAME)
     if request.shard is None:
@@ -197,8 +199,8 @@ def ask_published(request: FeaturesRequest) -> int:
     assert request.compare is not None
     encoder = _open(request)
     published = read_features(request.compare, encoder.channels)
-    trials = compare_recipes(request.videos[0], encoder, published)
-    with time_limit(request.timeout, str(request.videos[0])):
+    with time_limit(request.timeout, str(request.videos[0])), fetched(request.videos[0]) as video:
+        trials = compare_recipes(video, encoder, published)
         found = list(console.progress(trials, label="comparing", total=most_trials()))
     console.echo(recipe_table(found))
     console.echo(_describe_best(found, encoder.recipe))
@@ -257,7 +259,7 @@ def _open(request: FeaturesRequest) -> ImageEncoder:
 
 
 def _with_progress(
-    extraction: Extraction, paths: Sequence[Path], encoder: ImageEncoder, workers: int, meter: _Meter
+    extraction: Extraction, paths: Sequence[Source], encoder: ImageEncoder, workers: int, meter: _Meter
 ) -> Generator[Extracted, None, None]:
     """Compute, and show on a terminal how many videos are done, or how much of a single one."""
     progress = partial(console.progress, label="computing", describe=lambda _: str(meter))

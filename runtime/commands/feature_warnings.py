@@ -1,7 +1,6 @@
 """Warning of features that are not like those of the training, once a run."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.errors import RecipeError
 from stale_runtime.inputs.feature_check import FeatureCheck
 from stale_runtime.inputs.feature_statistics import summarise_features
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.segments import FloatArray
 from stale_runtime.terminal import console
 
@@ -25,10 +25,10 @@ class FeatureWarnings:
         """Args: videos: how many the run has."""
         self._videos = videos
         self._printed: set[str] = set()
-        self.by_path: dict[Path, str] = {}
+        self.by_path: dict[Source, str] = {}
         """The problem of each video, or else the note."""
 
-    def add(self, path: Path, found: Comparison) -> None:
+    def add(self, path: Source, found: Comparison) -> None:
         """Keep what was found, and print it if it is the first of its kind."""
         text = found.problem or found.note
         if text is None:

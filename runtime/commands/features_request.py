@@ -9,6 +9,8 @@ import click
 
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.inputs.feature_folder import is_folder
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.shards import Shard
 from stale_runtime.video.video_features import ImageEncoder
 from stale_runtime.video.vision_encoder import VisionEncoder
@@ -41,7 +43,7 @@ class EncoderRequest:
 class FeaturesRequest:
     """The videos and options of one run. Constructing it raises ``click.UsageError`` if they make no sense together."""
 
-    videos: tuple[Path, ...]
+    videos: tuple[Source, ...]
     """Videos, and folders of them."""
     encoder: EncoderRequest
     output: Path | None
@@ -83,7 +85,7 @@ class FeaturesRequest:
         for option, value in given.items():
             if value:
                 raise click.UsageError(f"{option} with --compare, which writes no features; leave one of them out")
-        if len(self.videos) > 1 or os.path.isdir(self.videos[0]):
+        if len(self.videos) > 1 or is_folder(self.videos[0]):
             raise click.UsageError("--compare takes one video, the one of the published features")
 
     def _check_output(self, output: Path) -> None:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inputs.remote_files import RemoteFile
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.page.page_folder import INDEX, relative_url
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from stale_runtime.page.video_page import PageSettings
 
 _NO_PLACE = "The page was written to stdout, so it cannot refer to the video; -o FILE would play it here."
+
+_REMOTE = "A page loads nothing from elsewhere, so it does not play the video: {}"
 
 
 def render_page(result: RunResult) -> str:
@@ -21,7 +24,9 @@ def render_page(result: RunResult) -> str:
     (video,), (path,) = result.videos, result.paths
     notes, media = [], None
     if is_video(path):
-        if result.output is None:
+        if isinstance(path, RemoteFile):
+            notes.append(_REMOTE.format(path))
+        elif result.output is None:
             notes.append(_NO_PLACE)
         else:
             media = relative_url(path, result.output)

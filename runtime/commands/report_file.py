@@ -13,6 +13,7 @@ from stale_runtime.batch.batch import Batch
 from stale_runtime.batch.run_report import run_report_json
 from stale_runtime.commands.run_preparation import NAME
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.terminal import console
 from stale_runtime.terminal.endings import explain_ending
 from stale_runtime.terminal.output import write_output
@@ -24,7 +25,7 @@ class RunReport:
 
     file: Path | None
     """None for no report."""
-    paths: Sequence[Path] = ()
+    paths: Sequence[Source] = ()
     """Of the videos; empty until they are found."""
     may_replace: bool = False
     """Whether a file that is there is known to be none of the inputs."""
@@ -33,7 +34,7 @@ class RunReport:
     resumed: int = 0
     """Videos that an interrupted run had finished."""
     outcomes: list[Outcome] = field(default_factory=list)
-    warnings: Mapping[Path, str] = field(default_factory=dict)
+    warnings: Mapping[Source, str] = field(default_factory=dict)
     is_written: bool = False
 
     def write(self, batch: Batch, ended: tuple[int, str] | None = None) -> None:

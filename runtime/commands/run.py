@@ -26,13 +26,23 @@ from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, ShardNumber, WindowSize, Workers
+from stale_runtime.terminal.options import (
+    PATH,
+    FrameRate,
+    Length,
+    Number,
+    Sha256,
+    ShardNumber,
+    SourceType,
+    WindowSize,
+    Workers,
+)
 
 POSITIVE = Number(1e-6, LONGEST_S)
 
 
 @click.command(epilog=describe_exit_codes(BAD_BUNDLE, SOME_FAILED, MISSING_PACKAGE))
-@click.argument("features", nargs=-1, type=PATH, metavar="[INPUT]...")
+@click.argument("features", nargs=-1, type=SourceType(), metavar="[INPUT]...")
 @click.option(
     "--prompts",
     type=PATH,

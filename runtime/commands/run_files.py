@@ -11,6 +11,7 @@ import click
 
 from stale_runtime.batch.batch import Batch, BatchRun
 from stale_runtime.batch.found_files import find_files, find_shard
+from stale_runtime.batch.group_detection import group_size
 from stale_runtime.batch.journal import Journal
 from stale_runtime.bundle.bundle import find_bundle
 from stale_runtime.commands.feature_warnings import FeatureWarnings
@@ -24,6 +25,7 @@ from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
 from stale_runtime.exit_codes import SOME_FAILED
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.shards import Listing
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
@@ -60,7 +62,7 @@ def run_files(request: RunRequest) -> int:
     return _conclude(batch, is_shard=listing is not None)
 
 
-def _find(request: RunRequest) -> tuple[list[Path], Listing | None]:
+def _find(request: RunRequest) -> tuple[list[Source], Listing | None]:
     """The files of the run; of a shard also the listing of all shards."""
     say = partial(console.note, NAME)
     if request.shard is None:
@@ -104,7 +106,7 @@ def _note_damage(outcomes: Sequence[Outcome]) -> None:
 def _detect_with_progress(
     task: BatchRun,
     journal: Journal | None,
-    finished: Mapping[Path, VideoDetections],
+    finished: Mapping[Source, VideoDetections],
     warnings: FeatureWarnings,
     output: RunOutput,
     folder: Path | None,
@@ -123,7 +125,7 @@ def _detect_with_progress(
             return  # nobody reads them any more
 
 
-def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
+def prepare_run(request: RunRequest, paths: Sequence[Source]) -> BatchRun:
     """Read all that a run needs, except the features.
 
     Args:
@@ -162,7 +164,7 @@ def prepare_run(request: RunRequest, paths: Sequence[Path]) -> BatchRun:
         workers=count_workers(
             NAME,
             request.workers,
-            tasks=math.ceil(len(paths) / prepared.localizer.group_size),
+            tasks=math.ceil(len(paths) / group_size(paths)),
             threads=prepared.localizer.threads,
             each=prepared.worker_bytes,
         ),

@@ -21,6 +21,8 @@ from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
+from stale_runtime.inputs.remote_copies import fetched
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.shards import Listing
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
@@ -51,7 +53,7 @@ class RunOutput:
     """Annotations to show beside them."""
     listing: Listing | None
     """All videos of the run, of which these are those of a shard; None if they are all."""
-    made: dict[Path, Path] = field(default_factory=dict)
+    made: dict[Source, Path] = field(default_factory=dict)
     """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
 
     @classmethod
@@ -200,7 +202,7 @@ class RunOutput:
 
         return ShardEnd(shard=shard, videos=len(outcomes), listing=self.listing, settings=settings)
 
-    def _frame_rates(self, paths: Sequence[Path], videos: Sequence[VideoDetections]) -> dict[str, float]:
+    def _frame_rates(self, paths: Sequence[Source], videos: Sequence[VideoDetections]) -> dict[str, float]:
         rates = {}
         for path, video in zip(paths, videos, strict=True):
             rate = frame_rate(path) if is_video(path) else self.request.fps
@@ -218,12 +220,13 @@ def choose_min_score(request: RunRequest, localizer: Localizer) -> float | None:
     return localizer.reading_score
 
 
-def frame_rate(video: Path) -> float | None:
+def frame_rate(video: Source) -> float | None:
     """Frames a second of a video file, on average; None if it cannot be read any more."""
     from stale_runtime.video.video_reader import probe_video  # only videos need it
 
     try:
-        known = probe_video(video)
+        with fetched(video) as path:
+            known = probe_video(path)
     except StaleError:
         return None
     return round_frame_rate(known.frames / known.duration_s)

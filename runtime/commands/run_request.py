@@ -10,6 +10,7 @@ from typing import Literal
 
 import click
 
+from stale_runtime.batch.group_detection import has_recipe
 from stale_runtime.batch.journal import journal_path
 from stale_runtime.bundle.bundle import Bundle, find_bundle
 from stale_runtime.commands.output_formats import OUTPUT_FORMATS
@@ -17,8 +18,10 @@ from stale_runtime.errors import MissingPackageError, PromptError
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.inference.settings import Settings
+from stale_runtime.inputs.feature_folder import is_folder
 from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.prompts import Prompts, read_prompts
+from stale_runtime.inputs.remote_files import PROTOCOLS, Source
 from stale_runtime.inputs.shards import Shard
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, read_durations
@@ -26,6 +29,8 @@ from stale_runtime.terminal.output import check_not_an_input, check_output, chec
 
 STDIN = Path("-")
 """Stands for snippets on standard input."""
+_ADDRESS = re.compile("[a-z][a-z0-9+.-]+:/")
+_PROTOCOLS = ", ".join(f"{protocol}://" for protocol in PROTOCOLS[:-1])
 JOURNAL_NAME = "stale-run"
 """What the journal in a folder is named after."""
 _FOR_FILES = {
@@ -89,8 +94,8 @@ class BundleRequest:
 class RunRequest:
     """The videos and options of one run. Constructing it raises ``click.UsageError`` if they make no sense together."""
 
-    features: tuple[Path, ...]
-    """Feature files, videos, and folders of both."""
+    features: tuple[Source, ...]
+    """Feature files, videos, and folders of both, local or in object storage."""
     prompts: Path | None
     """File of class names; None if they are given themselves."""
     prompt: tuple[str, ...] = ()
@@ -212,7 +217,7 @@ class RunRequest:
     @property
     def is_single(self) -> bool:
         """Whether there is one video, given as a file."""
-        return len(self.features) == 1 and not os.path.isdir(self.features[0])
+        return len(self.features) == 1 and not is_folder(self.features[0])
 
     @property
     def says_times(self) -> int:
@@ -249,10 +254,10 @@ class RunRequest:
 
     def _check_files(self) -> None:
         for path in self.features:
-            if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)) and not os.path.lexists(path):
+            if isinstance(path, Path) and _ADDRESS.match(str(path)) and not os.path.lexists(path):
                 raise click.UsageError(
-                    f"{path}: an address, expected a file; write what it sends into files first, for example with "
-                    "ffmpeg (docs/long_footage.md, A camera)"
+                    f"{path}: an address, expected a file, or a URL of {_PROTOCOLS}; write what it sends into files "
+                    "first, for example with ffmpeg (docs/long_footage.md, A camera)"
                 )
         if self.width is not None:
             raise click.UsageError("--width without -; it is for rows of float32 on standard input")
@@ -327,7 +332,7 @@ class RunRequest:
         output = destination(self.output)
         return journal_path(output / JOURNAL_NAME if self.writes_folder else output)
 
-    def check_inputs_are_kept(self, found: Iterable[Path] = (), bundle: Path | None = None) -> None:
+    def check_inputs_are_kept(self, found: Iterable[Source] = (), bundle: Path | None = None) -> None:
         """Make sure that no file that is read would be replaced by one that is written.
 
         Args:
@@ -345,7 +350,7 @@ class RunRequest:
             "--verify": self.bundle.verify_key,
             "--bundle": bundle or self.bundle.path,
         }
-        files = [path for path in self.features if not os.path.isdir(path)]
+        files = [path for path in self.features if not is_folder(path)]
         for option, output in (("-o", self.output), ("--report", self.report)):
             check_not_an_input(output, {**inputs, **_with_origins(files)}, option)
             if output is not None and os.path.isfile(output):
@@ -384,12 +389,12 @@ class RunRequest:
         )
 
 
-def _with_origins(paths: Iterable[Path]) -> dict[str, Path]:
-    """Videos and feature files, and what says beside each how it was made, by what a message calls them."""
-    named = {str(path): path for path in paths}
+def _with_origins(paths: Iterable[Source]) -> dict[str, Path]:
+    """Local videos and feature files, and what says beside each how it was made, by what a message calls them."""
+    named = {str(path): path for path in paths if isinstance(path, Path)}
     return {**named, **{f"the origin of {name}": sidecar_path(path) for name, path in named.items()}}
 
 
-def says_duration(path: Path) -> bool:
-    """Whether a file is a video, or there is something beside it that says how long its video lasts."""
-    return is_video(path) or os.path.exists(sidecar_path(path))
+def says_duration(path: Source) -> bool:
+    """Whether a file is a video, or there may be something beside it that says how long its video lasts."""
+    return is_video(path) or has_recipe(path)

@@ -7,6 +7,7 @@ from typing import Final
 
 from stale_runtime.detections import Detection
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.text import as_text
 
@@ -43,12 +44,19 @@ def frame_span(row: Detection, rate: float) -> tuple[int, int]:
     return first, max(first + 1, math.ceil(row.end * rate - tolerance))
 
 
-def media_url(path: Path) -> str | None:
-    """The address of a video file on this machine; None for features, whose video is not known."""
-    return path.absolute().as_uri() if is_video(path) else None
+def media_url(path: Source) -> str | None:
+    """The address of a video file; None for features, whose video is not known."""
+    if not is_video(path):
+        return None
+    return str(path) if isinstance(path, RemoteFile) else path.absolute().as_uri()
 
 
-def relative_media_path(path: Path, output: Path | None) -> str:
-    """The path to a video from the folder of the output, or from the current one, with ``/`` between folders."""
+def relative_media_path(path: Source, output: Path | None) -> str:
+    """The path to a video from the folder of the output, or from the current one, with ``/`` between folders.
+
+    That of a video in object storage is its name: programs look there for a copy.
+    """
+    if isinstance(path, RemoteFile):
+        return as_text(path.name)
     folder = Path() if output is None else output.parent
     return as_text(Path(os.path.relpath(path, folder)).as_posix())

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from stale_runtime.detections import Detection
 from stale_runtime.formats.frames import frame_rate_of, frame_span
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.text import as_text, plain_line
 
@@ -28,8 +29,9 @@ def label_studio_tasks(result: RunResult) -> str:
 
     Frames are counted from 1, and the last one belongs to the action, as in what Label Studio exports. It takes the
     number of frames a second from ``fps``, so times are right to a frame even where that is not the video's own. The
-    video's path is relative to the current folder, or absolute without the first ``/`` if it was given so, and
-    features are taken to belong to an ``.mp4`` of their name.
+    video's path is relative to the current folder, or absolute without the first ``/`` if it was given so; in object
+    storage it is the URL, which needs a storage connection in Label Studio. Features are taken to belong to an ``.mp4``
+    of their name.
 
     Source: the tags TimelineLabels and Video, and "Import pre-annotated data", Label Studio's documentation.
     """
@@ -45,9 +47,16 @@ def _task(result: RunResult, n: int) -> dict[str, Any]:
         "score": max((row.score for row in video), default=0.0),
         "result": [_region(row, rate, f"action_{number}") for number, row in enumerate(video, start=1)],
     }
+    data = {"video": _video_address(path), "fps": rate, "video_id": plain_line(video.video)}
+    return {"data": data, "predictions": [prediction]}
+
+
+def _video_address(path: Source) -> str:
+    """Where Label Studio finds a video."""
+    if isinstance(path, RemoteFile):
+        return as_text(str(path) if is_video(path) else f"{path.parent}/{path.stem}.mp4")
     file = path if is_video(path) else path.with_suffix(".mp4")
-    data = {"video": _LOCAL_FILES + quote(as_text(file.as_posix()).lstrip("/")), "fps": rate}
-    return {"data": {**data, "video_id": plain_line(video.video)}, "predictions": [prediction]}
+    return _LOCAL_FILES + quote(as_text(file.as_posix()).lstrip("/"))
 
 
 def _region(row: Detection, rate: float, name: str) -> dict[str, Any]:

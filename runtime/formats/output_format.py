@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stale_runtime.formats.run_result import RunResult
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.system.file_names import make_file_names
 
 
@@ -54,7 +55,7 @@ class OutputFormat:
         written = self.render(result)
         return written if isinstance(written, bytes) else written.encode()
 
-    def files(self, result: RunResult, folder: Path, made: Mapping[Path, Path]) -> Iterator[tuple[str, bytes]]:
+    def files(self, result: RunResult, folder: Path, made: Mapping[Source, Path]) -> Iterator[tuple[str, bytes]]:
         """Write each video as a file of its own, named after the video's, and at last the index if there is one.
 
         Args:

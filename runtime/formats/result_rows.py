@@ -7,13 +7,13 @@ import json
 import math
 import reprlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import DatasetError, StaleError
 from stale_runtime.evaluation.segment_rows import check_segment
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.inputs.videos import video_id
 from stale_runtime.system.text import as_text
@@ -100,7 +100,7 @@ def video_result(outcome: Outcome) -> VideoResult:
     return outcome.result() if outcome.error is None else failed_video(outcome.path, outcome.error)
 
 
-def failed_video(path: Path, error: StaleError) -> FailedVideo:
+def failed_video(path: Source, error: StaleError) -> FailedVideo:
     """What is known of a video that failed, given its file."""
     message = as_text(str(error))[:LONGEST_MESSAGE]
     return FailedVideo(video_id(path.stem), type(error).__name__, message)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stale_runtime.detections import VideoDetections, unit_of
 from stale_runtime.errors import StaleError
+from stale_runtime.inputs.remote_files import Source
 
 if TYPE_CHECKING:
     from stale_runtime.evaluation.ground_truth import GroundTruth
@@ -21,9 +22,9 @@ class RunResult:
 
     videos: tuple[VideoDetections, ...]
     """All detections of each video, whatever they score. What a page draws beside them is in ``evidence``."""
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     """The video or feature file of each of ``videos``."""
-    failed: tuple[tuple[Path, StaleError], ...] = ()
+    failed: tuple[tuple[Source, StaleError], ...] = ()
     """The files of videos that failed, each with the reason."""
     min_score: float | None = None
     """Score from which on detections are written, or where a page's slider starts; None for all of them."""

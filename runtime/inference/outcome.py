@@ -1,10 +1,10 @@
 """The result of one of many videos."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import StaleError
+from stale_runtime.inputs.remote_files import Source
 
 if TYPE_CHECKING:
     from stale_runtime.evidence import Evidence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Outcome(NamedTuple):
     """The result of one of many videos: either its detections or an error."""
 
-    path: Path
+    path: Source
     detections: VideoDetections | None
     error: StaleError | None
 

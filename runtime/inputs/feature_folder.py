@@ -3,15 +3,19 @@
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from stale_runtime.errors import FeatureError
 from stale_runtime.inputs.feature_origin import SUFFIX as SIDECAR_SUFFIX
 from stale_runtime.inputs.other_formats import count_others, describe_suffix
+from stale_runtime.inputs.remote_copies import list_folder
+from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.videos import is_video, video_id
 from stale_runtime.system.files import reason
 
 FEATURE_SUFFIXES = (".npy", ".npz")
 """How the names of feature files end, in lower case."""
+_Place = TypeVar("_Place", Path, RemoteFile)
 
 
 def feature_files(
@@ -50,8 +54,8 @@ def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def video_files(
-    folder: Path, *, features: bool, option: str | None = None, say: Callable[[str], object] | None = None
-) -> list[Path]:
+    folder: _Place, *, features: bool, option: str | None = None, say: Callable[[str], object] | None = None
+) -> list[_Place]:
     """List the videos of a folder, without opening them. Hidden files are skipped.
 
     Args:
@@ -64,7 +68,8 @@ def video_files(
         Paths sorted by file name; several may be of one video.
 
     Raises:
-        FeatureError: the folder cannot be read, or contains no such file.
+        FeatureError, RemoteFileError: the folder cannot be read, or contains no such file.
+        MissingPackageError: what reads it is not installed.
     """
     if not features:
         return _files(folder, is_video, "videos", option=option, say=say)
@@ -77,30 +82,50 @@ def video_files(
     )
 
 
-def is_feature_file(path: Path) -> bool:
+def is_feature_file(path: Source) -> bool:
     """Whether a file's name is that of a feature file."""
     return path.suffix.lower() in FEATURE_SUFFIXES
 
 
+def is_folder(source: Source) -> bool:
+    """Whether a source is a folder: a URL is one unless its name is that of a feature file or a video."""
+    if isinstance(source, RemoteFile):
+        return not (is_video(source) or is_feature_file(source))
+    return os.path.isdir(source)
+
+
 def _files(
-    folder: Path, wanted: Callable[[Path], bool], what: str, *, option: str | None, say: Callable[[str], object] | None
-) -> list[Path]:
+    folder: _Place,
+    wanted: Callable[[Source], bool],
+    what: str,
+    *,
+    option: str | None,
+    say: Callable[[str], object] | None,
+) -> list[_Place]:
     name = f"{option} {folder}" if option else str(folder)
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as problem:
-        raise FeatureError(f"{name}: {reason(problem)}; give a folder of {what}") from problem
-    shown = [entry for entry in entries if not entry.name.startswith(".")]
-    found = [folder / entry.name for entry in shown if wanted(folder / entry.name)]
-    others = [entry for entry in shown if not wanted(folder / entry.name) and not entry.name.endswith(SIDECAR_SUFFIX)]
-    folders = [entry for entry in others if entry.is_dir()]
-    suffixes = [os.path.splitext(entry.name)[1] for entry in others if not entry.is_dir()]
+    shown, folders = _list(folder, wanted, f"{name}: {{}}; give a folder of {what}")
+    found = [path for path in shown if wanted(path)]
+    others = [path for path in shown if not wanted(path) and not path.name.endswith(SIDECAR_SUFFIX)]
+    suffixes = [path.suffix for path in others]
     ignored = count_others(suffixes, len(folders))
     if not found:
         remedy = describe_suffix(suffixes)
         there = f", but {ignored}" if ignored else ""
-        inside = f"{folder / folders[0].name} or another folder inside" if folders else "the folder that contains them"
+        inside = f"{folders[0]} or another folder inside" if folders else "the folder that contains them"
         raise FeatureError(f"{name}: no {what} in this folder{there}; {remedy or f'give {inside}'}")
     if ignored and say is not None:
         say(f"{name}: {ignored} ignored")
     return found
+
+
+def _list(folder: _Place, wanted: Callable[[Source], bool], message: str) -> tuple[list[_Place], list[str]]:
+    """The files of a folder, sorted by name and without hidden ones, and the folders inside that are not wanted."""
+    if isinstance(folder, RemoteFile):
+        return list_folder(folder)
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as problem:
+        raise FeatureError(message.format(reason(problem))) from problem
+    shown = [(folder / entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    folders = [str(path) for path, is_dir in shown if is_dir and not wanted(path)]
+    return [path for path, is_dir in shown if not is_dir or wanted(path)], folders

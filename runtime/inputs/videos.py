@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stale_runtime.errors import DatasetError
+from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import MEGABYTE, read_json, read_text
 from stale_runtime.system.text import as_text
@@ -30,7 +31,7 @@ SECONDS_COLUMNS = (
 """Other names of the column that has their durations in seconds."""
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: Source) -> bool:
     """Whether a file's name is that of a video, in small or capital letters."""
     return path.suffix.lower() in VIDEO_SUFFIXES
 

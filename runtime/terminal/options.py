@@ -1,6 +1,7 @@
 """Types of command-line options that click does not have."""
 
 import math
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ import click
 
 from stale_runtime.bundle import layout
 from stale_runtime.inference import windows
+from stale_runtime.inputs.remote_files import Source, parse_source
 from stale_runtime.inputs.shards import Shard
 
 MOST_TIOUS = 1000
@@ -18,6 +20,23 @@ MOST_WORKERS = 256
 MOST_LENGTHS = 4096
 PATH = click.Path(path_type=Path, readable=False)
 """A path, whether it exists or not: the code that reads it gives better error messages than click."""
+
+
+class SourceType(click.ParamType):  # type: ignore[type-arg]
+    """A path, or the URL of a file or folder in object storage."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Source:
+        """Parse the argument.
+
+        Raises:
+            click.BadParameter: it is a URL that is not read.
+        """
+        try:
+            return parse_source(value) if isinstance(value, str) else Path(os.fsdecode(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 class Number(click.FloatRange):
