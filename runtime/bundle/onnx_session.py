@@ -4,18 +4,21 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.bundle.onnx_safety import refuse_unsafe
-from stale_runtime.errors import COPY_AGAIN, BundleError, StaleError
+from stale_runtime.errors import COPY_AGAIN, BackendError, BundleError, StaleError
 from stale_runtime.system.long_calls import stoppable
 
 if TYPE_CHECKING:
     import onnxruntime
 
+Processor: TypeAlias = Literal["cpu", "cuda"]
+"""What runs a graph: the CPU, or a GPU of Nvidia's."""
+_CUDA: Final = "CUDAExecutionProvider"
 WEIGHT_COPIES = 20
 """Loading a graph takes up to so many times its file: weights (K, 1) are rearranged as (K, 16). Arenas do not limit
 what loading takes, and if that is more than their limit they have none at all."""
@@ -120,18 +123,20 @@ def checked_output(name: str, output: Any, shape: tuple[int, ...], *, finite: bo
 
 
 def open_session(
-    model: bytes, *, name: str, threads: int, limits: GraphLimits | None = None
+    model: bytes, *, name: str, threads: int, limits: GraphLimits | None = None, processor: Processor = "cpu"
 ) -> "onnxruntime.InferenceSession":
-    """Load a graph for the CPU.
+    """Load a graph.
 
     Args:
         model: an ONNX file's content.
         name: name of the graph, for messages.
         threads: threads an operator may use; more than ``available_threads`` gain nothing.
         limits: what it may do; None for anything, which is for graphs that this process has made.
+        processor: what runs it; the memory of a GPU is not limited.
 
     Raises:
         BundleError: it is not an ONNX model, could do more than compute, or ONNX Runtime cannot load it.
+        BackendError: a GPU is asked for, and this ONNX Runtime cannot use one here.
     """
     import onnxruntime  # takes a tenth of a second, for which errors in other inputs need not wait
 
@@ -148,21 +153,45 @@ def open_session(
     if limits is not None and not limits.optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
+        if processor == "cuda":
+            return _load_for_cuda(model, options)
         if limits is None:
             return _load(model, options)
         return _load_limited(model, options, limits.working_bytes + WEIGHT_COPIES * len(model))
+    except BackendError:
+        raise
     except Exception as problem:  # ONNX Runtime's exceptions have no common base of their own
         text = " ".join(str(problem).split())[:200]
         raise BundleError(f"{name}: ONNX Runtime cannot load it ({text}); {COPY_AGAIN}") from problem
 
 
-def _load(model: bytes, options: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
+def _load_for_cuda(model: bytes, options: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
+    """Load a graph for the first GPU that this process may use.
+
+    Raises:
+        BackendError: there is none, or ONNX Runtime would silently use the CPU instead.
+    """
+    import onnxruntime
+
+    remedy = "install onnxruntime-gpu in place of onnxruntime, with its CUDA and cuDNN, or use the CPU"
+    known = onnxruntime.get_available_providers()
+    if _CUDA not in known:
+        raise BackendError(f"ONNX Runtime {onnxruntime.__version__} has {', '.join(known)}, not {_CUDA}; {remedy}")
+    session = _load(model, options, providers=(_CUDA, "CPUExecutionProvider"))
+    if _CUDA not in session.get_providers():
+        raise BackendError(f"ONNX Runtime {onnxruntime.__version__} cannot use a GPU here; {remedy}")
+    return session
+
+
+def _load(
+    model: bytes, options: "onnxruntime.SessionOptions", *, providers: Sequence[str] = ("CPUExecutionProvider",)
+) -> "onnxruntime.InferenceSession":
     import onnxruntime
 
     return onnxruntime.InferenceSession(
         model,
         options,
-        providers=["CPUExecutionProvider"],
+        providers=list(providers),
         enable_fallback=0,  # which would repeat the same attempt, and print on stdout
         disabled_optimizers=["ConstantFolding"],  # computes without limits; exported graphs have it done
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stale_runtime.bundle import layout
 from stale_runtime.bundle.bundle import Bundle
-from stale_runtime.bundle.onnx_session import TOWER_LIMITS, checked_output, open_session, run_session
+from stale_runtime.bundle.onnx_session import TOWER_LIMITS, Processor, checked_output, open_session, run_session
 from stale_runtime.bundle.vision_spec import Precision, VisionSpec
 from stale_runtime.errors import COPY_AGAIN, BundleError
 from stale_runtime.inputs.recipe import FeatureRecipe
@@ -21,7 +21,16 @@ VISION_FILES: Final[dict[Precision, str]] = {"fp32": layout.VISION_ENCODER, "int
 class VisionEncoder:
     """A vision tower in ONNX Runtime. An image gets the same embedding, to the bit, in any batch."""
 
-    def __init__(self, model: bytes, spec: VisionSpec, *, channels: int, name: str, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        spec: VisionSpec,
+        *,
+        channels: int,
+        name: str,
+        threads: int = 1,
+        processor: Processor = "cpu",
+    ) -> None:
         """Load a tower; ``open`` and ``open_folder`` are more convenient.
 
         Args:
@@ -30,28 +39,41 @@ class VisionEncoder:
             channels: C, the width of an embedding.
             name: name of the graph, for messages.
             threads: threads an operator may use.
+            processor: what computes the embeddings.
 
         Raises:
             BundleError: it is not such a graph.
+            BackendError: a GPU is asked for, and ONNX Runtime cannot use one here.
         """
         self.spec, self.channels, self.name = spec, channels, name
-        self._session = open_session(model, name=name, threads=threads, limits=TOWER_LIMITS)
+        self._session = open_session(
+            model, name=name, threads=threads, limits=TOWER_LIMITS, processor=processor
+        )
         _require_images(self._session, spec, name)
         mean, deviation = (np.asarray(values, np.float64) for values in (spec.recipe.mean, spec.recipe.deviation))
         self._scale = (1 / (255 * deviation)).astype(np.float32)  # (3,)
         self._shift = (-mean / deviation).astype(np.float32)  # (3,)
 
     @classmethod
-    def open(cls, bundle: Bundle, precision: Precision | None = None, *, threads: int = 1) -> "VisionEncoder":
+    def open(
+        cls,
+        bundle: Bundle,
+        precision: Precision | None = None,
+        *,
+        threads: int = 1,
+        processor: Processor = "cpu",
+    ) -> "VisionEncoder":
         """Read the vision tower of a bundle.
 
         Args:
             bundle: was exported with a vision tower.
             precision: ``fp32`` or ``int8``; None for int8 if the bundle has it, else fp32.
             threads: threads an operator may use.
+            processor: what computes the embeddings.
 
         Raises:
             BundleError: the bundle has no vision tower, or none in this precision, or it cannot be read.
+            BackendError: a GPU is asked for, and ONNX Runtime cannot use one here.
         """
         spec, files = bundle.manifest.vision, bundle.manifest.files
         found: list[Precision] = [known for known, file in VISION_FILES.items() if file in files]
@@ -65,7 +87,14 @@ class VisionEncoder:
         name = VISION_FILES[precision]
         if precision not in found:
             raise BundleError(f"{bundle.path}: the bundle has no vision tower in {precision}; use {found[0]}")
-        return cls(bundle.read(name), spec, channels=bundle.manifest.channels, name=name, threads=threads)
+        return cls(
+            bundle.read(name),
+            spec,
+            channels=bundle.manifest.channels,
+            name=name,
+            threads=threads,
+            processor=processor,
+        )
 
     @classmethod
     def open_folder(cls, folder: Path, *, channels: int | None = None, threads: int = 1) -> "VisionEncoder":
