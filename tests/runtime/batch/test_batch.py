@@ -168,7 +168,7 @@ def grouped(bundle: Path, features: NDArray[np.float32], tmp_path: Path, monkeyp
         np.save(tmp_path / name, features[:20])
     (tmp_path / "b.npy").write_bytes(b"nonsense")
     localizer = Localizer.open(bundle)
-    monkeypatch.setattr(batch_module, "GROUP_FILES", 3)
+    monkeypatch.setattr(batch_module, "group_size", lambda _: 3)
     prompts = localizer.encode_prompts(tiny.CLASSES)
     return BatchRun(localizer=localizer, prompts=prompts, paths=tuple(find_files([tmp_path])), timeline=NO_TIMELINE)
 
