@@ -93,10 +93,8 @@ def test_two_nodes_end_together_and_go_on(training_data: Path, clip_folder: Path
 
 def start_two_nodes(options: Sequence[str | Path], folder: Path) -> "list[subprocess.Popen[str]]":
     """``torchrun`` on two addresses of this machine, as on two nodes, with a process each."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     launcher = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "two"]
+    launcher += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "two"]
     return [
         subprocess.Popen(
             [sys.executable, *launcher, "--local-addr", address, "-m", "stale_model", *map(str, options)],
@@ -107,6 +105,13 @@ def start_two_nodes(options: Sequence[str | Path], folder: Path) -> "list[subpro
         )
         for address in ("127.0.0.1", "127.0.0.2")
     ]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def processes_of(nodes: "Sequence[subprocess.Popen[str]]") -> Iterator[tuple[int, int]]:
