@@ -194,7 +194,7 @@ class CacheFile:
 
     def _read(self, offset: int, shape: tuple[int, int]) -> NDArray[np.float32]:
         values = np.empty(shape, NUMBER)
-        if values.size and os.preadv(self._descriptor, [values], offset) != values.nbytes:
+        if values.size and os.preadv(self._descriptor, [values.data], offset) != values.nbytes:
             raise DamagedCacheError("was cut short")
         return values.astype(np.float32, copy=False)
 
@@ -219,7 +219,7 @@ class CacheWriter:
             OSError: they cannot be written.
         """
         assert features.shape == (self._length, self._channels)
-        self._file.write(np.ascontiguousarray(features, NUMBER))
+        self._file.write(np.ascontiguousarray(features, NUMBER).data)
 
     def finish(self, directions: Sequence[NDArray[np.float32]], index: Any) -> None:
         """Write the rest, and wait until all would survive a power cut.
@@ -234,7 +234,7 @@ class CacheWriter:
         row_bytes = self._length * self._channels * NUMBER.itemsize
         videos = (self._file.tell() - HEADER_BYTES) // row_bytes
         for direction in directions:
-            self._file.write(np.ascontiguousarray(direction, NUMBER))
+            self._file.write(np.ascontiguousarray(direction, NUMBER).data)
         text = json.dumps(index, separators=(",", ":"), allow_nan=False).encode()
         self._file.write(text)
         shape = CacheShape(
