@@ -33,6 +33,13 @@ NAME = "stale-train"
     help="Folder of the videos' features, as v_ID.npy or ID.npy.",
 )
 @click.option(
+    "--cache-features",
+    metavar="FOLDER",
+    type=PATH,
+    help="Keep the features of all videos, resampled to --length, in one file in this folder, and read them from "
+    "there: for many thousands of videos, or a slow disk. Files that changed are read again. The result is the same.",
+)
+@click.option(
     "--recipe",
     metavar="FILE",
     type=PATH,

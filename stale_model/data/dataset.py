@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stale_model.data.feature_cache import FeatureCache, read_resampled
 from stale_model.data.targets import Targets, video_targets
+from stale_model.data.usable_features import UsableFeatures, examine_features
 from stale_runtime.errors import DatasetError, FeatureError, RecipeError
 from stale_runtime.evaluation.ground_truth import AMBIGUOUS, AnnotatedVideo, Annotation, GroundTruth
-from stale_runtime.inputs.feature_file import open_features, read_features
 from stale_runtime.inputs.feature_folder import feature_files
-from stale_runtime.inputs.feature_origin import FeatureOrigin, read_sidecar
-from stale_runtime.inputs.feature_statistics import FeatureSummary, summarise_features
-from stale_runtime.inputs.features import resample
+from stale_runtime.inputs.feature_origin import FeatureOrigin
+from stale_runtime.inputs.feature_statistics import FeatureSummary
 
 
 class VideoSample(NamedTuple):
@@ -74,6 +74,7 @@ def select_videos(
     classes: Sequence[str],
     *,
     channels: int,
+    examine: Callable[[Path], UsableFeatures] | None = None,
     watch: Callable[[Sequence[VideoSample]], Iterable[VideoSample]] = iter,
     say: Callable[[str], object] | None = None,
 ) -> Selection:
@@ -89,12 +90,14 @@ def select_videos(
         features: folder of the feature files.
         classes: K class names.
         channels: C, the width of the features.
+        examine: what is known of a feature file, such as ``CacheBuilder.examine``; None to read each.
         watch: yields the videos that it gets, and can show progress, because a file is read after each.
         say: called with a line about what is ignored in the folder, or taken otherwise than it is.
 
     Raises:
         FeatureError: the folder cannot be read, contains no feature files, or two of one video.
         DatasetError: no video is left.
+        OutputError: ``examine`` cannot write its cache.
     """
     files, known = feature_files(features, say=say), frozenset(classes)
     samples: list[VideoSample] = []
@@ -112,19 +115,17 @@ def select_videos(
     notes: list[str] = []
     for sample in watch(candidates):
         try:
-            with open_features(sample.path, channels) as file:
-                found_features = file.read()
-                notes += [file.note] if file.note is not None else []
-            origin = read_sidecar(sample.path, snippets=len(found_features))
+            usable = examine(sample.path) if examine is not None else examine_features(sample.path, channels)[1]
         except (FeatureError, RecipeError) as problem:
             left_out[LeftOut.UNUSABLE].append(sample.video)
             problems[sample.video] = str(problem)
             continue
         samples.append(sample)
-        if origin is not None:
-            origins[sample.video] = origin
-        if (summary := summarise_features(found_features)) is not None:
-            summaries[sample.video] = summary
+        notes += [usable.note] if usable.note is not None else []
+        if usable.origin is not None:
+            origins[sample.video] = usable.origin
+        if usable.summary is not None:
+            summaries[sample.video] = usable.summary
     if notes and say is not None:
         say(notes[0] if len(notes) == 1 else f"{notes[0]}, and so are those of {len(notes) - 1:,} more")
     selection = Selection(
@@ -174,12 +175,29 @@ def rank(video: str, seed: int) -> bytes:
 class StaleDataset(Dataset[tuple[Tensor, Targets]]):
     """Features and targets of videos, read from disk one at a time."""
 
-    def __init__(self, samples: Sequence[VideoSample], classes: Sequence[str], *, channels: int, length: int) -> None:
-        """Args: samples; classes: K names, in the network's order; channels: C; length: T, in snippets."""
+    def __init__(
+        self,
+        samples: Sequence[VideoSample],
+        classes: Sequence[str],
+        *,
+        channels: int,
+        length: int,
+        cache: FeatureCache | None = None,
+    ) -> None:
+        """Choose what to read.
+
+        Args:
+            samples: the videos.
+            classes: K names, in the network's order.
+            channels: C
+            length: T, in snippets.
+            cache: one that has all the videos; None to read their files.
+        """
         self.samples = tuple(samples)
         self._class_index = {name: k for k, name in enumerate(classes)}
         self._channels = channels
         self._length = length
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -194,7 +212,7 @@ class StaleDataset(Dataset[tuple[Tensor, Targets]]):
             FeatureError: the file cannot be read, or contains NaN or infinity.
         """
         sample = self.samples[index]
-        features = resample(read_features(sample.path, self._channels), self._length)  # (T, C)
+        features = read_resampled(sample.path, channels=self._channels, length=self._length, cache=self._cache)
         targets = video_targets(sample.annotations, sample.duration_s, self._class_index, self._length)
         return torch.from_numpy(features), targets
 

@@ -40,6 +40,14 @@ def make_fabric(device: str, precision: str) -> Fabric:
     )
 
 
+def is_lost_process(problem: RuntimeError) -> bool:
+    """Whether an error says that another process of ``torchrun`` cannot be reached, as when it has ended.
+
+    Gloo, which connects processes on CPUs, raises errors that only their text tells from others.
+    """
+    return isinstance(problem, torch.distributed.DistError) or "/gloo/" in str(problem)
+
+
 def peak_memory_mb(device: torch.device) -> float:
     """Peak memory so far, in megabytes: of tensors on a GPU, of this process on the CPU."""
     if device.type == "cuda":

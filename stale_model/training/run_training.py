@@ -18,7 +18,7 @@ from stale_model.data.splits import Split, read_split
 from stale_model.network.config import StaleConfig
 from stale_model.network.stale import Stale
 from stale_model.training.epoch_metrics import best_epoch
-from stale_model.training.hardware import make_fabric
+from stale_model.training.hardware import is_lost_process, make_fabric
 from stale_model.training.output_folder import check_folder, lock_folder
 from stale_model.training.train_request import TrainRequest
 from stale_model.training.training_config import LossWeights, TrainingConfig
@@ -26,7 +26,7 @@ from stale_model.training.training_files import BEST, LAST
 from stale_model.training.training_loop import TrainingData, train, unseen_map
 from stale_model.training.training_report import Reporter, TrainingResult, summary_csv
 from stale_model.training.video_choice import ChosenVideos, choose_videos, draw_data, read_all_annotations
-from stale_runtime.errors import OutputError
+from stale_runtime.errors import BackendError, OutputError
 from stale_runtime.inputs.features import CLIP_NORM
 from stale_runtime.system.files import why_unwritten, write_whole
 
@@ -47,7 +47,8 @@ def run_training(request: TrainRequest, name: str) -> tuple[TrainingResult, ...]
         One result for each training; under ``torchrun`` none in the processes after the first.
 
     Raises:
-        BackendError: the device is missing, or does not compute in the precision.
+        BackendError: the device is missing, or does not compute in the precision; or another process of ``torchrun``
+            has ended.
         OutputError: a folder is used by another training, contains one already, or cannot be written to.
         DatasetError: annotations or split cannot be used, or no video is left to train on.
         FeatureError: the folder of features cannot be used, or a file in it breaks during training.
@@ -65,8 +66,8 @@ def run_training(request: TrainRequest, name: str) -> tuple[TrainingResult, ...]
         if fabric.is_global_zero:
             for folder in dict.fromkeys((request.output, *folders)):
                 locks.enter_context(lock_folder(folder))
-        for folder in folders:
-            check_folder(folder, resume=request.resume)
+            for folder in folders:
+                check_folder(folder, resume=request.resume)
         results = _train_all(fabric, runs, split, name)
         if not fabric.is_global_zero:
             return ()
@@ -137,6 +138,12 @@ def _train_once(
     except KeyboardInterrupt as problem:
         problem.args = (_describe_kept(folder),)
         raise
+    except RuntimeError as problem:
+        if not is_lost_process(problem):
+            raise
+        raise BackendError(
+            f"another process of this training has ended, see its messages; {_describe_kept(folder)}"
+        ) from problem
     except OSError as problem:
         kept = ", with --resume: the last complete epoch is kept" if (folder / LAST).exists() else ""
         raise OutputError(f"-o {folder}: {why_unwritten(problem)}{kept}") from problem

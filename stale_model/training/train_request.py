@@ -21,6 +21,8 @@ class TrainRequest:
     """ActivityNet's JSON."""
     features: Path
     """Folder with a ``.npy`` feature file for each video."""
+    cache_features: Path | None = None
+    """Folder of the file with all features, resampled, which is made if it is missing; None to read each file."""
     recipe: Path | None = None
     """JSON file that says how the features were made; None for what ``stale-features`` wrote beside them, if it did."""
     split: str | None = None

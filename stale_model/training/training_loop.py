@@ -19,6 +19,7 @@ from stale_model.checkpoints.own_checkpoint import (
     unpack_checkpoint,
 )
 from stale_model.data.dataset import StaleDataset, VideoSample
+from stale_model.data.feature_cache import FeatureCache
 from stale_model.data.train_ids import TrainIds
 from stale_model.training.epoch_metrics import Epoch
 from stale_model.training.epoch_steps import EpochTrainer, Progress, learning_rate
@@ -62,6 +63,8 @@ class TrainingData:
     """Number of ids in that list that are of the training subset."""
     features: TrainedFeatures = NO_FEATURES
     """What is known about the features, for the checkpoint."""
+    cache: FeatureCache | None = None
+    """Has the features of all videos; None to read their files."""
 
 
 def train(
@@ -124,12 +127,15 @@ def train(
             complete(folder, {**pack(), "history": saved["history"]})
     del saved
     on_start(len(history))
-    dataset = StaleDataset(data.train, data.classes, channels=model.network.config.channels, length=config.length)
+    channels = model.network.config.channels
+    dataset = StaleDataset(data.train, data.classes, channels=channels, length=config.length, cache=data.cache)
     for number in range(len(history), config.epochs):
         result = trainer.train_epoch(dataset, number, progress)
         score = None
         if data.validation and fabric.is_global_zero:
-            score = validate(model, data.validation, data.classes, token_ids, config.length, watch=watch)
+            score = validate(
+                model, data.validation, data.classes, token_ids, config.length, cache=data.cache, watch=watch
+            )
         epoch = Epoch(
             epoch=number + 1,
             validation_map=score,
@@ -190,7 +196,9 @@ def unseen_map(
     path = folder / BEST
     model, clip, _ = unpack_checkpoint(load_plain(path).content, path)
     token_ids = tokenize(clip, data.unseen_classes)
-    return validate(model.to(device), data.unseen, data.unseen_classes, token_ids, length, watch=watch)
+    return validate(
+        model.to(device), data.unseen, data.unseen_classes, token_ids, length, cache=data.cache, watch=watch
+    )
 
 
 def tokenize(clip: ClipParts, classes: Sequence[str]) -> Tensor:

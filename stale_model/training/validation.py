@@ -6,12 +6,11 @@ import torch
 
 from stale_model.checkpoints.own_checkpoint import StaleWithText
 from stale_model.data.dataset import VideoSample
+from stale_model.data.feature_cache import FeatureCache, read_resampled
 from stale_runtime.decoding.action_masks import FullMasks
 from stale_runtime.decoding.decoders import DEFAULT_DECODER, decode_detections
 from stale_runtime.evaluation.ground_truth import AnnotatedVideo, GroundTruth
 from stale_runtime.evaluation.mean_average_precision import mean_average_precision
-from stale_runtime.inputs.feature_file import read_features
-from stale_runtime.inputs.features import resample
 
 Watch = Callable[[Sequence[VideoSample]], Iterable[VideoSample]]
 
@@ -23,6 +22,7 @@ def validate(
     token_ids: torch.Tensor,
     length: int,
     *,
+    cache: FeatureCache | None = None,
     watch: Watch = iter,
 ) -> float:
     """Average mAP over tIoU 0.5:0.05:0.95 on annotated videos, in [0, 1], as stale-eval's default.
@@ -33,6 +33,7 @@ def validate(
         classes: K class names.
         token_ids: (K, L) of their prompts.
         length: T, in snippets.
+        cache: one that has all the videos; None to read their files.
         watch: yields the videos that it gets, and can show progress, because one is computed after each.
     """
     model.eval()
@@ -41,8 +42,8 @@ def validate(
     with torch.no_grad():
         prompts = model.network.with_background(model.tower(token_ids.to(device)))
         for sample in watch(sorted(samples, key=_file_name)):
-            features = torch.from_numpy(resample(read_features(sample.path, prompts.shape[1]), length))
-            localization = model.network.localize(features[None].to(device), prompts)
+            features = read_resampled(sample.path, channels=prompts.shape[1], length=length, cache=cache)  # (T, C)
+            localization = model.network.localize(torch.from_numpy(features)[None].to(device), prompts)
             cas_logits, masks = (output[0].float().cpu().numpy() for output in localization)  # (K+1, T), (T, T)
             found[sample.video] = decode_detections(
                 DEFAULT_DECODER, cas_logits, FullMasks(masks), classes, sample.duration_s

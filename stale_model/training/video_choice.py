@@ -1,13 +1,17 @@
 """Choosing the videos of a training by subset, list and fraction, and telling what is left out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from stale_model.checkpoints.own_checkpoint import TrainedFeatures
 from stale_model.data.common_recipe import find_common_recipe
 from stale_model.data.dataset import Selection, VideoSample, sample_fraction, select_videos
+from stale_model.data.feature_cache import CacheBuilder, FeatureCache, feature_cache
 from stale_model.data.splits import Split
 from stale_model.data.train_ids import TrainIds, read_train_ids
+from stale_model.data.usable_features import UsableFeatures
 from stale_model.training.train_request import TRAINING, VALIDATION, TrainRequest
 from stale_model.training.training_loop import TrainingData
 from stale_model.training.training_report import Reporter, name_few
@@ -34,6 +38,8 @@ class ChosenVideos:
     """How all features were made."""
     listed: int = 0
     """Number of ids in that list that are of the training subset."""
+    cache: FeatureCache | None = None
+    """Has the features of all of them; None to read their files."""
 
 
 def read_all_annotations(request: TrainRequest) -> GroundTruth:
@@ -67,6 +73,7 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
         DatasetError: a file of annotations, subsets or ids cannot be used, or no video is left to train on.
         FeatureError: the folder of features cannot be used.
         RecipeError: the features were made by several recipes, or the file of the recipe cannot be used.
+        OutputError: the cache of the features cannot be written.
     """
     info = None if request.video_info is None else read_video_info(request.video_info)
     if info is not None:
@@ -93,30 +100,56 @@ def choose_videos(request: TrainRequest, split: Split, channels: int, reporter: 
     if truth.ambiguous_segments:
         reporter.say(f"training: skipped {truth.ambiguous_segments:,} segments labelled Ambiguous")
     known = None if request.all_training else _read_validation(request, info, reporter)
-    training = select_videos(
-        truth.without_ambiguous(),
-        request.features,
-        split.seen,
-        channels=channels,
-        watch=reporter.show_reading,
-        say=reporter.say,
-    )
-    reporter.show_selection("training", training, named=train_ids is not None)
-    _warn_of_features(training, reporter)
-    validation = _select_validation(request, known, split.seen, channels, reporter)
-    if validation is None:
-        reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
-    else:
-        reporter.show_selection("validation", validation)
-    unseen = _select_validation(request, known, split.unseen, channels, reporter)
-    if unseen is not None:
-        reporter.show_selection("validation on unseen classes, once at the end", unseen)
+    with _open_cache(request, channels, reporter) as builder:
+        examine = None if builder is None else builder.examine
+        training = select_videos(
+            truth.without_ambiguous(),
+            request.features,
+            split.seen,
+            channels=channels,
+            examine=examine,
+            watch=reporter.show_reading,
+            say=reporter.say,
+        )
+        reporter.show_selection("training", training, named=train_ids is not None)
+        _warn_of_features(training, reporter)
+        validation = _select_validation(request, known, split.seen, channels, examine, reporter)
+        if validation is None:
+            reporter.say("no validation videos of the seen classes; best.pth is the last epoch")
+        else:
+            reporter.show_selection("validation", validation)
+        unseen = _select_validation(request, known, split.unseen, channels, examine, reporter)
+        if unseen is not None:
+            reporter.show_selection("validation on unseen classes, once at the end", unseen)
+        cache = None if builder is None else builder.finish()
     given = read_recipe(request.recipe) if request.recipe is not None else None
     recipe = find_common_recipe((part for part in (training, validation, unseen) if part is not None), given)
     reporter.say(f"recipe of the features: {recipe.describe()}")
     return ChosenVideos(
-        training=training, validation=validation, unseen=unseen, train_ids=train_ids, recipe=recipe, listed=listed
+        training=training,
+        validation=validation,
+        unseen=unseen,
+        train_ids=train_ids,
+        recipe=recipe,
+        listed=listed,
+        cache=cache,
     )
+
+
+@contextmanager
+def _open_cache(request: TrainRequest, channels: int, reporter: Reporter) -> Iterator[CacheBuilder | None]:
+    """The cache of the features, while no other process looks into it; None if none was asked for."""
+    if request.cache_features is None:
+        yield None
+        return
+    with feature_cache(
+        request.cache_features,
+        request.features,
+        length=request.config.length,
+        channels=channels,
+        say=reporter.say,
+    ) as builder:
+        yield builder
 
 
 def _warn_of_features(selection: Selection, reporter: Reporter) -> None:
@@ -148,6 +181,7 @@ def draw_data(request: TrainRequest, split: Split, videos: ChosenVideos, reporte
         train_ids=videos.train_ids,
         listed=videos.listed,
         features=TrainedFeatures(videos.recipe, _statistics(drawn, videos.training)),
+        cache=videos.cache,
     )
 
 
@@ -227,12 +261,19 @@ def _read_validation(
 
 
 def _select_validation(
-    request: TrainRequest, truth: GroundTruth | None, classes: Collection[str], channels: int, reporter: Reporter
+    request: TrainRequest,
+    truth: GroundTruth | None,
+    classes: Collection[str],
+    channels: int,
+    examine: Callable[[Path], UsableFeatures] | None,
+    reporter: Reporter,
 ) -> Selection | None:
     """The validation videos of some classes; None if there are none."""
     if truth is None or not classes:
         return None
     try:
-        return select_videos(truth, request.features, tuple(classes), channels=channels, watch=reporter.show_reading)
+        return select_videos(
+            truth, request.features, tuple(classes), channels=channels, examine=examine, watch=reporter.show_reading
+        )
     except DatasetError:  # no video can be used
         return None

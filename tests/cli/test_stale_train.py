@@ -268,3 +268,18 @@ def test_a_tower_that_saw_the_unseen_classes_is_said(options: list[str], unbroke
     leaking = [*options, "--text-from", str(unbroken / BEST), "--epochs", "1", "-o", "out"]
     done = run_here(*leaking, cwd=tmp_path)
     assert "was trained on 1 of the unseen classes" in done.stderr
+
+
+def test_cached_features_give_the_same_training_to_the_bit(options: list[str], unbroken: Path, tmp_path: Path) -> None:
+    for name, workers, says in (("first", "0", ": 13 videos, 0 MB"), ("second", "2", "")):
+        more = ["--cache-features", "cache", "--workers", workers, "-o", name]
+        done = run_here(*options, *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert says in done.stderr
+        assert ("--cache-features" in done.stderr) == bool(says)
+        assert metrics(tmp_path / name) == metrics(unbroken)
+        saved, expected = (torch.load(place / LAST, weights_only=True) for place in (tmp_path / name, unbroken))
+        assert all(torch.equal(saved["state_dict"][key], value) for key, value in expected["state_dict"].items())
+        assert saved["training"]["videos"] == expected["training"]["videos"]
+    resumed = run_here(*options, "--cache-features", "cache", "-o", "second", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr

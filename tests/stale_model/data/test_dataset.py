@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from stale_model.data import dataset as dataset_module
+from stale_model.data import usable_features
 from stale_model.data.dataset import (
     LeftOut,
     Selection,
@@ -184,7 +184,7 @@ def test_each_file_is_read_once_and_progress_is_shown(tmp_path: Path, monkeypatc
         read.append(path.name)
         return open_features(path, channels)
 
-    monkeypatch.setattr(dataset_module, "open_features", open_and_note)
+    monkeypatch.setattr(usable_features, "open_features", open_and_note)
     for name in ("a", "b", "other"):
         np.save(tmp_path / f"{name}.npy", snippets())
     watched: list[str] = []

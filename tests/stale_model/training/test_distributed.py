@@ -1,8 +1,13 @@
 """Two processes over gloo train as one does."""
 
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +63,63 @@ def test_the_command_trains_in_two_processes(trained: tuple[Path, str]) -> None:
     assert (printed.count("masks"), printed.count("seed")) == (1, 1), printed  # each table once
     assert torch.load(folder / "out" / BEST, weights_only=True)["training"]["epochs_done"] in (1, 2)
     assert len((folder / "out" / METRICS).read_text().splitlines()) == 3
+
+
+def test_two_nodes_end_together_and_go_on(training_data: Path, clip_folder: Path, tmp_path: Path) -> None:
+    options: list[str | Path] = [
+        *("--annotations", training_data / "annotations.json", "--features", training_data / "features"),
+        *("--split", "closed", "--clip", clip_folder, "--length", str(tiny.LENGTH), "--batch-size", "5"),
+        *("--device", "cpu", "--threads", "1", "--cache-features", tmp_path / "cache"),
+    ]
+    nodes = start_two_nodes([*options, "--epochs", "1000000", "-o", tmp_path / "out"], tmp_path)
+    printed = nodes[0].stdout
+    assert printed is not None
+    for _line in range(4):
+        printed.readline()  # the header, a line, and two epochs
+    ranks = {rank: pid for pid, rank in processes_of(nodes)}
+    os.kill(ranks[1], signal.SIGKILL)
+    said = [node.communicate(timeout=60)[1] for node in nodes]
+    assert all(node.returncode for node in nodes)
+    assert "stale-train: error: another process of this training has ended, see its messages; the last " in said[0]
+    torch.load(tmp_path / "out" / LAST, weights_only=True)
+    assert not list((tmp_path / "out").glob(".*"))
+    done = len((tmp_path / "out" / METRICS).read_text().splitlines())  # with the header, so one more than are done
+    again = [*options, "--epochs", str(done), "-o", tmp_path / "out", "--resume"]
+    for node in start_two_nodes(again, tmp_path):
+        _out, errors = node.communicate(timeout=120)
+        assert node.returncode == 0, errors
+    assert len((tmp_path / "out" / METRICS).read_text().splitlines()) == done + 1
+
+
+def start_two_nodes(options: Sequence[str | Path], folder: Path) -> "list[subprocess.Popen[str]]":
+    """``torchrun`` on two addresses of this machine, as on two nodes, with a process each."""
+    launcher = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--rdzv-id", "two"]
+    return [
+        subprocess.Popen(
+            [sys.executable, *launcher, "--local-addr", address, "-m", "stale_model", *map(str, options)],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for address in ("127.0.0.1", "127.0.0.2")
+    ]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def processes_of(nodes: "Sequence[subprocess.Popen[str]]") -> Iterator[tuple[int, int]]:
+    """The id and the rank of each process that trains."""
+    for node in nodes:
+        for child in Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split():
+            if (match := re.search(rb"(?:^|\0)RANK=(\d+)", Path(f"/proc/{child}/environ").read_bytes())) is not None:
+                yield int(child), int(match[1])
 
 
 @pytest.mark.parametrize(("videos", "processes"), [(6, 2), (5, 2), (7, 3), (2, 4), (1, 3)])
