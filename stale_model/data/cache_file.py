@@ -6,11 +6,13 @@ It is laid out as a safetensors file, whose header is JSON and in which nothing 
 - ``directions``: (M, C) of float32, mean directions of the videos' features, which ``Entry`` refers to;
 - ``index``: JSON as bytes, which says what the features were made from.
 
-The features of a video are read with one ordinary read at their place. A memory map, which the format allows as well,
-was no faster, and if a mapped file is cut meanwhile, the kernel kills the process that looks at what is gone.
+The features are mapped into memory, which takes a third to a half of the time of ordinary reads. If a mapped file is
+cut, the kernel kills the process that looks at what is gone, so its size is looked at before each video. What this
+module writes is never cut: a new cache is a new file that gets the name of the former.
 """
 
 import json
+import mmap
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -132,10 +134,11 @@ class CacheFile:
             self.close()
             raise
         self._identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        self._map()
 
     def __getstate__(self) -> dict[str, Any]:
         """For a process that does not inherit the open file."""
-        return {name: value for name, value in vars(self).items() if name not in ("_descriptor", "close")}
+        return {name: value for name, value in vars(self).items() if name not in ("_descriptor", "close", "_features")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -143,21 +146,30 @@ class CacheFile:
         status = os.fstat(self._descriptor)
         if (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) != self._identity:
             raise FeatureError(f"{self.path}: was replaced meanwhile; run the command again, with --resume")
+        self._map()
 
     def _hold(self, descriptor: int) -> None:
         """Keep a file open until ``close`` is called, or nobody has this object any more."""
         self._descriptor = descriptor
         self.close = weakref.finalize(self, os.close, descriptor)
 
+    def _map(self) -> None:
+        """Map the features (N, T, C) into memory."""
+        shape = self.shape
+        mapped = mmap.mmap(self._descriptor, shape.file_bytes, access=mmap.ACCESS_READ)
+        flat = np.frombuffer(mapped, np.float32, shape.videos * shape.length * shape.channels, HEADER_BYTES)
+        self._features = flat.reshape(shape.videos, shape.length, shape.channels)  # (N, T, C)
+
     def read_video(self, row: int) -> NDArray[np.float32]:
-        """The features of the video in a row: (T, C).
+        """The features of the video in a row: (T, C), which cannot be changed.
 
         Raises:
             FeatureError: the file can no longer be read, or contains NaN, infinity or values that are too large.
         """
-        shape = self.shape
         try:
-            features = self._read(HEADER_BYTES + row * shape.row_bytes, (shape.length, shape.channels))
+            if os.fstat(self._descriptor).st_size < self.shape.file_bytes:
+                raise DamagedCacheError("was cut short")
+            features = self._features[row]
             check_values([features], f"row {row}")
         except (DamagedCacheError, FeatureError, OSError) as problem:
             why = reason(problem) if isinstance(problem, OSError) else str(problem).partition(";")[0]
