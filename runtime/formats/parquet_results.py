@@ -135,7 +135,10 @@ def _batches(file: "ParquetFile", path: Path, columns: Iterable[str]) -> Iterato
     """The rows in batches, from which values of the wrong type are not sorted out."""
     from pyarrow import ArrowException
 
-    for n in range(file.metadata.num_row_groups):
+    groups = file.metadata.num_row_groups
+    if not groups:  # which older versions of pyarrow refuse to read
+        return
+    for n in range(groups):
         _require_small(file.metadata.row_group(n), path)
     try:
         for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=list(columns), use_threads=False):
