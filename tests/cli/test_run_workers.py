@@ -64,7 +64,7 @@ def test_a_killed_worker_costs_its_video_which_is_named(many: Path, monkeypatch:
     (failed,) = [
         video
         for video in json.loads((many / "report-2.json").read_text())["videos"]
-        if video.get("error") == "WorkerError"
+        if video.get("error") == "LostWorkerError"
     ]
     assert failed["video"] == "deadly"
 

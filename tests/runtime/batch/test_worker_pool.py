@@ -7,7 +7,7 @@ import pytest
 
 import stale_bench  # noqa: F401 -- its errors are among those that are tested
 from stale_runtime.batch.worker_pool import MOST_STARTS, WorkerPool
-from stale_runtime.errors import BundleError, StaleError, WorkerError
+from stale_runtime.errors import BundleError, LostWorkerError, StaleError
 from tests.runtime.batch.odd_work import OddWork
 
 
@@ -63,8 +63,11 @@ def test_of_groups_no_more_is_asked_for_than_needed(gate: Path) -> None:
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ("killed", "WorkerError: killed: the process that worked on it was ended by SIGKILL, as the system does if"),
-        ("ends", "WorkerError: ends: the process that worked on it ended with exit code 3; run it again alone"),
+        (
+            "killed",
+            "LostWorkerError: killed: the process that worked on it was ended by SIGKILL, as the system does if",
+        ),
+        ("ends", "LostWorkerError: ends: the process that worked on it ended with exit code 3; run it again alone"),
         ("stuck", "TimeLimitError: stuck: took longer than the limit of 0.01 s"),
     ],
 )
@@ -78,7 +81,7 @@ def test_a_worker_that_ends_costs_the_item_that_it_had_in_hand(item: str, says: 
 def test_what_one_item_of_a_group_does_costs_no_other() -> None:
     found = process([["a", "b", "killed", "c"], ["d", "e"]])
     assert found[:2] == ["A", "B"]
-    assert found[2].startswith("WorkerError: killed: ")
+    assert found[2].startswith("LostWorkerError: killed: ")
     assert found[3:] == ["C", "D", "E"]
 
 
@@ -94,7 +97,7 @@ def test_what_a_killed_worker_left_is_removed() -> None:
     [("killed", "the last one was ended by SIGKILL"), ("ends", "the last one ended with exit code 3")],
 )
 def test_workers_that_end_while_they_start_are_not_replaced_for_ever(opening: str, says: str) -> None:
-    with pytest.raises(WorkerError, match=f"{MOST_STARTS} processes in a row ended before they were ready, {says}"):
+    with pytest.raises(LostWorkerError, match=f"{MOST_STARTS} processes in a row ended before they were ready, {says}"):
         process(singles("a", "b", "c"), opening=opening)
 
 
