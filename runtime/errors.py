@@ -16,7 +16,7 @@
     ├── JournalError            3   the journal of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than is available
     ├── TimeLimitError          3   a video that took longer than the limit that was asked for
-    ├── WorkerError             1   a worker process that ended before its work was done
+    ├── LostWorkerError         1   a worker process that ended before its work was done
     ├── OutputError             2   a result or a temporary file that cannot be written
     ├── BundleError             4   a bundle that is missing or broken
     │   ├── ChecksumError       4   a file that differs from what the manifest says
@@ -134,7 +134,7 @@ class TimeLimitError(StaleError):
     exit_code = BAD_INPUT
 
 
-class WorkerError(StaleError):
+class LostWorkerError(StaleError):
     """A worker process ended before its work was done, or none can be started."""
 
 

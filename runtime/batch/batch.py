@@ -179,7 +179,7 @@ class BatchRun:
 
         Raises:
             JournalError: the journal cannot be written.
-            WorkerError: no worker can be started.
+            LostWorkerError: no worker can be started.
         """
 
         def keep(_: VideoTask, done: Processed) -> None:

@@ -92,7 +92,7 @@ class Extraction:
             What became of each, in order.
 
         Raises:
-            WorkerError: no worker can be started.
+            LostWorkerError: no worker can be started.
         """
         if workers == 1:
             yield from (self.extract(path, encoder) for path in paths)

@@ -3,7 +3,7 @@
 import signal
 from typing import NamedTuple
 
-from stale_runtime.errors import StaleError, WorkerError
+from stale_runtime.errors import LostWorkerError, StaleError
 from stale_runtime.system.long_calls import time_limit_error
 
 GAVE_UP = 113
@@ -48,4 +48,4 @@ def why_lost(what: str, ended: Ended, *, timeout_s: float | None) -> StaleError:
         return time_limit_error(timeout_s, what)
     why = ", as the system does if memory runs out" if ended.is_killed else ""
     remedy = "with fewer --workers" if ended.is_killed else "alone"
-    return WorkerError(f"{what}: the process that worked on it {ended}{why}; run it again {remedy}")
+    return LostWorkerError(f"{what}: the process that worked on it {ended}{why}; run it again {remedy}")

@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias
 
 from stale_runtime.batch.lost_work import Ended
-from stale_runtime.batch.worker_process import Item, Message, Result, Work, serve
-from stale_runtime.errors import WorkerError
+from stale_runtime.batch.worker_process import Item, Result, Work, WorkerMessage, work_for_pool
+from stale_runtime.errors import LostWorkerError
 
 LOOK_AHEAD = 4096
 """Results that may wait for an earlier one, at most 30 kB each for videos that are not long."""
@@ -98,7 +98,7 @@ class WorkerPool(Generic[Item, Result]):
             The result of each item, in order; what the work says of items that are lost.
 
         Raises:
-            WorkerError: no worker can be started.
+            LostWorkerError: no worker can be started.
             Exception: what a worker raised.
         """
         run = _Progress(groups, on_done, is_last)
@@ -134,7 +134,7 @@ class WorkerPool(Generic[Item, Result]):
                 self._workers.append(worker)
                 self._selector.register(worker.connection, EVENT_READ, worker)
         except OSError as problem:
-            raise WorkerError(
+            raise LostWorkerError(
                 f"--workers {self._most}: no process can be started ({problem.strerror or problem}); give fewer "
                 "--workers, or raise the limits on processes and open files (ulimit -u, ulimit -n)"
             ) from problem
@@ -144,16 +144,16 @@ class WorkerPool(Generic[Item, Result]):
             return
         try:
             message, value = worker.connection.recv()
-            if message is Message.STARTED:
+            if message is WorkerMessage.STARTED:
                 worker.connection.send_bytes(self._payload)
         except (EOFError, OSError):
             self._bury(worker, run)
             return
-        if message is Message.READY:
+        if message is WorkerMessage.READY:
             worker.is_ready, self._failed_starts = True, 0
-        elif message is Message.DONE:
+        elif message is WorkerMessage.DONE:
             run.settle(*worker.take_done(), value)
-        elif message is Message.FAILED:
+        elif message is WorkerMessage.FAILED:
             raise value
 
     def _bury(self, worker: "_Worker[Item]", run: "_Progress[Item, Result]") -> None:
@@ -165,7 +165,7 @@ class WorkerPool(Generic[Item, Result]):
         if not worker.is_ready:
             self._failed_starts += 1
             if self._failed_starts >= MOST_STARTS:
-                raise WorkerError(
+                raise LostWorkerError(
                     f"--workers {self._most}: {MOST_STARTS} processes in a row ended before they were ready, the last "
                     f"one {ended}; give fewer --workers if memory runs out, and else leave out --workers to see why"
                 )
@@ -251,7 +251,7 @@ class _Worker(Generic[Item]):
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self.connection: Connection[Any, Any] = ours
-        self.process: SpawnProcess = context.Process(target=serve, args=(theirs,))
+        self.process: SpawnProcess = context.Process(target=work_for_pool, args=(theirs,))
         try:
             self.process.start()
         except BaseException:

@@ -22,7 +22,7 @@ Process = Callable[[Sequence[Item]], Iterable[Result]]
 """Gives a result for each item, in order; each is sent as soon as it is there."""
 
 
-class Message(Enum):
+class WorkerMessage(Enum):
     """What a worker sends, followed by a value."""
 
     STARTED = auto()
@@ -47,18 +47,18 @@ class Work(Protocol[_Item_contra, _Result_co]):
         ...
 
 
-def serve(connection: Connection) -> None:
+def work_for_pool(connection: Connection) -> None:
     """Do the work that arrives, until the other end is closed; the main function of a worker process.
 
     The process ends at once, too, if its parent does, or if a computation goes on after its time limit.
 
     Args:
-        connection: gets the ``Work`` and then groups of items; ``Message`` says what is sent.
+        connection: gets the ``Work`` and then groups of items; ``WorkerMessage`` says what is sent.
     """
     give_up_with(lambda _: os._exit(GAVE_UP))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        connection.send((Message.STARTED, None))
+        connection.send((WorkerMessage.STARTED, None))
         work: Work[Any, Any] = connection.recv()
     except (EOFError, BrokenPipeError):
         return
@@ -66,14 +66,14 @@ def serve(connection: Connection) -> None:
         process = work.open()
         gc.collect()
         gc.freeze()  # what is loaded stays until the end, so looking for garbage in it again and again finds none
-        connection.send((Message.READY, None))
+        connection.send((WorkerMessage.READY, None))
         while (items := _next_group(connection)) is not None:
             for _, result in zip(items, process(items), strict=True):
-                connection.send((Message.DONE, result))
+                connection.send((WorkerMessage.DONE, result))
     except BrokenPipeError:
         return
     except BaseException as problem:
-        connection.send((Message.FAILED, _as_sendable(problem)))
+        connection.send((WorkerMessage.FAILED, _as_sendable(problem)))
 
 
 def _next_group(connection: Connection) -> Sequence[Any] | None:
