@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -309,8 +310,9 @@ _SYSTEMS: Mapping[str, Callable[[FetchLimits], Any]] = {
 def _state(entry: Mapping[str, Any]) -> RemoteState:
     """What a storage says of a file."""
     size = int(entry["size"])
-    version = next((str(entry[name]) for name in _VERSIONS if entry.get(name)), "")
-    return RemoteState(size, version.strip('"')[:_LONGEST_VERSION])
+    version = next((entry[name] for name in _VERSIONS if entry.get(name)), "")
+    text = str(version.timestamp() if isinstance(version, datetime) else version)
+    return RemoteState(size, text.strip('"')[:_LONGEST_VERSION])
 
 
 def _run_within(seconds: float, function: Callable[[], _Result]) -> _Result:
