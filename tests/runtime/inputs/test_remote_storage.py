@@ -23,7 +23,7 @@ def only_server() -> Iterator[FailingServer]:
 
 
 @pytest.fixture(scope="module")
-def storages(only_server: FailingServer) -> dict[FetchLimits, Storage]:
+def storages() -> dict[FetchLimits, Storage]:
     """Those that were opened: opening one takes half a second."""
     return {}
 
