@@ -16,6 +16,7 @@
     ├── JournalError            3   the journal of an interrupted run
     ├── OutOfMemoryError        3   an input that needs more memory than is available
     ├── TimeLimitError          3   a video that took longer than the limit that was asked for
+    ├── WorkerError             1   a worker process that ended before its work was done
     ├── OutputError             2   a result or a temporary file that cannot be written
     ├── BundleError             4   a bundle that is missing or broken
     │   ├── ChecksumError       4   a file that differs from what the manifest says
@@ -131,6 +132,10 @@ class TimeLimitError(StaleError):
     """A video, or what precedes the first one, took longer than the limit that was asked for."""
 
     exit_code = BAD_INPUT
+
+
+class WorkerError(StaleError):
+    """A worker process ended before its work was done, or none can be started."""
 
 
 class OutputError(StaleError):

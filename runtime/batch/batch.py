@@ -1,12 +1,13 @@
 """Running over many videos: skipping finished ones, and collecting the outcomes."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from stale_runtime.batch.detection_work import DetectionWork, VideoTask, process_tasks
 from stale_runtime.batch.feature_comparison import Comparison
-from stale_runtime.batch.group_detection import GroupDetection, has_no_duration
+from stale_runtime.batch.group_detection import Processed, has_no_duration
 from stale_runtime.batch.journal import Journal, file_state
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import RecipeError, StaleError
@@ -20,6 +21,7 @@ from stale_runtime.inputs.feature_origin import read_sidecar
 from stale_runtime.inputs.remote_files import RemoteFile, Source
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, video_id
+from stale_runtime.system.workspace import sweep
 from stale_runtime.version import __version__
 
 
@@ -88,6 +90,8 @@ class BatchRun:
     """Whether features that are not like those of the training are an error."""
     evidence: bool = False
     """Whether the videos that are detected now have ``evidence``. Those that a journal contains have none."""
+    workers: int = 1
+    """Processes that work at once; with 1, this one does all itself."""
 
     @property
     def has_videos(self) -> bool:
@@ -162,14 +166,14 @@ class BatchRun:
         watch: Watch | None = None,
         warn: Callable[[Source, Comparison], object] | None = None,
     ) -> Iterator[Outcome]:
-        """Find actions in one video after the other, skipping those that are finished.
+        """Find actions in the videos, skipping those that are finished.
 
         Short videos go through the network in groups, see ``Localizer.detect_many``.
 
         Args:
             journal: receives each video as soon as it is finished; None for no journal.
             finished: what ``finished`` returned.
-            watch: as for ``Localizer.detect_file``.
+            watch: as for ``Localizer.detect_file``; it needs a single worker.
             warn: called for each video with what the user should know of its features.
 
         Yields:
@@ -177,26 +181,62 @@ class BatchRun:
 
         Raises:
             JournalError: the journal cannot be written.
+            WorkerError: no worker can be started.
         """
-        group = self._group_detection()
-        size = group.group_size(self.paths)
-        for n in range(0, len(self.paths), size):
-            paths = self.paths[n : n + size]
-            for path, done in zip(paths, group.process(paths, finished=finished.keys(), watch=watch), strict=True):
-                outcome = Outcome(path, finished[path], None) if done.outcome is None else done.outcome
-                if journal is not None and done.state is not None and outcome.error is None:
-                    journal.add(done.state, outcome.result())
-                if warn is not None and not (self.strict and done.compared.problem is not None):
-                    warn(path, done.compared)
-                outcome = self._complete(outcome)
-                yield outcome
-                if self.fail_fast and outcome.error is not None:
-                    return
 
-    def _group_detection(self) -> GroupDetection:
+        def keep(_: VideoTask, done: Processed) -> None:
+            if journal is not None and done.state is not None and done.outcome is not None and not done.outcome.error:
+                journal.add(done.state, done.outcome.result())
+
+        for path, done in zip(self.paths, self._process(finished, keep, watch), strict=True):
+            outcome = Outcome(path, finished[path], None) if done.outcome is None else done.outcome
+            if warn is not None and not (self.strict and done.compared.problem is not None):
+                warn(path, done.compared)
+            outcome = self._complete(outcome)
+            yield outcome
+            if self.fail_fast and outcome.error is not None:
+                return
+
+    def _process(
+        self, finished: Collection[Source], keep: Callable[[VideoTask, Processed], object], watch: Watch | None
+    ) -> Iterator[Processed]:
+        """What became of each video, in order; ``keep`` gets each as soon as it is known."""
+        tasks, work = [VideoTask(path, path in finished) for path in self.paths], self._work()
+        detection = work.using(self.localizer)
+        size = detection.group_size(self.paths)
+        groups = [tasks[n : n + size] for n in range(0, len(tasks), size)]
+        workers = min(self.workers, sum(not all(task.finished for task in group) for group in groups))
+        if workers > 1:
+            yield from self._process_in_workers(work, groups, workers, keep)
+            return
+        for group in groups:
+            for task, done in zip(group, process_tasks(detection, group, watch), strict=True):
+                keep(task, done)
+                yield done
+
+    def _process_in_workers(
+        self,
+        work: DetectionWork,
+        groups: Sequence[Sequence[VideoTask]],
+        workers: int,
+        keep: Callable[[VideoTask, Processed], object],
+    ) -> Iterator[Processed]:
+        from stale_runtime.batch.worker_pool import LOOK_AHEAD, WorkerPool  # only several workers need it
+
+        def is_last(done: Processed) -> bool:
+            return self.fail_fast and done.outcome is not None and done.outcome.error is not None
+
+        look_ahead = LOOK_AHEAD // 8 if self.evidence else LOOK_AHEAD  # evidence takes up to 200 kB a video
+        with WorkerPool(work, workers=workers, look_ahead=look_ahead, clean_up=sweep) as pool:
+            yield from pool.process(groups, on_done=keep, is_last=is_last)
+
+    def _work(self) -> DetectionWork:
         """What is done with the videos; if some files say how long their videos last, all have to."""
-        return GroupDetection(
-            localizer=self.localizer,
+        bundle = self.localizer.bundle
+        return DetectionWork(
+            bundle=bundle.path,
+            bundle_sha256=bundle.manifest_sha256,
+            settings=replace(self.localizer.settings, backend=self.localizer.backend),
             prompts=self.prompts,
             timeline=self.timeline,
             in_seconds=not all(has_no_duration(path, self.timeline) for path in self.paths),

@@ -1,37 +1,30 @@
 """Computing the features of many videos, in this process or in several, and writing them into a folder."""
 
 import errno
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
 from numpy.lib import format as npy
 
 from stale_runtime.batch.journal import file_state
+from stale_runtime.batch.lost_work import Ended, why_lost
+from stale_runtime.batch.worker_pool import WorkerPool
 from stale_runtime.errors import FeatureError, OutOfMemoryError, OutputError, RecipeError, StaleError, VideoError
 from stale_runtime.inputs.feature_file import open_features
 from stale_runtime.inputs.feature_origin import FeatureOrigin, hash_video, read_sidecar, sidecar_path
 from stale_runtime.inputs.remote_copies import fetched
 from stale_runtime.inputs.remote_files import Source
 from stale_runtime.system.files import why_unwritten
-from stale_runtime.system.long_calls import give_up_with, time_limit
+from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.workspace import sweep, sync_folder, workspace, write_durably
 from stale_runtime.video.video_features import ImageEncoder, Rows, VideoFeatures, Watch
 
 _REPLACE = "give --overwrite, or another -o"
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that a whole group of processes may get, but only the one that started them acts on."""
 
 
 class Extracted(NamedTuple):
@@ -51,10 +44,10 @@ class Extracted(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """What is to be done with each video. It can be sent to other processes."""
+    """What is to be done with each video; a ``Work`` for a ``WorkerPool``."""
 
     open_encoder: Callable[[], ImageEncoder]
-    """Opens the vision tower; can be sent to other processes, and hashed."""
+    """Opens the vision tower; can be sent to other processes."""
     folder: Path
     """Gets ``ID.npy`` and ``ID.recipe.json`` for each video."""
     overwrite: bool = False
@@ -87,8 +80,8 @@ class Extraction:
             )
         return Extracted(path, 0.0, False, error, time.perf_counter() - started)
 
-    def extract_all(self, paths: Iterable[Source], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
-        """Write the features of many videos; a bad one does not stop the others.
+    def extract_all(self, paths: Sequence[Source], encoder: ImageEncoder, *, workers: int = 1) -> Iterator[Extracted]:
+        """Write the features of many videos; a bad one, or one that a worker does not survive, stops no others.
 
         Args:
             paths: the videos.
@@ -99,25 +92,26 @@ class Extraction:
             What became of each, in order.
 
         Raises:
-            OutOfMemoryError: a worker was killed.
+            WorkerError: no worker can be started.
         """
         if workers == 1:
             yield from (self.extract(path, encoder) for path in paths)
             return
-        with _pool(workers, self.folder) as pool:
-            try:
-                with _signals_blocked():  # workers are started here, and keep it so
-                    futures = [pool.submit(_extract_in_worker, self, path) for path in paths]
-                for future in futures:
-                    yield future.result()
-            except BrokenProcessPool as problem:
-                raise OutOfMemoryError(
-                    f"a worker process was killed, as it happens if memory runs out{self._or_time()}; the videos "
-                    f"before are done: take fewer --workers than {workers}, and repeat the command"
-                ) from problem
+        with WorkerPool(self, workers=workers, clean_up=lambda: sweep(self.folder)) as pool:
+            yield from pool.process([path] for path in paths)
 
-    def _or_time(self) -> str:
-        return "" if self.timeout_s is None else ", or if the tower goes on after --timeout"
+    def open(self) -> Callable[[Sequence[Source]], Iterable[Extracted]]:
+        """Open the vision tower; see ``Work``.
+
+        Raises:
+            StaleError: it cannot be used.
+        """
+        encoder = self.open_encoder()
+        return lambda paths: (self.extract(path, encoder) for path in paths)
+
+    def lost(self, item: Source, ended: Ended) -> Extracted:
+        """What became of a video whose worker has ended."""
+        return Extracted(item, 0.0, False, why_lost(str(item), ended, timeout_s=self.timeout_s), 0.0)
 
     def _extract(self, path: Path, encoder: ImageEncoder, watch: Watch | None) -> Extracted:
         target = self.folder / f"{path.stem}.npy"
@@ -229,55 +223,3 @@ def _set_aside(space: Path, paths: Iterable[Path]) -> Iterator[None]:
             with suppress(OSError):
                 os.replace(aside, path)
         raise
-
-
-@contextmanager
-def _pool(workers: int, folder: Path) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes; if the block ends with an error or is interrupted, they are ended, and what they began removed.
-
-    The block must not cancel futures: in Python 3.11, a pool whose workers end prints a traceback for each of those.
-    """
-    with _signals_blocked():  # Python's tracker of semaphores is started here
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        pool.shutdown(cancel_futures=True)
-        sweep(folder)
-        raise
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Hold back the signals that end a run. Processes that are started meanwhile never get them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    """End with the process that started this one, or with a computation that a time limit cannot stop."""
-    give_up_with(lambda _: os._exit(1))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-@cache
-def _opened(open_encoder: Callable[[], ImageEncoder]) -> ImageEncoder:
-    """The vision tower of this worker process, which does nothing else and ends with its run."""
-    return open_encoder()
-
-
-def _extract_in_worker(extraction: Extraction, path: Source) -> Extracted:
-    return extraction.extract(path, _opened(extraction.open_encoder))

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from stale_runtime.batch.found_files import find_files
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.commands.worker_count import count_workers
 from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
@@ -23,14 +25,14 @@ from stale_runtime.inputs.remote_files import Source
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.long_calls import time_limit
+from stale_runtime.system.memory import held_bytes
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Number, Sha256, SourceType
+from stale_runtime.terminal.options import PATH, Number, Sha256, SourceType, Workers
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
 
 NAME = "stale-features"
-MOST_WORKERS = 256
 _CLEAR = 0.95
 """Mean cosine above which a recipe fits. Rounding, another decoder of videos and int8 leave more than that."""
 _TIE = 0.001
@@ -66,11 +68,11 @@ _FRAME = {"crop": "centre", "squash": "whole"}
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, MOST_WORKERS),
-    metavar="N",
+    type=Workers(),
     default=1,
     show_default=True,
-    help="Processes that work at once, each on a video of its own.",
+    help="Processes that work at once, each on a video of its own. auto: as many as there are CPUs that this process "
+    "may use, or fewer if memory does not suffice.",
 )
 @click.option(
     "--threads",
@@ -78,7 +80,7 @@ _FRAME = {"crop": "centre", "squash": "whole"}
     metavar="N",
     default=1,
     show_default=True,
-    help="CPU threads for the tower of each process.",
+    help="CPU threads for the tower of each worker.",
 )
 @click.option(
     "--timeout",
@@ -154,12 +156,15 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     extraction = Extraction(
         open_encoder=request.encoder, folder=folder, overwrite=request.overwrite, timeout_s=request.timeout
     )
+    threads = request.encoder.threads
+    workers = count_workers(NAME, request.workers, tasks=len(paths), threads=threads, each=held_bytes())
     meter = _Meter(encoder.recipe.snippet_s or 0.0)
     outcomes: list[Extracted] = []
     try:
-        for outcome in _with_progress(extraction, paths, encoder, request.workers, meter):
-            outcomes.append(outcome)
-            _say(outcome, verbose=request.verbose)
+        with closing(_with_progress(extraction, paths, encoder, workers, meter)) as extracted:
+            for outcome in extracted:
+                outcomes.append(outcome)
+                _say(outcome, verbose=request.verbose)
     except KeyboardInterrupt as problem:
         problem.args = (f"{len(outcomes):,} of {len(paths):,} videos are done; repeat the command to continue",)
         raise
@@ -239,7 +244,7 @@ def _open(request: FeaturesRequest) -> ImageEncoder:
 
 def _with_progress(
     extraction: Extraction, paths: Sequence[Source], encoder: ImageEncoder, workers: int, meter: _Meter
-) -> Iterator[Extracted]:
+) -> Generator[Extracted, None, None]:
     """Compute, and show on a terminal how many videos are done, or how much of a single one."""
     progress = partial(console.progress, label="computing", describe=lambda _: str(meter))
     if len(paths) == 1:
@@ -249,7 +254,7 @@ def _with_progress(
         meter.seconds = 0.0
         yield from meter.count_videos([outcome])
         return
-    outcomes = extraction.extract_all(paths, encoder, workers=min(workers, len(paths)))
+    outcomes = extraction.extract_all(paths, encoder, workers=workers)
     yield from progress(meter.count_videos(outcomes), total=len(paths))
 
 

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -48,7 +49,7 @@ class FeaturesRequest:
     """Folder for the features; None to compare."""
     compare: Path | None
     """Published features of the one video; None to write features."""
-    workers: int
+    workers: int | Literal["auto"]
     """Processes that work at once."""
     timeout: float | None
     """Most seconds for a video, or for opening the tower; None for no limit."""
@@ -72,7 +73,7 @@ class FeaturesRequest:
             self._check_output(self.output)
 
     def _check_comparison(self) -> None:
-        given = {"-o": self.output, "--overwrite": self.overwrite, "--workers": self.workers > 1}
+        given = {"-o": self.output, "--overwrite": self.overwrite, "--workers": self.workers != 1}
         for option, value in given.items():
             if value:
                 raise click.UsageError(f"{option} with --compare, which writes no features; leave one of them out")

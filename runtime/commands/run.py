@@ -26,7 +26,7 @@ from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, SourceType, WindowSize
+from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, SourceType, WindowSize, Workers
 
 POSITIVE = Number(1e-6, LONGEST_S)
 
@@ -109,7 +109,20 @@ POSITIVE = Number(1e-6, LONGEST_S)
     help="For -: accept rows of C little-endian float32 without a header, such as a live extractor writes.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads to use."
+    "--workers",
+    type=Workers(),
+    default=1,
+    show_default=True,
+    help="Processes that work at once, each on videos of its own. auto: as many as there are CPUs that this process "
+    "may use, or fewer if memory does not suffice.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="CPU threads that each worker uses. For many videos, more --workers do more than more threads.",
 )
 @click.option(
     "--decoder",
@@ -233,6 +246,7 @@ def stale_run(
       stale-run video_feats.npy --prompt 'Long jump' --prompt Archery
       stale-run video_feats.npy --prompts classes.txt --fps 25 --stride 5 --format srt -o actions.srt
       stale-run videos/ --prompts classes.txt --format vtt -o subtitles/
+      stale-run features/ --prompts classes.txt --workers auto --format json -o detections.json
       stale-run videos/ --prompts classes.txt --format jsonl | jq .video
       stale-run features/ --prompts classes.txt --durations activity_net.json --format json -o detections.json
       extract-features camera | stale-run - --width 512 --prompts classes.txt --fps 25 --stride 5

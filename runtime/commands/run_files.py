@@ -1,8 +1,9 @@
 """A run of ``stale-run`` over files: from the request to what is written and reported."""
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stale_runtime.commands.report_file import RunReport, reported
 from stale_runtime.commands.run_output import RunOutput
 from stale_runtime.commands.run_preparation import NAME, describe_localizer, prepare_localizer
 from stale_runtime.commands.run_request import RunRequest, says_duration
+from stale_runtime.commands.worker_count import count_workers
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
@@ -51,7 +53,8 @@ def run_files(request: RunRequest) -> int:
         through_windows = sum(video.window is not None for video in batch.found)
         videos = f"{len(task.paths)} videos, {through_windows} of them through windows"
         times = f"ready in {ready - started:.3f} s, {videos}, in {time.perf_counter() - ready:.3f} s"
-        console.note(NAME, f"{describe_localizer(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
+        workers = "" if task.workers == 1 else f" for each of {task.workers} workers"
+        console.note(NAME, f"{describe_localizer(task.localizer)}{workers}; {len(task.prompts.names)} prompts; {times}")
     return _conclude(batch)
 
 
@@ -64,8 +67,9 @@ def _process(request: RunRequest, task: BatchRun, output: RunOutput, report: Run
             console.note(NAME, f"{len(finished):,} of {len(task.paths):,} videos were finished before")
         warnings = FeatureWarnings(len(task.paths))
         report.warnings = warnings.by_path
-        for outcome in _detect_with_progress(task, journal, finished, warnings, output, folder):
-            report.outcomes.append(outcome)
+        with closing(_detect_with_progress(task, journal, finished, warnings, output, folder)) as detected:
+            for outcome in detected:  # closed at once if writing fails, so that no worker goes on
+                report.outcomes.append(outcome)
         outcomes = tuple(report.outcomes)
         _note_damage(outcomes)
         batch = Batch(paths=task.paths, outcomes=outcomes, fail_fast=task.fail_fast, warnings=warnings.by_path)
@@ -94,7 +98,7 @@ def _detect_with_progress(
     warnings: FeatureWarnings,
     output: RunOutput,
     folder: Path | None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Detect, and show on a terminal how many videos are done, or how much of a single long one."""
     several = len(task.paths) > 1
     outcomes = task.detect(
@@ -145,6 +149,13 @@ def prepare_run(request: RunRequest, paths: Sequence[Source]) -> BatchRun:
         fail_fast=request.fail_fast,
         strict=request.strict,
         evidence=request.form.shows_evidence,
+        workers=count_workers(
+            NAME,
+            request.workers,
+            tasks=math.ceil(len(paths) / prepared.localizer.group_size),
+            threads=prepared.localizer.threads,
+            each=prepared.worker_bytes,
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inputs.prompt_lists import describe_doubts, describe_joined, split_name
 from stale_runtime.inputs.prompts import Prompts
+from stale_runtime.system.memory import detection_bytes, held_bytes
 from stale_runtime.terminal import console
 
 NAME = "stale-run"
@@ -23,6 +24,8 @@ class Prepared:
 
     localizer: Localizer
     prompts: EncodedPrompts
+    worker_bytes: int
+    """Memory that another process takes at least which opens the same and runs it."""
 
 
 def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = False) -> Prepared:
@@ -47,12 +50,22 @@ def prepare_localizer(request: RunRequest, prompts: Prompts, *, videos: bool = F
         raise click.UsageError(str(problem)) from problem
     if videos:
         localizer.require_videos()
+    opened_bytes = held_bytes()  # without the text tower, which no worker opens
     encoded = localizer.encode_prompts(prompts)
     if localizer.cache_problem is not None:
         console.note(NAME, f"warning: {localizer.cache_problem}")
     localizer.require_memory(encoded)
     _note_prompts(prompts)
-    return Prepared(localizer=localizer, prompts=encoded)
+    return Prepared(
+        localizer=localizer, prompts=encoded, worker_bytes=opened_bytes + _running_bytes(localizer, encoded)
+    )
+
+
+def _running_bytes(localizer: Localizer, prompts: EncodedPrompts) -> int:
+    """The least memory that detecting takes, in the shortest video."""
+    manifest, length = localizer.bundle.manifest, localizer.length_for(1)
+    rows = min(length, manifest.temporal_scale)
+    return detection_bytes(length=length, rows=rows, classes=len(prompts.names), channels=manifest.channels)
 
 
 def _require_comparable(bundle: Bundle) -> None:

@@ -57,6 +57,7 @@ _WHY_NOT = {
     "--report": "of one video; leave it out",
     "--resume": "that cannot be read again; leave it out",
     "--fail-fast": "of one video; leave it out",
+    "--workers": "of one video; leave it out",
     "--window off": _WHOLE,
     "--decoder upstream": _WHOLE,
     "--length N without --window N": "that is looked at through windows; give both, or leave out --length",
@@ -112,7 +113,9 @@ class RunRequest:
     width: int | None
     """Numbers a row, of rows of float32 on standard input; None if it is no such stream."""
     threads: int
-    """Threads that may be used."""
+    """Threads that each worker may use."""
+    workers: int | Literal["auto"] = 1
+    """Processes that work at once."""
     decoder: str | None
     """None for the bundle's default."""
     timeout: float | None
@@ -236,6 +239,7 @@ class RunRequest:
             **{option: getattr(self, field) for field, option in _FOR_FILES.items()},
             "--window off": self.window == "off",
             "--decoder upstream": self.decoder == "upstream",
+            "--workers": self.workers != 1,
             "--length N without --window N": isinstance(self.length, int) and not isinstance(self.window, int),
             f"--format {self.output_format}": self.output_format not in (None, "jsonl"),
         }

@@ -31,8 +31,8 @@ class _Call:
 class _Limit:
     """A time limit for the calls of one block."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, seconds: float, what: str) -> None:
+        self._seconds, self._what = seconds, what
         self.passed = False
         self.calls: set[_Call] = set()
 
@@ -43,13 +43,21 @@ class _Limit:
             _give_up(str(self.error()))
 
     def error(self) -> TimeLimitError:
-        return TimeLimitError(self._text)
+        return time_limit_error(self._seconds, self._what)
 
 
 _calls: set[_Call] = set()
 """Of all threads."""
 _limit: ContextVar[_Limit | None] = ContextVar("limit", default=None)
 _give_up: Callable[[str], object] | None = None
+
+
+def time_limit_error(seconds: float, what: str) -> TimeLimitError:
+    """What to raise for work that took longer than it may; the arguments are those of ``time_limit``."""
+    return TimeLimitError(
+        f"{what}: took longer than the limit of {seconds:g} s; allow more (--timeout), unless the video is short: then "
+        "the bundle may not be what it should be"
+    )
 
 
 def give_up_with(end_process: Callable[[str], object] | None) -> None:
@@ -76,10 +84,7 @@ def time_limit(seconds: float | None, what: str) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    limit = _Limit(
-        f"{what}: took longer than the limit of {seconds:g} s; allow more (--timeout), unless the video is short: then "
-        "the bundle may not be what it should be"
-    )
+    limit = _Limit(seconds, what)
     timer = threading.Timer(seconds, limit.pass_by)
     timer.daemon = True
     before = _limit.set(limit)

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stale_runtime.errors import OutOfMemoryError
+from stale_runtime.system import control_groups
+from stale_runtime.system.control_groups import read_number, read_text_if_any
 
 _MEGABYTE = 2**20
 NEGLIGIBLE = 64 * _MEGABYTE
 """Smaller needs are not checked: a mistake about them does no harm, and reading the limits takes time."""
-_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+_LIMIT_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+"""Limit and usage, by version of control groups."""
 _UNLIMITED = 2**60
 """Version 1 of control groups writes a number of this size if there is no limit."""
 
@@ -83,47 +86,42 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
         )
 
 
+def held_bytes() -> int:
+    """Memory that this process holds for itself alone; 0 if that is not known.
+
+    Another process that opens the same files takes as much; the code of libraries is shared.
+    """
+    return 1024 * _read_fields(control_groups.PROC / "self" / "status").get("RssAnon:", 0)
+
+
+def fitting_processes(each: int) -> tuple[int, str] | None:
+    """How many processes fit into the memory that is left, and what leaves no more; None if nothing is known.
+
+    Args:
+        each: the least that one takes, in bytes.
+    """
+    available = available_memory()
+    return None if available is None or not each else (available.bytes // each, available.limited_by)
+
+
 def _machine() -> Iterator[Available]:
-    known = _read_fields(_PROC / "meminfo")
+    known = _read_fields(control_groups.PROC / "meminfo")
     if "MemAvailable:" in known:
         yield Available(1024 * (known["MemAvailable:"] + known.get("SwapFree:", 0)), "this machine")
 
 
 def _control_groups() -> Iterator[Available]:
     """What is left by the control groups of this process, of version 1 or 2, and the groups around them."""
-    for line in _read(_PROC / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            root, limit, usage = _CGROUPS, "memory.max", "memory.current"
-        elif "memory" in controllers.split(","):
-            root, limit, usage = _CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-        else:
-            continue
-        group = Path(path.lstrip("/"))  # a container may not see its group, but then the root has the limits
-        for folder in (root / group, *(root / outer for outer in group.parents)):
-            most, used = _read_number(folder / limit), _read_number(folder / usage)
-            if most is not None and used is not None and most < _UNLIMITED:
-                counts = _read_fields(folder / "memory.stat")
-                cached = sum(
-                    counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file")
-                )
-                yield Available(max(most - used + cached, 0), "the memory limit of its control group")
+    for folder, version in control_groups.control_groups("memory"):
+        limit, usage = _LIMIT_FILES[version]
+        most, used = read_number(folder / limit), read_number(folder / usage)
+        if most is not None and used is not None and most < _UNLIMITED:
+            counts = _read_fields(folder / "memory.stat")
+            cached = sum(counts.get(f"total_{name}", counts.get(name, 0)) for name in ("active_file", "inactive_file"))
+            yield Available(max(most - used + cached, 0), "the memory limit of its control group")
 
 
 def _read_fields(path: Path) -> dict[str, int]:
     """The numbers in lines like ``MemFree:  12 kB``."""
-    rows = (line.split() for line in _read(path).splitlines())
+    rows = (line.split() for line in read_text_if_any(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal()}
-
-
-def _read_number(path: Path) -> int | None:
-    """The number in a file; None if the file is missing or contains a word such as ``max``."""
-    text = _read(path).strip()
-    return int(text) if text.isdecimal() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -39,8 +39,13 @@ def workspace(folder: Path | None = None) -> Iterator[Path]:
         os.close(lock)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the workspaces that killed runs left in a folder; errors are ignored."""
+def sweep(folder: Path | None = None) -> None:
+    """Remove the workspaces that killed runs left in a folder; errors are ignored.
+
+    Args:
+        folder: as for ``workspace``.
+    """
+    folder = _temporary_folder() if folder is None else folder
     with suppress(OSError):
         for name in os.listdir(folder):
             if _NAME.fullmatch(name):

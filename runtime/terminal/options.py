@@ -15,6 +15,7 @@ from stale_runtime.inference import windows
 from stale_runtime.inputs.remote_files import Source, parse_source
 
 MOST_TIOUS = 1000
+MOST_WORKERS = 256
 MOST_LENGTHS = 4096
 PATH = click.Path(path_type=Path, readable=False)
 """A path, whether it exists or not: the code that reads it gives better error messages than click."""
@@ -127,6 +128,28 @@ class WindowSize(_NamedType):
             expected = f"expected {windows.SHORTEST} to {windows.LONGEST} snippets, auto or off"
             self.fail(f"{str(value)[:20]!r}, {expected}", param, ctx)
         return size
+
+
+class Workers(_NamedType):
+    """A number of processes, or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is neither.
+        """
+        if value == "auto":
+            return "auto"
+        try:
+            workers = int(value)
+        except ValueError:
+            workers = 0
+        if not 1 <= workers <= MOST_WORKERS:
+            self.fail(f"{str(value)[:20]!r}, expected 1 to {MOST_WORKERS} processes, or auto", param, ctx)
+        return workers
 
 
 class Sha256(_NamedType):

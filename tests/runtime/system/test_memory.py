@@ -5,7 +5,7 @@ import pytest
 
 from stale_runtime import Localizer
 from stale_runtime.errors import OutOfMemoryError
-from stale_runtime.system import memory
+from stale_runtime.system import control_groups, memory
 from stale_runtime.system.memory import NEGLIGIBLE, Available, available_memory, detection_bytes, require_memory
 from tests.tiny import CLASSES
 
@@ -15,8 +15,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with 8 GB to give and no limits."""
     (tmp_path / "self").mkdir()
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 8000000 kB\nSwapFree: 0 kB\n")
-    monkeypatch.setattr(memory, "_PROC", tmp_path)
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(control_groups, "PROC", tmp_path)
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path / "cgroup")
     return tmp_path
 
 
