@@ -239,8 +239,8 @@ def _require_size(file: RemoteFile, found: int, size: int, *, at_most: bool = Fa
     """
     if found > size or (found < size and not at_most):
         raise RemoteFileError(
-            f"{file}: {'more' if at_most else f'{found:,}'} bytes, expected {size:,} as the storage had said; wait until "
-            "the file is written, and run it again"
+            f"{file}: {'more' if at_most else f'{found:,}'} bytes, expected {size:,} as the storage had said; wait "
+            "until the file is written, and run it again"
         )
 
 

@@ -28,7 +28,7 @@ _NO_CREDENTIALS = re.compile(
     r"(No|Partial|Default|Refresh)\w*Credential|ProfileNotFound|CredentialRetrieval|RefreshError"
 )
 _NOT_CONNECTED = re.compile(
-    r"Timeout|Connection|Connect(or)?Error|Disconnected|IncompleteRead|Payload|ReadError|Proxy|SSL"
+    r"Timeout|Connection|Connect(or)?Error|Disconnected|IncompleteRead|Payload|ReadError|Proxy|SSL|HTTPClientError"
 )
 
 

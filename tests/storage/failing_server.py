@@ -56,7 +56,8 @@ def failing_server(
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command == "GET":
+                self.wfile.write(body)
 
         def _send(self, fault: Fault | None) -> None:
             self.send_response(200)
