@@ -124,10 +124,10 @@ def look_up(source: RemoteFile, limits: FetchLimits = USUAL_LIMITS) -> RemoteFil
         MissingPackageError: what reads such URLs is not installed.
     """
     storage = open_storage(source.protocol, limits)
-    recipe = None
+    state, recipe = storage.look_up(source), None
     if not is_video(source):
         recipe = storage.find(RemoteFile(f"{source.parent}/{recipe_name(source.name)}"))
-    return replace(source, state=storage.look_up(source), recipe=recipe)
+    return replace(source, state=state, recipe=recipe)
 
 
 def look_up_all(sources: Sequence[Source], limits: FetchLimits = USUAL_LIMITS) -> list[Source]:

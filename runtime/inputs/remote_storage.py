@@ -57,7 +57,7 @@ class FetchLimits:
 USUAL_LIMITS = FetchLimits()
 
 
-class Storage:
+class RemoteStorage:
     """One kind of object storage, for the threads of one process."""
 
     def __init__(self, protocol: str, limits: FetchLimits) -> None:
@@ -244,7 +244,7 @@ def _require_size(file: RemoteFile, found: int, size: int, *, at_most: bool = Fa
         )
 
 
-def open_storage(protocol: str, limits: FetchLimits = USUAL_LIMITS) -> Storage:
+def open_storage(protocol: str, limits: FetchLimits = USUAL_LIMITS) -> RemoteStorage:
     """What reads a kind of URLs; one for all threads of a process.
 
     Raises:
@@ -258,8 +258,8 @@ _opening = threading.Lock()
 
 
 @cache
-def _open(protocol: str, limits: FetchLimits, _process: int) -> Storage:
-    return Storage(protocol, limits)
+def _open(protocol: str, limits: FetchLimits, _process: int) -> RemoteStorage:
+    return RemoteStorage(protocol, limits)
 
 
 def _open_s3(limits: FetchLimits) -> Any:

@@ -88,7 +88,7 @@ def test_of_several_files_a_missing_one_costs_only_itself() -> None:
 
 def test_files_are_fetched_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     meeting = threading.Barrier(2, timeout=20)
-    monkeypatch.setattr(remote_storage.Storage, "download", lambda *_: meeting.wait())
+    monkeypatch.setattr(remote_storage.RemoteStorage, "download", lambda *_: meeting.wait())
     files = [replace(FILE, state=RemoteState(1, "1")), RemoteFile("memory://bucket/feats/b.mp4", RemoteState(1, "1"))]
     with fetched_together(files) as copies:
         assert all(isinstance(copy, Copy) for copy in copies.values())
