@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, partial
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stale_runtime.errors import MissingPackageError, OutputError, RemoteFileError, StaleError
+from stale_runtime.inputs.fetch_limits import USUAL_LIMITS, FetchLimits
 from stale_runtime.inputs.remote_files import RemoteFile, RemoteState
 from stale_runtime.inputs.storage_problems import StorageProblem, classify, out_of_time
 
@@ -32,29 +32,6 @@ _TRY_AGAIN_S = 60.0
 _QUIET = ("fsspec", "s3fs", "aiobotocore", "botocore", "gcsfs", "google", "aiohttp", "asyncio", "huggingface_hub")
 """Loggers that print on stderr unless the program says otherwise; what they say may contain credentials."""
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FetchLimits:
-    """How long and how often a storage is asked."""
-
-    connect_s: float = 10.0
-    """Most seconds until a connection is there."""
-    read_s: float = 20.0
-    """Most seconds without a byte."""
-    request_s: float = 60.0
-    """Most seconds for a file in all, and for what is asked about it; more for a large one, see ``slowest``."""
-    listing_s: float = 300.0
-    """Most seconds for the list of a folder."""
-    slowest: float = 2**18
-    """Bytes a second; a file gets as many more seconds as it takes with that."""
-    attempts: int = 4
-    """How often is tried what may be temporary."""
-    pause_s: float = 0.5
-    """Seconds before the second attempt; they double with each further one, and vary by a half."""
-
-
-USUAL_LIMITS = FetchLimits()
 
 
 class RemoteStorage:

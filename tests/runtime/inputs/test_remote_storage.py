@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 
 from stale_runtime.errors import RemoteFileError
+from stale_runtime.inputs.fetch_limits import FetchLimits
 from stale_runtime.inputs.remote_files import RemoteFile
-from stale_runtime.inputs.remote_storage import FetchLimits, RemoteStorage, open_storage
+from stale_runtime.inputs.remote_storage import RemoteStorage, open_storage
 from tests.storage.failing_server import SECRET, FailingServer, Fault, failing_server
 from tests.storage.s3_server import KEY, SECRET_KEY, Bucket
 
 CONTENT = bytes(range(256)) * 1000
+Storages = dict[FetchLimits, RemoteStorage]
 Serve = Callable[..., tuple[FailingServer, RemoteStorage]]
 FILE = RemoteFile("s3://bucket/a.npy")
 AT_ONCE = FetchLimits(pause_s=0)
@@ -23,7 +25,7 @@ def only_server() -> Iterator[FailingServer]:
 
 
 @pytest.fixture(scope="module")
-def storages() -> dict[FetchLimits, RemoteStorage]:
+def storages() -> Storages:
     """Those that were opened: opening one takes half a second."""
     return {}
 
