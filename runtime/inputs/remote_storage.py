@@ -265,6 +265,7 @@ def _open_gs(limits: FetchLimits) -> Any:
 
 
 def _open_hf(_: FetchLimits) -> Any:  # it has limits of its own: HF_HUB_DOWNLOAD_TIMEOUT
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read while it is imported
     from huggingface_hub import HfFileSystem
 
     return HfFileSystem(skip_instance_cache=True, use_listings_cache=False)

@@ -2,6 +2,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from stale_runtime.errors import (
 from stale_runtime.inputs import remote_copies, remote_storage
 from stale_runtime.inputs.remote_copies import Copy, fetched, fetched_together, list_folder, look_up, parts_to_fetch
 from stale_runtime.inputs.remote_files import RemoteFile, RemoteState, Source
+from tests.storage.other_storages import other_storages
 
 FOLDER = RemoteFile("memory://bucket/feats")
 FILE = RemoteFile("memory://bucket/feats/a.npy")
@@ -138,3 +140,22 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(remote_storage, "find_spec", there.get)
     with pytest.raises(MissingPackageError, match=r"gs:// needs gcsfs, which is not installed.*\[remote\]"):
         list_folder(RemoteFile("gs://bucket"))
+
+
+@pytest.mark.parametrize("folder", ["gs://bucket/feats", "hf://datasets/user/name/feats"])
+def test_other_storages_are_read_with_one_request_a_file(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = {"feats/a.npy": b"features", "feats/a.recipe.json": b"{}"}
+    monkeypatch.setattr(remote_storage, "_open", cache(remote_storage._open.__wrapped__))
+    with other_storages(objects) as (address, requests):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+        monkeypatch.setattr(
+            "fsspec.config.conf", {"gs": {"token": "anon"}, "hf": {"endpoint": address, "token": False}}
+        )
+        (file, _), _ = list_folder(RemoteFile(folder))
+        assert file.known_state == RemoteState(8, "17, recipe 2 17")
+        listed = len(requests)
+        with fetched(file) as path:
+            assert path.read_bytes() == b"features"
+            assert sorted(os.listdir(path.parent)) == ["a.npy", "a.recipe.json"]
+    assert len(requests) == listed + 2
