@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from playwright.sync_api import Browser
+
+    from tests.storage.s3_server import Bucket
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 ACTIVITYNET = REFERENCE.parent / "activitynet"
@@ -152,6 +154,25 @@ def browser() -> "Iterator[Browser]":
         pytest.skip("no Chromium; make browser installs it where that is possible")
     with running_chromium(chromium) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Mapping[str, str]]:
+    """A server of S3 on this machine: the environment by which it is found."""
+    from tests.storage.s3_server import s3_server
+
+    with s3_server() as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> "Bucket":
+    """An empty bucket on that server, which the environment names."""
+    from tests.storage.s3_server import make_bucket
+
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return make_bucket(monkeypatch)
 
 
 @pytest.fixture(scope="session")

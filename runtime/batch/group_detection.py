@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from stale_runtime.batch.feature_comparison import NOTHING_FOUND, Comparison, RowSample, compare_file
 from stale_runtime.batch.journal import AnyState, file_state
-from stale_runtime.errors import DatasetError, RecipeError, StaleError
+from stale_runtime.errors import DatasetError, RecipeError, RemoteFileError, StaleError
 from stale_runtime.inference.detector import Watch
 from stale_runtime.inference.forward_pass import EncodedPrompts
 from stale_runtime.inference.localizer import NO_TIMELINE, Localizer
@@ -84,6 +84,8 @@ class GroupDetection:
         return (self.strict or path not in finished) and not self._lacks_duration(path)
 
     def _lacks_duration(self, path: Source) -> bool:
+        if isinstance(path, RemoteFile) and path.state is None:  # fetching it says what is wrong
+            return False
         return self.in_seconds and has_no_duration(path, self.timeline)
 
     def _process(
@@ -117,8 +119,8 @@ class GroupDetection:
         """What is known of a video before anything is detected in it."""
         if self._lacks_duration(source):
             text = f"{source}: nothing says how long its video lasts, but other times of this run are in seconds"
-            problem = DatasetError(f"{text}; give --durations FILE, or run it alone")
-            return _Known(Path(source.name), None, NOTHING_FOUND, Outcome(source, None, problem))
+            missing = DatasetError(f"{text}; give --durations FILE, or run it alone")
+            return _Known(Path(source.name), None, NOTHING_FOUND, Outcome(source, None, missing))
         if isinstance(source, Path):
             path = source
         else:
@@ -128,6 +130,9 @@ class GroupDetection:
             if isinstance(copy, StaleError):
                 return _Known(Path(source.name), None, NOTHING_FOUND, Outcome(source, None, copy))
             path = copy.path
+            if source.state is None and not self.in_seconds and has_recipe(path):
+                problem = RemoteFileError(f"{source}: could not be had at first, but later; run it again")
+                return _Known(path, None, NOTHING_FOUND, Outcome(source, None, problem))
         compared = NOTHING_FOUND
         if not is_video(path):
             compared = compare_file(path, self.localizer.bundle.manifest, self.timeline)
@@ -164,7 +169,7 @@ def has_no_duration(path: Source, timeline: Timeline) -> bool:
 def has_recipe(path: Source) -> bool:
     """Whether there is something beside a feature file that says how it was made, and how long its video lasts."""
     if isinstance(path, RemoteFile):
-        return path.recipe is not None or path.state is None  # that it is not known is said when it is fetched
+        return path.recipe is not None
     return os.path.exists(sidecar_path(path))
 
 

@@ -247,6 +247,7 @@ def stale_run(
     """Find actions in videos.
 
     INPUTs are videos, .npy or .npz files of CLIP image features, or folders of both; a file's name is the id.
+    They may be URLs: s3://, gs:// and hf://, with pip install '.[remote]'.
     Videos need pip install '.[video]', and a bundle with the vision tower (stale-export --vision).
 
     Features are (snippets, 512), made like those that the network was trained on. Without durations, their times are

@@ -21,7 +21,7 @@ from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.feature_folder import is_folder
 from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.prompts import Prompts, read_prompts
-from stale_runtime.inputs.remote_files import PROTOCOLS, Source
+from stale_runtime.inputs.remote_files import PROTOCOLS, RemoteFile, Source
 from stale_runtime.inputs.shards import Shard
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, read_durations
@@ -397,4 +397,5 @@ def _with_origins(paths: Iterable[Source]) -> dict[str, Path]:
 
 def says_duration(path: Source) -> bool:
     """Whether a file is a video, or there may be something beside it that says how long its video lasts."""
-    return is_video(path) or has_recipe(path)
+    unknown = isinstance(path, RemoteFile) and path.state is None
+    return unknown or is_video(path) or has_recipe(path)

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stale_runtime.errors import OutputError, RecipeError, RemoteFileError, StaleError
+from stale_runtime.inputs.fetch_limits import USUAL_LIMITS, FetchLimits
 from stale_runtime.inputs.recipe import LARGEST_FILE as LARGEST_RECIPE
 from stale_runtime.inputs.remote_files import RemoteFile, Source, recipe_name
-from stale_runtime.inputs.remote_storage import USUAL_LIMITS, FetchLimits, open_storage
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import MEGABYTE, why_unwritten
 from stale_runtime.system.workspace import workspace
+
+if TYPE_CHECKING:
+    from stale_runtime.inputs.remote_storage import RemoteStorage
 
 FILES_AT_ONCE = 8
 """Files that a process reads at the same time."""
@@ -123,11 +126,11 @@ def look_up(source: RemoteFile, limits: FetchLimits = USUAL_LIMITS) -> RemoteFil
         RemoteFileError: the file cannot be had.
         MissingPackageError: what reads such URLs is not installed.
     """
-    storage = open_storage(source.protocol, limits)
-    recipe = None
+    storage = _storage(source, limits)
+    state, recipe = storage.look_up(source), None
     if not is_video(source):
         recipe = storage.find(RemoteFile(f"{source.parent}/{recipe_name(source.name)}"))
-    return replace(source, state=storage.look_up(source), recipe=recipe)
+    return replace(source, state=state, recipe=recipe)
 
 
 def look_up_all(sources: Sequence[Source], limits: FetchLimits = USUAL_LIMITS) -> list[Source]:
@@ -165,7 +168,7 @@ def list_folder(folder: RemoteFile, limits: FetchLimits = USUAL_LIMITS) -> tuple
         RemoteFileError: it cannot be listed.
         MissingPackageError: what reads such URLs is not installed.
     """
-    entries = open_storage(folder.protocol, limits).entries(folder)
+    entries = _storage(folder, limits).entries(folder)
     files = []
     for name, state in sorted(entries.items()):
         if state is not None and not name.startswith("."):
@@ -173,6 +176,12 @@ def list_folder(folder: RemoteFile, limits: FetchLimits = USUAL_LIMITS) -> tuple
                 file = RemoteFile(f"{folder}/{name}", state)
                 files.append(file if is_video(file) else replace(file, recipe=entries.get(recipe_name(name))))
     return files, [f"{folder}/{name}" for name, state in sorted(entries.items()) if state is None]
+
+
+def _storage(source: RemoteFile, limits: FetchLimits) -> "RemoteStorage":
+    from stale_runtime.inputs.remote_storage import open_storage  # only remote files need it
+
+    return open_storage(source.protocol, limits)
 
 
 def _make_copy(source: RemoteFile, folder: Path, limits: FetchLimits) -> Copy:
@@ -193,7 +202,7 @@ def _make_copy(source: RemoteFile, folder: Path, limits: FetchLimits) -> Copy:
             f"{source}: {state.size:,} bytes, but only {free:,} are free in {folder.parent.parent}, of which "
             f"{SPARE_DISK:,} are kept free; make room, or name a larger folder in TMPDIR"
         )
-    storage = open_storage(source.protocol, limits)
+    storage = _storage(source, limits)
     folder.mkdir()
     copy = Copy(source, folder / source.name)
     storage.download(source, copy.path, state.size)

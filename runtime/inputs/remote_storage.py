@@ -7,13 +7,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from datetime import datetime
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stale_runtime.errors import MissingPackageError, OutputError, RemoteFileError, StaleError
+from stale_runtime.inputs.fetch_limits import USUAL_LIMITS, FetchLimits
 from stale_runtime.inputs.remote_files import RemoteFile, RemoteState
 from stale_runtime.inputs.storage_problems import StorageProblem, classify, out_of_time
 
@@ -33,30 +34,7 @@ _QUIET = ("fsspec", "s3fs", "aiobotocore", "botocore", "gcsfs", "google", "aioht
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FetchLimits:
-    """How long and how often a storage is asked."""
-
-    connect_s: float = 10.0
-    """Most seconds until a connection is there."""
-    read_s: float = 20.0
-    """Most seconds without a byte."""
-    request_s: float = 60.0
-    """Most seconds for a file in all, and for what is asked about it; more for a large one, see ``slowest``."""
-    listing_s: float = 300.0
-    """Most seconds for the list of a folder."""
-    slowest: float = 2**18
-    """Bytes a second; a file gets as many more seconds as it takes with that."""
-    attempts: int = 4
-    """How often is tried what may be temporary."""
-    pause_s: float = 0.5
-    """Seconds before the second attempt; they double with each further one, and vary by a half."""
-
-
-USUAL_LIMITS = FetchLimits()
-
-
-class Storage:
+class RemoteStorage:
     """One kind of object storage, for the threads of one process."""
 
     def __init__(self, protocol: str, limits: FetchLimits) -> None:
@@ -238,12 +216,12 @@ def _require_size(file: RemoteFile, found: int, size: int, *, at_most: bool = Fa
     """
     if found > size or (found < size and not at_most):
         raise RemoteFileError(
-            f"{file}: {'more' if at_most else f'{found:,}'} bytes, expected {size:,} as the storage said; wait until "
-            "the file is written, and run it again"
+            f"{file}: {'more' if at_most else f'{found:,}'} bytes, expected {size:,} as the storage had said; wait "
+            "until the file is written, and run it again"
         )
 
 
-def open_storage(protocol: str, limits: FetchLimits = USUAL_LIMITS) -> Storage:
+def open_storage(protocol: str, limits: FetchLimits = USUAL_LIMITS) -> RemoteStorage:
     """What reads a kind of URLs; one for all threads of a process.
 
     Raises:
@@ -257,8 +235,8 @@ _opening = threading.Lock()
 
 
 @cache
-def _open(protocol: str, limits: FetchLimits, _process: int) -> Storage:
-    return Storage(protocol, limits)
+def _open(protocol: str, limits: FetchLimits, _process: int) -> RemoteStorage:
+    return RemoteStorage(protocol, limits)
 
 
 def _open_s3(limits: FetchLimits) -> Any:
@@ -287,6 +265,7 @@ def _open_gs(limits: FetchLimits) -> Any:
 
 
 def _open_hf(_: FetchLimits) -> Any:  # it has limits of its own: HF_HUB_DOWNLOAD_TIMEOUT
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read while it is imported
     from huggingface_hub import HfFileSystem
 
     return HfFileSystem(skip_instance_cache=True, use_listings_cache=False)
@@ -309,8 +288,9 @@ _SYSTEMS: Mapping[str, Callable[[FetchLimits], Any]] = {
 def _state(entry: Mapping[str, Any]) -> RemoteState:
     """What a storage says of a file."""
     size = int(entry["size"])
-    version = next((str(entry[name]) for name in _VERSIONS if entry.get(name)), "")
-    return RemoteState(size, version.strip('"')[:_LONGEST_VERSION])
+    version = next((entry[name] for name in _VERSIONS if entry.get(name)), "")
+    text = str(version.timestamp() if isinstance(version, datetime) else version)
+    return RemoteState(size, text.strip('"')[:_LONGEST_VERSION])
 
 
 def _run_within(seconds: float, function: Callable[[], _Result]) -> _Result:

@@ -28,7 +28,7 @@ _NO_CREDENTIALS = re.compile(
     r"(No|Partial|Default|Refresh)\w*Credential|ProfileNotFound|CredentialRetrieval|RefreshError"
 )
 _NOT_CONNECTED = re.compile(
-    r"Timeout|Connection|Connect(or)?Error|Disconnected|IncompleteRead|Payload|ReadError|Proxy|SSL"
+    r"Timeout|Connection|Connect(or)?Error|Disconnected|IncompleteRead|Payload|ReadError|Proxy|SSL|HTTPClientError"
 )
 
 
@@ -116,11 +116,11 @@ def _status(chain: list[BaseException]) -> tuple[int | None, str | None]:
     status, code = None, None
     for found in chain:
         response: Any = getattr(found, "response", None)
-        candidates = [
-            getattr(response, "status_code", None),
-            getattr(found, "status", None),
-            getattr(found, "code", None),
-        ]
+        candidates = [getattr(response, "status_code", None)]  # of the Hub's library
+        if type(found).__name__ == "HttpError":  # of gcsfs
+            candidates.append(found.code)  # type: ignore[attr-defined]
+        if type(found).__name__ == "ClientResponseError":  # of aiohttp
+            candidates.append(found.status)  # type: ignore[attr-defined]
         if isinstance(response, dict):  # of botocore
             error = response.get("Error") or {}
             candidates += [(response.get("ResponseMetadata") or {}).get("HTTPStatusCode"), error.get("Code")]

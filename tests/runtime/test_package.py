@@ -29,6 +29,7 @@ EXIT_CODES = {
     "FeatureError": 3,
     "PromptError": 3,
     "VideoError": 3,
+    "RemoteFileError": 3,
     "DatasetError": 3,
     "CheckpointError": 3,
     "BackendError": 2,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stale_runtime import EncodedPrompts, Localizer, VideoDetections
 from stale_runtime.bundle.bundle import Bundle
 from stale_runtime.inference.text_encoder import TextEncoder
+from stale_runtime.inputs.remote_files import Source
 from tests import tiny
 
 THREADS = 4
@@ -74,7 +75,7 @@ def test_four_threads_read_files_as_one_does(
     localizer = Localizer.open(bundle)
     filters = list(warnings.filters)
 
-    def detect(_: int) -> list[tuple[Path, VideoDetections | None, str]]:
+    def detect(_: int) -> list[tuple[Source, VideoDetections | None, str]]:
         outcomes = localizer.detect_many(paths, tiny.CLASSES)
         return [(path, found, str(error)) for path, found, error in outcomes]
 
