@@ -40,6 +40,10 @@ MOST_ATTEMPTS = 3
 """How often a batch is tried again whose process was killed. Ray would do it for ever, also if a file is the cause."""
 
 
+_WHOLE_BLOCKS = 2**30
+"""Rows of a batch, which is more than any block has. Ray wants a number for actors with GPUs."""
+
+
 def require_ray() -> None:
     """Make sure that Ray Data is installed.
 
@@ -126,10 +130,14 @@ def _map_with_actors(
     return dataset.map_batches(
         actor,
         fn_constructor_args=(plan,),
-        batch_size=None,
+        batch_size=_WHOLE_BLOCKS,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors),
+        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),  # a death costs what it has in hand
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
-        max_task_retries=MOST_ATTEMPTS,
+        ray_remote_args_fn=_retry_limit,
     )
+
+
+def _retry_limit() -> dict[str, int]:
+    return {"max_task_retries": MOST_ATTEMPTS}
