@@ -112,12 +112,20 @@ def detections_csv(videos: Sequence[VideoDetections]) -> str:
     Raises:
         ValueError: the durations of some videos are known, and those of others are not.
     """
+    unit = unit_of(videos)
+    return csv_header(unit) + "".join(map(csv_rows, videos))
+
+
+def csv_header(unit: str) -> str:
+    """The first line of ``detections_csv`` for segments in this unit."""
+    short = "fraction" if unit == FRACTION else "s"
+    return f"video,label,start_{short},end_{short},score\n"
+
+
+def csv_rows(video: VideoDetections) -> str:
+    """The lines of ``detections_csv`` for one video."""
     import csv  # only this format needs it
 
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    unit = "fraction" if unit_of(videos) == FRACTION else "s"
-    writer.writerow(["video", "label", f"start_{unit}", f"end_{unit}", "score"])
-    for video in videos:
-        writer.writerows([video.video, *row] for row in video)
+    csv.writer(buffer, lineterminator="\n").writerows([video.video, *row] for row in video)
     return buffer.getvalue()

@@ -128,6 +128,11 @@ def start_evaluation() -> None:
     _launch_and_end("stale_runtime.commands.evaluate", "stale-eval")
 
 
+def start_merge() -> None:
+    """Run ``stale-merge``."""
+    _launch_and_end("stale_runtime.commands.merge", "stale-merge")
+
+
 def start_features() -> None:
     """Run ``stale-features``."""
     launch("stale_runtime.commands.extract_features", "stale-features")

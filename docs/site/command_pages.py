@@ -13,6 +13,7 @@ COMMANDS = {
     "stale-run": "stale_runtime.commands.run:stale_run",
     "stale-features": "stale_runtime.commands.extract_features:stale_features",
     "stale-eval": "stale_runtime.commands.evaluate:stale_eval",
+    "stale-merge": "stale_runtime.commands.merge:stale_merge",
     "stale-train": "stale_model.train_command:stale_train",
     "stale-export": "stale_export.export_command:stale_export",
     "stale-bench": "stale_bench.bench_command:stale_bench",
@@ -24,7 +25,7 @@ NOTES = re.compile(r"\s*\[((?:default: |required|env var: |x|[\d.e+-]+<)[^\]]*)\
 
 CODE = re.compile(
     r"(?<![\w'-])("
-    r"(?:stale-(?:run|features|eval|train|export|bench)|--[a-z][a-z0-9-]*|-[a-z]\b)(?: --[a-z][a-z0-9-]*)*"
+    r"(?:stale-(?:run|features|eval|merge|train|export|bench)|--[a-z][a-z0-9-]*|-[a-z]\b)(?: --[a-z][a-z0-9-]*)*"
     r"|pip install '[^']*')"
 )
 """What is typed, among other words."""

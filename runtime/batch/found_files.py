@@ -7,6 +7,7 @@ from pathlib import Path
 from stale_runtime.errors import FeatureError
 from stale_runtime.inputs.feature_folder import is_feature_file, video_files
 from stale_runtime.inputs.feature_origin import why_not_made_from
+from stale_runtime.inputs.shards import Listing, Shard
 from stale_runtime.inputs.videos import is_video, video_id
 
 MOST_FILES = 100_000
@@ -28,11 +29,39 @@ def find_files(
     Raises:
         FeatureError: a folder has none or cannot be read, two files are of one video, or there are too many.
     """
+    return list(_require_few(_find_all(given, features=features, say=say)).values())
+
+
+def find_shard(
+    given: Sequence[Path], shard: Shard, *, features: bool = True, say: Callable[[str], object] | None = None
+) -> tuple[list[Path], Listing]:
+    """Like ``find_files``, those whose videos belong to a shard. They may be none.
+
+    Returns:
+        The files, and what all shards have in common: the listing of all videos.
+
+    Raises:
+        FeatureError: as for ``find_files``, but only the files of the shard may not be too many.
+    """
+    found = _find_all(given, features=features, say=say)
+    own = _require_few({video: path for video, path in found.items() if shard.has(video)})
+    return list(own.values()), Listing.of(found)
+
+
+def _require_few(found: dict[str, Path]) -> dict[str, Path]:
+    if len(found) > MOST_FILES:
+        raise FeatureError(
+            f"{len(found):,} files, expected at most {MOST_FILES:,}; divide them into several runs: --shard 0/64 takes "
+            "a 64th of them"
+        )
+    return found
+
+
+def _find_all(given: Sequence[Path], *, features: bool, say: Callable[[str], object] | None) -> dict[str, Path]:
+    """All files, by video id."""
     paths: list[Path] = []
     for path in given:
         paths += video_files(path, features=features, say=say) if os.path.isdir(path) else [path]
-    if len(paths) > MOST_FILES:
-        raise FeatureError(f"{len(paths):,} files, expected at most {MOST_FILES:,}; split them into several runs")
     found: dict[str, Path] = {}
     taken: list[tuple[Path, Path]] = []
     for path in paths:
@@ -43,7 +72,7 @@ def find_files(
             taken.append((found[name], video))
     if taken and say is not None:
         say(_describe_taken(taken))
-    return list(found.values())
+    return found
 
 
 def _require_made_from(path: Path, other: Path) -> tuple[Path, Path]:

@@ -1,1 +1,1 @@
-"""The commands of the runtime: stale-run, stale-features and stale-eval. Nothing imports them."""
+"""The commands of the runtime: stale-run, stale-features, stale-eval and stale-merge. Nothing imports them."""

@@ -11,18 +11,18 @@ import click
 
 from stale_runtime import __version__
 from stale_runtime.batch.extraction import Extracted, Extraction
-from stale_runtime.batch.found_files import find_files
+from stale_runtime.batch.found_files import find_files, find_shard
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.features_request import EncoderRequest, FeaturesRequest
 from stale_runtime.commands.run_request import BundleRequest
-from stale_runtime.exit_codes import BAD_BUNDLE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
+from stale_runtime.exit_codes import BAD_BUNDLE, DONE, MISSING_PACKAGE, SOME_FAILED, describe_exit_codes
 from stale_runtime.inputs.feature_file import read_features
 from stale_runtime.inputs.recipe import FeatureRecipe
 from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, Number, Sha256
+from stale_runtime.terminal.options import PATH, Number, Sha256, ShardNumber
 from stale_runtime.video.recipe_comparison import Trial, compare_recipes, most_trials
 from stale_runtime.video.video_features import ImageEncoder, Rows, require_usable
 from stale_runtime.video.video_reader import require_video_reader
@@ -84,6 +84,11 @@ _FRAME = {"crop": "centre", "squash": "whole"}
     metavar="SECONDS",
     help="Give up on a video after so long, and go on with the next; also on opening the tower.  [default: never]",
 )
+@click.option(
+    "--shard",
+    type=ShardNumber(),
+    help="Process only part I of N of the videos, I from 0 to N - 1, for a task of many that write into one folder.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace features of another video, of another recipe, or not ours.")
 @click.option(
     "--compare",
@@ -141,7 +146,10 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
     Raises:
         StaleError: the tower cannot be used, or a single video failed.
     """
-    paths = find_files(request.videos, features=False, say=partial(console.note, NAME))
+    paths = _find(request)
+    if not paths:
+        console.note(NAME, f"shard {request.shard} has no videos")
+        return DONE
     encoder = _open(request)
     try:
         folder.mkdir(exist_ok=True)
@@ -162,6 +170,14 @@ def extract(request: FeaturesRequest, folder: Path) -> int:
         problem.args = (f"{len(outcomes):,} of {len(paths):,} videos are done; repeat the command to continue",)
         raise
     return _conclude(outcomes, meter)
+
+
+def _find(request: FeaturesRequest) -> list[Path]:
+    """The videos of the run, or of its shard, which may have none."""
+    say = partial(console.note, NAME)
+    if request.shard is None:
+        return find_files(request.videos, features=False, say=say)
+    return find_shard(request.videos, request.shard, features=False, say=say)[0]
 
 
 def ask_published(request: FeaturesRequest) -> int:

@@ -8,6 +8,7 @@ import click
 
 from stale_runtime.bundle.vision_spec import Precision
 from stale_runtime.commands.run_request import BundleRequest
+from stale_runtime.inputs.shards import Shard
 from stale_runtime.video.video_features import ImageEncoder
 from stale_runtime.video.vision_encoder import VisionEncoder
 
@@ -48,6 +49,8 @@ class FeaturesRequest:
     """Published features of the one video; None to write features."""
     workers: int
     """Processes that work at once."""
+    shard: Shard | None = None
+    """Which of the videos are this machine's; None for all."""
     timeout: float | None
     """Most seconds for a video, or for opening the tower; None for no limit."""
     overwrite: bool
@@ -70,7 +73,7 @@ class FeaturesRequest:
             self._check_output(self.output)
 
     def _check_comparison(self) -> None:
-        given = {"-o": self.output, "--overwrite": self.overwrite, "--workers": self.workers > 1}
+        given = {"-o": self.output, "--overwrite": self.overwrite, "--workers": self.workers > 1, "--shard": self.shard}
         for option, value in given.items():
             if value:
                 raise click.UsageError(f"{option} with --compare, which writes no features; leave one of them out")

@@ -44,7 +44,7 @@ def render_index(result: RunResult, names: tuple[str, ...]) -> str:
         IndexRow.of(video, f"./{quote(name)}", settings.min_score)
         for video, name in zip(result.videos, names, strict=True)
     ]
-    return index_page(rows, settings, failed=[(path.name, reason) for path, reason in result.failed])
+    return index_page(rows, settings, failed=[(path.name, str(reason)) for path, reason in result.failed])
 
 
 def _settings(result: RunResult) -> "PageSettings":

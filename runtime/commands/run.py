@@ -26,7 +26,7 @@ from stale_runtime.inputs.timeline import LONGEST_S
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import one_line
 from stale_runtime.terminal import console
-from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, WindowSize
+from stale_runtime.terminal.options import PATH, FrameRate, Length, Number, Sha256, ShardNumber, WindowSize
 
 POSITIVE = Number(1e-6, LONGEST_S)
 
@@ -188,6 +188,12 @@ POSITIVE = Number(1e-6, LONGEST_S)
     "--strict",
     is_flag=True,
     help="Refuse features that are not like those that the network was trained on, instead of warning of them.",
+)
+@click.option(
+    "--shard",
+    type=ShardNumber(),
+    help="Process only part I of N of the videos, I from 0 to N - 1, for a task of many; stale-merge joins what they "
+    "write with --format jsonl or parquet.",
 )
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same -o.")
 @click.option(

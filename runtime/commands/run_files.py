@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from stale_runtime.batch.batch import Batch, BatchRun
-from stale_runtime.batch.found_files import find_files
+from stale_runtime.batch.found_files import find_files, find_shard
 from stale_runtime.batch.journal import Journal
 from stale_runtime.bundle.bundle import find_bundle
 from stale_runtime.commands.feature_warnings import FeatureWarnings
@@ -20,7 +20,9 @@ from stale_runtime.commands.run_request import RunRequest, says_duration
 from stale_runtime.detections import VideoDetections
 from stale_runtime.errors import BundleError
 from stale_runtime.evaluation.video_labels import read_video_labels
+from stale_runtime.exit_codes import SOME_FAILED
 from stale_runtime.inference.outcome import Outcome
+from stale_runtime.inputs.shards import Listing
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.workspace import workspace
@@ -38,11 +40,12 @@ def run_files(request: RunRequest) -> int:
     """
     started = time.perf_counter()
     with reported(request.report) as report:
-        report.paths = paths = find_files(request.features, say=partial(console.note, NAME))
+        paths, listing = _find(request)
+        report.paths = paths
         request.check_inputs_are_kept(paths, _find_bundle(request))
         report.may_replace = True
         task = prepare_run(request, paths)
-        output = RunOutput.prepare(request, task)
+        output = RunOutput.prepare(request, task, listing)
         report.settings = output.report_settings()
         ready = time.perf_counter()
         batch = _process(request, task, output, report)
@@ -51,7 +54,15 @@ def run_files(request: RunRequest) -> int:
         videos = f"{len(task.paths)} videos, {through_windows} of them through windows"
         times = f"ready in {ready - started:.3f} s, {videos}, in {time.perf_counter() - ready:.3f} s"
         console.note(NAME, f"{describe_localizer(task.localizer)}; {len(task.prompts.names)} prompts; {times}")
-    return _conclude(batch)
+    return _conclude(batch, is_shard=listing is not None)
+
+
+def _find(request: RunRequest) -> tuple[list[Path], Listing | None]:
+    """The files of the run; of a shard also the listing of all shards."""
+    say = partial(console.note, NAME)
+    if request.shard is None:
+        return find_files(request.features, say=say), None
+    return find_shard(request.features, request.shard, say=say)
 
 
 def _process(request: RunRequest, task: BatchRun, output: RunOutput, report: RunReport) -> Batch:
@@ -163,7 +174,8 @@ def _open_journal(request: RunRequest, task: BatchRun) -> Iterator[Journal | Non
         yield None
         return
     path.parent.mkdir(exist_ok=True)  # of a folder with a file of each video
-    with Journal(path, task.journal_settings(), resume=request.resume) as journal:
+    shard = {} if request.shard is None else {"shard": str(request.shard)}
+    with Journal(path, {**task.journal_settings(), **shard}, resume=request.resume) as journal:
         if journal.discarded:
             known = f"{journal.discarded:,} videos that an interrupted run had finished"
             console.note(NAME, f"{known} are processed again; --resume would have kept them")
@@ -191,10 +203,13 @@ def _open_workspace(output: RunOutput) -> Iterator[Path | None]:
         yield folder
 
 
-def _conclude(batch: Batch) -> int:
-    """Report what went wrong, and return the exit code."""
+def _conclude(batch: Batch, *, is_shard: bool) -> int:
+    """Report what went wrong, and return the exit code.
+
+    The file of a shard is complete even if all of its videos failed, so it counts as a part of a run that did not.
+    """
     problems, videos = batch.problems, len(batch.paths)
-    if problems and (videos == 1 or batch.fail_fast):
+    if problems and ((videos == 1 and not is_shard) or batch.fail_fast):
         if videos > 1:
             console.note(NAME, f"stopped at the first problem: {len(batch.found):,} of {videos:,} videos are done")
         raise problems[0]
@@ -203,4 +218,4 @@ def _conclude(batch: Batch) -> int:
     if problems:
         failed = f"{len(problems)} of {videos} videos failed, the others are done"
         console.note(NAME, failed if batch.found else f"all {videos} videos failed")
-    return batch.exit_code
+    return SOME_FAILED if problems and is_shard else batch.exit_code

@@ -16,10 +16,12 @@ from stale_runtime.detections import FRACTION, VideoDetections
 from stale_runtime.errors import StaleError
 from stale_runtime.evaluation.video_labels import ExternalMode
 from stale_runtime.formats.frames import round_frame_rate
+from stale_runtime.formats.result_rows import run_details
 from stale_runtime.formats.run_result import RunResult
 from stale_runtime.inference.localizer import Localizer
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.recipe import UNKNOWN_RECIPE
+from stale_runtime.inputs.shards import Listing
 from stale_runtime.inputs.videos import is_video
 from stale_runtime.system.files import why_unwritten
 from stale_runtime.system.text import as_text
@@ -28,24 +30,13 @@ from stale_runtime.terminal.output import write_output, write_output_folder
 
 if TYPE_CHECKING:
     from stale_runtime.evaluation.ground_truth import GroundTruth
+    from stale_runtime.formats.shard_end import ShardEnd
 
 _EXTERNAL: Mapping[ExternalMode, str] = {
     "surer": "labels of detections that do not score above it are overridden by an external classifier",
     "always": "all labels are overridden by an external classifier",
 }
 _NOT_ZERO_SHOT = "this is not a zero-shot result"
-_RUN_DETAILS = (
-    "decoder",
-    "backend",
-    "length",
-    "window",
-    "most_detections",
-    "classes",
-    "bundle_sha256",
-    "split_names",
-    "external_mode",
-)
-"""What a results file says of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +49,13 @@ class RunOutput:
     """Score from which on detections are written; None for all."""
     ground_truth: "GroundTruth | None"
     """Annotations to show beside them."""
+    listing: Listing | None
+    """All videos of the run, of which these are those of a shard; None if they are all."""
     made: dict[Path, Path] = field(default_factory=dict)
     """Where the content of a file lies that is made as soon as its video is done, by the path of the video."""
 
     @classmethod
-    def prepare(cls, request: RunRequest, task: BatchRun) -> "RunOutput":
+    def prepare(cls, request: RunRequest, task: BatchRun, listing: Listing | None = None) -> "RunOutput":
         """Read what only the output needs, before the work begins.
 
         Raises:
@@ -78,11 +71,14 @@ class RunOutput:
             task=task,
             min_score=choose_min_score(request, task.localizer),
             ground_truth=truth,
+            listing=listing,
         )
 
     def report_settings(self) -> dict[str, Any]:
         """The settings of the run and of its output, for the report."""
-        return {**self.task.report_settings(), "format": self.request.form.name, "min_score": self.min_score}
+        shard = {} if self.request.shard is None else {"shard": str(self.request.shard)}
+        written = {"format": self.request.form.name, "min_score": self.min_score}
+        return {**self.task.report_settings(), **shard, **written}
 
     @property
     def streams(self) -> bool:
@@ -98,7 +94,7 @@ class RunOutput:
         if outcome.detections is None:
             return True
         result = self._result([outcome])
-        return console.echo(self.request.form.render(result), nl=False)
+        return console.echo(self.request.form.content(result).decode(), nl=False)
 
     @property
     def makes_early(self) -> bool:
@@ -124,7 +120,7 @@ class RunOutput:
         result = self._result([outcome]).of_video(0, output=output / outcome.path.name)
         place = folder / str(len(self.made))
         try:
-            place.write_bytes(self.request.form.render(result).encode())
+            place.write_bytes(self.request.form.content(result))
         except OSError as problem:
             raise click.UsageError(f"-o {output}: {why_unwritten(problem)}") from problem
         self.made[outcome.path] = place
@@ -138,7 +134,7 @@ class RunOutput:
             OutputError: stdout cannot be written.
         """
         result = self._result(outcomes)
-        if not result.videos:
+        if not result.videos and self.listing is None:
             return
         form, output = self.request.form, self.request.output
         if self.request.external_classifier is not None and form.name != "json":
@@ -157,7 +153,8 @@ class RunOutput:
     def _result(self, outcomes: Sequence[Outcome]) -> RunResult:
         found = [(outcome.path, outcome.detections) for outcome in outcomes if outcome.detections is not None]
         paths, videos = tuple(path for path, _ in found), tuple(video for _, video in found)
-        external = self.request.external_classifier
+        external = self._describe_external()
+        settings = self._row_settings() if self.request.form.can_be_merged and not self.streams else {}
         manifest = self.task.localizer.bundle.manifest
         recipe = manifest.recipe
         if manifest.vision is not None and any(map(is_video, paths)):
@@ -165,17 +162,43 @@ class RunOutput:
         return RunResult(
             videos=videos,
             paths=paths,
-            failed=tuple((outcome.path, str(outcome.error)) for outcome in outcomes if outcome.error is not None),
+            failed=tuple((outcome.path, outcome.error) for outcome in outcomes if outcome.error is not None),
             min_score=self.min_score,
             top=self.request.top,
             version=f"stale-edge {__version__}",
-            run={name: value for name, value in self.task.report_settings().items() if name in _RUN_DETAILS},
+            run=run_details(self.task.report_settings()),
+            settings=settings,
+            end=self._shard_end(outcomes, settings),
             recipe=None if recipe == UNKNOWN_RECIPE else recipe.describe(),
-            external=f"{_EXTERNAL[self.task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None,
+            external=external,
             ground_truth=self.ground_truth,
             frame_rates=self._frame_rates(paths, videos) if self.request.form.needs_frame_rate else {},
             output=self.request.output,
         )
+
+    def _describe_external(self) -> str | None:
+        external = self.request.external_classifier
+        return f"{_EXTERNAL[self.task.external_mode]}, {external.name}: {_NOT_ZERO_SHOT}" if external else None
+
+    def _row_settings(self) -> dict[str, Any]:
+        """What must be the same in two shards for their detections to belong together."""
+        return {
+            **self.task.journal_settings(),
+            **self.task.report_settings(),
+            "vision_precision": self.task.localizer.settings.vision_precision,  # also in a shard without videos
+            "min_score": self.min_score,
+            "top": self.request.top,
+            "external": self._describe_external(),
+        }
+
+    def _shard_end(self, outcomes: Sequence[Outcome], settings: Mapping[str, Any]) -> "ShardEnd | None":
+        """What is written at the end of a shard; None if it is none, or some of its videos were not reached."""
+        shard = self.request.shard
+        if shard is None or self.listing is None or len(outcomes) < len(self.task.paths):
+            return None
+        from stale_runtime.formats.shard_end import ShardEnd  # only shards need it
+
+        return ShardEnd(shard=shard, videos=len(outcomes), listing=self.listing, settings=settings)
 
     def _frame_rates(self, paths: Sequence[Path], videos: Sequence[VideoDetections]) -> dict[str, float]:
         rates = {}
@@ -218,6 +241,8 @@ def describe_result(result: RunResult, *, folder: bool, index: str | None = None
     classes, videos = len({row.label for row in rows}), len(result.videos)
     found = f"{_count(len(rows), 'action')} of {_count(classes, 'class', 'es')}" if rows else "no actions"
     where = as_text(result.paths[0].name) if videos == 1 else f"{videos:,} videos"
+    if result.end is not None:
+        where = f"shard {result.end.shard}, {videos:,} of {result.end.listing.videos:,} videos"
     score = "" if result.min_score is None else f" (score {result.min_score:.4g} and above)"
     if result.is_all_below:
         score = f" (score {result.min_score:.4g} and above; {result.below:,} score less: --min-score 0 shows them)"

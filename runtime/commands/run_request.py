@@ -19,6 +19,7 @@ from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.inference.settings import Settings
 from stale_runtime.inputs.feature_origin import sidecar_path
 from stale_runtime.inputs.prompts import Prompts, read_prompts
+from stale_runtime.inputs.shards import Shard
 from stale_runtime.inputs.timeline import Timeline
 from stale_runtime.inputs.videos import is_video, read_durations
 from stale_runtime.terminal.output import check_not_an_input, check_output, check_output_folder, destination
@@ -33,6 +34,7 @@ _FOR_FILES = {
     "output": "-o",
     "report": "--report",
     "resume": "--resume",
+    "shard": "--shard",
     "fail_fast": "--fail-fast",
     "top": "--top",
     "max_detections": "--max-detections",
@@ -51,6 +53,7 @@ _WHY_NOT = {
     "-o": "whose detections are printed; write > FILE",
     "--report": "of one video; leave it out",
     "--resume": "that cannot be read again; leave it out",
+    "--shard": "of one video; leave it out",
     "--fail-fast": "of one video; leave it out",
     "--window off": _WHOLE,
     "--decoder upstream": _WHOLE,
@@ -145,6 +148,8 @@ class RunRequest:
     """Whether to stop at the first video that fails."""
     resume: bool
     """Whether to continue an interrupted run."""
+    shard: Shard | None = None
+    """Which of the videos are this machine's; None for all."""
     top: int | None
     """Detections a video; None for all."""
     cache_folder: Path | None
@@ -266,6 +271,10 @@ class RunRequest:
         form = self.form
         if form.missing:
             raise MissingPackageError.for_extra(f"--format {form.name} needs {form.module}", str(form.extra))
+        if form.is_binary and self.output is None:
+            raise click.UsageError(f"--format {form.name} is not text; give -o FILE")
+        if self.shard is not None:
+            self._check_shard()
         if self.ground_truth is not None and not form.shows_ground_truth:
             showing = " or ".join(other.name for other in OUTPUT_FORMATS.values() if other.shows_ground_truth)
             raise click.UsageError(
@@ -282,6 +291,16 @@ class RunRequest:
                     f"-o {self.output}: a file, but --format {form.name} holds a single video; give a folder, for a "
                     "file of each"
                 )
+
+    def _check_shard(self) -> None:
+        if not self.form.can_be_merged:
+            names = " or ".join(form.name for form in OUTPUT_FORMATS.values() if form.can_be_merged)
+            raise click.UsageError(
+                f"--shard with --format {self.form.name}, which cannot be merged; give --format {names}, and let "
+                "stale-merge write other formats"
+            )
+        if self.output is None:
+            raise click.UsageError("--shard without -o; give a file for what this shard finds, each shard its own")
 
     def _check_outputs(self) -> None:
         if self.output is not None and self.writes_folder:

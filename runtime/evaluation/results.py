@@ -33,14 +33,37 @@ def results_json(
         external: the external data that labels came from; None if there is none.
         run: how the detections were made; copied into the file.
     """
-    content = {
-        "version": version,
-        "results": {video.video: json_rows(video) for video in videos},
-        "external_data": {"used": external is not None, "details": external or ""},
-        "unit": unit_of(videos),
-        "run": dict(run),
-    }
-    return json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
+    members = map(results_member, videos)
+    return "".join(join_results(members, version=version, external=external, unit=unit_of(videos), run=run))
+
+
+def results_member(video: VideoDetections) -> str:
+    """What ``results_json`` writes of one video."""
+    return f"{_as_json(video.video)}: {_as_json(json_rows(video))}"
+
+
+def join_results(
+    members: Iterable[str], *, version: str, external: str | None, unit: str, run: Mapping[str, Any]
+) -> Iterator[str]:
+    """Like ``results_json``, piece by piece, for more videos than fit into memory.
+
+    Args:
+        members: what ``results_member`` returned for each video.
+        version: as for ``results_json``, like ``external`` and ``run``.
+        external: see above.
+        unit: of all segments.
+        run: see above.
+    """
+    yield f'{{"version": {_as_json(version)}, "results": {{'
+    for n, member in enumerate(members):
+        yield f", {member}" if n else member
+    external_data = {"used": external is not None, "details": external or ""}
+    rest = _as_json({"external_data": external_data, "unit": unit, "run": dict(run)})
+    yield f"}}, {rest[1:]}\n"
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +123,19 @@ def _detections(results: Mapping[str, Any], path: Path) -> Iterator[tuple[str, S
             raise DatasetError(f"{path}: video {name[:60]!r}, expected a list of detections")
         count += len(rows)
         check_count(count, MOST_DETECTIONS, "detections or more", path)
-        yield name, [_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
+        yield name, [read_detection(row, f"{path}: video {name[:60]!r}") for row in rows]
 
 
-def _detection(row: Any, place: str) -> Detection:
+def read_detection(row: Any, place: str) -> Detection:
+    """A detection in ActivityNet's results format.
+
+    Args:
+        row: what should be an object with ``label``, ``segment`` and ``score``.
+        place: where it is, for messages.
+
+    Raises:
+        DatasetError: it is something else.
+    """
     label = read_label(row, place, "detection")
     if "score" not in row:
         raise DatasetError(f"{place}: detection {reprlib.repr(row)[:80]} without a 'score', expected a number")

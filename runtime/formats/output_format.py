@@ -19,10 +19,14 @@ class OutputFormat:
     """A few words on what it is for."""
     suffix: str
     """Of its files, with the dot."""
-    render: Callable[[RunResult], str]
-    """Writes the videos of a run; exactly one video if ``single_video``."""
+    render: Callable[[RunResult], str | bytes]
+    """Writes the videos of a run; exactly one video if ``single_video``. Text, unless ``is_binary``."""
     for_people: bool
     """Whether people read it, so that detections which are likely to be wrong are left out unless asked for."""
+    is_binary: bool = False
+    """Whether it is not text, so that it has to be written to a file."""
+    can_be_merged: bool = False
+    """Whether it says enough of each video, and of the run, for ``stale-merge`` to join the shards of a run."""
     single_video: bool = False
     """Whether a file holds one video, so that several videos are written as a folder of files."""
     needs_seconds: bool = False
@@ -45,6 +49,11 @@ class OutputFormat:
         """Whether the library that it needs is not installed."""
         return self.module is not None and find_spec(self.module) is None
 
+    def content(self, result: RunResult) -> bytes:
+        """The content of a file in this format, see ``render``."""
+        written = self.render(result)
+        return written if isinstance(written, bytes) else written.encode()
+
     def files(self, result: RunResult, folder: Path, made: Mapping[Path, Path]) -> Iterator[tuple[str, bytes]]:
         """Write each video as a file of its own, named after the video's, and at last the index if there is one.
 
@@ -63,7 +72,7 @@ class OutputFormat:
             if early is not None:
                 yield name, early.read_bytes()
             else:
-                yield name, self.render(result.of_video(n, output=folder / name)).encode()
+                yield name, self.content(result.of_video(n, output=folder / name))
         if self.index is not None:
             name, write = self.index
             yield name, write(result, tuple(names)).encode()

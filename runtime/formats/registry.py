@@ -9,7 +9,7 @@ from stale_runtime.formats.elan_tiers import elan_document
 from stale_runtime.formats.label_studio import label_studio_tasks
 from stale_runtime.formats.otio_markers import otio_timeline
 from stale_runtime.formats.output_format import OutputFormat
-from stale_runtime.formats.program_rows import activitynet_results, comma_separated, json_lines
+from stale_runtime.formats.program_rows import activitynet_results, comma_separated, json_lines, parquet_table
 from stale_runtime.formats.subtitles import subrip, web_vtt
 
 _ALL = (
@@ -34,6 +34,7 @@ _ALL = (
         suffix=".jsonl",
         render=json_lines,
         for_people=False,
+        can_be_merged=True,
     ),
     OutputFormat(
         name="csv",
@@ -41,6 +42,17 @@ _ALL = (
         suffix=".csv",
         render=comma_separated,
         for_people=False,
+    ),
+    OutputFormat(
+        name="parquet",
+        help="a row a video, also of those that failed",
+        suffix=".parquet",
+        render=parquet_table,
+        for_people=False,
+        is_binary=True,
+        can_be_merged=True,
+        module="pyarrow",
+        extra="parquet",
     ),
     OutputFormat(
         name="srt",

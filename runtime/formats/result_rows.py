@@ -6,11 +6,12 @@ Every video of a run has one, also a video that failed: then ``error`` and ``mes
 import json
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias, TypedDict
 
 from stale_runtime.detections import Detection, VideoDetections
-from stale_runtime.errors import DatasetError
+from stale_runtime.errors import DatasetError, StaleError
 from stale_runtime.evaluation.segment_rows import check_segment
 from stale_runtime.inference.outcome import Outcome
 from stale_runtime.inputs.timeline import LONGEST_S
@@ -21,8 +22,12 @@ OK: Final = "ok"
 FAILED: Final = "failed"
 LONGEST_ID: Final = 4096
 """Characters of a video id; a file's name has at most 255 bytes."""
-LONGEST_MESSAGE: Final = 100_000
+LONGEST_MESSAGE: Final = 10_000
 """Characters that are kept of why a video failed."""
+_RUN_DETAILS: Final = (
+    *("bundle_sha256", "backend", "length", "window", "most_detections", "classes", "decoder", "split_names"),
+    "external_mode",
+)
 _LARGEST_COUNT: Final = 2**31 - 1
 """Snippets of a window, or how often something was recomputed."""
 
@@ -92,10 +97,18 @@ def result_row(outcome: Outcome, settings: str) -> ResultRow:
 
 def video_result(outcome: Outcome) -> VideoResult:
     """The detections of a video, or what is known of its failure."""
-    if outcome.error is None:
-        return outcome.result()
-    message = as_text(str(outcome.error))[:LONGEST_MESSAGE]
-    return FailedVideo(video_id(outcome.path.stem), type(outcome.error).__name__, message)
+    return outcome.result() if outcome.error is None else failed_video(outcome.path, outcome.error)
+
+
+def failed_video(path: Path, error: StaleError) -> FailedVideo:
+    """What is known of a video that failed, given its file."""
+    message = as_text(str(error))[:LONGEST_MESSAGE]
+    return FailedVideo(video_id(path.stem), type(error).__name__, message)
+
+
+def run_details(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a results file says of the run, always in the same order."""
+    return {name: settings[name] for name in _RUN_DETAILS if name in settings}
 
 
 def row_of_result(result: VideoResult, settings: str) -> ResultRow:
@@ -136,10 +149,24 @@ def read_result_row(row: Mapping[str, Any], place: str) -> VideoResult:
     rows = row.get("detections")
     if not isinstance(rows, list):
         raise DatasetError(f"{place}: detections {reprlib.repr(rows)[:40]}, expected a list")
+    return read_video(row, [_read_detection(detection, place) for detection in rows], place)
+
+
+def read_video(row: Mapping[str, Any], detections: Iterable[Detection], place: str) -> VideoDetections:
+    """What a record says of a video beside its detections, which were checked before.
+
+    Args:
+        row: as for ``read_result_row``, without ``status``.
+        detections: of the video.
+        place: where it is, for messages.
+
+    Raises:
+        DatasetError: a field is missing, or has a value that no run writes.
+    """
     return VideoDetections(
-        video=video,
+        video=check_video_id(row.get("video"), place),
         duration_s=check_duration(row.get("duration_s"), place),
-        detections=tuple(_read_detection(detection, place) for detection in rows),
+        detections=tuple(detections),
         window=None if row.get("window") is None else _count(row, "window", 1, place),
         recomputed=_count(row, "recomputed", 0, place),
     )

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stale_runtime.detections import VideoDetections, unit_of
+from stale_runtime.errors import StaleError
 
 if TYPE_CHECKING:
     from stale_runtime.evaluation.ground_truth import GroundTruth
+    from stale_runtime.formats.result_rows import FailedVideo
+    from stale_runtime.formats.shard_end import ShardEnd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,7 @@ class RunResult:
     """All detections of each video, whatever they score. What a page draws beside them is in ``evidence``."""
     paths: tuple[Path, ...]
     """The video or feature file of each of ``videos``."""
-    failed: tuple[tuple[Path, str], ...] = ()
+    failed: tuple[tuple[Path, StaleError], ...] = ()
     """The files of videos that failed, each with the reason."""
     min_score: float | None = None
     """Score from which on detections are written, or where a page's slider starts; None for all of them."""
@@ -30,6 +33,10 @@ class RunResult:
     """Program and version that made the detections."""
     run: Mapping[str, Any] = field(default_factory=dict)
     """Settings that the detections depend on, for JSON: bundle, backend, decoder and so on."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Like ``run``, with all that must be the same in other shards for the detections to belong together."""
+    end: "ShardEnd | None" = None
+    """What the file says of the shard whose videos these are; None if it is no shard, or an incomplete one."""
     recipe: str | None = None
     """How the features of videos were made, on one line; None if the bundle does not say."""
     external: str | None = None
@@ -47,6 +54,12 @@ class RunResult:
         if self.min_score is None:
             return self.videos
         return tuple(video.min_score(self.min_score) for video in self.videos)
+
+    def failures(self) -> "list[FailedVideo]":
+        """The videos that failed, as their rows have them."""
+        from stale_runtime.formats.result_rows import failed_video  # only rows need it
+
+        return [failed_video(path, error) for path, error in self.failed]
 
     @property
     def below(self) -> int:

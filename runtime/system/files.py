@@ -119,17 +119,35 @@ def read_json(path: Path, *, limit: int, error: type[StaleError]) -> Any:
     """
     text = read_text(path, limit=limit, error=error)
     require_memory(JSON_GROWTH * len(text), str(path), "split it")
+    return parse_json(text, str(path), error=error)
+
+
+def parse_json(text: str, place: str, *, error: type[StaleError]) -> Any:
+    """Parse JSON whose numbers must be finite and whose strings valid Unicode.
+
+    Args:
+        text: from an untrusted file.
+        place: where it is, for messages.
+        error: what to raise.
+
+    Raises:
+        StaleError: as ``error``, if it is not JSON.
+    """
     try:
         content = json.loads(text, parse_constant=_parse_finite, parse_float=_parse_finite, parse_int=_parse_integer)
         if _SURROGATE.search(text):
             json.dumps(content, ensure_ascii=False).encode()  # raises ValueError for a lone surrogate, not for a pair
         return content
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path}: not valid JSON ({problem})") from problem
+        raise error(f"{place}: not valid JSON ({problem})") from problem
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that nobody ever sees part of it under its name, even if the process is killed.
+
+    Args:
+        path: the file.
+        data: its content, which may come in pieces.
 
     Raises:
         OSError: it cannot be written; a file that was there is unchanged.
@@ -137,7 +155,7 @@ def write_whole(path: Path, data: bytes) -> None:
     write_together(path.parent, [(path.name, data)])
 
 
-def write_together(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+def write_together(folder: Path, contents: Iterable[tuple[str, bytes | Iterable[bytes]]]) -> None:
     """Write several files into one folder: first all under temporary names, then rename them in the order given.
 
     Args:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -48,14 +48,18 @@ def sweep(folder: Path) -> None:
                     _remove_unlocked(folder / name)
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a new file, and wait until it would survive a power cut.
+
+    Args:
+        path: the file.
+        data: its content, which may come in pieces.
 
     Raises:
         OSError: it cannot be written, or exists already.
     """
     with open(path, "xb") as file:
-        file.write(data)
+        file.writelines((data,) if isinstance(data, bytes) else data)
         file.flush()
         os.fsync(file.fileno())
 

@@ -11,6 +11,7 @@ import click
 
 from stale_runtime.bundle import layout
 from stale_runtime.inference import windows
+from stale_runtime.inputs.shards import Shard
 
 MOST_TIOUS = 1000
 MOST_LENGTHS = 4096
@@ -124,6 +125,23 @@ class Sha256(_NamedType):
         if not re.fullmatch("[0-9a-fA-F]{64}", value):
             self.fail(f"{str(value)[:80]!r}, expected 64 hexadecimal digits", param, ctx)
         return str(value).lower()
+
+
+class ShardNumber(_NamedType):
+    """A shard as I/N, counted from 0."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is not a shard.
+        """
+        try:
+            return Shard.parse(value)
+        except ValueError as problem:
+            self.fail(f"{str(value)[:30]!r}, {problem}", param, ctx)
 
 
 class Lengths(_NamedType):

@@ -18,6 +18,7 @@ COMMANDS = {
     "stale-run": "stale_runtime.commands.run",
     "stale-features": "stale_runtime.commands.extract_features",
     "stale-eval": "stale_runtime.commands.evaluate",
+    "stale-merge": "stale_runtime.commands.merge",
     "stale-export": "stale_export.export_command",
     "stale-train": "stale_model.train_command",
 }

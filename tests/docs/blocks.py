@@ -12,7 +12,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 SHELL = ("sh", "console")
-KNOWN = (*SHELL, "python", "json", "text", "xml")
+KNOWN = (*SHELL, "python", "json", "text", "xml", "yaml", "bash")
 
 
 @dataclass(frozen=True, kw_only=True)
