@@ -40,10 +40,6 @@ MOST_ATTEMPTS = 3
 """How often a batch is tried again whose process was killed. Ray would do it for ever, also if a file is the cause."""
 
 
-_WHOLE_BLOCKS = 2**30
-"""Rows of a batch, which is more than any block has. Ray wants a number for actors with GPUs."""
-
-
 def require_ray() -> None:
     """Make sure that Ray Data is installed.
 
@@ -130,9 +126,9 @@ def _map_with_actors(
     return dataset.map_batches(
         actor,
         fn_constructor_args=(plan,),
-        batch_size=_WHOLE_BLOCKS,
+        batch_size=1 if num_gpus else None,  # None: a block, however large, which Ray refuses for actors with GPUs
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),  # a death costs what it has in hand
+        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),  # more would fail with one that dies
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
         ray_remote_args_fn=_retry_limit,

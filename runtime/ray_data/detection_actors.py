@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from stale_runtime.batch.feature_comparison import RowSample
 from stale_runtime.batch.group_detection import GroupDetection
 from stale_runtime.errors import FeatureError, OutOfMemoryError, RecipeError, StaleError
+from stale_runtime.formats.parquet_table import parquet_schema
 from stale_runtime.formats.result_rows import FailedVideo, VideoResult, row_of_result, video_result
 from stale_runtime.ray_data.detection_plan import DetectionPlan
-from stale_runtime.ray_data.row_parts import WARNING, row_schema
+from stale_runtime.ray_data.row_parts import WARNING
 from stale_runtime.system.files import MEGABYTE
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import as_text
@@ -25,7 +26,7 @@ MOST_FEATURES = 512 * MEGABYTE
 
 
 class FileDetector:
-    """Finds actions in feature files, and in videos whose features nobody else needs."""
+    """Finds actions in feature files."""
 
     def __init__(self, plan: DetectionPlan) -> None:
         """Open the bundle.
@@ -43,10 +44,9 @@ class FileDetector:
         )
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
-        """From a batch with the columns ``video`` and ``path`` to one of results, see ``row_schema``."""
+        """From a batch with the columns ``video`` and ``path`` to one of results, see ``parquet_schema``."""
         videos, paths = batch["video"].to_pylist(), [Path(path) for path in batch["path"].to_pylist()]
-        size = self._group.localizer.group_size
-        rows = []
+        size, rows = self._group.localizer.group_size, []
         for start in range(0, len(paths), size):
             group = self._group.process(paths[start : start + size])
             for video, (outcome, compared, _) in zip(videos[start:], group, strict=False):
@@ -129,7 +129,7 @@ class FeatureDetector:
         self._plan, self._localizer = plan, plan.open_localizer()
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
-        """From a batch of ``VideoEmbedder`` to one of results, see ``row_schema``."""
+        """From a batch of ``VideoEmbedder`` to one of results, see ``parquet_schema``."""
         rows = [
             _named_row(row["video"], self._detect(row), self._plan, row[WARNING])
             for row in batch.to_pylist()
@@ -157,4 +157,4 @@ def _named_row(video: str, result: VideoResult, plan: DetectionPlan, warning: st
 def _as_table(rows: Iterable[dict[str, Any]]) -> "pyarrow.Table":
     import pyarrow
 
-    return pyarrow.Table.from_pylist(list(rows), row_schema().append(pyarrow.field(WARNING, pyarrow.string())))
+    return pyarrow.Table.from_pylist(list(rows), parquet_schema().append(pyarrow.field(WARNING, pyarrow.string())))

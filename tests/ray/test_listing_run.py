@@ -3,17 +3,19 @@
 import json
 import shutil
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stale_runtime import Bundle, Localizer, Settings, read_prompts
-from stale_runtime.errors import JournalError
-from stale_runtime.formats.result_rows import read_result_row, row_of_result
+from stale_runtime import Bundle, Localizer, VideoDetections, read_prompts
+from stale_runtime.errors import DatasetError, JournalError
+from stale_runtime.formats.parquet_table import parquet_schema
+from stale_runtime.formats.result_rows import FailedVideo, read_result_row, row_of_result
 from stale_runtime.ray_data.detection_plan import DetectionPlan
 from stale_runtime.ray_data.listing_run import ListingRun
+from stale_runtime.ray_data.row_parts import WARNING, read_finished, tidy_parts, write_part
 from stale_runtime.ray_data.video_listing import ListedVideo, read_listing
 from tests.ray.conftest import BUNDLE, EXAMPLES, PROMPTS
 from tests.ray.deadly_plan import DeadlyPlan, DyingOncePlan, UnusablePlan
@@ -27,6 +29,10 @@ def rows_of(folder: Path) -> dict[str, dict[str, Any]]:
     assert len({row["video"] for row in rows}) == len(rows)
     assert [path.name for path in folder.glob(".*")] == []
     return {row["video"]: row for row in rows}
+
+
+def found(video: str) -> VideoDetections:
+    return VideoDetections(video=video, duration_s=None, detections=())
 
 
 def as_kind(kind: type[DetectionPlan], plan: DetectionPlan) -> DetectionPlan:
@@ -117,3 +123,52 @@ def test_a_bundle_that_no_process_can_open_ends_the_run(
         list(run.detect(actors=1))
 
 
+def test_a_folder_with_results_needs_resume_and_the_same_settings_and_listing(
+    feature_files: Path, plan: DetectionPlan, tmp_path: Path
+) -> None:
+    listing, out = read_listing(feature_files), tmp_path / "out"
+    out.mkdir()
+    row = {**row_of_result(FailedVideo("torn", "FeatureError", "truncated"), plan.text), WARNING: None}
+    done = {**row_of_result(found("clip00"), plan.text), WARNING: None}
+    write_part(_table([row, done]), folder=out)
+    (out / ".unfinished-0").touch()
+    with pytest.raises(JournalError, match="results of 2 videos already; give --resume"):
+        ListingRun.prepare(plan, listing, out, resume=False)
+    with pytest.raises(JournalError, match="other settings"):
+        ListingRun.prepare(replace(plan, text="{}"), listing, out, resume=True)
+    with pytest.raises(JournalError, match="1 videos that are not listed, such as 'clip00'"):
+        ListingRun.prepare(plan, listing[2:], out, resume=True)
+    run = ListingRun.prepare(plan, listing, out, resume=True)
+    assert "torn" in {video.video for video in run.videos}
+    assert len(run.videos) == len(listing) - 1
+    assert rows_of(out).keys() == {"clip00"}
+
+
+def test_a_part_that_is_written_again_takes_the_place_of_the_first(plan: DetectionPlan, tmp_path: Path) -> None:
+    rows = [{**row_of_result(found(name), plan.text), WARNING: None} for name in "ab"]
+    for order in (rows, rows[::-1]):
+        write_part(_table(order), folder=tmp_path)
+    assert rows_of(tmp_path).keys() == {"a", "b"}
+
+
+def test_a_part_that_is_broken_or_has_a_video_again_is_named(plan: DetectionPlan, tmp_path: Path) -> None:
+    rows = [{**row_of_result(found(name), plan.text), WARNING: None} for name in "ab"]
+    write_part(_table(rows), folder=tmp_path)
+    write_part(_table(rows[:1]), folder=tmp_path)
+    with pytest.raises(DatasetError, match="video 'a' has a row in another part too"):
+        read_finished(tmp_path)
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 torn")
+    with pytest.raises(DatasetError, match=r"x\.parquet: broken"):
+        tidy_parts(tmp_path)
+
+
+def test_results_that_cannot_be_written_say_why(plan: DetectionPlan, tmp_path: Path) -> None:
+    row = {**row_of_result(found("a"), plan.text), WARNING: None}
+    told = write_part(_table([row]), folder=tmp_path / "missing")
+    assert "No such file or directory" in told["unwritten"][0].as_py()
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    import pyarrow
+
+    return pyarrow.Table.from_pylist(rows, parquet_schema().append(pyarrow.field(WARNING, pyarrow.string())))
