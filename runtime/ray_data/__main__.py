@@ -55,7 +55,9 @@ _SECONDS = Number(1e-6, LONGEST_S)
     "--expect-sha256", type=Sha256(), help="Refuse every bundle but this: the hash that stale-export printed."
 )
 @click.option("--verify", type=PATH, metavar="KEY", help="Refuse every bundle that is not signed with this public key.")
-@click.option("--resume", is_flag=True, help="Continue an interrupted run with the same -o; failed videos are repeated.")
+@click.option(
+    "--resume", is_flag=True, help="Continue an interrupted run with the same -o; failed videos are repeated."
+)
 @click.option(
     "--actors",
     type=click.IntRange(1),

@@ -94,9 +94,7 @@ def detect_videos(dataset: "Dataset", plan: DetectionPlan, *, actors: int, num_g
     Returns:
         As ``detect_files``.
     """
-    features = _map_with_actors(
-        dataset, VideoEmbedder, plan, actors=actors, num_cpus=EMBEDDER_CPUS, num_gpus=num_gpus
-    )
+    features = _map_with_actors(dataset, VideoEmbedder, plan, actors=actors, num_cpus=EMBEDDER_CPUS, num_gpus=num_gpus)
     return _map_with_actors(
         features, FeatureDetector, plan, actors=-(-actors // VIDEOS_A_DETECTOR), num_cpus=SMALL_CPUS
     )

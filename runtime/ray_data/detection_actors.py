@@ -130,10 +130,7 @@ class FeatureDetector:
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         """From a batch of ``VideoEmbedder`` to one of results, see ``parquet_schema``."""
-        rows = [
-            _named_row(row["video"], self._detect(row), self._plan, row[WARNING])
-            for row in batch.to_pylist()
-        ]
+        rows = [_named_row(row["video"], self._detect(row), self._plan, row[WARNING]) for row in batch.to_pylist()]
         return _as_table(rows)
 
     def _detect(self, row: dict[str, Any]) -> VideoResult:

@@ -46,9 +46,7 @@ class VisionEncoder:
             BackendError: a GPU is asked for, and ONNX Runtime cannot use one here.
         """
         self.spec, self.channels, self.name = spec, channels, name
-        self._session = open_session(
-            model, name=name, threads=threads, limits=TOWER_LIMITS, processor=processor
-        )
+        self._session = open_session(model, name=name, threads=threads, limits=TOWER_LIMITS, processor=processor)
         _require_images(self._session, spec, name)
         mean, deviation = (np.asarray(values, np.float64) for values in (spec.recipe.mean, spec.recipe.deviation))
         self._scale = (1 / (255 * deviation)).astype(np.float32)  # (3,)

@@ -27,7 +27,9 @@ def test_parquet_with_ids_text_and_a_folder_list_the_same(tmp_path: Path, monkey
     assert read_listing(tmp_path / "list.txt") == expected
     assert read_listing(folder) == expected
     assert read_listing(write(tmp_path / "paths.parquet", {"path": paths, "more": [1, 2]})) == expected
-    listed = read_listing(write(tmp_path / "ids.parquet", {"path": ["features/b.npy", "s3://x/y.npy"], "video": ["1", "2"]}))
+    listed = read_listing(
+        write(tmp_path / "ids.parquet", {"path": ["features/b.npy", "s3://x/y.npy"], "video": ["1", "2"]})
+    )
     assert listed == [ListedVideo("1", paths[0]), ListedVideo("2", "s3://x/y.npy")]
 
 
@@ -41,7 +43,7 @@ def test_parquet_with_ids_text_and_a_folder_list_the_same(tmp_path: Path, monkey
         ({"path": ["a.npy", None]}, "row 2: path 'None', expected"),
         ({"path": ["a\0.npy"]}, r"row 1: path .*, expected 1 to 4,096 characters"),
         ({"path": ["a.npy"], "video": [None]}, "column video of type null"),
-        ({"path": ["a.npy", "b.npy"], "video": ["a", None]}, "row 2: video None, expected an id"),
+        ({"path": ["a.npy", "b.npy"], "video": ["a", None]}, "row 2: video '', expected an id"),
     ],
 )
 def test_what_a_parquet_file_must_not_list_is_refused(columns: dict[str, Any], says: str, tmp_path: Path) -> None:
