@@ -62,8 +62,8 @@ _SECONDS = Number(1e-6, LONGEST_S)
     "--actors",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes that work at once, each on one CPU.  [default, and most: one for each CPU that Ray has, or as many as "
-    "its GPUs are enough for]",
+    help="Processes that work at once, each on one CPU.  [default, and most: one for each CPU that Ray has, or as many "
+    "as its GPUs are enough for]",
 )
 @click.option(
     "--gpus-per-actor",

@@ -10,8 +10,8 @@
         print(batch["video"], batch["status"])
 
 Actors that take all CPUs would leave none for the tasks that read and write, and Ray would wait for ever. So an actor
-for each CPU takes nine tenths of it, and a task that writes one tenth, while the listing needs no task at all. A dataset
-that Ray reads itself needs whole CPUs for that: give it fewer actors than there are CPUs.
+for each CPU takes nine tenths of it, and a task that writes one tenth, while the listing needs no task at all. A
+dataset that Ray reads itself needs whole CPUs for that: give it fewer actors than there are CPUs.
 """
 
 from collections.abc import Sequence

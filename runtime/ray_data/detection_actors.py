@@ -11,7 +11,7 @@ from stale_runtime.batch.feature_comparison import RowSample
 from stale_runtime.batch.group_detection import GroupDetection
 from stale_runtime.errors import FeatureError, OutOfMemoryError, RecipeError, StaleError
 from stale_runtime.formats.parquet_table import parquet_schema
-from stale_runtime.formats.result_rows import FailedVideo, VideoResult, row_of_result, video_result
+from stale_runtime.formats.result_rows import FailedVideo, ResultRow, VideoResult, result_row, row_of_result
 from stale_runtime.ray_data.detection_plan import DetectionPlan
 from stale_runtime.ray_data.row_parts import WARNING
 from stale_runtime.system.files import MEGABYTE
@@ -51,7 +51,7 @@ class FileDetector:
             group = self._group.process(paths[start : start + size])
             for video, (outcome, compared, _) in zip(videos[start:], group, strict=False):
                 assert outcome is not None  # none is finished before
-                rows.append(_named_row(video, video_result(outcome), self._plan, compared.problem))
+                rows.append(_named(video, result_row(outcome, self._plan.text), compared.problem))
         return _as_table(rows)
 
 
@@ -130,7 +130,10 @@ class FeatureDetector:
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         """From a batch of ``VideoEmbedder`` to one of results, see ``parquet_schema``."""
-        rows = [_named_row(row["video"], self._detect(row), self._plan, row[WARNING]) for row in batch.to_pylist()]
+        rows = [
+            _named(row["video"], row_of_result(self._detect(row), self._plan.text), row[WARNING])
+            for row in batch.to_pylist()
+        ]
         return _as_table(rows)
 
     def _detect(self, row: dict[str, Any]) -> VideoResult:
@@ -146,9 +149,9 @@ class FeatureDetector:
             return FailedVideo(row["video"], type(problem).__name__, as_text(str(problem)))
 
 
-def _named_row(video: str, result: VideoResult, plan: DetectionPlan, warning: str | None) -> dict[str, Any]:
+def _named(video: str, row: ResultRow, warning: str | None) -> dict[str, Any]:
     """A row of results under the id of the listing, which need not be that of the file name."""
-    return {**row_of_result(result, plan.text), "video": video, WARNING: None if warning is None else as_text(warning)}
+    return {**row, "video": video, WARNING: None if warning is None else as_text(warning)}
 
 
 def _as_table(rows: Iterable[dict[str, Any]]) -> "pyarrow.Table":
