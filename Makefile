@@ -16,6 +16,7 @@
 # make reproducible  build the wheel twice, in two places, and compare the files
 # make audit         known vulnerabilities of everything that the tests run with; asks PyPI's JSON interface
 # make sbom          a bill of materials of what an edge box gets
+# make ray           the tests of Ray Data, in an environment of its own; Ray and what it needs take 800 MB
 # make core          install the runtime alone, as on an edge box, and start the commands
 # make               this help
 
@@ -29,7 +30,7 @@ BIN := $(VENV)/bin
 PACKAGES := stale_runtime stale_model stale_export stale_bench
 FOLDERS := runtime stale_model export bench
 
-.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core fuzz lowest newest pythons reproducible audit sbom demo gpu arm clean
+.PHONY: help try example test check lint types layering deadcode browser screenshots docs drawing format core ray fuzz lowest newest pythons reproducible audit sbom demo gpu arm clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -113,6 +114,16 @@ browser:
 screenshots: $(VENV)/installed
 	$(BIN)/python -m tests.speed_plot
 	$(BIN)/python -m tests.page.screenshots
+
+# Ray is large and pins nothing that we need, so it has an environment of its own. It gives warnings about itself.
+RAY := build/ray
+$(RAY)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[ray,video]' pytest hypothesis
+	touch $@
+
+ray: $(RAY)/installed
+	$(RAY)/bin/python -m pytest tests/ray -W ignore
 
 # Install the runtime alone, as an edge box does: no extras, no torch.
 core:

@@ -206,6 +206,7 @@ class BatchRun:
         if workers > 1:
             yield from self._process_in_workers(work, groups, workers, keep)
             return
+        detection = work.using(self.localizer)
         for group in groups:
             for task, done in zip(group, process_tasks(detection, group, watch), strict=True):
                 keep(task, done)

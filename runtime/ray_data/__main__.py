@@ -62,14 +62,15 @@ _SECONDS = Number(1e-6, LONGEST_S)
     "--actors",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes that work at once, each on one CPU.  [default: one for each CPU that Ray has]",
+    help="Processes that work at once, each on one CPU.  [default, and most: one for each CPU that Ray has, or as many "
+    "as its GPUs are enough for]",
 )
 @click.option(
     "--gpus-per-actor",
     type=Number(0.01, 16),
     metavar="X",
-    help="Compute the features of videos with so much of a GPU for each process, such as 0.5; needs onnxruntime-gpu. "
-    "Give --actors too.  [default: CPUs only]",
+    help="Compute the features of videos with so much of a GPU for each process, such as 0.5; needs onnxruntime-gpu.  "
+    "[default: CPUs only]",
 )
 @click.option(
     "--object-store",
@@ -120,9 +121,11 @@ def detect_listing(listing: Path, **options: Any) -> int:
     console.note(NAME, f"{run.finished:,} videos were finished before, {len(run.videos):,} are left")
     if not run.videos:
         return DONE
-    with connected_to_ray(object_store_bytes=options["object_store"] * MEGABYTE) as cpus:
+    with connected_to_ray(object_store_bytes=options["object_store"] * MEGABYTE) as resources:
         try:
-            done = run.detect(actors=options["actors"] or cpus, num_gpus=options["gpus_per_actor"] or 0)
+            num_gpus = options["gpus_per_actor"] or 0
+            most = resources.most_actors(num_gpus)
+            done = run.detect(actors=min(options["actors"] or most, most), num_gpus=num_gpus)
             _say(console.progress(done, label="detecting", total=len(run.videos)))
         except KeyboardInterrupt as problem:
             count = f"{run.counts.total():,} of {len(run.videos):,} videos are done"
@@ -141,7 +144,6 @@ def prepare_listing_run(
     verify: Path | None,
     resume: bool,
     gpus_per_actor: float | None,
-    actors: int | None,
     backend: str | None,
     vision_precision: Precision | None,
     length: int | Literal["auto"] | None,
@@ -164,8 +166,6 @@ def prepare_listing_run(
     """
     if (fps is None) != (stride is None) or (fps is not None and durations is not None):
         raise click.UsageError("--fps and --stride belong together, and --durations is instead of them")
-    if gpus_per_actor is not None and actors is None:
-        raise click.UsageError("--gpus-per-actor without --actors; give the number of processes that fit your GPUs")
     videos = read_listing(listing)
     settings = Settings(
         backend=backend,

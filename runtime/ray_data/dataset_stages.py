@@ -10,8 +10,8 @@
         print(batch["video"], batch["status"])
 
 Actors that take all CPUs would leave none for the tasks that read and write, and Ray would wait for ever. So an actor
-for each CPU takes nine tenths of it, and a task that writes one tenth, while the listing needs no task at all. A dataset
-that Ray reads itself needs whole CPUs for that: give it fewer actors than there are CPUs.
+for each CPU takes nine tenths of it, and a task that writes one tenth, while the listing needs no task at all. A
+dataset that Ray reads itself needs whole CPUs for that: give it fewer actors than there are CPUs.
 """
 
 from collections.abc import Sequence
@@ -124,10 +124,14 @@ def _map_with_actors(
     return dataset.map_batches(
         actor,
         fn_constructor_args=(plan,),
-        batch_size=None,
+        batch_size=1 if num_gpus else None,  # None: a block, however large, which Ray refuses for actors with GPUs
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors),
+        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),  # more would fail with one that dies
         num_cpus=num_cpus,
         num_gpus=num_gpus or None,
-        max_task_retries=MOST_ATTEMPTS,
+        ray_remote_args_fn=_retry_limit,
     )
+
+
+def _retry_limit() -> dict[str, int]:
+    return {"max_task_retries": MOST_ATTEMPTS}

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from stale_runtime.batch.feature_comparison import RowSample
 from stale_runtime.batch.group_detection import GroupDetection
 from stale_runtime.errors import FeatureError, OutOfMemoryError, RecipeError, StaleError
-from stale_runtime.formats.result_rows import FailedVideo, VideoResult, row_of_result, video_result
+from stale_runtime.formats.parquet_table import parquet_schema
+from stale_runtime.formats.result_rows import FailedVideo, ResultRow, VideoResult, result_row, row_of_result
 from stale_runtime.ray_data.detection_plan import DetectionPlan
-from stale_runtime.ray_data.row_parts import WARNING, row_schema
+from stale_runtime.ray_data.row_parts import WARNING
 from stale_runtime.system.files import MEGABYTE
 from stale_runtime.system.long_calls import time_limit
 from stale_runtime.system.text import as_text
@@ -25,7 +26,7 @@ MOST_FEATURES = 512 * MEGABYTE
 
 
 class FileDetector:
-    """Finds actions in feature files, and in videos whose features nobody else needs."""
+    """Finds actions in feature files."""
 
     def __init__(self, plan: DetectionPlan) -> None:
         """Open the bundle.
@@ -43,15 +44,14 @@ class FileDetector:
         )
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
-        """From a batch with the columns ``video`` and ``path`` to one of results, see ``row_schema``."""
+        """From a batch with the columns ``video`` and ``path`` to one of results, see ``parquet_schema``."""
         videos, paths = batch["video"].to_pylist(), [Path(path) for path in batch["path"].to_pylist()]
-        size = self._group.localizer.group_size
-        rows = []
+        size, rows = self._group.localizer.group_size, []
         for start in range(0, len(paths), size):
             group = self._group.process(paths[start : start + size])
             for video, (outcome, compared, _) in zip(videos[start:], group, strict=False):
                 assert outcome is not None  # none is finished before
-                rows.append(_named_row(video, video_result(outcome), self._plan, compared.problem))
+                rows.append(_named(video, result_row(outcome, self._plan.text), compared.problem))
         return _as_table(rows)
 
 
@@ -129,8 +129,11 @@ class FeatureDetector:
         self._plan, self._localizer = plan, plan.open_localizer()
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
-        """From a batch of ``VideoEmbedder`` to one of results, see ``row_schema``."""
-        rows = [_named_row(row["video"], self._detect(row), self._plan, row[WARNING]) for row in batch.to_pylist()]
+        """From a batch of ``VideoEmbedder`` to one of results, see ``parquet_schema``."""
+        rows = [
+            _named(row["video"], row_of_result(self._detect(row), self._plan.text), row[WARNING])
+            for row in batch.to_pylist()
+        ]
         return _as_table(rows)
 
     def _detect(self, row: dict[str, Any]) -> VideoResult:
@@ -146,12 +149,12 @@ class FeatureDetector:
             return FailedVideo(row["video"], type(problem).__name__, as_text(str(problem)))
 
 
-def _named_row(video: str, result: VideoResult, plan: DetectionPlan, warning: str | None) -> dict[str, Any]:
+def _named(video: str, row: ResultRow, warning: str | None) -> dict[str, Any]:
     """A row of results under the id of the listing, which need not be that of the file name."""
-    return {**row_of_result(result, plan.text), "video": video, WARNING: None if warning is None else as_text(warning)}
+    return {**row, "video": video, WARNING: None if warning is None else as_text(warning)}
 
 
 def _as_table(rows: Iterable[dict[str, Any]]) -> "pyarrow.Table":
     import pyarrow
 
-    return pyarrow.Table.from_pylist(list(rows), row_schema().append(pyarrow.field(WARNING, pyarrow.string())))
+    return pyarrow.Table.from_pylist(list(rows), parquet_schema().append(pyarrow.field(WARNING, pyarrow.string())))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from stale_runtime.errors import DatasetError, OutputError
+from stale_runtime.formats.parquet_table import parquet_schema
 from stale_runtime.formats.result_rows import FAILED, check_video_id
 from stale_runtime.inputs.videos import MOST_VIDEOS, check_count
 from stale_runtime.system.files import reason, why_unwritten
@@ -32,32 +33,11 @@ REPORTED: Final = ("video", "status", "error", "message", WARNING)
 """Columns that the driver gets of each video."""
 
 
-def row_schema() -> "pyarrow.Schema":
-    """The columns of ``ResultRow``."""
-    import pyarrow
-
-    numbers = [pyarrow.field(name, pyarrow.float64(), nullable=False) for name in ("start", "end", "score")]
-    detection = pyarrow.struct([pyarrow.field("label", pyarrow.string(), nullable=False), *numbers])
-    return pyarrow.schema(
-        [
-            pyarrow.field("video", pyarrow.string(), nullable=False),
-            pyarrow.field("status", pyarrow.string(), nullable=False),
-            pyarrow.field("error", pyarrow.string()),
-            pyarrow.field("message", pyarrow.string()),
-            pyarrow.field("duration_s", pyarrow.float64()),
-            pyarrow.field("window", pyarrow.int32()),
-            pyarrow.field("recomputed", pyarrow.int32(), nullable=False),
-            pyarrow.field("detections", pyarrow.list_(detection), nullable=False),
-            pyarrow.field("settings", pyarrow.string(), nullable=False),
-        ]
-    )
-
-
 def write_part(batch: "pyarrow.Table", *, folder: Path) -> "pyarrow.Table":
     """Write results, and return what the driver wants to know of them. It runs in Ray's tasks.
 
     Args:
-        batch: columns of ``row_schema``, and ``WARNING``.
+        batch: columns of ``parquet_schema``, and ``WARNING``.
         folder: must exist; on a cluster, the same on all machines.
 
     Returns:
@@ -69,7 +49,7 @@ def write_part(batch: "pyarrow.Table", *, folder: Path) -> "pyarrow.Table":
     name = f"part-{hashlib.sha256(chr(10).join(ids).encode()).hexdigest()[:32]}.parquet"
     problem = None
     try:
-        _write_whole(folder / name, batch.select(row_schema().names).cast(row_schema()))
+        _write_whole(folder / name, batch.select(parquet_schema().names).cast(parquet_schema()))
     except OSError as error:
         problem = f"{folder}: {why_unwritten(error)}"
     unwritten = pyarrow.array([problem] * len(batch), pyarrow.string())
@@ -177,7 +157,7 @@ def _reading(path: Path) -> "Iterator[pyarrow.parquet.ParquetFile]":
 
     try:
         with ParquetFile(path) as file:
-            if file.schema_arrow.names != row_schema().names:
+            if file.schema_arrow.names != parquet_schema().names:
                 names = ", ".join(file.schema_arrow.names)[:80]
                 raise DatasetError(
                     f"{path}: columns {names}, expected those of results; take another -o, or move this file away"

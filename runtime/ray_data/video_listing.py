@@ -93,7 +93,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[Any, Any]]:
             columns = [name for name in ("video", "path") if name in names]
             for batch in file.iter_batches(batch_size=4096, columns=columns):
                 for row in batch.to_pylist():
-                    yield row.get("video", None if "video" not in names else ""), row["path"]
+                    yield (row["video"] or "" if "video" in names else None), row["path"]
     except OSError as problem:
         raise DatasetError(f"{path}: {reason(problem)}") from problem
     except pyarrow.ArrowException as problem:
