@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stale_runtime.batch.feature_comparison import RowSample
-from stale_runtime.batch.group_detection import GroupDetection
+from stale_runtime.batch.group_detection import GroupDetection, group_size
 from stale_runtime.errors import FeatureError, OutOfMemoryError, RecipeError, StaleError
 from stale_runtime.formats.parquet_table import parquet_schema
 from stale_runtime.formats.result_rows import FailedVideo, ResultRow, VideoResult, result_row, row_of_result
@@ -46,7 +46,7 @@ class FileDetector:
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         """From a batch with the columns ``video`` and ``path`` to one of results, see ``parquet_schema``."""
         videos, paths = batch["video"].to_pylist(), [Path(path) for path in batch["path"].to_pylist()]
-        size, rows = self._group.localizer.group_size, []
+        size, rows = group_size(paths), []
         for start in range(0, len(paths), size):
             group = self._group.process(paths[start : start + size])
             for video, (outcome, compared, _) in zip(videos[start:], group, strict=False):
