@@ -97,7 +97,7 @@ def test_more_feature_files_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     for name in "abc":
         (tmp_path / f"{name}.npy").touch()
     monkeypatch.setattr("stale_runtime.batch.found_files.MOST_FILES", 2)
-    with pytest.raises(FeatureError, match="3 files, expected at most 2; split them into several runs"):
+    with pytest.raises(FeatureError, match="3 files, expected at most 2; divide them into several runs"):
         find_files([tmp_path])
     monkeypatch.setattr("stale_runtime.batch.found_files.MOST_FILES", 3)
     assert len(find_files([tmp_path])) == 3

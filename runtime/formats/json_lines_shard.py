@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from stale_runtime.errors import DatasetError
 from stale_runtime.evaluation.results import read_detection
-from stale_runtime.formats.result_rows import FAILED, FailedVideo, VideoResult, read_result_row, read_video
+from stale_runtime.formats.result_rows import FAILED, FailedVideo, VideoResult, read_result_row, read_video_row
 from stale_runtime.formats.shard_end import START, ShardEnd
 from stale_runtime.system.files import (
     JSON_GROWTH,
@@ -115,7 +115,7 @@ def _read_line(line: bytes, place: str) -> VideoResult:
     rows = content.get("detections")
     if not isinstance(rows, list):
         raise DatasetError(f"{place}: no list of detections, expected what stale-run --format jsonl writes")
-    return read_video({"recomputed": 0, **content}, [read_detection(row, place) for row in rows], place)
+    return read_video_row({"recomputed": 0, **content}, [read_detection(row, place) for row in rows], place)
 
 
 def _parse(line: bytes, place: str) -> dict[str, Any]:

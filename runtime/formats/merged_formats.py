@@ -13,7 +13,7 @@ from stale_runtime.evaluation.results import join_results, results_member
 from stale_runtime.formats.output_format import OutputFormat
 from stale_runtime.formats.program_rows import json_line
 from stale_runtime.formats.registry import FORMATS
-from stale_runtime.formats.result_rows import FailedVideo, VideoResult, row_of_result, run_details
+from stale_runtime.formats.result_rows import FailedVideo, ResultRow, VideoResult, row_of_result, run_details
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,13 @@ def _join_csv(pieces: Iterable[bytes], run: MergedRun) -> Iterator[bytes]:
 def _join_parquet(pieces: Iterable[bytes], run: MergedRun) -> Iterator[bytes]:
     from stale_runtime.formats.parquet_table import parquet_pieces  # only this format needs it
 
-    return parquet_pieces({**json.loads(piece), "settings": run.text} for piece in pieces)
+    return parquet_pieces(_with_settings(piece, run.text) for piece in pieces)
+
+
+def _with_settings(piece: bytes, settings: str) -> ResultRow:
+    row: ResultRow = json.loads(piece)
+    row["settings"] = settings
+    return row
 
 
 _ALL = (

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 LARGEST_ROW_GROUP: Final = 1024 * MEGABYTE
-"""Bytes of a row group, unpacked."""
-MOST_VALUES: Final = 50_000_000
-"""Values of a column in a row group, such as the scores of all its detections."""
+"""Bytes of a row group before they are packed by zstd or the like."""
+MOST_VALUES: Final = 10_000_000
+"""Values of a column in a row group, such as the scores of all its detections; equal ones take no room in a file."""
 LARGEST_TEXT: Final = 64 * MEGABYTE
 """Bytes of a text in a file's metadata."""
 _MOST_ITEMS: Final = 1_000_000
 """Columns and row groups that its metadata may list."""
 _MAGIC: Final = b"PAR1"
-_ROWS_A_BATCH: Final = 100
+_ROWS_A_BATCH: Final = 10
+_GROWTH: Final = 20
+"""Bytes of memory that a row takes as Python's values, at most, for each byte of Arrow's."""
 
 
 def is_parquet(path: Path) -> bool:
@@ -133,10 +135,14 @@ def _batches(file: "ParquetFile", path: Path, columns: Iterable[str]) -> Iterato
     """The rows in batches, from which values of the wrong type are not sorted out."""
     from pyarrow import ArrowException
 
-    for n in range(file.metadata.num_row_groups):
+    groups = file.metadata.num_row_groups
+    if not groups:  # which older versions of pyarrow refuse to read
+        return
+    for n in range(groups):
         _require_small(file.metadata.row_group(n), path)
     try:
         for batch in file.iter_batches(batch_size=_ROWS_A_BATCH, columns=list(columns), use_threads=False):
+            require_memory(_GROWTH * batch.nbytes, str(path), "use a machine with more")
             yield batch.to_pylist()
     except (OSError, ArrowException, ValueError) as problem:
         raise DatasetError(f"{path}: damaged ({_first_line(problem)})") from problem

@@ -46,8 +46,9 @@ def comma_separated(result: RunResult) -> str:
 def parquet_table(result: RunResult) -> bytes:
     """A Parquet file with a row for each video, in order of their ids, see ``ResultRow``."""
     from stale_runtime.formats.parquet_table import parquet_pieces  # only this format needs it
-    from stale_runtime.formats.result_rows import row_of_result, settings_text
+    from stale_runtime.formats.result_rows import VideoResult, row_of_result, settings_text
 
-    results = sorted([*result.shown, *result.failures()], key=lambda video: video.video)
+    results: list[VideoResult] = [*result.shown, *result.failures()]
+    results.sort(key=lambda video: video.video)
     settings = settings_text(result.settings)
     return b"".join(parquet_pieces((row_of_result(video, settings) for video in results), result.end))

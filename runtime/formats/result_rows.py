@@ -149,10 +149,10 @@ def read_result_row(row: Mapping[str, Any], place: str) -> VideoResult:
     rows = row.get("detections")
     if not isinstance(rows, list):
         raise DatasetError(f"{place}: detections {reprlib.repr(rows)[:40]}, expected a list")
-    return read_video(row, [_read_detection(detection, place) for detection in rows], place)
+    return read_video_row(row, [_read_detection(detection, place) for detection in rows], place)
 
 
-def read_video(row: Mapping[str, Any], detections: Iterable[Detection], place: str) -> VideoDetections:
+def read_video_row(row: Mapping[str, Any], detections: Iterable[Detection], place: str) -> VideoDetections:
     """What a record says of a video beside its detections, which were checked before.
 
     Args:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stale_runtime.inputs.shards import shard_index
 from tests.cli import command
 from tests.cli.same_process import Done, fails, run
 from tests.conftest import BuildOnce
@@ -95,6 +96,20 @@ def test_workers_write_the_same_and_a_bad_video_costs_no_good_one(work: Path) ->
             alone, together = (work / folder / f"{name}{suffix}" for folder in ("alone", "feats"))
             assert alone.read_bytes() == together.read_bytes()
     assert not list((work / "feats").glob("bad*"))
+
+
+def test_shards_write_the_features_of_all_videos(work: Path) -> None:
+    extract(work, "videos", "-o", "all")
+    empty = [
+        index for index in range(4) if not any(shard_index(name.removeprefix("v_"), 4) == index for name in SECONDS)
+    ]
+    for index in range(4):
+        done = extract(work, "videos", "--shard", f"{index}/4", "-o", "feats")
+        assert ("has no videos" in done.stderr) == (index in empty)
+    assert empty
+    assert {path.name: path.read_bytes() for path in (work / "feats").iterdir()} == {
+        path.name: path.read_bytes() for path in (work / "all").iterdir()
+    }
 
 
 def test_a_single_bad_video_ends_the_command(work: Path) -> None:

@@ -26,6 +26,8 @@ TARGETS: Mapping[str, str] = {
     "video-info": "tests.fuzz.readers:video_info",
     "benchmark": "tests.fuzz.readers:benchmark",
     "labels": "tests.fuzz.readers:labels",
+    "shard": "tests.fuzz.shard_files:lines_target",
+    "parquet": "tests.fuzz.shard_files:parquet_target",
     "journal": "tests.fuzz.readers:journal",
     "prompt-cache": "tests.fuzz.readers:prompt_cache",
     "manifest": "tests.fuzz.readers:manifest",

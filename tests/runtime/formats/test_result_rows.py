@@ -17,7 +17,7 @@ from stale_runtime.inference.outcome import Outcome
 _LABELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _TIMES = st.floats(0, 1e6)
 _DETECTIONS = st.builds(
-    lambda label, times, score: Detection(label, *sorted(times), score),
+    lambda label, times, score: Detection(label, min(times), max(times), score),
     _LABELS,
     st.tuples(_TIMES, _TIMES),
     st.floats(-1e3, 1e3),
