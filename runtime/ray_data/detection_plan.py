@@ -87,7 +87,7 @@ class DetectionPlan:
             timeline=timeline,
             strict=strict,
             vision_processor=vision_processor,
-            text=settings_text(run.journal_settings()),
+            text=settings_text({**run.journal_settings(), **run.report_settings()}),
         )
 
     def open_bundle(self) -> Bundle:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -67,6 +68,7 @@ def connected_to_ray(*, object_store_bytes: int) -> Iterator[RayResources]:
         )
     try:
         signal.signal(signal.SIGTERM, on_termination)
+        warnings.filterwarnings("ignore", "`ray_remote_args_fn` is deprecated")  # in 2.64, which setup.cfg leaves out
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = DataContext.get_current()
         context.enable_progress_bars = False  # ours counts videos

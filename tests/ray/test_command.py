@@ -41,9 +41,9 @@ def test_one_cpu_is_enough_and_what_is_merged_is_what_stale_run_writes(feature_f
     ):
         command = [sys.executable, "-m", f"stale_runtime.commands.{module}", *arguments, "-o", tmp_path / name]
         subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
-    one, merged = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "merged.json"))
-    assert len(one["results"]) == 30
-    assert dict(sorted(one["results"].items())) == merged["results"]
+    one, merged = ((tmp_path / name).read_bytes() for name in ("one.json", "merged.json"))
+    assert len(json.loads(one)["results"]) == 30
+    assert one == merged
 
 
 def test_a_killed_run_continues_and_each_video_has_one_row(feature_files: Path, tmp_path: Path) -> None:
