@@ -122,6 +122,6 @@ def _run(command: Sequence[object]) -> Used:
     done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=False)
     wall, after = time.perf_counter() - start, os.times()
     if done.returncode not in (0, 5):
-        raise subprocess.CalledProcessError(done.returncode, command[0])
+        raise subprocess.CalledProcessError(done.returncode, str(command[0]))
     used = after.children_user + after.children_system - before.children_user - before.children_system
     return Used(wall, used)

@@ -85,12 +85,13 @@ class Estimate:
     @property
     def video_s(self) -> float:
         """Processor time of a video, s, with fetching it."""
-        return float(getattr(self.inputs, f"{self.kind}_s")) + self.inputs.fetched_s
+        given = self.inputs
+        return {"features": given.features_s, "clips": given.clips_s}[self.kind] + given.fetched_s
 
     @property
     def video_bytes(self) -> float:
         """Size of a file."""
-        return float(getattr(self.inputs, f"{self.kind}_bytes"))
+        return {"features": self.inputs.features_bytes, "clips": self.inputs.clips_bytes}[self.kind]
 
     @property
     def work_hours(self) -> float:

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,12 @@ def test_a_calm_video_takes_the_approximation_and_a_wild_one_is_bit_equal_to_the
 @pytest.mark.parametrize("backend", ["ort-fast", "ort-fp32"])
 def test_what_was_detected_before_changes_no_bit(fast_bundle: Path, tmp_path: Path, backend: str) -> None:
     """So that processes and machines may share the videos of a run in any way."""
-    videos = {"calm": calm(), "wild": wild(), "half": calm().astype(np.float16), "long": np.concatenate([calm()] * 20)}
+    videos: dict[str, NDArray[Any]] = {
+        "calm": calm(),
+        "wild": wild(),
+        "half": calm().astype(np.float16),
+        "long": np.concatenate([calm()] * 20),
+    }
     paths = [tmp_path / f"{name}.npy" for name in (*videos, "broken")]
     for path, features in zip(paths, videos.values(), strict=False):
         np.save(path, features)
