@@ -12,6 +12,8 @@ from stale_runtime.batch.group_detection import GroupDetection, group_size
 from stale_runtime.errors import FeatureError, OutOfMemoryError, RecipeError, StaleError
 from stale_runtime.formats.parquet_table import parquet_schema
 from stale_runtime.formats.result_rows import FailedVideo, ResultRow, VideoResult, result_row, row_of_result
+from stale_runtime.inputs.remote_copies import fetched, look_up_all
+from stale_runtime.inputs.remote_files import Source, parse_source
 from stale_runtime.ray_data.detection_plan import DetectionPlan
 from stale_runtime.ray_data.row_parts import WARNING
 from stale_runtime.system.files import MEGABYTE
@@ -45,7 +47,7 @@ class FileDetector:
 
     def __call__(self, batch: "pyarrow.Table") -> "pyarrow.Table":
         """From a batch with the columns ``video`` and ``path`` to one of results, see ``parquet_schema``."""
-        videos, paths = batch["video"].to_pylist(), [Path(path) for path in batch["path"].to_pylist()]
+        videos, paths = batch["video"].to_pylist(), look_up_all(list(map(parse_source, batch["path"].to_pylist())))
         size, rows = group_size(paths), []
         for start in range(0, len(paths), size):
             group = self._group.process(paths[start : start + size])
@@ -85,36 +87,46 @@ class VideoEmbedder:
             }
         )
         rows = [
-            {"video": video, **self._embed(Path(path))}
+            {"video": video, **self._embed(parse_source(path))}
             for video, path in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True)
         ]
         return pyarrow.Table.from_pylist(rows, schema)
 
-    def _embed(self, path: Path) -> dict[str, Any]:
-        from stale_runtime.video.video_features import VideoFeatures
-
+    def _embed(self, source: Source) -> dict[str, Any]:
         error: StaleError
         try:
-            with time_limit(self._plan.settings.timeout_s, str(path)):
-                found = VideoFeatures(path, self._encoder)
-                size = 2 * found.snippets * found.channels
-                if size > MOST_FEATURES:
-                    raise FeatureError(
-                        f"{path}: {size:,} bytes of features, expected at most {MOST_FEATURES:,} between two stages; "
-                        "compute them with stale-features, and list the feature file"
-                    )
-                sample = RowSample()
-                features = np.concatenate(list(sample.watch(None)(found.blocks(), found.block_count)))
-            problem = sample.find_problem(path, self._manifest)
-            if problem is not None and self._plan.strict:
-                raise RecipeError(problem)
-            warning = problem or (None if found.damage is None else f"{path}: {found.damage}")
-            return {"features": features.tobytes(), "duration_s": found.duration_s, WARNING: warning}
+            with fetched(source) as path:
+                return self._embed_file(path, str(source))
         except StaleError as problem:
             error = problem
         except MemoryError as problem:
-            error = OutOfMemoryError(f"{path}: not enough memory ({problem}); take fewer --actors")
+            error = OutOfMemoryError(f"{source}: not enough memory ({problem}); take fewer --actors")
         return {"error": type(error).__name__, "message": as_text(str(error))}
+
+    def _embed_file(self, path: Path, name: str) -> dict[str, Any]:
+        """The features of a video on this machine, and what to warn of.
+
+        Raises:
+            StaleError: it cannot be used.
+        """
+        from stale_runtime.video.video_features import VideoFeatures
+
+        with time_limit(self._plan.settings.timeout_s, name):
+            found = VideoFeatures(path, self._encoder)
+            size = 2 * found.snippets * found.channels
+            if size > MOST_FEATURES:
+                raise FeatureError(
+                    f"{path}: {size:,} bytes of features, expected at most {MOST_FEATURES:,} between two stages; "
+                    "compute them with stale-features, and list the feature file"
+                )
+            sample = RowSample()
+            features = np.concatenate(list(sample.watch(None)(found.blocks(), found.block_count)))
+        problem = sample.find_problem(path, self._manifest)
+        if problem is not None and self._plan.strict:
+            raise RecipeError(problem)
+        warning = problem or (None if found.damage is None else f"{path}: {found.damage}")
+        shown = None if warning is None else warning.replace(str(path), name)
+        return {"features": features.tobytes(), "duration_s": found.duration_s, WARNING: shown}
 
 
 class FeatureDetector:

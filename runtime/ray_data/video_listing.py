@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stale_runtime.batch.found_files import find_files
 from stale_runtime.errors import DatasetError
 from stale_runtime.formats.result_rows import check_video_id
+from stale_runtime.inputs.remote_files import RemoteFile, parse_source
 from stale_runtime.inputs.videos import LARGEST_FILE, MOST_VIDEOS, check_count, video_id
 from stale_runtime.system.files import read_text, reason
 from stale_runtime.system.memory import require_memory
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 LONGEST_PATH = 4096
 """Characters of a path or URL."""
-_SCHEME = "://"
 
 
 class ListedVideo(NamedTuple):
@@ -66,7 +66,7 @@ def check_listing(rows: Iterable[tuple[Any, Any]], place: Path) -> list[ListedVi
         if not isinstance(path, str) or not 0 < len(path) <= LONGEST_PATH or "\0" in path:
             raise DatasetError(f"{where}: path {str(path)[:60]!r}, expected 1 to {LONGEST_PATH:,} characters of text")
         video = check_video_id(video_id(Path(path).stem) if video is None else video, where)
-        listed = ListedVideo(video, path if _SCHEME in path else os.path.abspath(path))
+        listed = ListedVideo(video, _whole_path(path, where))
         other = found.setdefault(video, listed)
         if other is not listed:
             raise DatasetError(
@@ -76,6 +76,15 @@ def check_listing(rows: Iterable[tuple[Any, Any]], place: Path) -> list[ListedVi
     if not found:
         raise DatasetError(f"{place}: no videos, expected at least one")
     return list(found.values())
+
+
+def _whole_path(path: str, where: str) -> str:
+    """A path that means the same in every process: from the root of the file system, or a URL of object storage."""
+    try:
+        source = parse_source(path)
+    except ValueError as problem:
+        raise DatasetError(f"{where}: {problem}") from problem
+    return str(source) if isinstance(source, RemoteFile) else os.path.abspath(path)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[Any, Any]]:

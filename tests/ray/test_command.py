@@ -45,7 +45,7 @@ def test_one_cpu_is_enough_and_what_is_merged_is_what_stale_run_writes(feature_f
             f"stale_runtime.commands.{module}",
             *map(str, arguments),
             "-o",
-            tmp_path / name,
+            str(tmp_path / name),
         ]
         subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
     one, merged = ((tmp_path / name).read_bytes() for name in ("one.json", "merged.json"))

@@ -255,7 +255,7 @@ def test_processes_that_want_one_cache_at_once_make_it_once(features: Path, tmp_
     results = tmp_path / "results"
     results.mkdir()
     code = "import sys; from pathlib import Path; from tests.stale_model.data import test_feature_cache as t; "
-    code += "t.make_and_tell(Path(sys.argv[1]), sys.argv[2])"
+    code += f"t.{make_and_tell.__name__}(Path(sys.argv[1]), sys.argv[2])"
     command = [sys.executable, "-c", code, str(features), str(results)]
     others = [subprocess.Popen(command, cwd=Path(__file__).parents[3]) for _ in range(3)]
     assert [other.wait(timeout=60) for other in others] == [0, 0, 0]
