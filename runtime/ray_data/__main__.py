@@ -118,17 +118,17 @@ def detect_listing(listing: Path, **options: Any) -> int:
     """  # noqa: D301 -- click reads the backslash
     require_ray()
     run = prepare_listing_run(listing, **options)
-    console.note(NAME, f"{run.finished:,} videos were finished before, {len(run.videos):,} are left")
-    if not run.videos:
+    console.note(NAME, f"{run.finished:,} videos were finished before, {run.left:,} are left")
+    if not run.left:
         return DONE
     with connected_to_ray(object_store_bytes=options["object_store"] * MEGABYTE) as resources:
         try:
             num_gpus = options["gpus_per_actor"] or 0
             most = resources.most_actors(num_gpus)
             done = run.detect(actors=min(options["actors"] or most, most), num_gpus=num_gpus)
-            _say(console.progress(done, label="detecting", total=len(run.videos)))
+            _say(console.progress(done, label="detecting", total=run.left))
         except KeyboardInterrupt as problem:
-            count = f"{run.counts.total():,} of {len(run.videos):,} videos are done"
+            count = f"{run.counts.total():,} of {run.left:,} videos are done"
             problem.args = (f"{count}; repeat the command with --resume to continue",)
             raise
     return _conclude(run)
@@ -213,7 +213,7 @@ def _say(reported: Iterable[Reported]) -> None:
 
 def _conclude(run: ListingRun) -> int:
     """Say what went wrong, and return the exit code."""
-    videos = len(run.videos)
+    videos = run.left
     if run.missing:
         raise MissingResultsError(
             f"{run.missing:,} of {videos:,} videos have no result, because the processes that had them ended, as it "

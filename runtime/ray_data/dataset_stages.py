@@ -4,7 +4,7 @@
 
     ray.init()
     plan = DetectionPlan.make(Bundle("stale_bundle"), Settings(), read_prompts("classes.txt"))
-    listing = listing_dataset(read_listing(Path("videos.parquet")), rows=64)
+    listing = listing_dataset([read_listing(Path("videos.parquet"))])
     found = detect_files(listing, plan, actors=2)
     for batch in write_parts(found, Path("out")).iter_batches(batch_format="pyarrow"):
         print(batch["video"], batch["status"])
@@ -52,20 +52,20 @@ def require_ray() -> None:
         raise MissingPackageError.for_extra("this needs Ray Data", "ray") from problem
 
 
-def listing_dataset(videos: Sequence[ListedVideo], *, rows: int) -> "Dataset":
+def listing_dataset(blocks: Sequence[Sequence[ListedVideo]]) -> "Dataset":
     """The videos of a listing, with the columns ``video`` and ``path``.
 
     Args:
-        videos: what ``read_listing`` returned.
-        rows: videos of a block: what an actor does at once, and what is lost if it is killed.
+        blocks: videos of what ``read_listing`` returned: each block is what an actor does at once, and what is lost if
+            it is killed.
     """
     import pyarrow
     import ray.data
 
     schema = pyarrow.schema({"video": pyarrow.string(), "path": pyarrow.string()})
-    columns = zip(*videos, strict=True)
-    table = pyarrow.table([pyarrow.array(column, pyarrow.string()) for column in columns], schema=schema)
-    return ray.data.from_arrow([table.slice(start, rows) for start in range(0, len(table), rows)])
+    return ray.data.from_arrow(
+        [pyarrow.Table.from_pylist([video._asdict() for video in block], schema) for block in blocks]
+    )
 
 
 def detect_files(dataset: "Dataset", plan: DetectionPlan, *, actors: int) -> "Dataset":

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 64
 """Videos that an actor does at once: less than a second, and what a part holds."""
-_SHARES = 8
-"""Least number of blocks for each actor, so that all have something to do until the end."""
+_BLOCKS = 64
+"""Least number of blocks of a listing with so many videos, so that all actors have something to do until the end."""
 
 
 class Reported(NamedTuple):
@@ -39,8 +39,10 @@ class ListingRun:
     """The videos of a listing that have no results yet, and where those go."""
 
     plan: DetectionPlan
-    videos: tuple[ListedVideo, ...]
-    """Those that are left."""
+    files: tuple[tuple[ListedVideo, ...], ...]
+    """Feature files that are left, in blocks."""
+    videos: tuple[tuple[ListedVideo, ...], ...]
+    """Videos that are left, in blocks."""
     folder: Path
     finished: int
     """Videos that an earlier run had finished."""
@@ -85,8 +87,20 @@ class ListingRun:
                 f"{min(strangers)[:60]!r}; give the whole listing, or take another -o"
             )
         tidy_parts(folder)
-        left = tuple(video for video in listing if video.video not in found.videos)
-        return cls(plan=plan, videos=left, folder=folder, finished=len(found.videos))
+        files = [video for video in listing if not is_video(Path(video.path))]
+        videos = [video for video in listing if is_video(Path(video.path))]
+        return cls(
+            plan=plan,
+            files=_blocks_left(files, max(1, min(MOST_ROWS, len(files) // _BLOCKS)), found.videos),
+            videos=_blocks_left(videos, 1, found.videos),
+            folder=folder,
+            finished=len(found.videos),
+        )
+
+    @property
+    def left(self) -> int:
+        """How many videos had no result when the run was prepared."""
+        return sum(map(len, (*self.files, *self.videos)))
 
     def detect(self, *, actors: int, num_gpus: float = 0) -> Iterator[Reported]:
         """Find actions in what is left, feature files first, and write the results.
@@ -101,14 +115,11 @@ class ListingRun:
         Raises:
             OutputError: results cannot be written.
         """
-        files = [video for video in self.videos if not is_video(Path(video.path))]
-        videos = [video for video in self.videos if is_video(Path(video.path))]
-        if files:
-            rows = max(1, min(MOST_ROWS, len(files) // (_SHARES * actors)))
-            yield from self._write(detect_files(listing_dataset(files, rows=rows), self.plan, actors=actors))
-        if videos:
-            dataset = listing_dataset(videos, rows=1)
-            yield from self._write(detect_videos(dataset, self.plan, actors=actors, num_gpus=num_gpus))
+        if self.files:
+            yield from self._write(detect_files(listing_dataset(self.files), self.plan, actors=actors))
+        if self.videos:
+            found = detect_videos(listing_dataset(self.videos), self.plan, actors=actors, num_gpus=num_gpus)
+            yield from self._write(found)
 
     def _write(self, found: "Dataset") -> Iterator[Reported]:
         done = write_parts(found, self.folder)
@@ -127,7 +138,20 @@ class ListingRun:
     @property
     def missing(self) -> int:
         """How many have no result, because their process was killed again and again."""
-        return len(self.videos) - self.counts.total()
+        return self.left - self.counts.total()
+
+
+def _blocks_left(
+    videos: Sequence[ListedVideo], rows: int, finished: frozenset[str]
+) -> tuple[tuple[ListedVideo, ...], ...]:
+    """What is left of each block of the whole listing.
+
+    A block has the same videos in every run, and so its part the same name: processes of a killed run may live a little
+    longer than their driver, and what they still write must not be there twice.
+    """
+    blocks = (videos[start : start + rows] for start in range(0, len(videos), rows))
+    left = (tuple(video for video in block if video.video not in finished) for block in blocks)
+    return tuple(block for block in left if block)
 
 
 def _shorten(settings: frozenset[str] | set[str]) -> str:

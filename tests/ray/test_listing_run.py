@@ -57,7 +57,7 @@ def test_files_give_what_a_localizer_finds_and_broken_ones_their_reason(
     assert "truncated" in rows["torn"]["message"]
     assert reported["torn"].message == rows["torn"]["message"]
     again = ListingRun.prepare(plan, read_listing(feature_files), tmp_path / "out", resume=True)
-    assert sorted(video.video for video in again.videos) == ["broken", "torn"]
+    assert sorted(video.video for block in again.files for video in block) == ["broken", "torn"]
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -139,8 +139,8 @@ def test_a_folder_with_results_needs_resume_and_the_same_settings_and_listing(
     with pytest.raises(JournalError, match="1 videos that are not listed, such as 'clip00'"):
         ListingRun.prepare(plan, listing[2:], out, resume=True)
     run = ListingRun.prepare(plan, listing, out, resume=True)
-    assert "torn" in {video.video for video in run.videos}
-    assert len(run.videos) == len(listing) - 1
+    assert "torn" in {video.video for block in run.files for video in block}
+    assert run.left == len(listing) - 1
     assert rows_of(out).keys() == {"clip00"}
 
 
@@ -160,6 +160,18 @@ def test_a_part_that_is_broken_or_has_a_video_again_is_named(plan: DetectionPlan
     (tmp_path / "x.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(DatasetError, match=r"x\.parquet: broken"):
         tidy_parts(tmp_path)
+
+
+def test_blocks_are_those_of_the_whole_listing_so_that_late_parts_of_a_killed_run_are_replaced(
+    plan: DetectionPlan, tmp_path: Path
+) -> None:
+    listing = [ListedVideo(f"{number:03}", f"/x/{number:03}.npy") for number in range(200)]
+    first = ListingRun.prepare(plan, listing, tmp_path, resume=True)
+    rows = [{**row_of_result(found(video.video), plan.text), WARNING: None} for video in first.files[1]]
+    write_part(_table(rows), folder=tmp_path)
+    again = ListingRun.prepare(plan, listing, tmp_path, resume=True)
+    assert len(first.files) > 2
+    assert again.files == (first.files[0], *first.files[2:])
 
 
 def test_results_that_cannot_be_written_say_why(plan: DetectionPlan, tmp_path: Path) -> None:
