@@ -39,7 +39,14 @@ def test_one_cpu_is_enough_and_what_is_merged_is_what_stale_run_writes(feature_f
         ("one.json", "run", [feature_files, "--prompts", PROMPTS, "--bundle", BUNDLE, "--format", "json"]),
         ("merged.json", "merge", [tmp_path / "out", "--videos", listing]),
     ):
-        command = [sys.executable, "-m", f"stale_runtime.commands.{module}", *arguments, "-o", tmp_path / name]
+        command = [
+            sys.executable,
+            "-m",
+            f"stale_runtime.commands.{module}",
+            *map(str, arguments),
+            "-o",
+            str(tmp_path / name),
+        ]
         subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
     one, merged = ((tmp_path / name).read_bytes() for name in ("one.json", "merged.json"))
     assert len(json.loads(one)["results"]) == 30
