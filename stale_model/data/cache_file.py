@@ -156,12 +156,12 @@ class CacheFile:
     def _map(self) -> None:
         """Map the features (N, T, C) into memory."""
         shape = self.shape
-        mapped = mmap.mmap(self._descriptor, shape.file_bytes, access=mmap.ACCESS_READ)
+        mapped = mmap.mmap(self._descriptor, shape.file_bytes, access=mmap.ACCESS_COPY)  # writable, as PyTorch wants
         flat = np.frombuffer(mapped, np.float32, shape.videos * shape.length * shape.channels, HEADER_BYTES)
         self._features = flat.reshape(shape.videos, shape.length, shape.channels)  # (N, T, C)
 
     def read_video(self, row: int) -> NDArray[np.float32]:
-        """The features of the video in a row: (T, C), which cannot be changed.
+        """The features of the video in a row: (T, C); the file stays as it is if they are changed.
 
         Raises:
             FeatureError: the file can no longer be read, or contains NaN, infinity or values that are too large.

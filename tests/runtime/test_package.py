@@ -35,6 +35,7 @@ EXIT_CODES = {
     "BackendError": 2,
     "KeyFileError": 3,
     "JournalError": 3,
+    "LostWorkerError": 1,
     "OutOfMemoryError": 3,
     "TimeLimitError": 3,
     "OutputError": 2,
