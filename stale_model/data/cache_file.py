@@ -6,7 +6,7 @@ It is laid out as a safetensors file, whose header is JSON and in which nothing 
 - ``directions``: (M, C) of float32, mean directions of the videos' features, which ``Entry`` refers to;
 - ``index``: JSON as bytes, which says what the features were made from.
 
-The features are mapped into memory, which takes a third to a half of the time of ordinary reads. If a mapped file is
+The features are mapped into memory, and each video is copied from there, so that nobody can write into the map. If it is
 cut, the kernel kills the process that looks at what is gone, so its size is looked at before each video. What this
 module writes is never cut: a new cache is a new file that gets the name of the former.
 """
@@ -156,12 +156,12 @@ class CacheFile:
     def _map(self) -> None:
         """Map the features (N, T, C) into memory."""
         shape = self.shape
-        mapped = mmap.mmap(self._descriptor, shape.file_bytes, access=mmap.ACCESS_COPY)  # writable, as PyTorch wants
+        mapped = mmap.mmap(self._descriptor, shape.file_bytes, access=mmap.ACCESS_READ)
         flat = np.frombuffer(mapped, np.float32, shape.videos * shape.length * shape.channels, HEADER_BYTES)
         self._features = flat.reshape(shape.videos, shape.length, shape.channels)  # (N, T, C)
 
     def read_video(self, row: int) -> NDArray[np.float32]:
-        """The features of the video in a row: (T, C); the file stays as it is if they are changed.
+        """The features of the video in a row: a copy (T, C).
 
         Raises:
             FeatureError: the file can no longer be read, or contains NaN, infinity or values that are too large.
@@ -169,7 +169,7 @@ class CacheFile:
         try:
             if os.fstat(self._descriptor).st_size < self.shape.file_bytes:
                 raise DamagedCacheError("was cut short")
-            features = self._features[row]
+            features = self._features[row].copy()
             check_values([features], f"row {row}")
         except (DamagedCacheError, FeatureError, OSError) as problem:
             why = reason(problem) if isinstance(problem, OSError) else str(problem).partition(";")[0]
