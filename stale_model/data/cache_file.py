@@ -6,9 +6,9 @@ It is laid out as a safetensors file, whose header is JSON and in which nothing 
 - ``directions``: (M, C) of float32, mean directions of the videos' features, which ``Entry`` refers to;
 - ``index``: JSON as bytes, which says what the features were made from.
 
-The features are mapped into memory, and each video is copied from there, so that nobody can write into the map. If it is
-cut, the kernel kills the process that looks at what is gone, so its size is looked at before each video. What this
-module writes is never cut: a new cache is a new file that gets the name of the former.
+The features are mapped into memory, and each video is copied from there, so that nobody can write into the map. If the
+file is cut, the kernel kills the process that looks at what is gone, so its size is looked at before each video. What
+this module writes is never cut: a new cache is a new file that gets the name of the former.
 """
 
 import json
