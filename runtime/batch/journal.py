@@ -27,7 +27,10 @@ from stale_runtime.detections import Detection, VideoDetections
 from stale_runtime.errors import JournalError
 from stale_runtime.inputs.remote_files import RemoteFile, RemoteState, Source
 from stale_runtime.system.files import MEGABYTE, refuse_irregular, why_unwritten
+from stale_runtime.system.text import setting_differences
 
+JOURNAL_SUFFIX = ".partial.jsonl"
+"""What the name of a journal ends with."""
 SYNC_S = 10.0
 """Seconds between two syncs to the disk."""
 LONGEST_LINE = 512 * MEGABYTE
@@ -61,7 +64,7 @@ def file_state(path: Source) -> AnyState | None:
 
 def journal_path(output: Path) -> Path:
     """The path of the journal of a run that writes this output."""
-    return output.with_name(f"{output.name}.partial.jsonl")
+    return output.with_name(f"{output.name}{JOURNAL_SUFFIX}")
 
 
 class Journal:
@@ -179,11 +182,9 @@ class Journal:
         return settings, usable
 
     def _check_settings(self, found: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
-        if other:
-            changes = ", ".join(
-                f"{name} {_shorten(found.get(name))}, now {_shorten(settings.get(name))}" for name in other
-            )
+        differences = setting_differences(found, settings)
+        if differences:
+            changes = ", ".join(f"{name} {before}, now {now}" for name, before, now in differences)
             raise JournalError(
                 f"{self.path}: the interrupted run had other settings ({changes}); repeat its options, or leave out "
                 "--resume to start over"
@@ -267,7 +268,3 @@ def _parse_state(content: Mapping[str, Any]) -> AnyState:
     if "version" in content:
         return RemoteState(int(content["size"]), str(content["version"]))
     return FileState(int(content["size"]), int(content["mtime_ns"]))
-
-
-def _shorten(value: Any) -> str:
-    return str(value)[:16]

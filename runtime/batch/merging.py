@@ -18,6 +18,7 @@ from stale_runtime.formats.parquet_results import ParquetResults, is_parquet
 from stale_runtime.formats.result_rows import FailedVideo
 from stale_runtime.formats.shard_end import ShardEnd
 from stale_runtime.inputs.shards import Listing
+from stale_runtime.system.text import setting_differences
 
 MOST_MERGED: Final = 10_000_000
 """Videos in one file; their ids are in memory."""
@@ -251,9 +252,8 @@ def _common_settings(files: Sequence[ResultFile]) -> str:
     first_path, first = known[0]
     for path, text in known[1:]:
         if text != first:
-            one, other = _parse_settings(first), _parse_settings(text)
-            names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-            differ = ", ".join(f"{name} {_shorten(other.get(name))} and {_shorten(one.get(name))}" for name in names)
+            differences = setting_differences(_parse_settings(text), _parse_settings(first))
+            differ = ", ".join(f"{name} {own} and {others}" for name, own, others in differences)
             raise DatasetError(
                 f"{path}: of a run with other settings than {first_path} ({differ}); run one of them again"
             )
@@ -269,10 +269,6 @@ def _parse_settings(text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"settings {reprlib.repr(text)[:60]}, expected those of a run as JSON")
     return content
-
-
-def _shorten(value: Any) -> str:
-    return str(value)[:16]
 
 
 def _name(names: Sequence[str], *, quoted: bool = True) -> str:

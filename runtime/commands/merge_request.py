@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
+from stale_runtime.batch.journal import JOURNAL_SUFFIX
 from stale_runtime.errors import DatasetError, MissingPackageError
 from stale_runtime.formats.merged_formats import MERGED_FORMATS, MergedFormat
 from stale_runtime.system.files import reason
 from stale_runtime.terminal.output import check_not_an_input, check_output
 
 _SUFFIXES = (".jsonl", ".parquet")
-_JOURNAL = ".partial.jsonl"
-"""How the names of files end that interrupted runs left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +70,8 @@ def _files_in(folder: Path) -> Iterator[Path]:
         names = sorted(os.listdir(folder))
     except OSError as problem:
         raise DatasetError(f"{folder}: {reason(problem)}") from problem
-    found = [
-        name for name in names if name.endswith(_SUFFIXES) and not name.startswith(".") and not name.endswith(_JOURNAL)
-    ]
+    shown = [name for name in names if not name.startswith(".") and not name.endswith(JOURNAL_SUFFIX)]
+    found = [name for name in shown if name.endswith(_SUFFIXES)]
     if not found:
         raise DatasetError(f"{folder}: no .jsonl or .parquet files; give the folder that the shards were written to")
     for name in found:

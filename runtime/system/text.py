@@ -1,6 +1,7 @@
 """Text from untrusted sources, made safe for printing and writing."""
 
 import unicodedata
+from collections.abc import Mapping
 
 _UNUSABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode categories: control characters, lone surrogates, line and paragraph separators."""
@@ -25,6 +26,12 @@ def plain_line(text: str) -> str:
 def as_text(name: str) -> str:
     r"""A file name as valid Unicode: bytes that are not UTF-8 are spelled out as ``\xNN``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def setting_differences(one: Mapping[str, object], other: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """The settings in which two runs differ, for messages: the name, and the beginning of its value in each."""
+    values = ((name, one.get(name), other.get(name)) for name in {**one, **other})
+    return [(name, str(a)[:16], str(b)[:16]) for name, a, b in values if a != b]
 
 
 def fold(name: str) -> str:

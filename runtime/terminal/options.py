@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -80,77 +80,51 @@ class _NamedType(click.ParamType):  # type: ignore[type-arg]
         return self.name
 
 
-class Length(_NamedType):
+class _NumberOrWord(_NamedType):
+    """A whole number in a range, or a word that stands for one."""
+
+    least: int
+    most: int
+    words: tuple[str, ...] = ("auto",)
+    unit: str
+    """What is counted, and which words there are, for messages."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Parse the option's value.
+
+        Raises:
+            click.BadParameter: it is neither.
+        """
+        if value in self.words:
+            return str(value)
+        try:
+            number = int(value)
+        except ValueError:
+            number = self.least - 1
+        if not self.least <= number <= self.most:
+            self.fail(f"{str(value)[:20]!r}, expected {self.least} to {self.most} {self.unit}", param, ctx)
+        return number
+
+
+class Length(_NumberOrWord):
     """A number of snippets, or ``auto``."""
 
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
-        """Parse the option's value.
-
-        Raises:
-            click.BadParameter: it is neither.
-        """
-        if value == "auto":
-            return "auto"
-        try:
-            length = int(value)
-        except ValueError:
-            length = 0
-        if not layout.SHORTEST <= length <= layout.LONGEST:
-            self.fail(
-                f"{str(value)[:20]!r}, expected {layout.SHORTEST} to {layout.LONGEST} snippets, or auto", param, ctx
-            )
-        return length
+    name, unit = "N|auto", "snippets, or auto"
+    least, most = layout.SHORTEST, layout.LONGEST
 
 
-class WindowSize(_NamedType):
+class WindowSize(_NumberOrWord):
     """A number of snippets, ``auto`` or ``off``."""
 
-    name = "N|auto|off"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | Literal["auto", "off"]:
-        """Parse the option's value.
-
-        Raises:
-            click.BadParameter: it is none of these.
-        """
-        if value == "auto":
-            return "auto"
-        if value == "off":
-            return "off"
-        try:
-            size = int(value)
-        except ValueError:
-            size = 0
-        if not windows.SHORTEST <= size <= windows.LONGEST:
-            expected = f"expected {windows.SHORTEST} to {windows.LONGEST} snippets, auto or off"
-            self.fail(f"{str(value)[:20]!r}, {expected}", param, ctx)
-        return size
+    name, unit, words = "N|auto|off", "snippets, auto or off", ("auto", "off")
+    least, most = windows.SHORTEST, windows.LONGEST
 
 
-class Workers(_NamedType):
+class Workers(_NumberOrWord):
     """A number of processes, or ``auto``."""
 
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
-        """Parse the option's value.
-
-        Raises:
-            click.BadParameter: it is neither.
-        """
-        if value == "auto":
-            return "auto"
-        try:
-            workers = int(value)
-        except ValueError:
-            workers = 0
-        if not 1 <= workers <= MOST_WORKERS:
-            self.fail(f"{str(value)[:20]!r}, expected 1 to {MOST_WORKERS} processes, or auto", param, ctx)
-        return workers
+    name, unit = "N|auto", "processes, or auto"
+    least, most = 1, MOST_WORKERS
 
 
 class Sha256(_NamedType):
