@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import click
 
@@ -72,6 +72,9 @@ class FrameRate(Number):
         return super().convert(frames / seconds, param, ctx)
 
 
+_Word = TypeVar("_Word", bound=str)
+
+
 class _NamedType(click.ParamType):  # type: ignore[type-arg]
     """An option type whose name is shown in the help as it is; click would show it in upper case."""
 
@@ -80,23 +83,24 @@ class _NamedType(click.ParamType):  # type: ignore[type-arg]
         return self.name
 
 
-class _NumberOrWord(_NamedType):
+class _NumberOrWord(_NamedType, Generic[_Word]):
     """A whole number in a range, or a word that stands for one."""
 
     least: int
     most: int
-    words: tuple[str, ...] = ("auto",)
+    words: tuple[_Word, ...]
     unit: str
     """What is counted, and which words there are, for messages."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | _Word:
         """Parse the option's value.
 
         Raises:
             click.BadParameter: it is neither.
         """
-        if value in self.words:
-            return str(value)
+        for word in self.words:
+            if value == word:
+                return word
         try:
             number = int(value)
         except ValueError:
@@ -106,24 +110,27 @@ class _NumberOrWord(_NamedType):
         return number
 
 
-class Length(_NumberOrWord):
+class Length(_NumberOrWord[Literal["auto"]]):
     """A number of snippets, or ``auto``."""
 
     name, unit = "N|auto", "snippets, or auto"
+    words = ("auto",)
     least, most = layout.SHORTEST, layout.LONGEST
 
 
-class WindowSize(_NumberOrWord):
+class WindowSize(_NumberOrWord[Literal["auto", "off"]]):
     """A number of snippets, ``auto`` or ``off``."""
 
-    name, unit, words = "N|auto|off", "snippets, auto or off", ("auto", "off")
+    name, unit = "N|auto|off", "snippets, auto or off"
+    words = ("auto", "off")
     least, most = windows.SHORTEST, windows.LONGEST
 
 
-class Workers(_NumberOrWord):
+class Workers(_NumberOrWord[Literal["auto"]]):
     """A number of processes, or ``auto``."""
 
     name, unit = "N|auto", "processes, or auto"
+    words = ("auto",)
     least, most = 1, MOST_WORKERS
 
 
