@@ -4,6 +4,7 @@ import io
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class OpenVinoSession:
             reader = FrontEndManager().load_by_framework("onnx")  # the only format that refuse_unsafe reads
             with stoppable(_cannot_be_stopped):
                 graph = reader.convert(reader.load(io.BytesIO(model)))
-                self._compiled = openvino.Core().compile_model(graph, "CPU", settings)
+                self._compiled = _core().compile_model(graph, "CPU", settings)
         except StaleError:
             raise
         except Exception as problem:  # OpenVINO's exceptions have no common base of their own
@@ -99,7 +100,18 @@ def _cannot_be_stopped() -> None:
 
 def has_bf16() -> bool:
     """Whether this CPU computes in bfloat16; otherwise OpenVINO silently falls back to float32."""
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> "openvino.Core":
+    """What loads OpenVINO's part for the CPU, which then stays loaded until the process ends.
+
+    That part gives the thread that loads it a stack for signals. It is freed with the last ``Core``, but if that is
+    done by another thread, it is not taken back: a signal that Python handles, such as Ctrl-C, would be written there,
+    which ends the process, or overwrites what is there by then.
+    """
+    return openvino.Core()
 
 
 def _count_integer_layers(compiled: "openvino.CompiledModel") -> int:

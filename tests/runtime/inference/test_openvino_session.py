@@ -1,5 +1,7 @@
 """OpenVINO on the same files as ONNX Runtime."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +168,28 @@ def test_the_session_knows_its_outputs_by_name(bundle: Path) -> None:
     kept, logits = session.run(["kept", "cas_logits"], inputs)
     assert kept.shape == (1, tiny.LENGTH)
     assert logits.shape[1] == len(tiny.CLASSES) + 1
+
+
+LOADED_AND_FREED = """
+import ctypes, gc, sys, threading
+from stale_runtime import Localizer
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+held = [Localizer.open(sys.argv[1], backend="openvino-fp32")]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+gc.collect()
+stack = Stack()
+ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+ranges = [line.split()[0].split("-") for line in open("/proc/self/maps")]
+mapped = any(int(start, 16) <= (stack.start or 0) < int(end, 16) for start, end in ranges)
+assert mapped or not stack.start, hex(stack.start)
+"""
+
+
+def test_a_session_that_another_thread_frees_takes_no_stack_for_signals_with_it(bundle: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED_AND_FREED, bundle], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
